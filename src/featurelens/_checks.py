@@ -1,0 +1,68 @@
+"""Checks at the public boundary, and one wording for errors: what was expected, and what came."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def check_module(model: object, *, argument: str = "model") -> nn.Module:
+    """Return `model` if it is a module, or raise a TypeError that says what came instead."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise TypeError(f"{argument} must be an nn.Module; got the class {model.__name__}: call it to make one")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{argument} must be an nn.Module; got {describe(model)}")
+    return model
+
+
+def check_choice(value: object, choices: Iterable[object], *, argument: str) -> None:
+    """Raise a ValueError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{argument} must be one of {expected}; got {value!r}")
+
+
+def describe(value: object) -> str:
+    """Say in a few words what `value` is: shapes for tensors, names for everything else.
+
+    >>> describe((torch.zeros(2, 3), "cat", 7))
+    "(float32 tensor (2, 3), 'cat', 7)"
+    """
+    if isinstance(value, torch.Tensor):
+        where = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}{where}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(describe(item) for item in value[:4]) + (", ..." if len(value) > 4 else "")
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"an object of type {type(value).__name__}"
+
+
+def near_misses(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'conv2'? (12 layers: conv1, conv2, ...)"`` for the end of a LookupError."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ";"
+    listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+    return f"{hint} ({len(known)} layers: {listed})"
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``"1 layer"`` or ``"3 layers"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def check_type(value: Any, kind: type | tuple[type, ...], *, argument: str, expected: str) -> None:
+    """Raise a TypeError unless `value` is of `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{argument} must be {expected}; got {describe(value)}")

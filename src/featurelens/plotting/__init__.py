@@ -1,0 +1,1 @@
+"""Pictures of what featurelens finds; the only room that knows matplotlib."""
