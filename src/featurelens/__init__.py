@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurelens import plotting
     from featurelens.layers import Layer, LayerTable, list_layers
-    from featurelens.recording import Activations, ActivationRecorder, TappedModule, insert_extractors
+    from featurelens.recording import (
+        ActivationRecorder,
+        Activations,
+        TappedModule,
+        insert_extractors,
+        list_operations,
+    )
 
 __version__ = "0.1.0"
 
@@ -30,6 +36,7 @@ _ROOMS = {
     "TappedModule": "recording",
     "insert_extractors": "recording",
     "list_layers": "layers",
+    "list_operations": "recording",
     "plotting": "plotting",
 }
 
@@ -42,6 +49,7 @@ __all__ = [
     "__version__",
     "insert_extractors",
     "list_layers",
+    "list_operations",
     "plotting",
 ]
 

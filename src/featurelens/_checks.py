@@ -13,7 +13,9 @@ from torch import nn
 def check_module(model: object, *, argument: str = "model") -> nn.Module:
     """Return `model` if it is a module, or raise a TypeError that says what came instead."""
     if isinstance(model, type) and issubclass(model, nn.Module):
-        raise TypeError(f"{argument} must be an nn.Module; got the class {model.__name__}: call it to make one")
+        raise TypeError(
+            f"{argument} must be an nn.Module; got the class {model.__name__}: call it to make one"
+        )
     if not isinstance(model, nn.Module):
         raise TypeError(f"{argument} must be an nn.Module; got {describe(model)}")
     return model
@@ -41,7 +43,7 @@ def describe(value: object) -> str:
     if isinstance(value, list | tuple):
         inner = ", ".join(describe(item) for item in value[:4]) + (", ..." if len(value) > 4 else "")
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device):
         return repr(value)
     if isinstance(value, type):
         return f"the class {value.__name__}"

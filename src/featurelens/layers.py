@@ -1,0 +1,339 @@
+"""Name the layers of a model: list them, and choose some of them.
+
+A *selector* is any of
+
+=====================  ==========================================================================
+``"features.3"``       the exact dotted name
+``"layer*.conv2"``     a glob over the dotted names; ``*`` also crosses dots
+``"conv_2"``           an ordinal alias: the second convolution in registration order
+``"act#1"``            the first call of a module that forward calls several times
+``nn.Conv2d``          a module type, subclasses included
+``model.features[3]``  a module instance
+``lambda name, module: ...``  a predicate
+=====================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias, final, overload
+
+import torch
+from torch import nn
+
+from featurelens._checks import check_module, count, describe, near_misses
+from featurelens._hooks import eager, evaluating, preserved, unwrap
+from featurelens._structure import shapes, tensors
+
+Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
+"""What names one or several layers."""
+
+_LAZY = nn.parameter.UninitializedTensorMixin
+_ALIAS = re.compile(r"([a-z][a-z0-9]*)_(\d+)")
+_CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """One chosen layer: its exact name, and which of its calls (None: all of them).
+
+    `selector` is what the user wrote; `exact` says that it means this layer and no other, so that it is an
+    error when forward never reaches it. `alias` is the layer's ordinal alias.
+    """
+
+    name: str
+    call: int | None
+    selector: Selector
+    exact: bool
+    alias: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """One row of a :class:`LayerTable`.
+
+    `calls`, `shape` (of the last call's output, nested like the output) and `memory` (bytes of the outputs of
+    one sample batch) are None without a sample. `parameters` counts those of the layer and all inside it.
+    """
+
+    name: str
+    type: str
+    alias: str | None
+    parameters: int
+    calls: int | None = None
+    shape: Any = None
+    memory: int | None = None
+
+
+@final
+class LayerTable(Sequence[Layer]):
+    """The layers of a model in registration order; prints as a table, reads as a sequence of `Layer`."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self._layers = tuple(layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> LayerTable: ...
+    def __getitem__(self, index: int | slice) -> Layer | LayerTable:
+        return LayerTable(self._layers[index]) if isinstance(index, slice) else self._layers[index]
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, which are what `ActivationRecorder` takes."""
+        return tuple(layer.name for layer in self._layers)
+
+    def __repr__(self) -> str:
+        rows = self._cells()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        numeric = [heading in {"parameters", "calls", "memory"} for heading in rows[0]]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+        rows = ["".join(f"<th>{cell}</th>" for cell in head)]
+        rows += ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+    def _cells(self) -> list[list[str]]:
+        sampled = any(layer.calls is not None for layer in self._layers)
+        rows = [
+            ["name", "alias", "type", "parameters", *(["calls", "output shape", "memory"] if sampled else [])]
+        ]
+        for layer in self._layers:
+            row = [layer.name or "(model)", layer.alias or "", layer.type, f"{layer.parameters:,}"]
+            if sampled:
+                row += [
+                    str(layer.calls),
+                    "" if layer.shape is None else str(layer.shape),
+                    _size(layer.memory),
+                ]
+            rows.append(row)
+        return rows
+
+
+def list_layers(model: nn.Module, *sample: Any) -> LayerTable:
+    """List what can be asked for: every layer's name, alias, type and parameters.
+
+    Parameters
+    ----------
+    model
+        Any module. It comes back as it was.
+    *sample
+        What the model takes, usually one batch of images `(N, C, H, W)`. With it, one forward pass in eval mode
+        adds how often each layer is called, the shape of its output and the memory that recording it takes.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> list_layers(model, torch.rand(1, 3, 8, 8))
+    name  alias   type    parameters  calls  output shape   memory
+    0     conv_1  Conv2d         224      1  (1, 8, 6, 6)  1.1 KiB
+    1     relu_1  ReLU             0      1  (1, 8, 6, 6)  1.1 KiB
+    """
+    model = unwrap(check_module(model))
+    modules = canonical_modules(model)
+    aliases = _aliases(modules)
+    found: dict[int, tuple[int, Any, int]] = _run_sample(model, sample) if sample else {}
+    layers = []
+    for name, module in modules.items():
+        if module is model and len(modules) > 1:
+            continue
+        calls, shape, memory = found.get(id(module), (0, None, 0)) if sample else (None, None, None)
+        parameters = sum(p.numel() for p in module.parameters() if not isinstance(p, _LAZY))
+        layers.append(Layer(name, type(module).__name__, aliases.get(name), parameters, calls, shape, memory))
+    return LayerTable(layers)
+
+
+def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules by name, the model itself included as ``""``; a shared module appears under its first name."""
+    return dict(model.named_modules())
+
+
+def choose(
+    model: nn.Module, selectors: Selector | Iterable[Selector], operations: Iterable[str] = ()
+) -> list[Choice]:
+    """Turn selectors into choices, in the order given (globs and types in registration order), each once.
+
+    `operations` are further exact names that the model's graph offers beside its modules.
+
+    Raises
+    ------
+    LookupError
+        If a selector matches nothing; the message names near misses.
+    TypeError, ValueError
+        If a selector is not one, or if there is none.
+    """
+    if isinstance(selectors, str | type | nn.Module) or not isinstance(selectors, Iterable):
+        selectors = [selectors]
+    chosen: dict[tuple[str, int | None], Choice] = {}
+    names = _Names(model, operations)
+    for selector in selectors:
+        for match in names.match(selector):
+            choice = replace(match, alias=names.aliases.get(match.name))
+            key = (choice.name, choice.call)
+            if key not in chosen or choice.exact:
+                chosen[key] = choice
+    if not chosen:
+        raise ValueError(f"layers must name at least one layer; got {describe(selectors)}")
+    # A layer that is asked for whole already gives each of its calls.
+    return [c for c in chosen.values() if c.call is None or (c.name, None) not in chosen]
+
+
+@final
+class _Names:
+    """Every name by which a model's layers go."""
+
+    def __init__(self, model: nn.Module, operations: Iterable[str]) -> None:
+        self.modules = canonical_modules(model)
+        self.operations = tuple(operations)
+        first_name = {id(module): name for name, module in self.modules.items()}
+        # A module registered twice bears two names; both mean its first.
+        self.exact = {name: first_name[id(m)] for name, m in model.named_modules(remove_duplicate=False)}
+        self.exact |= {name: name for name in self.operations if name not in self.exact}
+        self.aliases = _aliases(self.modules)
+        self.ordinals = {alias: name for name, alias in self.aliases.items()}
+        self.listed = [name for name in self.modules if name or len(self.modules) == 1]
+
+    def match(self, selector: object) -> list[Choice]:
+        """All choices that `selector` means."""
+        if isinstance(selector, str):
+            return self._match_text(selector)
+        if isinstance(selector, type):
+            return self._match_type(selector)
+        if isinstance(selector, nn.Module):
+            return self._match_instance(selector)
+        if callable(selector):
+            names = [name for name in self.listed if selector(name, self.modules[name])]
+            if not names:
+                raise LookupError(f"the predicate is true of no layer{near_misses('', self.listed)}")
+            return [Choice(name, None, selector, exact=False) for name in names]
+        raise TypeError(
+            "a layer is chosen by name, glob, module, module type or predicate(name, module); "
+            f"got {describe(selector)}"
+        )
+
+    def _match_text(self, text: str) -> list[Choice]:
+        exact, call = text, None
+        if text not in self.exact and (parts := _CALL.fullmatch(text)):
+            exact, call = parts[1], int(parts[2])
+            if call == 0:
+                raise ValueError(f"calls are counted from 1; got {text!r}")
+        if exact in self.exact or exact in self.ordinals:
+            return [Choice(self._resolve(exact), call, text, exact=True)]
+        if any(sign in exact for sign in "*?["):
+            names = [name for name in (*self.listed, *self.operations) if fnmatchcase(name, exact)]
+            if names:
+                return [Choice(name, call, text, exact=False) for name in names]
+        raise LookupError(f"no layer matches {text!r}{self._hint(exact)}")
+
+    def _resolve(self, name: str) -> str:
+        if name in self.operations and name in self.ordinals:
+            raise LookupError(
+                f"{name!r} is both an operation of the graph and the alias of layer {self.ordinals[name]!r}: "
+                f"ask for {self.ordinals[name]!r}, or write the operation as the glob '[{name[0]}]{name[1:]}'"
+            )
+        return self.exact.get(name) or self.ordinals.get(name, name)
+
+    def _hint(self, name: str) -> str:
+        parts = _ALIAS.fullmatch(name)
+        known = [alias for alias in self.ordinals if parts and alias.startswith(f"{parts[1]}_")]
+        if known:
+            first, last = known[0], known[-1]
+            span = f"is {first}" if len(known) == 1 else f"are {first} to {last}"
+            return f"; there {span}" if parts else ""
+        return near_misses(name, [*self.listed, *self.operations])
+
+    def _match_type(self, kind: type) -> list[Choice]:
+        if not issubclass(kind, nn.Module):
+            raise TypeError(f"a layer type must be a subclass of nn.Module; got {describe(kind)}")
+        names = [name for name in self.listed if isinstance(self.modules[name], kind)]
+        if not names:
+            kinds = sorted({type(module).__name__ for module in self.modules.values()})
+            raise LookupError(f"no layer is a {kind.__name__}; the model has {', '.join(kinds)}")
+        return [Choice(name, None, kind, exact=False) for name in names]
+
+    def _match_instance(self, layer: nn.Module) -> list[Choice]:
+        layer = unwrap(layer)
+        for name, module in self.modules.items():
+            if module is layer:
+                return [Choice(name, None, layer, exact=True)]
+        raise LookupError(
+            f"the given {type(layer).__name__} is not one of the model's {count(len(self.listed), 'layer')}"
+        )
+
+
+def _aliases(modules: dict[str, nn.Module]) -> dict[str, str]:
+    """Name -> ordinal alias of every leaf: conv_1, conv_2, relu_1, ... in registration order."""
+    seen: dict[str, int] = {}
+    aliases = {}
+    for name, module in modules.items():
+        if next(module.children(), None) is None:
+            kind = _kind(module)
+            seen[kind] = seen.get(kind, 0) + 1
+            if (alias := f"{kind}_{seen[kind]}") not in modules:
+                aliases[name] = alias
+    return aliases
+
+
+def _kind(module: nn.Module) -> str:
+    """The family a layer is counted in: conv, deconv, pool, norm, or its lower-case class name."""
+    name = type(module).__name__
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return "deconv"
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return "conv"
+    for family in ("Unpool", "Pool", "Norm"):
+        if family in name:
+            return family.lower()
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _run_sample(model: nn.Module, sample: tuple[Any, ...]) -> dict[int, tuple[int, Any, int]]:
+    found: dict[int, tuple[int, Any, int]] = {}
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        calls, _, memory = found.get(id(module), (0, None, 0))
+        memory += sum(tensor.numel() * tensor.element_size() for tensor in tensors(output))
+        found[id(module)] = (calls + 1, shapes(output), memory)
+
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    with preserved(model), evaluating(model), eager(), torch.no_grad():
+        try:
+            handles += [module.register_forward_hook(note) for module in model.modules()]
+            model(*sample)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return found
+
+
+def _size(memory: int | None) -> str:
+    if memory is None:
+        return ""
+    value, units = float(memory), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "GiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,14 @@
+"""Record what layers return: with hooks around the user's model, or with extractors inserted into a copy."""
+
+from featurelens.recording.activations import Activations
+from featurelens.recording.recorder import ActivationRecorder
+from featurelens.recording.rewrite import FeatureExtractor, TappedModule, insert_extractors, list_operations
+
+__all__ = [
+    "ActivationRecorder",
+    "Activations",
+    "FeatureExtractor",
+    "TappedModule",
+    "insert_extractors",
+    "list_operations",
+]

@@ -1,0 +1,111 @@
+"""What was recorded: an ordered mapping from layer names to what the layers returned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self, final
+
+import torch
+
+from featurelens._checks import near_misses
+from featurelens._structure import shapes, tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class _NoSuchLayer(KeyError):
+    """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@final
+class Activations(Mapping[str, Any]):
+    """What each recorded layer returned, in the order in which the layers were asked for.
+
+    The keys are exact module names; a module that was called several times has one key for each call, counted
+    from 1: ``act#1``, ``act#2``. Lookup also takes what the recorder was asked for (``acts["conv_2"]``). The
+    values are tensors, `(N, C, H, W)` for a convolution, or whatever structure of tensors the layer returns.
+
+    Attributes
+    ----------
+    output
+        What the model returned, or None where the forward pass was stopped early.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> import featurelens as fl
+    >>> acts = fl.ActivationRecorder(nn.Sequential(nn.Conv2d(1, 4, 3)), "conv_1")(torch.rand(2, 1, 8, 8))
+    >>> acts
+    Activations(0: (2, 4, 6, 6))
+    >>> acts["conv_1"] is acts["0"]
+    True
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Any] | None = None,
+        *,
+        output: Any = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self.output = output
+        self._layers: Mapping[str, Any] = dict(layers or {})
+        self._aliases = dict(aliases or {})
+        self._live: Callable[[], dict[str, Any]] | None = None  # set while a recording block is open
+
+    def __getitem__(self, name: str) -> Any:
+        layers = self._current()
+        if name in layers:
+            return layers[name]
+        base, sign, call = str(name).partition("#")
+        base = self._aliases.get(base, base)
+        if base + sign + call in layers:
+            return layers[base + sign + call]
+        if call == "1" and base in layers:
+            return layers[base]
+        several = [key for key in layers if key.startswith(f"{base}#")]
+        if several and not call:
+            raise _NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
+        raise _NoSuchLayer(f"no activations of {name!r}{near_misses(str(name), layers)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current())
+
+    def __len__(self) -> int:
+        return len(self._current())
+
+    def __repr__(self) -> str:
+        return (
+            f"Activations({', '.join(f'{name}: {shapes(value)}' for name, value in self._current().items())})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = ["<tr><th>layer</th><th>shape</th><th>dtype</th></tr>"]
+        for name, value in self._current().items():
+            dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors(value)})
+            rows.append(f"<tr><td>{name}</td><td>{shapes(value)}</td><td>{', '.join(dtypes)}</td></tr>")
+        return f"<table>{''.join(rows)}</table>"
+
+    def plot(self, layer: str, *, image: int = 0) -> Figure:
+        """Draw the feature maps that one image of the batch gave in `layer`; see `plotting.feature_maps`."""
+        from featurelens import plotting
+
+        return plotting.feature_maps(self[layer], image=image, title=layer)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read."""
+        torch.save({"layers": dict(self), "output": self.output, "aliases": self._aliases}, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; nothing but tensors and plain containers is ever unpickled."""
+        content = torch.load(path, weights_only=True)
+        return cls(content["layers"], output=content["output"], aliases=content["aliases"])
+
+    def _current(self) -> Mapping[str, Any]:
+        return self._live() if self._live is not None else self._layers

@@ -1,0 +1,100 @@
+"""Two ways to reach a layer's output: hooks on the modules, or the model rewritten with a listener behind each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from featurelens.layers import Choice
+from featurelens.recording import tracing
+from featurelens.recording.rewrite import Program, TappedModule, insert, trace_or_explain
+from featurelens.recording.session import Session
+
+
+class Backend(ABC):
+    """Sends what the chosen layers return to a session, while its block is open."""
+
+    @abstractmethod
+    def attached(self, session: Session, fixed: dict[str, Any]) -> AbstractContextManager[None]:
+        """Listen inside the block; `fixed` are the plain arguments of the forward pass to come."""
+
+
+@final
+class HookBackend(Backend):
+    """Forward hooks on the chosen modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @contextmanager
+    def attached(self, session: Session, fixed: dict[str, Any]) -> Iterator[None]:
+        def hook_for(name: str) -> Any:
+            return lambda module, inputs, output: session.capture(name, output)
+
+        handles = []
+        try:
+            for name in session.wanted:
+                layer = self.model.get_submodule(name)
+                if isinstance(layer, torch.jit.ScriptModule):
+                    raise TypeError(
+                        f"layer {name!r} is scripted, and hooks cannot see into scripted code: "
+                        "record the module it was scripted from"
+                    )
+                handles.append(layer.register_forward_hook(hook_for(name)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@final
+class RewriteBackend(Backend):
+    """The model's forward replaced by its traced graph, with a listener behind each chosen layer or operation."""
+
+    def __init__(self, model: nn.Module, choices: Sequence[Choice]) -> None:
+        self.model = model
+        self.names = list(dict.fromkeys(choice.name for choice in choices))
+        self.listeners = [_Listener(name) for name in self.names]
+        self.rewritten: dict[Any, TappedModule] = {}
+
+    @contextmanager
+    def attached(self, session: Session, fixed: dict[str, Any]) -> Iterator[None]:
+        own = vars(self.model)
+        before = own.get("forward")
+        tapped = self._rewrite(fixed)
+        try:
+            for listener in self.listeners:
+                listener.session = session
+            own["forward"] = tapped.forward
+            yield
+        finally:
+            for listener in self.listeners:
+                listener.session = None
+            del own["forward"]
+            if before is not None:
+                own["forward"] = before
+
+    def _rewrite(self, fixed: dict[str, Any]) -> TappedModule:
+        key = (tracing.fingerprint(self.model), tuple(fixed.items()))
+        if key not in self.rewritten:
+            found = trace_or_explain(self.model, fixed)
+            insert(found, self.names, lambda name, call, calls: f"_taps.{self.names.index(name)}")
+            programs = dict.fromkeys((False, True), Program(found))
+            self.rewritten = {key: TappedModule(self.model, programs, self.listeners, {})}
+        return self.rewritten[key]
+
+
+class _Listener(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.session: Session | None = None
+
+    def forward(self, value: Any) -> None:
+        if self.session is not None:
+            self.session.capture(self.name, value)

@@ -1,0 +1,34 @@
+"""Say where a model failed and on what."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from torch import nn
+
+from featurelens._checks import describe
+
+
+def explain(
+    error: Exception, model: nn.Module, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """Return a message that names the layer that raised `error`, what it raised, and what the model was given."""
+    given = ", ".join(
+        [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
+    )
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    return f"the model failed on {where} ({given}){_layer(error, model)}: {type(error).__name__}: {reason}"
+
+
+def _layer(error: Exception, model: nn.Module) -> str:
+    """The innermost of the model's layers whose code was running."""
+    names = {id(module): name for name, module in model.named_modules() if name}
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and id(module) in names:
+            found = f" in layer {names[id(module)]!r}, {type(module).__name__}"
+            if not list(module.children()):
+                found += f"({module.extra_repr()})"
+    return found

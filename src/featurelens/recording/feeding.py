@@ -1,0 +1,91 @@
+"""From what a loader yields to what the model takes."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from featurelens._checks import describe
+from featurelens._structure import map_tensors, tensors
+
+_INPUT_KEYS = ("image", "images", "input", "inputs", "x", "pixel_values")
+
+
+def arguments(
+    batch: Any, model: nn.Module, inputs: Callable[[Any], Any] | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the model's positional and keyword arguments in a batch.
+
+    A tensor is the input; of a tuple or list it is the first item, the rest being labels; of a dict the items
+    that forward takes by name, or else the one under a usual name such as "image". `inputs` overrules all that:
+    it returns the input, a tuple of positional arguments, or a dict of keyword arguments.
+    """
+    if inputs is not None:
+        chosen = inputs(batch)
+        if isinstance(chosen, Mapping):
+            return (), dict(chosen)
+        return (tuple(chosen), {}) if isinstance(chosen, tuple) else ((chosen,), {})
+    if isinstance(batch, Mapping):
+        return _from_mapping(batch, model)
+    if isinstance(batch, list | tuple):
+        if not batch:
+            raise ValueError("the loader gave an empty batch: ()")
+        return (batch[0],), {}
+    return (batch,), {}
+
+
+def _from_mapping(batch: Mapping[str, Any], model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    taken = [name for name in inspect.signature(model.forward).parameters if name in batch]
+    if taken:
+        return (), {name: batch[name] for name in taken}
+    usual = [key for key in _INPUT_KEYS if key in batch]
+    if len(usual) != 1:
+        raise ValueError(
+            f"which item of the batch {describe(batch)} is the input? forward takes "
+            f"{', '.join(inspect.signature(model.forward).parameters)}; say inputs=lambda batch: batch[...]"
+        )
+    return (batch[usual[0]],), {}
+
+
+def to_model(value: Any, model: nn.Module) -> Any:
+    """Return `value` with its tensors on the model's device."""
+    device = next((parameter.device for parameter in model.parameters()), None)
+    return (
+        value if device is None else map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
+    )
+
+
+def warn_if_not_finite(value: Any) -> None:
+    """Warn about NaN and infinite values among a model's inputs: recording them is right, but seldom meant."""
+    for tensor in tensors(value):
+        # The sum is finite if every value is; reading once is all that the usual case costs.
+        if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+            continue
+        nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
+        if nan or infinite:
+            warnings.warn(
+                f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
+                "they are recorded as the layers return them",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
+def check_loader(loader: object) -> None:
+    """Raise a TypeError unless `loader` can be run over batch by batch."""
+    if isinstance(loader, torch.Tensor):
+        raise TypeError(
+            f"record takes a loader of batches; got a {describe(loader)}: call recorder(images) instead"
+        )
+    if isinstance(loader, torch.utils.data.Dataset):
+        raise TypeError(
+            f"record takes a loader of batches; got the data set {type(loader).__name__}: "
+            "wrap it in torch.utils.data.DataLoader"
+        )
+    if not isinstance(loader, Iterable) or isinstance(loader, str | nn.Module):
+        raise TypeError(f"record takes a loader of batches; got {describe(loader)}")

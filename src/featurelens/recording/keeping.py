@@ -1,0 +1,63 @@
+"""What is kept of a layer's output: reduced, detached, converted and copied inside the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from featurelens._structure import map_tensors
+
+Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
+"""What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function says."""
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Turns a layer's output into what is kept of it."""
+
+    detach: bool
+    clone: bool
+    device: torch.device | None
+    dtype: torch.dtype | None
+
+    def keep(self, output: Any, reduction: Reduction) -> tuple[Any, list[tuple[torch.Tensor, int]]]:
+        """Return the value to keep, and the tensors in it that still share memory with the model's.
+
+        Those come with their version, so that a later change in place can be told.
+        """
+        shared: list[tuple[torch.Tensor, int]] = []
+        value = output
+        if callable(reduction):
+            value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
+
+        def convert(tensor: torch.Tensor) -> torch.Tensor:
+            kept = tensor.detach() if self.detach else tensor
+            before = kept
+            if isinstance(reduction, str) and kept.ndim > 2:
+                kept = _over_positions(kept, reduction)
+            kept = kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
+            if kept is not before:
+                return kept
+            if self.clone or kept.is_inference():  # inference tensors have no version to tell a change by
+                return kept.clone()
+            shared.append((kept, kept._version))
+            return kept
+
+        return map_tensors(convert, value), shared
+
+    def keep_output(self, output: Any) -> Any:
+        """Return the model's output as it is kept: never reduced, and not copied, as nothing follows it."""
+
+        def convert(tensor: torch.Tensor) -> torch.Tensor:
+            kept = tensor.detach() if self.detach else tensor
+            return kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
+
+        return map_tensors(convert, output)
+
+
+def _over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+    positions = tuple(range(2, tensor.ndim))
+    return tensor.mean(positions) if reduction == "mean" else tensor.amax(positions)

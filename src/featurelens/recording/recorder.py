@@ -1,0 +1,329 @@
+"""`ActivationRecorder`: what layers return, for one batch, for a data set, or around the user's own forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, Literal, final
+
+import torch
+from torch import nn
+
+from featurelens._checks import check_choice, check_module, describe
+from featurelens._hooks import StopForward, eager, evaluating, preserved, trained_only_aloud, unwrap
+from featurelens._structure import tensors
+from featurelens.layers import Selector, choose
+from featurelens.recording import feeding, tracing
+from featurelens.recording.activations import Activations
+from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
+from featurelens.recording.failure import explain
+from featurelens.recording.joining import check_batch_axis, joined
+from featurelens.recording.keeping import Keeper, Reduction
+from featurelens.recording.rewrite import trace_or_explain
+from featurelens.recording.session import Session
+
+
+@final
+class ActivationRecorder:
+    """Records what chosen layers of a model return, and gives the model back exactly as it was.
+
+    ::
+
+        recorder = fl.ActivationRecorder(model, ["conv1", "layer*.conv2", nn.ReLU, "relu#1"])
+        acts = recorder(images)                  # one batch
+        acts = recorder.record(loader)           # a data set, concatenated
+        with recorder as acts:                   # around your own forward
+            logits = model(images)
+        acts["conv1"]                            # (N, C, H, W)
+
+    Parameters
+    ----------
+    model
+        Any module: on any device, in any mode, compiled or wrapped for parallel training (names are then those
+        of the module inside).
+    layers
+        One selector or several: exact name, glob, ordinal alias (``"conv_2"``), module, module type, or predicate
+        ``(name, module) -> bool``; ``"act#1"`` is the first call of a module that is called several times, and
+        without ``#k`` every call is recorded. See `featurelens.layers`.
+    backend
+        "hooks" works on any model. "rewrite" traces the model's operations, so that functions and methods can be
+        recorded as well, under the names of `list_operations` ("relu", "add").
+    reduce
+        What to keep of each output, computed before anything is stored: None for all, "mean" or "max" over the
+        axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. A mapping
+        from selectors gives layers their own.
+    detach
+        Record without the autograd graph. With False, gradients flow through what is recorded.
+    clone
+        Copy what is kept, so that later operations in place cannot change it. With False nothing is copied, and
+        a layer that is then changed in place is an error.
+    device, dtype
+        Where to keep activations, and as what floating-point type (``torch.float32`` under autocast, say); by
+        default both stay as the layer returns them.
+    stop_early
+        End the forward pass after the last chosen layer, where it is certain that none is called again. It is
+        certain if the calls are numbered (``"act#1"``) or the model can be traced. `output` is then None.
+    mode
+        "eval" runs the model in eval mode; "keep" leaves every module in its own.
+
+    Raises
+    ------
+    LookupError
+        If a selector matches no layer, or, on recording, if forward never reaches one.
+    TypeError, ValueError
+        If an argument is not one of the above.
+    RuntimeError
+        If the rewrite backend cannot trace the model; on recording, if the model rejects the batch or a layer was
+        changed in place.
+
+    Notes
+    -----
+    Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are as before when
+    a call or block ends, by whatever exception it ends. Recording itself has no side effect: what a forward in
+    train mode would do to BatchNorm's statistics is taken back.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 10))
+    >>> recorder = ActivationRecorder(model, ["conv_1", "linear_1"], reduce={"conv_1": "mean"})
+    >>> recorder(torch.rand(2, 1, 8, 8))
+    Activations(0: (2, 4), 3: (2, 10))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Selector | Iterable[Selector],
+        *,
+        backend: Literal["hooks", "rewrite"] = "hooks",
+        reduce: Reduction | Mapping[Selector, Reduction] = None,
+        detach: bool = True,
+        clone: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        stop_early: bool = True,
+        mode: Literal["eval", "keep"] = "eval",
+    ) -> None:
+        check_choice(backend, ("hooks", "rewrite"), argument="backend")
+        check_choice(mode, ("eval", "keep"), argument="mode")
+        if dtype not in {None, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+            raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
+        self._wrapped = check_module(model)
+        self.model = unwrap(model)
+        self.backend, self.mode, self.stop_early = backend, mode, stop_early
+        self._keeper = Keeper(detach, clone, None if device is None else torch.device(device), dtype)
+        operations = self._operations() if backend == "rewrite" else ()
+        self._choices = choose(self.model, layers, operations)
+        self._reductions = self._check_reduce(reduce, operations)
+        self._backend: Backend = (
+            HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, self._choices)
+        )
+        self._plans: dict[Any, dict[str, int] | None] = {}
+        self._block: tuple[ExitStack, Session] | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the chosen layers, in order; ``#k`` where one call was asked for."""
+        return tuple(c.name if c.call is None else f"{c.name}#{c.call}" for c in self._choices)
+
+    def __repr__(self) -> str:
+        backend = "" if self.backend == "hooks" else f", backend={self.backend!r}"
+        return f"ActivationRecorder({type(self.model).__name__}, {list(self.layers)}{backend})"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Activations:
+        """Run the model on one batch and return what the chosen layers returned.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            What the model takes, usually images `(N, C, H, W)`; tensors are moved to the model's device.
+        """
+        self._check_ready()
+        with self._guarded():
+            return self._run(args, kwargs, where="a batch")
+
+    def record(
+        self, loader: Iterable[Any], *, inputs: Callable[[Any], Any] | None = None, progress: bool = True
+    ) -> Activations:
+        """Run the model over a data set and return what the chosen layers returned, joined along axis 0.
+
+        Parameters
+        ----------
+        loader
+            Yields batches: tensors, tuples or lists whose first item is the input, or dicts whose items go to the
+            arguments of forward that bear their name (or of which one is called "image", "input" or alike).
+        inputs
+            Takes a batch and returns the model's input, a tuple of its positional arguments or a dict of its
+            keyword arguments, where the rule above does not fit.
+        progress
+            Show a progress bar, if standard error is a terminal.
+
+        Raises
+        ------
+        ValueError
+            If the loader yields no batch, or a layer's output cannot be joined: axis 0 must be the batch.
+        """
+        from tqdm import tqdm
+
+        feeding.check_loader(loader)
+        self._check_ready()
+        batches: list[Activations] = []
+        with self._guarded():
+            for number, batch in enumerate(
+                tqdm(loader, desc="recording", unit="batch", disable=None if progress else True), 1
+            ):
+                args, kwargs = feeding.arguments(batch, self.model, inputs)
+                batches.append(self._run(args, kwargs, where=f"batch {number}"))
+                check_batch_axis(batches[-1], next(tensors((args, kwargs)), None))
+        if not batches:
+            raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+        return joined(batches)
+
+    def __enter__(self) -> Activations:
+        if self._block is not None:
+            raise RuntimeError("this recorder is recording already; make another one to nest blocks")
+        if isinstance(self._wrapped, nn.DataParallel) and len(self._wrapped.device_ids) > 1:
+            raise RuntimeError(
+                "hooks would see one device's part of the batch in DataParallel: record around model.module, "
+                "or call recorder(images)"
+            )
+        self._check_ready()
+        session = Session(self._choices, self._keeper, self._reductions)
+        with ExitStack() as stack:
+            if self.mode == "eval":
+                stack.enter_context(evaluating(self.model))
+            stack.enter_context(eager())
+            stack.enter_context(trained_only_aloud(self.model))
+            stack.enter_context(self._backend.attached(session, tracing.defaults(self.model)))
+            stack.enter_context(_each_forward_guarded(self.model, session))
+            self._block = (stack.pop_all(), session)
+        return session.activations
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._block is not None
+        (stack, session), self._block = self._block, None
+        stack.__exit__(kind, error, trace)
+        if kind is None:
+            session.finish()
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str) -> Activations:
+        args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
+        feeding.warn_if_not_finite((args, kwargs))
+        fixed = _plain_arguments(self.model, args, kwargs)
+        session = Session(self._choices, self._keeper, self._reductions)
+        if self.stop_early:
+            session.expect(self._last_calls(fixed))
+        with self._backend.attached(session, fixed):
+            try:
+                output = self.model(*args, **kwargs)
+                session.activations.output = session.keeper.keep_output(output)
+            except StopForward:
+                pass
+            except Exception as error:
+                if error is session.error:
+                    raise
+                raise RuntimeError(explain(error, self.model, where, args, kwargs)) from error
+        return session.finish()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with (
+            preserved(self.model),
+            evaluating(self.model) if self.mode == "eval" else nullcontext(),
+            eager(),
+            torch.no_grad() if self._keeper.detach else nullcontext(),
+        ):
+            yield
+
+    def _last_calls(self, fixed: dict[str, Any]) -> dict[str, int] | None:
+        """After how many calls of each layer nothing more is to come; None if that is not certain."""
+        whole = [choice.name for choice in self._choices if choice.call is None]
+        if "" in whole:
+            return None
+        counts: dict[str, int] = {}
+        if whole:
+            key = (tracing.fingerprint(self.model), tuple(fixed.items()))
+            if key not in self._plans:
+                self._plans = {key: tracing.last_calls(self.model, whole, fixed)}
+            plan = self._plans[key]
+            if plan is None:
+                return None
+            counts |= plan
+        for choice in self._choices:
+            if choice.call is not None:
+                counts[choice.name] = max(choice.call, counts.get(choice.name, 0))
+        return counts
+
+    def _operations(self) -> tuple[str, ...]:
+        with self._guarded():
+            return tuple(trace_or_explain(self.model, tracing.defaults(self.model)).operations)
+
+    def _check_reduce(
+        self, reduce: Reduction | Mapping[Selector, Reduction], operations: Iterable[str]
+    ) -> dict[tuple[str, int | None], Reduction]:
+        if not isinstance(reduce, Mapping):
+            _check_reduction(reduce)
+            return {(choice.name, choice.call): reduce for choice in self._choices}
+        reductions = {}
+        recorded = {choice.name for choice in self._choices}
+        for selector, reduction in reduce.items():
+            _check_reduction(reduction)
+            for choice in choose(self.model, selector, operations):
+                if choice.exact and choice.name not in recorded:
+                    raise ValueError(f"reduce names {selector!r}, which is not among the recorded layers")
+                reductions[choice.name, choice.call] = reduction
+        return reductions
+
+    def _check_ready(self) -> None:
+        for name, parameter in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            if nn.parameter.is_lazy(parameter):
+                raise ValueError(
+                    f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
+                )
+
+
+@contextmanager
+def _each_forward_guarded(model: nn.Module, session: Session) -> Iterator[None]:
+    """Give the model back after every forward pass inside the block, and note what it returned.
+
+    Only the passes are guarded, so that what else the block does, drawing random numbers say, stays done.
+    """
+    guards: list[ExitStack] = []
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        feeding.warn_if_not_finite((args, kwargs))
+        guards.append(ExitStack())
+        guards[-1].enter_context(preserved(model))
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        guards.pop().close()
+        session.activations.output = session.keeper.keep_output(output)
+
+    handles = [
+        model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+        model.register_forward_hook(after, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        while guards:  # a forward that Ctrl-C ended
+            guards.pop().close()
+        for handle in handles:
+            handle.remove()
+
+
+def _plain_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return tracing.given(model, args, kwargs)
+    except TypeError:  # wrong arguments: the model itself says so better
+        return {}
+
+
+def _check_reduction(reduction: object) -> None:
+    if not callable(reduction):
+        check_choice(
+            reduction, (None, "mean", "max", "a function", "a mapping of layers to these"), argument="reduce"
+        )

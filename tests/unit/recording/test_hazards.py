@@ -1,0 +1,213 @@
+"""Where other libraries go silently wrong: one regression test for each line of that list."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from tests.nets import DataDependent, Fails, InnerLoop, images, plain, seeded
+from tests.state import random_state, snapshot
+
+both_backends = pytest.mark.parametrize("backend", ["hooks", "rewrite"])
+
+
+@both_backends
+def test_an_in_place_relu_behind_a_layer_does_not_change_what_was_recorded(backend):
+    model = plain().eval()
+    acts = fl.ActivationRecorder(model, "conv_1", backend=backend, stop_early=False)(images())
+    with torch.no_grad():
+        assert torch.equal(acts["0"], model[0](images()))
+    assert acts["0"].min() < 0
+
+
+@both_backends
+def test_without_copies_an_in_place_change_is_told(backend):
+    recorder = fl.ActivationRecorder(plain(), "conv_1", backend=backend, clone=False, stop_early=False)
+    message = "layer '0' was recorded with clone=False and then changed in place by a later layer"
+    with pytest.raises(RuntimeError, match=message):
+        recorder(images())
+    with pytest.raises(RuntimeError, match=message):
+        recorder.record([images()])
+    model = recorder.model
+    with pytest.raises(RuntimeError, match=message), recorder as acts:
+        model(images())
+        acts["0"]
+
+
+def test_without_copies_what_is_not_changed_is_shared():
+    acts = fl.ActivationRecorder(plain(), "pool_1", clone=False)(images())
+    assert acts["2"].shape == (4, 4, 4, 4)
+    early = fl.ActivationRecorder(plain(), "conv_1", clone=False)(images())
+    assert early["0"].min() < 0, "the forward stopped before the in-place ReLU"
+
+
+def test_inference_mode_without_copies_cannot_hide_a_change():
+    model = plain().eval()
+    with torch.inference_mode():
+        acts = fl.ActivationRecorder(model, "conv_1", clone=False, stop_early=False)(images())
+    assert acts["0"].min() < 0
+
+
+@pytest.mark.parametrize("mode", ["eval", "keep"])
+@both_backends
+def test_batchnorm_statistics_do_not_move(backend, mode):
+    model = plain().train()
+    before = model[4].running_mean.clone(), model[4].num_batches_tracked.clone()
+    recorder = fl.ActivationRecorder(model, ["norm_1", "8"], backend=backend, mode=mode, stop_early=False)
+    recorder(images())
+    recorder.record([images(), images()])
+    with recorder:
+        model(images())
+    assert torch.equal(model[4].running_mean, before[0])
+    assert torch.equal(model[4].num_batches_tracked, before[1])
+
+
+@both_backends
+def test_a_frozen_batchnorm_stays_frozen(backend):
+    model = plain().train()
+    model[4].eval()
+    fl.ActivationRecorder(model, "norm_1", backend=backend, mode="keep")(images())
+    assert model.training
+    assert not model[4].training
+
+
+@both_backends
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_no_hook_is_left_after_an_exception(backend, error):
+    model = plain()
+    before = snapshot(model)
+
+    def stop(maps):
+        raise error("stop")
+
+    recorder = fl.ActivationRecorder(model, "conv_2", backend=backend, reduce=stop)
+    expected = RuntimeError if error is ValueError else error
+    with pytest.raises(expected):
+        recorder(images())
+    assert snapshot(model) == before
+    with pytest.raises(expected):
+        recorder.record([images()])
+    assert snapshot(model) == before
+    with pytest.raises(expected), recorder:
+        model(images())
+    assert snapshot(model) == before
+    with pytest.raises(ZeroDivisionError), fl.ActivationRecorder(model, "conv_2", backend=backend):
+        model(images())
+        1 / 0  # noqa: B018
+    assert snapshot(model) == before
+
+
+@pytest.mark.changes_model  # the test itself runs it in train mode
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_compiled_model_is_recorded(in_place):
+    model = plain()
+    if in_place:
+        compiled = seeded(plain)
+        compiled.load_state_dict(model.state_dict())
+        compiled.compile(backend="eager")
+    else:
+        compiled = torch.compile(model, backend="eager")
+    compiled(images())  # compiled before any hook is there
+    inner = compiled if in_place else model
+    recorder = fl.ActivationRecorder(compiled, ["conv_1", "8"])
+    acts = recorder(images())
+    with recorder as around:
+        compiled(images())
+    for name in ("0", "8"):
+        assert torch.allclose(around[name], acts[name])
+        assert torch.equal(acts[name], fl.ActivationRecorder(inner, name)(images())[name])
+
+
+def test_a_model_whose_parts_are_compiled_is_recorded():
+    model = nn.Sequential(torch.compile(plain(), backend="eager"), nn.ReLU())
+    model(images())
+    acts = fl.ActivationRecorder(model, ["0._orig_mod.3", nn.Linear])(images())
+    assert list(acts) == ["0._orig_mod.3", "0._orig_mod.8"]
+
+
+def test_dataparallel_gives_the_whole_batch():
+    model = plain()
+    acts = fl.ActivationRecorder(nn.DataParallel(model), "conv_1")(images(5))
+    assert len(acts["0"]) == 5
+
+
+def test_dataparallel_over_several_devices_cannot_be_hooked_around():
+    wrapped = nn.DataParallel(plain())
+    wrapped.device_ids = [0, 1]
+    with pytest.raises(RuntimeError, match=r"record around model\.module, or call recorder\(images\)"):
+        fl.ActivationRecorder(wrapped, "conv_1").__enter__()
+
+
+def test_control_flow_that_depends_on_data_names_the_hooks_backend():
+    message = r'DataDependent cannot be rewritten, .* ActivationRecorder\(\.\.\., backend="hooks"\) records any model'
+    with pytest.raises(RuntimeError, match=message):
+        fl.ActivationRecorder(DataDependent(), "conv", backend="rewrite")
+    with pytest.raises(RuntimeError, match=message):
+        fl.insert_extractors(DataDependent(), "conv")
+    with pytest.raises(RuntimeError, match=message):
+        fl.list_operations(DataDependent())
+    assert fl.ActivationRecorder(DataDependent(), "conv")(images())["conv"].shape == (4, 1, 8, 8)
+
+
+def test_a_part_that_cannot_be_traced_becomes_one_step():
+    model = seeded(InnerLoop)
+    acts = fl.ActivationRecorder(model, ["loop", "relu", "head"], backend="rewrite")(images())
+    expected = fl.ActivationRecorder(model, ["loop", "head"])(images())
+    assert torch.equal(acts["loop"], expected["loop"])
+    assert torch.equal(acts["relu"], expected["loop"].relu())
+    with pytest.raises(LookupError, match=r"layer 'loop\.step' was never called"):
+        fl.ActivationRecorder(model, "loop.step", backend="rewrite")(images())
+
+
+def test_the_last_module_is_found():
+    assert fl.ActivationRecorder(plain(), "8")(images())["linear_1"].shape == (4, 10)
+
+
+def test_a_swallowing_model_does_not_swallow_the_early_stop():
+    class Swallows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 1, 1), nn.Flatten()
+
+        def forward(self, x):
+            try:
+                x = self.conv(x)
+            except Exception:  # noqa: BLE001
+                return None
+            return self.head(x)
+
+    acts = fl.ActivationRecorder(Swallows(), "conv")(images())
+    assert acts.output is None
+
+
+def test_a_scripted_part_is_told():
+    with pytest.warns(FutureWarning, match="torch.jit.script"):
+        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
+    model = nn.Sequential(scripted, nn.Flatten())
+    with pytest.raises(TypeError, match=r"layer '0\.0' is scripted, and hooks cannot see into scripted code"):
+        fl.ActivationRecorder(model, "0.0")(images())
+
+
+def test_transformer_layers_run_their_parts_although_a_fused_path_exists():
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    acts = fl.ActivationRecorder(model, ["linear1", "self_attn"])(torch.rand(2, 5, 8))
+    assert acts["linear1"].shape == (2, 5, 16)
+    assert acts["self_attn"][0].shape == (2, 5, 8)
+
+
+def test_the_same_call_gives_the_same_bytes_and_draws_nothing():
+    model = plain().train()
+    recorder = fl.ActivationRecorder(model, ["dropout_1"], mode="keep")
+    torch.manual_seed(3)
+    before = random_state()
+    first, second = recorder(images()), recorder(images())
+    assert torch.equal(first["6"], second["6"])
+    assert random_state() == before
+
+
+def test_a_failing_model_is_given_back_too():
+    model = seeded(Fails)
+    before = snapshot(model)
+    with pytest.raises(RuntimeError):
+        fl.ActivationRecorder(model, "conv", stop_early=False)(images())
+    assert snapshot(model) == before

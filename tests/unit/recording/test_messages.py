@@ -1,0 +1,181 @@
+"""What a user reads when a call is wrong, and that nothing was changed by it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import featurelens as fl
+from tests.nets import Fails, Nested, Reused, images, plain, seeded
+
+CONSTRUCTOR = [
+    ({"model": "resnet18"}, TypeError, "model must be an nn.Module; got 'resnet18'"),
+    ({"model": nn.ReLU}, TypeError, "model must be an nn.Module; got the class ReLU: call it to make one"),
+    ({"model": None}, TypeError, "model must be an nn.Module; got None"),
+    ({"layers": "conv"}, LookupError, r"no layer matches 'conv'; \(9 layers: 0, 1, 2, 3, 4, 5, ...\)"),
+    ({"layers": ()}, ValueError, r"layers must name at least one layer; got \(\)"),
+    ({"layers": [1]}, TypeError, r"a layer is chosen by name, glob, .*; got 1"),
+    ({"layers": None}, TypeError, r"a layer is chosen by name, glob, .*; got None"),
+    ({"backend": "fx"}, ValueError, "backend must be one of 'hooks', 'rewrite'; got 'fx'"),
+    ({"mode": "train"}, ValueError, "mode must be one of 'eval', 'keep'; got 'train'"),
+    ({"reduce": "sum"}, ValueError, "reduce must be one of None, 'mean', 'max', .*; got 'sum'"),
+    ({"reduce": {"0": "sum"}}, ValueError, "reduce must be one of None, 'mean', 'max', .*; got 'sum'"),
+    ({"reduce": {"8": "max"}}, ValueError, "reduce names '8', which is not among the recorded layers"),
+    ({"reduce": {"9": "max"}}, LookupError, "no layer matches '9'"),
+    ({"dtype": "float32"}, TypeError, "dtype must be a floating-point torch.dtype; got 'float32'"),
+    ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point torch.dtype; got torch.int64"),
+    ({"device": "gpu"}, RuntimeError, "gpu"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), CONSTRUCTOR, ids=range(len(CONSTRUCTOR)))
+def test_the_constructor(wrong, error, message):
+    arguments = {"model": plain(), "layers": "0", **wrong}
+    with pytest.raises(error, match=message):
+        fl.ActivationRecorder(**arguments)
+
+
+def test_a_batch_that_the_model_rejects_names_batch_layer_and_reason():
+    message = (
+        r"the model failed on a batch \(float32 tensor \(2, 3, 8, 8\)\) in layer '0', Conv2d\(1, 4, .*\): "
+        r"RuntimeError: .*expected input.* to have 1 channels"
+    )
+    with pytest.raises(RuntimeError, match=message) as caught:
+        fl.ActivationRecorder(plain(), "8")(images(2, channels=3))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(RuntimeError, match=r"the model failed on batch 2 \(float32 tensor \(4, 3, 8, 8\)\)"):
+        fl.ActivationRecorder(plain(), "8").record([images(), images(channels=3)])
+    with pytest.raises(RuntimeError, match=r"in layer 'head', Linear\(in_features=7"):
+        fl.ActivationRecorder(seeded(Fails), ["conv", "head"])(images())
+
+
+def test_wrong_arguments_of_forward():
+    with pytest.raises(RuntimeError, match=r"the model failed on a batch \(\): TypeError"):
+        fl.ActivationRecorder(plain(), "8")()
+    with pytest.raises(RuntimeError, match=r"\(float32 tensor \(4, 1, 8, 8\), scale=2\): TypeError"):
+        fl.ActivationRecorder(plain(), "8")(images(), scale=2)
+
+
+LOADERS = [
+    ([], ValueError, r"the loader gave no batch; got \[\]"),
+    (iter(()), ValueError, "the loader gave no batch; got an object of type tuple_iterator"),
+    (
+        images(),
+        TypeError,
+        r"record takes a loader of batches; got a float32 tensor \(4, 1, 8, 8\): call recorder\(",
+    ),
+    (
+        TensorDataset(images()),
+        TypeError,
+        "got the data set TensorDataset: wrap it in torch.utils.data.DataLoader",
+    ),
+    (7, TypeError, "record takes a loader of batches; got 7"),
+    ("folder", TypeError, "record takes a loader of batches; got 'folder'"),
+    ([()], ValueError, r"the loader gave an empty batch: \(\)"),
+    (
+        [{"a": images(), "b": 1}],
+        ValueError,
+        r"which item of the batch {'a': float32 .*, 'b': 1} is the input\? forward takes input",
+    ),
+    ([[]], ValueError, r"the loader gave an empty batch: \(\)"),
+]
+
+
+@pytest.mark.parametrize(("loader", "error", "message"), LOADERS, ids=range(len(LOADERS)))
+def test_loaders(loader, error, message):
+    with pytest.raises(error, match=message):
+        fl.ActivationRecorder(plain(), "0").record(loader)
+
+
+def test_what_cannot_be_joined_names_the_layer():
+    x = torch.rand(3, 2, 1, 8)
+    recorder = fl.ActivationRecorder(seeded(Nested), "lstm")
+    with pytest.raises(
+        ValueError, match=r"layer 'lstm' returned .* for a batch of 3: axis 0 is not the batch"
+    ):
+        recorder.record([x])
+    only = fl.ActivationRecorder(seeded(Nested), "lstm", reduce={"lstm": lambda out: out[0]})
+    assert only.record([x, x])["lstm"].shape == (6, 2, 5)
+    convolution = fl.ActivationRecorder(nn.Sequential(nn.Conv2d(1, 1, 3)), "0")
+    with pytest.raises(ValueError, match="layer '0' cannot be joined over batches: its shape differs"):
+        convolution.record([images(), images(size=9)])
+
+
+@pytest.mark.changes_model  # the test itself adds a layer
+def test_a_layer_that_is_never_reached():
+    model = Reused()
+    model.aux = nn.Conv2d(1, 1, 1)
+    with pytest.raises(
+        LookupError, match="layer 'aux' was never called in the forward pass: it may be unused"
+    ):
+        fl.ActivationRecorder(model, ["conv1", "aux"])(images())
+    with pytest.raises(LookupError, match="layer 'act' was called 3 times, so there is no call 4"):
+        fl.ActivationRecorder(model, "act#4")(images())
+    with pytest.raises(LookupError, match="layer 'aux' was never called"):
+        fl.insert_extractors(model, "aux")
+    with pytest.raises(LookupError, match="layer 'act' was called 3 times, so there is no call 4"):
+        fl.insert_extractors(model, "act#4")
+    assert len(fl.ActivationRecorder(model, nn.Conv2d)(images())) == 2, (
+        "a type may match more than forward reaches"
+    )
+    model.conv3 = nn.Conv3d(1, 1, 1)
+    with pytest.raises(LookupError, match="layer 'conv3' was never called"):
+        fl.ActivationRecorder(model, nn.Conv3d)(images())
+
+
+def test_a_block_without_a_forward():
+    recorder = fl.ActivationRecorder(plain(), "conv_1")
+    with pytest.raises(LookupError, match="layer '0' was never called"), recorder:
+        pass
+    with recorder, pytest.raises(RuntimeError, match="this recorder is recording already"):
+        recorder.model(images())
+        recorder.__enter__()
+
+
+def test_values_that_are_not_finite_are_recorded_and_told():
+    x = images()
+    x[0, 0, 0, 0], x[1, 0, 0, 0] = float("nan"), float("inf")
+    recorder = fl.ActivationRecorder(plain(), "conv_1")
+    message = r"the batch, a float32 tensor \(4, 1, 8, 8\), holds 1 NaN and 1 infinite values"
+    with pytest.warns(UserWarning, match=message):
+        acts = recorder(x)
+    assert acts["0"].isnan().any()
+    with pytest.warns(UserWarning, match=message):
+        recorder.record([x])
+    with pytest.warns(UserWarning, match=message), recorder:
+        recorder.model(x)
+
+
+def test_a_reduction_that_fails_names_its_layer():
+    with pytest.raises(RuntimeError, match="reduce failed on layer '0': IndexError") as caught:
+        fl.ActivationRecorder(plain(), "0", reduce=lambda maps: maps[:, 9])(images())
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_a_lazy_model():
+    with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
+        fl.ActivationRecorder(nn.Sequential(nn.LazyLinear(3)), "0")(images())
+
+
+def test_unknown_keys_of_the_result():
+    acts = fl.ActivationRecorder(plain(), ["conv_1", "8"])(images())
+    with pytest.raises(KeyError) as caught:
+        acts["conv_2"]
+    assert str(caught.value) == "no activations of 'conv_2'; (2 layers: 0, 8)"
+    assert "conv_2" not in acts
+    assert "conv_1" in acts
+
+
+@pytest.mark.changes_model
+def test_training_inside_a_block_is_told():
+    model = plain()
+    optimizer = torch.optim.SGD(model.parameters())
+    message = r"parameters changed in place .* \(0.weight, 0.bias, 3.weight\); .* do not train inside a recording block"
+    with pytest.warns(RuntimeWarning, match=message), fl.ActivationRecorder(model, "0", mode="keep"):
+        model(images()).sum().backward()
+        optimizer.step()
+
+
+def test_progress_is_quiet_where_nobody_watches(capsys):
+    fl.ActivationRecorder(plain(), "0").record(DataLoader(images(), batch_size=2))
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,180 @@
+"""`insert_extractors`: a copy that behaves as the original, with extractors one can read."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import featurelens as fl
+from featurelens.recording import FeatureExtractor
+from tests.nets import Box, InnerLoop, Nested, Reused, Unused, images, plain, seeded
+from tests.state import snapshot
+
+
+def test_study_d_in_three_lines():
+    tapped = fl.insert_extractors(plain(), ["conv_1", "conv_2"])
+    tapped(images())
+    assert tapped.extractors["conv_1"].feature.shape == (4, 4, 8, 8)
+    assert tapped.extractors["3"] is tapped.extractors["conv_2"]
+    assert list(tapped.extractors) == ["0", "3"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_computes_what_the_original_does(training):
+    for build in (plain, Unused, Reused, InnerLoop):
+        model = seeded(build).train(training)
+        tapped = fl.insert_extractors(model, nn.Conv2d)
+        torch.manual_seed(0)
+        expected = copy.deepcopy(model)(images())
+        torch.manual_seed(0)
+        assert torch.equal(tapped(images()), expected), build
+
+
+def test_train_and_eval_mode_may_differ_in_what_they_run():
+    model = seeded(Unused)
+    tapped = fl.insert_extractors(model, ["aux", "conv"])
+    tapped.eval()(images())
+    assert tapped.extractors["aux"].feature is None
+    tapped.train()(images())
+    assert tapped.extractors["aux"].feature.shape == (4, 2, 6, 6)
+    torch.manual_seed(0)
+    first = tapped(images())
+    assert not torch.equal(first, tapped(images())), "F.dropout follows the mode"
+    assert torch.equal(tapped.eval()(images()), tapped(images()))
+
+
+def test_the_original_is_left_alone_and_shares_nothing():
+    model = plain()
+    before = snapshot(model)
+    tapped = fl.insert_extractors(model, "conv_1")
+    tapped(images()).sum().backward()
+    with torch.no_grad():
+        tapped.get_parameter("0.weight").add_(1)
+    assert snapshot(model) == before
+
+
+def test_state_dicts_load_both_ways():
+    for build in (plain, Unused, Reused, Nested):
+        model, other = seeded(build), seeded(build, seed=1)
+        tapped = fl.insert_extractors(other, [nn.Linear, nn.Conv2d] if build is not Nested else "named")
+        assert list(tapped.state_dict()) == list(model.state_dict())
+        tapped.load_state_dict(model.state_dict())
+        other.load_state_dict(tapped.state_dict())
+        for name, value in model.state_dict().items():
+            assert torch.equal(other.state_dict()[name], value)
+        assert [name for name, _ in model.named_parameters()] == [
+            name for name, _ in tapped.named_parameters()
+        ]
+
+
+def test_a_feature_is_safe_from_operations_in_place_and_keeps_its_gradient():
+    tapped = fl.insert_extractors(plain().eval(), "conv_1")
+    x = images().requires_grad_()
+    tapped(x)
+    feature = tapped.extractors["conv_1"].feature
+    assert feature.min() < 0
+    feature.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_functions_methods_and_sums_can_be_tapped():
+    model = seeded(Reused)
+    assert fl.list_operations(model).names == ("add", "sub", "relu", "sub_1", "relu_1", "mean")
+    assert fl.list_operations(model)[0].type == "function add"
+    tapped = fl.insert_extractors(model, ["add", "relu", "mean", "act", "conv2"])
+    tapped(images())
+    features = {name: extractor.feature for name, extractor in tapped.extractors.items()}
+    assert list(features) == ["add", "relu", "mean", "act#1", "act#2", "act#3", "conv2"]
+    assert torch.equal(features["add"], features["conv2"] + features["act#1"])
+    assert torch.equal(features["relu"], F.relu(features["act#3"]))
+
+
+def test_one_call_of_several():
+    tapped = fl.insert_extractors(seeded(Reused), "act#2")
+    tapped(images())
+    assert list(tapped.extractors) == ["act#2"]
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save"])
+def test_it_survives(way):
+    tapped = fl.insert_extractors(seeded(Reused), ["conv_1", "add"])
+    expected = tapped(images())
+    if way == "deepcopy":
+        other = copy.deepcopy(tapped)
+    elif way == "pickle":
+        other = pickle.loads(pickle.dumps(tapped))
+    else:
+        file = io.BytesIO()
+        torch.save(tapped, file)
+        file.seek(0)
+        other = torch.load(file, weights_only=False)
+    assert other.extractors["add"].feature is None
+    assert torch.equal(other(images()), expected)
+    assert torch.equal(other.extractors["conv_1"].feature, tapped.extractors["conv_1"].feature)
+
+
+def test_it_runs_under_a_compiler_as_one_graph():
+    tapped = fl.insert_extractors(seeded(Reused), ["conv_1", "act", "add"])
+    compiled = torch.compile(tapped, fullgraph=True, backend="eager")
+    assert torch.allclose(compiled(images()), seeded(Reused)(images()))
+    assert torch.allclose(tapped.extractors["conv_1"].feature, tapped.conv1(images()))
+    assert tapped.extractors["act#3"].feature.shape == (4, 4, 8, 8)
+
+
+def test_nested_outputs_are_kept_as_they_are():
+    tapped = fl.insert_extractors(seeded(Nested), ["lstm", "dict", "named", "data"])
+    tapped(torch.rand(2, 3, 1, 8))
+    assert tapped.extractors["lstm"].feature[1][0].shape == (1, 2, 5)
+    assert set(tapped.extractors["dict"].feature) == {"a", "b", "note", "none"}
+    assert isinstance(tapped.extractors["data"].feature, Box)
+
+
+def test_constants_made_while_tracing_are_kept():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x + torch.tensor([1.0, 2.0]) if self.training else x * torch.tensor([3.0, 4.0])
+
+    model = Constant()
+    tapped = pickle.loads(pickle.dumps(fl.insert_extractors(nn.Sequential(model, nn.Identity()), "1")))
+    assert torch.equal(tapped(torch.zeros(2)), torch.tensor([1.0, 2.0]))
+    assert torch.equal(tapped.eval()(torch.ones(2)), torch.tensor([3.0, 4.0]))
+
+
+def test_arguments_with_defaults_are_fixed_by_name():
+    tapped = fl.insert_extractors(seeded(Unused).eval(), "conv").eval()
+    assert torch.equal(tapped(images(), mask=None), tapped(images()))
+    with pytest.raises(AssertionError, match="mask has been specialized to have value None"):
+        tapped(images(), mask=torch.ones(1))
+
+
+def test_it_is_a_module_like_any_other():
+    tapped = fl.insert_extractors(plain(), "conv_1")
+    assert "FeatureExtractor('0')" in repr(tapped)
+    assert isinstance(tapped.extractors["0"], FeatureExtractor)
+    assert next(tapped.double().parameters()).dtype is torch.float64
+    acts = fl.ActivationRecorder(tapped.float(), "conv_2")(images())
+    assert acts["conv_2"].shape == (4, 6, 4, 4)
+
+
+def test_messages():
+    tapped = fl.insert_extractors(plain(), "conv_1")
+    with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2'; \(1 layers: 0\)"):
+        tapped.extractors["conv_2"]
+    model = nn.Sequential()
+    model.extractors = nn.ReLU()
+    with pytest.raises(
+        ValueError, match="the model has a member called 'extractors', a name that the inserted"
+    ):
+        fl.insert_extractors(model, "extractors")
+    uncopyable = plain()
+    uncopyable.cache = torch.ones(1, requires_grad=True) * 2
+    with pytest.raises(
+        RuntimeError, match="the model cannot be copied: RuntimeError: Only Tensors created explicitly"
+    ):
+        fl.insert_extractors(uncopyable, "conv_1")
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module; got 3"):
+        fl.insert_extractors(3, "conv_1")

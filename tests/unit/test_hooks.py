@@ -1,0 +1,97 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featurelens._hooks import eager, evaluating, preserved, unwrap
+from tests.nets import Busy, images, plain, seeded
+from tests.state import snapshot
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_preserved_gives_back_everything_a_forward_changes(training):
+    model = seeded(Busy).train(training)
+    before = snapshot(model)
+    with preserved(model):
+        model(images())
+        assert snapshot(model) != before, "this forward changes its model"
+    assert snapshot(model) == before
+
+
+def test_preserved_gives_back_after_an_exception_and_a_keyboard_interrupt():
+    for error in (ValueError, KeyboardInterrupt):
+        model = seeded(Busy)
+        before = snapshot(model)
+        with pytest.raises(error), preserved(model):
+            model(images())
+            raise error
+        assert snapshot(model) == before
+
+
+def test_preserved_gives_back_gradients_and_flags():
+    model = plain()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = snapshot(model)
+    with preserved(model):
+        model[0].weight.grad = None
+        model[3].weight.requires_grad_(False)
+        model[8].register_forward_hook(lambda *_: None)
+        model.note = "new"
+    assert snapshot(model) == before
+
+
+def test_preserved_gives_back_every_random_state():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with preserved(plain()):
+        random.random(), np.random.rand(), torch.rand(1)
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+def test_a_parameter_changed_in_place_is_told():
+    model = plain()
+    with (
+        pytest.warns(
+            RuntimeWarning, match=r"parameters changed in place while the model was recorded \(0.weight\)"
+        ),
+        preserved(model),
+        torch.no_grad(),
+    ):
+        model[0].weight.mul_(2)
+
+
+def test_restoring_a_buffer_leaves_a_recorded_graph_usable():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    x = torch.rand(5, 3)
+    with preserved(model):
+        y = model(x)
+    y.sum().backward()
+    assert model[0].weight.grad is not None
+    assert model[1].num_batches_tracked == 0
+
+
+def test_evaluating_gives_each_module_its_own_flag_back():
+    model = plain()
+    model[4].eval()
+    flags = [module.training for module in model.modules()]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == flags
+
+
+def test_unwrap_looks_through_wrappers():
+    model = plain()
+    assert unwrap(torch.compile(nn.DataParallel(model))) is model
+
+
+@pytest.mark.changes_model
+def test_eager_runs_compiled_code_uncompiled():
+    model = torch.compile(plain().eval(), backend="eager")
+    seen = []
+    model(images())
+    model._orig_mod[3].register_forward_hook(lambda *_: seen.append(1))
+    with eager():
+        model(images())
+    assert seen == [1]
