@@ -73,6 +73,8 @@ class TappedModule(nn.Module):
         for name, value in vars(model).items():
             if name == "_modules":
                 own[name].update(value)
+            elif name == "forward":
+                continue  # put on the model itself by another library; the graph is of the class's own forward
             elif name not in own or name in {
                 "training",
                 "_parameters",

@@ -132,11 +132,6 @@ class _Tracer(fx.Tracer):
         self.names = {id(module): name for name, module in model.named_modules()}
         self.parameters: dict[str, Any] = {}
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or type(m).__module__.startswith(
-            "torchvision.ops"
-        )
-
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
