@@ -92,7 +92,7 @@ def _check_curves(curves: Mapping[str, Sequence[float] | Array]) -> dict[str, Fl
 def _draw_curve(ax: Axes, name: str, values: Floats, *, colour: str) -> None:
     epochs = np.arange(1, len(values) + 1)
     finite = np.isfinite(values)
-    marker = "o" if len(values) <= 30 else ""
+    marker = "o" if len(values) <= 30 or not finite.all() else ""  # a value between gaps has no line
     heights = np.where(finite, values, np.nan)
     ax.plot(epochs, heights, color=colour, label=name, marker=marker, markersize=3.5, linewidth=1.6)
     if not finite.all():
@@ -110,8 +110,8 @@ def _draw_curve(ax: Axes, name: str, values: Floats, *, colour: str) -> None:
 def _dress(ax: Axes, *, ylabel: str, title: str | None, epochs: int) -> None:
     ax.set_xlabel("epoch", color=INK)
     ax.set_ylabel(ylabel, color=INK)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    margin = max(0.03 * (epochs - 1), 0.25)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    margin = min(max(0.03 * (epochs - 1), 0.25), 0.9)  # below 1: there is no epoch 0
     ax.set_xlim(1 - margin, epochs + margin)
     if title:
         width = ax.get_window_extent().width / ax.figure.dpi

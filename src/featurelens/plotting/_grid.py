@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from featurelens.plotting._arrays import Floats
 
 WIDTH, HEIGHT = 7.0, 8.0  # what a grid may fill
-LARGEST_TILE = 1.6
 GAP = 0.08
 LABEL = 0.16  # height of the line of text above a tile
 LONGEST = 6.0  # a 1x128 map is drawn with stretched pixels instead of as a hairline
@@ -73,7 +72,8 @@ def arrange(
     rows = math.ceil(count / columns)
     across = (room[0] + gap) / columns - gap
     down = (room[1] + gap) / rows - gap - label
-    width = max(min(across, down / ratio, LARGEST_TILE, LARGEST_TILE * 1.5 / ratio), 0.05)
+    largest = max(1.4, 3 / math.sqrt(count))  # few pictures may be large, but no picture need be huge
+    width = max(min(across, down / ratio, largest / math.sqrt(ratio)), 0.05)
     return Grid(columns, rows, (width, width * ratio), gap, label)
 
 

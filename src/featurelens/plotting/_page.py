@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DPI = 150
 MARGIN = 0.15
 NARROWEST = 3.6  # room for a heading above a single small picture
-TITLE, NOTE = 11.0, 7.5  # points
+TITLE, SMALL_TITLE, NOTE = 11.0, 8.5, 7.5  # points
 LINE = 1.35  # line height
 BAR = 0.75  # width kept for a colour bar and its numbers
 
@@ -51,7 +51,8 @@ def page(
     if ax is None:
         ax = _new_page(width, height, title=title, note=note, bar=bar)
     else:
-        ax.set_title("\n".join(filter(None, (title, note))), loc="left", fontsize=NOTE + 1, color=INK)
+        heading = wrap(f"{title}\n{note}", room(ax)[0], SMALL_TITLE)
+        ax.set_title("\n".join(heading), loc="left", fontsize=SMALL_TITLE, color=INK)
         if bar:
             ax.figure.colorbar(_mappable(*bar), ax=ax, shrink=0.8)
     ax.set_axis_off()
