@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def fit(
     *,
     epochs: int,
     lr: float = 1e-3,
+    anneal: bool = False,
     batch_size: int = 128,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     loss: Loss = classification_loss,
@@ -70,6 +72,8 @@ def fit(
         How many at most.
     lr, optimizer
         The optimizer is made by ``optimizer(parameters, lr=lr)``; use `functools.partial` for more settings.
+    anneal
+        Let the learning rate fall to almost zero along a cosine, from epoch to epoch.
     batch_size
         For tensors; a `DataLoader` has its own.
     loss
@@ -102,6 +106,9 @@ def fit(
     best_epoch, best_weights = 0, {}
     with tqdm(total=epochs, desc="training", unit="epoch", disable=None if progress else True) as bar:
         for epoch in range(1, epochs + 1):
+            if anneal:
+                for group in steps.param_groups:
+                    group["lr"] = lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
             # Each epoch has a seed of its own, so that what `on_epoch` draws changes nothing.
             with _own_randomness(int(torch.randint(2**62, (), generator=seeds)), device):
                 order = torch.Generator().manual_seed(torch.initial_seed())

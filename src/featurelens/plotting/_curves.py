@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from featurelens._checks import check_type
+from featurelens._checks import check_type, describe
 from featurelens.plotting._arrays import Array, check_array, check_whole, to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES
 from featurelens.plotting._page import DPI, TITLE, wrap
@@ -81,12 +82,16 @@ def _check_curves(curves: Mapping[str, Sequence[float] | Array]) -> dict[str, Fl
     check_type(curves, Mapping, argument="curves", expected="a mapping from names to values over epochs")
     if not curves:
         raise ValueError("curves is empty: give at least one name with its values over epochs")
-    lines = {}
-    for name, values in curves.items():
-        argument = f"curves[{name!r}]"
-        series = np.array([float(value) for value in values]) if isinstance(values, list | tuple) else values
-        lines[str(name)] = to_floats(check_array(series, {1: "(epochs,)"}, argument=argument))
-    return lines
+    return {str(name): _check_series(values, f"curves[{name!r}]") for name, values in curves.items()}
+
+
+def _check_series(values: Sequence[float] | Array, argument: str) -> Floats:
+    if not isinstance(values, torch.Tensor | np.ndarray):
+        try:
+            values = np.array([float(value) for value in values])
+        except (TypeError, ValueError):
+            raise TypeError(f"{argument} must be a sequence of numbers; got {describe(values)}") from None
+    return to_floats(check_array(values, {1: "(epochs,)"}, argument=argument))
 
 
 def _draw_curve(ax: Axes, name: str, values: Floats, *, colour: str) -> None:
