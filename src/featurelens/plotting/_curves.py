@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from featurelens._checks import check_type, describe
 from featurelens.plotting._arrays import Array, check_array, check_whole, to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES
-from featurelens.plotting._page import DPI, TITLE, wrap
+from featurelens.plotting._page import DPI, MARGIN, TITLE, wrap
 
 if TYPE_CHECKING:
     from featurelens.plotting._arrays import Floats
@@ -65,7 +66,8 @@ def training_curves(
     if best is not None and not 1 <= check_whole(best, argument="best") <= epochs:
         raise ValueError(f"best must be an epoch from 1 to {epochs}; got {best}")
     if ax is None:
-        ax = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor="white").add_subplot()
+        layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
+        ax = Figure(figsize=SIZE, dpi=DPI, layout=layout, facecolor="white").add_subplot()
     check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
     for number, (name, values) in enumerate(lines.items()):
         _draw_curve(ax, name, values, colour=SERIES[number % len(SERIES)])
