@@ -56,38 +56,38 @@ class MnistCNN(nn.Sequential):
         )
 
 
-class GrayscaleCNN(nn.Module):
+class GrayscaleCNN(nn.Sequential):
     """Six 3x3 convolutions of 16 channels and a linear layer at every position (study A).
 
     ``(N, 1, 32, 32)`` -> ``(N, classes)``. Weights are Xavier-uniform, biases zero.
     """
 
     def __init__(self, classes: int = 10) -> None:
-        super().__init__()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, 7):
-            self.add_module(f"conv{number}", nn.Conv2d(1 if number == 1 else 16, 16, 3, padding="same"))
-            self.add_module(f"relu{number}", nn.ReLU())
+            layers[f"conv{number}"] = nn.Conv2d(1 if number == 1 else 16, 16, 3, padding="same")
+            layers[f"relu{number}"] = nn.ReLU()
             if number in (2, 4):
-                self.add_module(f"pool{number // 2}", nn.MaxPool2d(2))
-        self.fc1 = nn.Linear(16, 64)
-        self.relu7 = nn.ReLU()
-        self.dropout = nn.Dropout(0.5)
-        self.fc2 = nn.Linear(64 * 8 * 8, classes)
+                layers[f"pool{number // 2}"] = nn.MaxPool2d(2)
+        layers["channels_last"] = ChannelsLast()
+        layers["fc1"] = nn.Linear(16, 64)
+        layers["relu7"] = nn.ReLU()
+        layers["dropout"] = nn.Dropout(0.5)
+        layers["flatten"] = nn.Flatten()
+        layers["fc2"] = nn.Linear(64 * 8 * 8, classes)
+        super().__init__(layers)
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = images
-        for name, layer in self.named_children():
-            if name == "fc1":
-                break
-            x = layer(x)
-        x = x.permute(0, 2, 3, 1)  # channels last: fc1 acts on each position by itself
-        x = self.dropout(self.relu7(self.fc1(x)))
-        return self.fc2(x.flatten(1))
+
+class ChannelsLast(nn.Module):
+    """``(N, C, H, W)`` -> ``(N, H, W, C)``, so that a linear layer acts on each position by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
 
 
 class CifarClassifier(nn.Sequential):

@@ -17,6 +17,8 @@ from tqdm import tqdm
 Batches = Iterable[tuple[Tensor, Tensor]]
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
+TEST_BATCH = 1000
+
 
 @dataclass(frozen=True)
 class History:
@@ -110,20 +112,20 @@ def fit(
                 for group in steps.param_groups:
                     group["lr"] = lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
             # Each epoch has a seed of its own, so that what `on_epoch` draws changes nothing.
-            with _own_randomness(int(torch.randint(2**62, (), generator=seeds)), device):
-                order = torch.Generator().manual_seed(torch.initial_seed())
-                batches = _batches(train, batch_size, device, order)
-                train_loss, train_accuracy = _train_epoch(model, batches, loss, steps)
-            test_loss, test_accuracy = _evaluate(model, _batches(test, 1000, device), loss)
-            records.append((train_loss, test_loss, train_accuracy, test_accuracy))
-            if not best_epoch or test_accuracy > records[best_epoch - 1][3]:
+            epoch_seed = int(torch.randint(2**62, (), generator=seeds))
+            with _own_randomness(epoch_seed, device):
+                order = torch.Generator().manual_seed(epoch_seed)
+                trained = _train_epoch(model, _batches(train, batch_size, device, order), loss, steps)
+                tested = _evaluate(model, _batches(test, TEST_BATCH, device), loss)
+            records.append((trained[0], tested[0], trained[1], tested[1]))
+            if not best_epoch or tested[1] > records[best_epoch - 1][3]:
                 best_epoch = epoch
                 best_weights = {name: value.clone() for name, value in model.state_dict().items()}
             if on_epoch:
                 on_epoch(epoch, model)
                 model.eval()
             bar.update()
-            bar.set_postfix(loss=f"{train_loss:.3f}", test=f"{test_accuracy:.2%}")
+            bar.set_postfix(loss=f"{trained[0]:.3f}", test=f"{tested[1]:.2%}")
             if patience is not None and epoch - best_epoch >= patience:
                 break
     model.load_state_dict(best_weights)
@@ -137,7 +139,8 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor] | Batches) -> float:
     device = next(model.parameters()).device
     training = model.training
     try:
-        return _evaluate(model, _batches(data, 1000, device), classification_loss)[1]
+        with _own_randomness(0, device):  # a loader draws from the global generator even in order
+            return _evaluate(model, _batches(data, TEST_BATCH, device), classification_loss)[1]
     finally:
         model.train(training)
 

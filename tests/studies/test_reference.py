@@ -149,9 +149,12 @@ def test_a_shuffling_loader_follows_the_seed_too():
 
 
 def test_training_leaves_the_global_generator_alone():
+    loader = DataLoader(TensorDataset(*blobs()), batch_size=32, shuffle=True)
+    model = DigitsCNN(3)
     before = torch.random.get_rng_state()
-    train_small(data=DataLoader(TensorDataset(*blobs()), batch_size=32, shuffle=True))
-    train_small()
+    fit(model, loader, loader, epochs=1, progress=False)
+    fit(model, blobs(), blobs(), epochs=1, progress=False)
+    accuracy(model, loader)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
