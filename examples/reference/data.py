@@ -1,0 +1,176 @@
+"""Images with labels, in memory: scikit-learn's digits, MNIST, CIFAR-10, or a folder of one's own."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NAMES = ("digits", "mnist", "cifar10")
+COMMON_SIZE = 64  # pixels: the square to which the images of a folder are brought if their sizes differ
+TEST_SHARE = 0.2  # where the data come without a split
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Training and test images ``(N, C, H, W)`` in [0, 1] with their labels ``(N,)``."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        return self.train_images, self.train_labels
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        return self.test_images, self.test_labels
+
+    @property
+    def channels(self) -> int:
+        return self.train_images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.train_images.shape[2:])
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train_images.shape[1:]))
+        images = f"{len(self.train_labels)} + {len(self.test_labels)} images of {shape}"
+        return f"Dataset({self.name!r}, {images}, {len(self.classes)} classes)"
+
+
+def load(source: str | Path, data_dir: str | Path = "data", *, seed: int = 0) -> Dataset:
+    """Load a data set by name, or the images of a folder.
+
+    Parameters
+    ----------
+    source
+        ``"digits"``; ``"mnist"`` or ``"cifar10"``; or a folder: ``FOLDER/CLASS/IMAGE``, of which a fifth of
+        every class becomes the test set, or ``FOLDER/train/CLASS/IMAGE`` and ``FOLDER/test/CLASS/IMAGE``.
+        Images of different sizes are brought to 64x64 (scaled, then cut in the middle).
+    data_dir
+        Where MNIST and CIFAR-10 are, or are downloaded to.
+    seed
+        For the split of digits and of a folder without train and test.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `source` is neither a name nor a folder with images.
+    RuntimeError
+        If a data set is not in `data_dir` and cannot be downloaded.
+
+    Examples
+    --------
+    >>> load("digits")
+    Dataset('digits', 1438 + 359 images of 1x8x8, 10 classes)
+    """
+    if source == "digits":
+        return _digits(seed)
+    if source in ("mnist", "cifar10"):
+        return _torchvision(str(source), Path(data_dir))
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no data set {str(source)!r}: name a folder or one of {', '.join(NAMES)}")
+    return _folder(folder, seed)
+
+
+def stratified_split(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of training and test images, the latter a `share` of each class."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    in_test = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        in_test[members[: round(share * len(members))]] = True
+    return (~in_test).nonzero().flatten(), in_test.nonzero().flatten()
+
+
+def _split(name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], seed: int) -> Dataset:
+    train, test = stratified_split(labels, TEST_SHARE, seed=seed)
+    return Dataset(name, images[train], labels[train], images[test], labels[test], classes)
+
+
+def _digits(seed: int) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images / 16).float()[:, None]
+    classes = tuple(str(name) for name in digits.target_names)
+    return _split("digits", images, torch.from_numpy(digits.target).long(), classes, seed)
+
+
+def _torchvision(name: str, data_dir: Path) -> Dataset:
+    from torchvision import datasets
+
+    source = datasets.MNIST if name == "mnist" else datasets.CIFAR10
+    try:
+        train, test = (source(data_dir, train=part, download=True) for part in (True, False))
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(
+            f"{name} is not in {data_dir} and could not be downloaded ({error}); without a network, put "
+            "torchvision's files there, name a folder of images, or take 'digits', which needs no download"
+        ) from error
+    pairs = [_tensors(np.asarray(part.data), torch.as_tensor(part.targets)) for part in (train, test)]
+    return Dataset(name, *pairs[0], *pairs[1], tuple(train.classes))
+
+
+def _tensors(pixels: np.ndarray, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn ``(N, H, W)`` or ``(N, H, W, C)`` bytes into ``(N, C, H, W)`` images in [0, 1]."""
+    images = torch.from_numpy(pixels)
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255), labels
+
+
+def _folder(folder: Path, seed: int) -> Dataset:
+    from torchvision.datasets import ImageFolder
+
+    parts = [folder / "train", folder / "test"]
+    divided = all(part.is_dir() for part in parts)
+    trees = [ImageFolder(str(part)) for part in (parts if divided else [folder])]
+    classes = tuple(trees[0].classes)
+    if tuple(trees[-1].classes) != classes:
+        different = ", ".join(sorted(set(classes) ^ set(trees[-1].classes)))
+        raise ValueError(f"train and test of {folder} must have the same classes; they differ in {different}")
+    pixels = _read([path for tree in trees for path, _ in tree.samples])
+    labels = torch.tensor([label for tree in trees for label in tree.targets])
+    images, labels = _tensors(pixels, labels)
+    if not divided:
+        return _split(folder.name, images, labels, classes, seed)
+    first = len(trees[0])
+    return Dataset(folder.name, images[:first], labels[:first], images[first:], labels[first:], classes)
+
+
+def _read(paths: list[str]) -> np.ndarray:
+    """Read images as ``(N, H, W)`` bytes if all are grey, else as ``(N, H, W, 3)``."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        headers = list(pool.map(_header, paths, chunksize=256))
+        mode = "L" if all(mode in ("1", "L") for mode, _ in headers) else "RGB"
+        size = headers[0][1] if len({size for _, size in headers}) == 1 else None
+        return np.stack(list(pool.map(lambda path: _pixels(path, mode, size), paths, chunksize=256)))
+
+
+def _header(path: str) -> tuple[str, tuple[int, int]]:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.mode, image.size
+
+
+def _pixels(path: str, mode: str, size: tuple[int, int] | None) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        picture = image.convert(mode)
+    if size is None:
+        picture = ImageOps.fit(picture, (COMMON_SIZE, COMMON_SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

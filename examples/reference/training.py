@@ -1,0 +1,239 @@
+"""One training loop for all examples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
+
+TEST_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in each epoch: losses in nats, accuracies as fractions of 1."""
+
+    train_loss: tuple[float, ...]
+    test_loss: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    test_accuracy: tuple[float, ...]
+    best_epoch: int  # counted from 1
+    seconds: float
+
+    def __repr__(self) -> str:
+        best = self.test_accuracy[self.best_epoch - 1]
+        epochs = len(self.train_loss)
+        return f"History({epochs} epochs, {best:.2%} test accuracy in epoch {self.best_epoch}, {self.seconds:.0f} s)"
+
+
+def classification_loss(output: Any, labels: Tensor, images: Tensor) -> Tensor:
+    """Return the cross-entropy, in nats, averaged over the batch; `images` play no part."""
+    return F.cross_entropy(logits_of(output), labels)
+
+
+def fit(
+    model: nn.Module,
+    train: tuple[Tensor, Tensor] | Batches,
+    test: tuple[Tensor, Tensor] | Batches,
+    *,
+    epochs: int,
+    lr: float = 1e-3,
+    anneal: bool = False,
+    batch_size: int = 128,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    loss: Loss = classification_loss,
+    patience: int | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    on_epoch: Callable[[int, nn.Module], object] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train `model` and leave it with the weights of its best epoch, in eval mode.
+
+    The same seed gives the same weights: order of the images and dropout are drawn from the seed alone, and
+    the global generator stays as it was.
+
+    Parameters
+    ----------
+    model
+        Gives class scores ``(N, classes)``, or a tuple or list that begins with them.
+    train, test
+        ``(images, labels)`` as tensors, which is fastest, or a `DataLoader` of such batches.
+    epochs
+        How many at most.
+    lr, optimizer
+        The optimizer is made by ``optimizer(parameters, lr=lr)``; use `functools.partial` for more settings.
+    anneal
+        Let the learning rate fall to almost zero along a cosine, from epoch to epoch.
+    batch_size
+        For tensors; a `DataLoader` has its own.
+    loss
+        ``loss(output, labels, images)``, averaged over the batch.
+    patience
+        Stop when the test accuracy has not improved for so many epochs.
+    seed
+        For the order of the images and for dropout.
+    device
+        Where to train; by default where the model is.
+    on_epoch
+        Called as ``on_epoch(epoch, model)`` after each epoch, counted from 1, with the model in eval mode.
+    progress
+        Show a bar; there is none when the output is not a terminal.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` or `patience` is below 1.
+    """
+    if epochs < 1 or (patience is not None and patience < 1):
+        raise ValueError(f"epochs and patience must be at least 1; got {epochs} and {patience}")
+    start = time.perf_counter()
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    model.to(device)
+    train, test = _on_device(train, device), _on_device(test, device)
+    steps = optimizer(model.parameters(), lr=lr)
+    seeds = torch.Generator().manual_seed(seed)
+    records: list[tuple[float, float, float, float]] = []
+    best_epoch, best_weights = 0, {}
+    with tqdm(total=epochs, desc="training", unit="epoch", disable=None if progress else True) as bar:
+        for epoch in range(1, epochs + 1):
+            if anneal:
+                for group in steps.param_groups:
+                    group["lr"] = lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
+            # Each epoch has a seed of its own, so that what `on_epoch` draws changes nothing.
+            epoch_seed = int(torch.randint(2**62, (), generator=seeds))
+            with _own_randomness(epoch_seed, device):
+                order = torch.Generator().manual_seed(epoch_seed)
+                trained = _train_epoch(model, _batches(train, batch_size, device, order), loss, steps)
+                tested = _evaluate(model, _batches(test, TEST_BATCH, device), loss)
+            records.append((trained[0], tested[0], trained[1], tested[1]))
+            if not best_epoch or tested[1] > records[best_epoch - 1][3]:
+                best_epoch = epoch
+                best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+            if on_epoch:
+                on_epoch(epoch, model)
+                model.eval()
+            bar.update()
+            bar.set_postfix(loss=f"{trained[0]:.3f}", test=f"{tested[1]:.2%}")
+            if patience is not None and epoch - best_epoch >= patience:
+                break
+    model.load_state_dict(best_weights)
+    columns = tuple(zip(*records, strict=True))
+    return History(*columns, best_epoch=best_epoch, seconds=time.perf_counter() - start)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: tuple[Tensor, Tensor] | Batches) -> float:
+    """Return the fraction of `data` that `model` classifies correctly; its train or eval mode comes back."""
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with _own_randomness(0, device):  # a loader draws from the global generator even in order
+            return _evaluate(model, _batches(data, TEST_BATCH, device), classification_loss)[1]
+    finally:
+        model.train(training)
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the class scores: the output itself, or the first of several."""
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+def _train_epoch(
+    model: nn.Module, batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer
+) -> tuple[float, float]:
+    """Run once through the data; loss and accuracy are running ones, measured before each step."""
+    model.train()
+    meter = _Meter()
+    for images, labels in batches:
+        output = model(images)
+        value = loss(output, labels, images)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        meter.add(value, output, labels)
+    return meter.means()
+
+
+@torch.no_grad()
+def _evaluate(model: nn.Module, batches: Batches, loss: Loss) -> tuple[float, float]:
+    model.eval()
+    meter = _Meter()
+    for images, labels in batches:
+        output = model(images)
+        meter.add(loss(output, labels, images), output, labels)
+    return meter.means()
+
+
+class _Meter:
+    """Means over images, summed on the device: reading a number after each batch would make it wait."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.sums: Tensor | None = None
+
+    def add(self, loss: Tensor, output: Any, labels: Tensor) -> None:
+        right = (logits_of(output).detach().argmax(1) == labels).sum()
+        sums = torch.stack([loss.detach().float() * len(labels), right.float()])
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.images += len(labels)
+
+    def means(self) -> tuple[float, float]:
+        if self.sums is None:
+            raise ValueError("there is no image to train or test on")
+        loss, right = (self.sums / self.images).tolist()
+        return loss, right
+
+
+def _on_device(
+    data: tuple[Tensor, Tensor] | Batches, device: torch.device
+) -> tuple[Tensor, Tensor] | Batches:
+    if _is_pair(data):
+        images, labels = data
+        return images.to(device), labels.to(device)
+    return data
+
+
+def _is_pair(data: object) -> bool:
+    return isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(x, Tensor) for x in data)
+
+
+def _batches(
+    data: tuple[Tensor, Tensor] | Batches,
+    size: int,
+    device: torch.device,
+    order: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give batches on `device`: of tensors, shuffled if there is a generator; of a loader, as they come."""
+    if not _is_pair(data):
+        for images, labels in data:
+            yield images.to(device), labels.to(device)
+        return
+    images, labels = data
+    index = torch.arange(len(images)) if order is None else torch.randperm(len(images), generator=order)
+    for chosen in index.split(size):
+        here = chosen.to(labels.device)
+        yield images[here].to(device), labels[here].to(device)
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what dropout and loaders draw from, and put the global generators back afterwards."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.random.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,131 @@
+"""Loss, accuracy or anything else over the epochs of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from featurelens._checks import check_type, describe
+from featurelens.plotting._arrays import Array, check_array, check_whole, to_floats
+from featurelens.plotting._colours import INK, PALE, QUIET, SERIES
+from featurelens.plotting._page import DPI, MARGIN, TITLE, wrap
+
+if TYPE_CHECKING:
+    from featurelens.plotting._arrays import Floats
+
+SIZE = (6.0, 3.7)  # inches
+
+
+def training_curves(
+    curves: Mapping[str, Sequence[float] | Array],
+    *,
+    ylabel: str,
+    title: str | None = None,
+    best: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one line for each named sequence over the epochs, which are counted from 1.
+
+    Epochs whose value is NaN or infinite leave a gap and a cross at the foot of the picture.
+
+    Parameters
+    ----------
+    curves
+        Name -> one value for each epoch; the lengths may differ.
+    ylabel
+        What is measured, with its unit.
+    title
+        The heading; by default none.
+    best
+        An epoch to point out, counted from 1.
+    ax
+        Draw here instead of on a new figure.
+
+    Raises
+    ------
+    TypeError
+        If `curves` is not a mapping from names to sequences of numbers.
+    ValueError
+        If there is no curve, a curve is empty, or `best` is not one of the epochs.
+
+    Examples
+    --------
+    >>> ax = training_curves({"train": [0.9, 0.4, 0.2], "test": [0.8, 0.5, 0.6]}, ylabel="loss", best=2)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['train', 'test']
+    """
+    lines = _check_curves(curves)
+    epochs = max(len(values) for values in lines.values())
+    if best is not None and not 1 <= check_whole(best, argument="best") <= epochs:
+        raise ValueError(f"best must be an epoch from 1 to {epochs}; got {best}")
+    if ax is None:
+        layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
+        ax = Figure(figsize=SIZE, dpi=DPI, layout=layout, facecolor="white").add_subplot()
+    check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
+    for number, (name, values) in enumerate(lines.items()):
+        _draw_curve(ax, name, values, colour=SERIES[number % len(SERIES)])
+    if best is not None:
+        ax.axvline(best, color=QUIET, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        place = ax.get_xaxis_transform()
+        side = "right" if best > (epochs + 1) / 2 else "left"
+        ax.text(best, 1.01, f"best epoch: {best}", transform=place, ha=side, fontsize=8, color=QUIET)
+    _dress(ax, ylabel=ylabel, title=title, epochs=epochs)
+    return ax
+
+
+def _check_curves(curves: Mapping[str, Sequence[float] | Array]) -> dict[str, Floats]:
+    check_type(curves, Mapping, argument="curves", expected="a mapping from names to values over epochs")
+    if not curves:
+        raise ValueError("curves is empty: give at least one name with its values over epochs")
+    return {str(name): _check_series(values, f"curves[{name!r}]") for name, values in curves.items()}
+
+
+def _check_series(values: Sequence[float] | Array, argument: str) -> Floats:
+    if not isinstance(values, torch.Tensor | np.ndarray):
+        try:
+            values = np.array([float(value) for value in values])
+        except (TypeError, ValueError):
+            raise TypeError(f"{argument} must be a sequence of numbers; got {describe(values)}") from None
+    return to_floats(check_array(values, {1: "(epochs,)"}, argument=argument))
+
+
+def _draw_curve(ax: Axes, name: str, values: Floats, *, colour: str) -> None:
+    epochs = np.arange(1, len(values) + 1)
+    finite = np.isfinite(values)
+    marker = "o" if len(values) <= 30 or not finite.all() else ""  # a value between gaps has no line
+    heights = np.where(finite, values, np.nan)
+    ax.plot(epochs, heights, color=colour, label=name, marker=marker, markersize=3.5, linewidth=1.6)
+    if not finite.all():
+        foot = np.full((~finite).sum(), 0.03)
+        ax.plot(
+            epochs[~finite],
+            foot,
+            "x",
+            color=colour,
+            transform=ax.get_xaxis_transform(),
+            label=f"{name}: NaN or infinite",
+        )
+
+
+def _dress(ax: Axes, *, ylabel: str, title: str | None, epochs: int) -> None:
+    ax.set_xlabel("epoch", color=INK)
+    ax.set_ylabel(ylabel, color=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    margin = min(max(0.03 * (epochs - 1), 0.25), 0.9)  # below 1: there is no epoch 0
+    ax.set_xlim(1 - margin, epochs + margin)
+    if title:
+        width = ax.get_window_extent().width / ax.figure.dpi
+        ax.set_title("\n".join(wrap(title, width, TITLE)), loc="left", fontsize=TITLE, color=INK, pad=18)
+    ax.grid(axis="y", color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(PALE)
+    ax.tick_params(color=PALE, labelcolor=INK, labelsize=9)
+    ax.legend(frameon=False, fontsize=9)

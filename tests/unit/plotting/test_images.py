@@ -1,0 +1,114 @@
+"""Images as pictures in a grid."""
+
+import numpy as np
+import pytest
+import torch
+
+from featurelens.plotting import image_grid
+
+
+def pictures(figure):
+    return figure.axes[-1].images
+
+
+def note(figure):
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_three_channels_are_shown_as_they_are():
+    images = torch.rand(5, 3, 4, 6)
+    figure = image_grid(images)
+    for image, expected in zip(pictures(figure), images, strict=True):
+        np.testing.assert_allclose(image.get_array(), expected.permute(1, 2, 0))
+    assert note(figure) == ""
+
+
+def test_one_channel_is_grey_between_zero_and_one():
+    (image,) = pictures(image_grid(torch.full((1, 1, 3, 3), 0.25)))
+    assert image.get_cmap().name == "gray"
+    assert image.get_clim() == (0, 1)
+    np.testing.assert_allclose(image.get_array(), 0.25)
+
+
+def test_bytes_are_pixels():
+    (image,) = pictures(image_grid(np.full((1, 3, 2, 2), 51, dtype=np.uint8)))
+    np.testing.assert_allclose(image.get_array(), 0.2)
+
+
+def test_other_numbers_of_channels_are_averaged_and_the_note_says_so():
+    images = torch.rand(1, 5, 3, 3)
+    figure = image_grid(images)
+    np.testing.assert_allclose(pictures(figure)[0].get_array(), images.double().mean(1)[0])
+    assert pictures(figure)[0].get_cmap().name == "viridis"
+    assert note(figure) == "mean over 5 channels"
+
+
+def test_normalized_images_are_stretched_together_and_the_note_says_so():
+    images = torch.tensor([-1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 3, 2, 2)
+    figure = image_grid(images)
+    assert [image.get_array().mean() for image in pictures(figure)] == [0.0, 1.0]
+    assert note(figure) == "stretched from [-1, 3] to [0, 1]"
+
+
+def test_nan_pixels_are_pink():
+    images = torch.rand(1, 3, 2, 2)
+    images[0, 2, 0, 1] = torch.nan
+    figure = image_grid(images)
+    np.testing.assert_allclose(pictures(figure)[0].get_array()[0, 1], [1, 0, 168 / 255])
+    assert note(figure) == "pink: NaN or infinite"
+
+
+def test_labels_stand_above_and_long_ones_are_shortened():
+    figure = image_grid(torch.rand(64, 1, 4, 4), labels=["a very long label indeed", *range(63)])
+    labels = [text.get_text() for text in figure.axes[-1].texts]
+    assert labels[1:] == [str(number) for number in range(63)]
+    assert labels[0].endswith("…")
+
+
+def test_labels_may_be_a_tensor():
+    figure = image_grid(torch.rand(2, 1, 4, 4), labels=torch.tensor([7, 3]))
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["7", "3"]
+
+
+def test_columns_can_be_chosen():
+    figure = image_grid(torch.rand(6, 1, 4, 4), columns=2)
+    assert len({round(image.get_extent()[0], 6) for image in pictures(figure)}) == 2
+    assert len({round(image.get_extent()[3], 6) for image in pictures(figure)}) == 3
+
+
+def test_a_large_batch_is_limited_in_words():
+    figure = image_grid(torch.rand(100, 1, 2, 2), title="Digits", limit=9)
+    assert len(pictures(figure)) == 9
+    assert figure.get_suptitle() == "Digits (first 9 of 100)"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: image_grid(None), TypeError, "images must be a tensor or a NumPy array; got None"),
+        (
+            lambda: image_grid(torch.rand(3, 4, 4)),
+            ValueError,
+            "images must be (N, C, H, W); got shape (3, 4, 4)",
+        ),
+        (
+            lambda: image_grid(torch.rand(2, 1, 4, 4), labels=["one"]),
+            ValueError,
+            "labels must name all of 2 images; got 1 label",
+        ),
+        (
+            lambda: image_grid(torch.rand(2, 1, 4, 4), labels="ab"),
+            TypeError,
+            "labels must be a sequence with one label for each image; got 'ab'",
+        ),
+        (
+            lambda: image_grid(torch.rand(2, 1, 4, 4), columns=0),
+            ValueError,
+            "columns must be at least 1; got 0",
+        ),
+    ],
+)
+def test_misuse_is_named(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
