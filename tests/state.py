@@ -27,7 +27,14 @@ def _value(value):
             value.detach().contiguous().view(torch.uint8) if value.numel() and value.ndim else value.detach()
         )
         digest = hashlib.sha1(content.cpu().numpy().tobytes()).hexdigest()
-        return id(value), tuple(value.shape), value.dtype, digest, value.requires_grad, id(value.grad) if value.is_leaf else None
+        return (
+            id(value),
+            tuple(value.shape),
+            value.dtype,
+            digest,
+            value.requires_grad,
+            id(value.grad) if value.is_leaf else None,
+        )
     if isinstance(value, dict):
         return [(key, _value(item)) for key, item in value.items()]
     if isinstance(value, list):

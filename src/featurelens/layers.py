@@ -31,7 +31,7 @@ from featurelens._structure import shapes, tensors
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
 """What names one or several layers."""
 
-_LAZY = nn.parameter.UninitializedTensorMixin
+_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _ALIAS = re.compile(r"([a-z][a-z0-9]*)_(\d+)")
 _CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
 

@@ -97,7 +97,7 @@ def test_both_backends_equal_the_replica(plan, data, training, clone, stop_early
         except (
             RuntimeError
         ) as error:  # only ever said where an in-place step could have changed a shared value
-            assert not clone  # noqa: PT017
+            assert not clone
             assert "changed in place" in str(error)  # noqa: PT017
             assert {"inplace", "block"} & set(plan)
             continue
