@@ -1,0 +1,62 @@
+"""Train a small CNN on real images, look at every layer, and leave pictures of it.
+
+python examples/quickstart.py                       # scikit-learn's digits, nothing to download
+python examples/quickstart.py --data cifar10        # or mnist: downloaded by torchvision
+python examples/quickstart.py --data my/photos      # any folder: my/photos/CLASS/IMAGE
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import featurelens as fl
+from reference import fit, fitting_network, load
+from reference.pictures import first_look
+
+EPOCHS, BATCH = {"digits": 15}, {"digits": 32}  # few images want small batches and many passes
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, list the layers, draw."""
+    parser = argparse.ArgumentParser(description="Train a small CNN and look inside it.")
+    parser.add_argument(
+        "--data", default="digits", help="digits, mnist, cifar10 or a folder of images by class"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="where MNIST and CIFAR-10 are kept"
+    )
+    parser.add_argument("--epochs", type=int, help="15 for the digits, else 5")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, ...")
+    parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
+    options = parser.parse_args(arguments)
+
+    data = load(options.data, options.data_dir, seed=options.seed)
+    print(data)
+    model = fitting_network(data.channels, data.size, len(data.classes), seed=options.seed)
+    epochs = options.epochs or EPOCHS.get(options.data, 5)
+    history = fit(
+        model,
+        data.train,
+        data.test,
+        epochs=epochs,
+        lr=2e-3,
+        anneal=True,
+        batch_size=BATCH.get(options.data, 128),
+        seed=options.seed,
+        device=options.device,
+    )
+    print(history)
+
+    print("\nWhat can be recorded, and what one image costs:")
+    print(fl.list_layers(model, data.test_images[:1].to(options.device)))
+
+    files = first_look(model, data, history, options.output)
+    print(f"\nPictures in {options.output}:")
+    for file in files:
+        print(f"  {file.name}")
+
+
+if __name__ == "__main__":
+    main()
