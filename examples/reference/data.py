@@ -121,7 +121,8 @@ def _torchvision(name: str, data_dir: Path) -> Dataset:
             "torchvision's files there, name a folder of images, or take 'digits', which needs no download"
         ) from error
     pairs = [_tensors(np.asarray(part.data), torch.as_tensor(part.targets)) for part in (train, test)]
-    return Dataset(name, *pairs[0], *pairs[1], tuple(train.classes))
+    classes = tuple(label.split(" - ")[0] for label in train.classes)  # MNIST's are called "9 - nine"
+    return Dataset(name, *pairs[0], *pairs[1], classes)
 
 
 def _tensors(pixels: np.ndarray, labels: Tensor) -> tuple[Tensor, Tensor]:
