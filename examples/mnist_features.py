@@ -39,7 +39,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     data = load("mnist", options.data_dir)
     model = seeded(MnistCNN, seed=options.seed)
-    settings = {"epochs": options.epochs, "lr": 2e-3, "anneal": True, "seed": options.seed, "device": options.device}
+    settings = {
+        "epochs": options.epochs,
+        "lr": 2e-3,
+        "anneal": True,
+        "seed": options.seed,
+        "device": options.device,
+    }
     history = fit(model, data.train, data.test, **settings)
     files = {file.name for file in first_look(model, data, history, options.output)}
 
