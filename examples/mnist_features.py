@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/mnist_features"))
     options = parser.parse_args(arguments)
 
+    options.output.mkdir(parents=True, exist_ok=True)
     data = load("mnist", options.data_dir)
     model = seeded(MnistCNN, seed=options.seed)
     settings = {

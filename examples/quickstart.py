@@ -32,10 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
     options = parser.parse_args(arguments)
 
+    options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     data = load(options.data, options.data_dir, seed=options.seed)
     print(data)
     model = fitting_network(data.channels, data.size, len(data.classes), seed=options.seed)
-    epochs = options.epochs or EPOCHS.get(options.data, 5)
+    epochs = EPOCHS.get(options.data, 5) if options.epochs is None else options.epochs
     history = fit(
         model,
         data.train,

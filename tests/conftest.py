@@ -5,6 +5,14 @@ import sys
 import pytest
 import torch
 
+import featurelens.layers
+import featurelens.recording
+
+WATCHED = (
+    featurelens.layers,
+    featurelens.recording,
+)  # rooms are imported when first used: here, before any test
+
 pytest.register_assert_rewrite("tests.state")
 
 from tests.state import snapshot

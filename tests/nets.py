@@ -1,6 +1,6 @@
 """Tiny seeded models, one for each trait that makes recording hard."""
 
-from collections import namedtuple
+from collections import deque, namedtuple
 from dataclasses import dataclass
 
 import torch
@@ -145,21 +145,24 @@ class Busy(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 3)
         self.norm = nn.BatchNorm2d(2)
+        self.drop = nn.Dropout(0.5)
         self.register_buffer("seen", torch.zeros(3))
         self.plain = torch.zeros(2)
         self.calls = 0
         self.cache = {}
         self.history = []
+        self.recent = deque([0], maxlen=3)
 
     def forward(self, x):
         self.calls += 1
         self.cache["last"] = x
         self.history.append(x.shape)
+        self.recent.append(x)
         self.fresh = x
         self.seen = self.seen + 1
         self.plain += 1
         self.conv.weight.data = self.conv.weight.data * 0.5
-        return self.norm(self.conv(x)) + torch.rand(1)
+        return self.drop(self.norm(self.conv(x)))
 
 
 class Fails(nn.Module):

@@ -1,6 +1,7 @@
 """An independent account of everything that makes up a model, to compare before and after."""
 
 import hashlib
+from collections import deque
 
 import torch
 
@@ -37,7 +38,7 @@ def _value(value):
         )
     if isinstance(value, dict):
         return [(key, _value(item)) for key, item in value.items()]
-    if isinstance(value, list):
+    if isinstance(value, list | tuple | deque | set):
         return [_value(item) for item in value]
     if isinstance(value, bool | int | float | str | None):
         return value

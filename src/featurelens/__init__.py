@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurelens import plotting
+    from featurelens import layers, plotting
     from featurelens.layers import Layer, LayerTable, list_layers
     from featurelens.recording import (
         ActivationRecorder,
@@ -35,6 +35,7 @@ _ROOMS = {
     "LayerTable": "layers",
     "TappedModule": "recording",
     "insert_extractors": "recording",
+    "layers": "layers",
     "list_layers": "layers",
     "list_operations": "recording",
     "plotting": "plotting",
@@ -48,6 +49,7 @@ __all__ = [
     "TappedModule",
     "__version__",
     "insert_extractors",
+    "layers",
     "list_layers",
     "list_operations",
     "plotting",

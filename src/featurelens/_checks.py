@@ -54,7 +54,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'conv2'? (12 layers: conv1, conv2, ...)"`` for the end of a LookupError."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ";"
+    hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
     listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
     return f"{hint} ({len(known)} layers: {listed})"
 

@@ -15,11 +15,13 @@ from __future__ import annotations
 import operator
 import random
 import sys
+import threading
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -63,33 +65,134 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     flags = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in flags:
-            vars(module)["training"] = False  # nn.Module.__setattr__ takes ten times as long
+            _set_training(module, False)
         yield
     finally:
         for module, training in flags:
-            vars(module)["training"] = training
+            _set_training(module, training)
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training  # the flag lives in compiled code
+    else:
+        vars(module)["training"] = training  # nn.Module.__setattr__ takes ten times as long
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Give back every module's attributes, hooks and buffers and the random state as they were before the block.
+def preserved(model: nn.Module, *, randomness: bool = True) -> Iterator[None]:
+    """Give back every module's attributes, hooks and buffers, and the random state, as they were before the block.
 
-    Parameters that the block replaced are put back too. A parameter that it changed in place cannot be, as the
+    Inside the block the model runs on copies of its buffers, so that what it does to them, and what it returns of
+    them, is untouched when the originals are put back. Containers directly among a module's attributes are put
+    back too, and parameters that the block replaced. A parameter that it changed in place cannot be, as the
     guard would need a copy of the whole model: that is told in a RuntimeWarning.
     """
-    state = _State(model)
+    with ExitStack() as stack:
+        if randomness:
+            stack.callback(_restore_random_state, _random_state({p.device for p in model.parameters()}))
+        stack.enter_context(_parameters_preserved(model))
+        stack.enter_context(_attributes_preserved(model))
+        yield
+
+
+@contextmanager
+def _attributes_preserved(model: nn.Module) -> Iterator[None]:
+    """Guard attributes, the containers among them, and buffers."""
+    attributes = [(module, vars(module).copy()) for module in model.modules()]
+    containers = [
+        (value, value.copy() if value else None)
+        for _, saved in attributes
+        for value in saved.values()
+        if type(value) in _CONTAINERS
+    ]
+    copies: dict[int, torch.Tensor] = {}
+    try:
+        for module, saved in attributes:
+            _use_copies(saved.get("_buffers", {}), copies)
+            _use_copies(vars(module), copies)
+        yield
+    finally:
+        for container, content in containers:
+            _restore_container(container, content)
+        for module, saved in attributes:
+            if not _same_items(vars(module), saved):
+                vars(module).clear()
+                vars(module).update(saved)
+
+
+_CONTAINERS = {dict, OrderedDict, defaultdict, list, set, deque}
+
+
+def _use_copies(values: dict[str, Any], copies: dict[int, torch.Tensor]) -> None:
+    """Replace the tensors among `values` by copies, the same tensor by the same copy."""
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            if id(value) not in copies:
+                copies[id(value)] = value.clone()
+            values[name] = copies[id(value)]
+
+
+def _restore_container(container: Any, content: Any) -> None:
+    if content is None:
+        if container:
+            container.clear()
+    elif isinstance(container, dict):
+        if not _same_items(container, content):
+            container.clear()
+            container.update(content)
+    elif isinstance(container, set):
+        container.clear()
+        container.update(content)
+    else:
+        container.clear()
+        container.extend(content)
+
+
+def _same_items(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return list(now) == list(before) and all(map(operator.is_, now.values(), before.values()))
+
+
+@contextmanager
+def _parameters_preserved(model: nn.Module) -> Iterator[None]:
+    saved = [
+        (p, _storage(p), p._version if not p.is_inference() else 0, p.requires_grad, p.grad)
+        for p in _parameters(model)
+    ]
     try:
         yield
     finally:
-        state.restore()
+        changed = []
+        for parameter, storage, version, requires_grad, grad in saved:
+            if not parameter.is_inference() and parameter._version != version:
+                changed.append(parameter)
+            if storage is not None and parameter.data_ptr() != storage.data_ptr():
+                parameter.data = storage
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
+            if parameter.grad is not grad:
+                parameter.grad = grad
+        _warn_of_changes(model, changed)
 
 
-@contextmanager
-def trained_only_aloud(model: nn.Module) -> Iterator[None]:
-    """Warn if the block changed parameters in place, as an optimizer does."""
-    versions = [(parameter, _version(parameter)) for parameter in model.parameters()]
-    yield
-    _warn_of_changes(model, [parameter for parameter, version in versions if _version(parameter) != version])
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    """All parameters, shared ones once; several times faster than Module.parameters()."""
+    found = {
+        id(p): p
+        for module in model.modules()
+        for p in vars(module).get("_parameters", {}).values()
+        if p is not None
+    }
+    return list(found.values())
+
+
+def _storage(parameter: nn.Parameter) -> torch.Tensor | None:
+    """The parameter's memory as a tensor of its own, None for kinds that have no address (sparse, functorch's)."""
+    try:
+        parameter.data_ptr()
+        return parameter.data
+    except RuntimeError:
+        return None
 
 
 def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
@@ -100,99 +203,30 @@ def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
             f"parameters changed in place while the model was recorded ({listed}); featurelens gives back "
             "buffers and modes but keeps no copy of the parameters: do not train inside a recording block",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
-class _State:
-    """What a forward pass may change: shallow copies of all attributes, full copies of all buffers."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        modules = list(model.modules())
-        self.attributes = [(module, vars(module).copy()) for module in modules]
-        self.containers = [
-            (value, value.copy())
-            for _, attributes in self.attributes
-            for value in attributes.values()
-            if type(value) in {dict, OrderedDict, list, set}
-        ]
-        self.parameters = [
-            (parameter, parameter.data, _version(parameter), parameter.requires_grad, parameter.grad)
-            for parameter in _unique(modules, "_parameters")
-        ]
-        plain = [*_unique(modules, "_buffers"), *self._tensor_attributes()]
-        self.buffers = [(tensor, tensor.data, tensor.detach().clone()) for tensor in plain]
-        self.random = _random_state({parameter.device for parameter, *_ in self.parameters})
-
-    def _tensor_attributes(self) -> Iterator[torch.Tensor]:
-        """Tensors that a module keeps as ordinary attributes, beside its buffers."""
-        for _, attributes in self.attributes:
-            yield from (value for value in attributes.values() if isinstance(value, torch.Tensor))
-
-    def restore(self) -> None:
-        for module, attributes in self.attributes:
-            if not _same_items(vars(module), attributes):
-                vars(module).clear()
-                vars(module).update(attributes)
-        for container, content in self.containers:
-            if container or content:
-                _restore_container(container, content)
-        for buffer, storage, content in self.buffers:
-            if buffer.data_ptr() != storage.data_ptr():
-                buffer.data = storage
-            if not torch.equal(buffer, content):
-                # .data leaves the version counter alone, so a graph that saved the buffer can still run backward
-                buffer.data.copy_(content)
-        changed = [
-            parameter for parameter, *saved in self.parameters if _restore_parameter(parameter, *saved)
-        ]
-        _restore_random_state(self.random)
-        _warn_of_changes(self.model, changed)
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_locks_lock = threading.Lock()
 
 
-def _unique(modules: list[nn.Module], kind: str) -> list[Any]:
-    """All parameters or buffers, shared ones once; several times faster than Module.parameters()."""
-    found = {id(tensor): tensor for module in modules for tensor in vars(module)[kind].values()}
-    return [tensor for tensor in found.values() if tensor is not None]
+@contextmanager
+def exclusively(model: nn.Module) -> Iterator[None]:
+    """Let other threads that record the same model wait until the block ends: what each saves would mix."""
+    with _locks_lock:
+        lock = _locks.setdefault(model, threading.RLock())
+    with lock:
+        yield
 
 
-def _version(tensor: torch.Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _restore_parameter(
-    parameter: nn.Parameter,
-    storage: torch.Tensor,
-    version: int,
-    requires_grad: bool,
-    grad: torch.Tensor | None,
-) -> bool:
-    """Put back what can be put back; return whether the values were changed in place."""
-    changed = _version(parameter) != version
-    if parameter.data_ptr() != storage.data_ptr():
-        parameter.data = storage
-    if parameter.requires_grad != requires_grad:
-        parameter.requires_grad_(requires_grad)
-    if parameter.grad is not grad:
-        parameter.grad = grad
-    return changed
-
-
-def _same_items(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return list(now) == list(before) and all(map(operator.is_, now.values(), before.values()))
-
-
-def _restore_container(container: Any, content: Any) -> None:
-    if isinstance(container, dict):
-        if not _same_items(container, content):
-            container.clear()
-            container.update(content)
-    elif isinstance(container, list):
-        container[:] = content
-    else:
-        container.clear()
-        container.update(content)
+def check_materialized(model: nn.Module) -> None:
+    """Raise a ValueError if a lazy layer has not seen its first batch yet."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(
+                f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
+            )
 
 
 def _random_state(devices: set[torch.device]) -> dict[str, Any]:

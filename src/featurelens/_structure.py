@@ -67,12 +67,29 @@ def shapes(value: Any) -> Any:
     ((2, 3), ((4,),))
     """
     if isinstance(value, torch.Tensor):
-        return tuple(value.shape)
+        return (len(value), "nested") if value.is_nested else tuple(value.shape)
     if isinstance(value, Mapping) or _is_dataclass(value):
         return {key: shapes(item) for key, item in _items(value)}
     if isinstance(value, list | tuple):
         return tuple(shapes(item) for item in value)
     return None
+
+
+def plain(value: Any) -> Any:
+    """Return `value` in tuples, lists, dicts and tensors only, for a file that anybody can read.
+
+    Raises
+    ------
+    TypeError
+        If there is anything else in it than these, None, numbers and text.
+    """
+    if value is None or isinstance(value, torch.Tensor | bool | int | float | str):
+        return value
+    if isinstance(value, Mapping) or _is_dataclass(value):
+        return {key: plain(item) for key, item in _items(value)}
+    if isinstance(value, list | tuple):
+        return (list if isinstance(value, list) else tuple)(plain(item) for item in value)
+    raise TypeError(f"activations with an object of type {type(value).__name__} in them cannot be saved")
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

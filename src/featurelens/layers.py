@@ -11,6 +11,10 @@ A *selector* is any of
 ``model.features[3]``  a module instance
 ``lambda name, module: ...``  a predicate
 =====================  ==========================================================================
+
+Aliases count the layers of a kind that have no layers inside: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``,
+and otherwise the class's name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). `list_layers` shows them. The
+model itself has the empty name, ``""``.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, count, describe, near_misses
-from featurelens._hooks import eager, evaluating, preserved, unwrap
+from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._structure import shapes, tensors
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
@@ -197,6 +201,11 @@ def choose(
                 chosen[key] = choice
     if not chosen:
         raise ValueError(f"layers must name at least one layer; got {describe(selectors)}")
+    for name, _ in chosen:
+        if (parts := _CALL.fullmatch(name)) and (parts[1], None) in chosen:
+            raise ValueError(
+                f"the name of layer {name!r} reads as a call of layer {parts[1]!r}: record them apart"
+            )
     # A layer that is asked for whole already gives each of its calls.
     return [c for c in chosen.values() if c.call is None or (c.name, None) not in chosen]
 
@@ -225,7 +234,7 @@ class _Names:
         if isinstance(selector, nn.Module):
             return self._match_instance(selector)
         if callable(selector):
-            names = [name for name in self.listed if selector(name, self.modules[name])]
+            names = self._match_predicate(selector)
             if not names:
                 raise LookupError(f"the predicate is true of no layer{near_misses('', self.listed)}")
             return [Choice(name, None, selector, exact=False) for name in names]
@@ -233,6 +242,15 @@ class _Names:
             "a layer is chosen by name, glob, module, module type or predicate(name, module); "
             f"got {describe(selector)}"
         )
+
+    def _match_predicate(self, predicate: Callable[[str, nn.Module], bool]) -> list[str]:
+        try:
+            return [name for name in self.listed if predicate(name, self.modules[name])]
+        except TypeError as error:
+            raise TypeError(
+                f"a predicate is called as predicate(name, module); {getattr(predicate, '__name__', predicate)} "
+                f"does not take these ({error}). Functions such as F.relu are chosen by name, with backend='rewrite'"
+            ) from error
 
     def _match_text(self, text: str) -> list[Choice]:
         exact, call = text, None
@@ -319,7 +337,8 @@ def _run_sample(model: nn.Module, sample: tuple[Any, ...]) -> dict[int, tuple[in
         found[id(module)] = (calls + 1, shapes(output), memory)
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    with preserved(model), evaluating(model), eager(), torch.no_grad():
+    check_materialized(model)
+    with exclusively(model), preserved(model), evaluating(model), eager(), torch.no_grad():
         try:
             handles += [module.register_forward_hook(note) for module in model.modules()]
             model(*sample)

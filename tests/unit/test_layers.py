@@ -80,7 +80,7 @@ ERRORS = [
         LookupError,
         r"no layer matches 'conv3'; did you mean 'conv2' or 'conv1'\? \(4 layers: conv1, act, conv2, fc\)",
     ),
-    ("xyz", LookupError, r"no layer matches 'xyz'; \(4 layers: conv1, act, conv2, fc\)"),
+    ("xyz", LookupError, r"no layer matches 'xyz' \(4 layers: conv1, act, conv2, fc\)"),
     ("conv_7", LookupError, "no layer matches 'conv_7'; there are conv_1 to conv_2"),
     ("linear_2", LookupError, "no layer matches 'linear_2'; there is linear_1"),
     ("norm*", LookupError, r"no layer matches 'norm\*'"),

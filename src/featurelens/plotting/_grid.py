@@ -122,7 +122,7 @@ def draw_tile(
         )
     else:
         _draw_constant(ax, tile.constant, corner, size)
-    frame = Rectangle((x, y), width, height, fill=False, edgecolor=PALE, linewidth=0.5)
+    frame = Rectangle((x, y), width, height, fill=False, edgecolor=PALE, linewidth=0.5, clip_on=False)
     ax.add_patch(frame)
     if tile.label:
         colour = INK if tile.constant is None else QUIET

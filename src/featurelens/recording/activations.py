@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
-from featurelens._checks import near_misses
-from featurelens._structure import shapes, tensors
+from featurelens._checks import describe, near_misses
+from featurelens._structure import plain, shapes, tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ class Activations(Mapping[str, Any]):
     """What each recorded layer returned, in the order in which the layers were asked for.
 
     The keys are exact module names; a module that was called several times has one key for each call, counted
-    from 1: ``act#1``, ``act#2``. Lookup also takes what the recorder was asked for (``acts["conv_2"]``). The
+    from 1: ``act#1``, ``act#2``. Lookup also takes ordinal aliases (``acts["conv_2"]``). The
     values are tensors, `(N, C, H, W)` for a convolution, or whatever structure of tensors the layer returns.
 
     Attributes
@@ -54,7 +55,7 @@ class Activations(Mapping[str, Any]):
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.output = output
-        self._layers: Mapping[str, Any] = dict(layers or {})
+        self._layers: dict[str, Any] = dict(layers or {})
         self._aliases = dict(aliases or {})
         self._live: Callable[[], dict[str, Any]] | None = None  # set while a recording block is open
 
@@ -62,7 +63,9 @@ class Activations(Mapping[str, Any]):
         layers = self._current()
         if name in layers:
             return layers[name]
-        base, sign, call = str(name).partition("#")
+        if not isinstance(name, str):
+            raise _NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
+        base, sign, call = name.partition("#")
         base = self._aliases.get(base, base)
         if base + sign + call in layers:
             return layers[base + sign + call]
@@ -71,7 +74,7 @@ class Activations(Mapping[str, Any]):
         several = [key for key in layers if key.startswith(f"{base}#")]
         if several and not call:
             raise _NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
-        raise _NoSuchLayer(f"no activations of {name!r}{near_misses(str(name), layers)}")
+        raise _NoSuchLayer(f"no activations of {name!r}{near_misses(name, layers)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._current())
@@ -98,14 +101,22 @@ class Activations(Mapping[str, Any]):
         return plotting.feature_maps(self[layer], image=image, title=layer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read."""
-        torch.save({"layers": dict(self), "output": self.output, "aliases": self._aliases}, path)
+        """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
+
+        Named tuples and dataclasses are written as plain tuples and dicts.
+        """
+        layers = {name: plain(value) for name, value in self.items()}
+        torch.save({"layers": layers, "output": plain(self.output), "aliases": self._aliases}, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote; nothing but tensors and plain containers is ever unpickled."""
-        content = torch.load(path, weights_only=True)
-        return cls(content["layers"], output=content["output"], aliases=content["aliases"])
+        try:
+            content = torch.load(path, weights_only=True)
+            layers = content["layers"]
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{os.fspath(path)} was not written by Activations.save") from error
+        return cls(layers, output=content["output"], aliases=content["aliases"])
 
     def _current(self) -> Mapping[str, Any]:
         return self._live() if self._live is not None else self._layers

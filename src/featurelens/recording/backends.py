@@ -12,7 +12,7 @@ from torch import nn
 
 from featurelens.layers import Choice
 from featurelens.recording import tracing
-from featurelens.recording.rewrite import Program, TappedModule, insert, trace_or_explain
+from featurelens.recording.rewrite import Program, insert, trace_or_explain
 from featurelens.recording.session import Session
 
 
@@ -59,42 +59,47 @@ class RewriteBackend(Backend):
     def __init__(self, model: nn.Module, choices: Sequence[Choice]) -> None:
         self.model = model
         self.names = list(dict.fromkeys(choice.name for choice in choices))
-        self.listeners = [_Listener(name) for name in self.names]
-        self.rewritten: dict[Any, TappedModule] = {}
+        self.rewritten: dict[Any, Program] = {}
 
     @contextmanager
     def attached(self, session: Session, fixed: dict[str, Any]) -> Iterator[None]:
+        program = self._rewrite(fixed)
+        listeners = nn.ModuleList(_Listener(name, session) for name in self.names)
+        runner = _Runner(self.model, listeners, program)
         own = vars(self.model)
-        before = own.get("forward")
-        tapped = self._rewrite(fixed)
         try:
-            for listener in self.listeners:
-                listener.session = session
-            own["forward"] = tapped.forward
+            own["forward"] = lambda *args, **kwargs: program.function(runner, *args, **kwargs)
             yield
         finally:
-            for listener in self.listeners:
-                listener.session = None
             del own["forward"]
-            if before is not None:
-                own["forward"] = before
 
-    def _rewrite(self, fixed: dict[str, Any]) -> TappedModule:
-        key = (tracing.fingerprint(self.model), tuple(fixed.items()))
+    def _rewrite(self, fixed: dict[str, Any]) -> Program:
+        key = (tracing.settings(self.model), tuple(fixed.items()))
         if key not in self.rewritten:
             found = trace_or_explain(self.model, fixed)
             insert(found, self.names, lambda name, call, calls: f"_taps.{self.names.index(name)}")
-            programs = dict.fromkeys((False, True), Program(found))
-            self.rewritten = {key: TappedModule(self.model, programs, self.listeners, {})}
+            self.rewritten = {key: Program(found)}
         return self.rewritten[key]
 
 
+class _Runner:
+    """What a program takes for the model: its present members, the listeners and the constants of the trace."""
+
+    def __init__(self, model: nn.Module, listeners: nn.ModuleList, program: Program) -> None:
+        vars(self).update(program.constants)
+        self._model = model
+        self._taps = listeners
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
 class _Listener(nn.Module):
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, session: Session) -> None:
         super().__init__()
         self.name = name
-        self.session: Session | None = None
+        self.session = session
 
-    def forward(self, value: Any) -> None:
-        if self.session is not None:
-            self.session.capture(self.name, value)
+    def forward(self, value: Any) -> Any:
+        handed_on = self.session.capture(self.name, value)
+        return value if handed_on is None else handed_on

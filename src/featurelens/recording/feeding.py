@@ -40,14 +40,17 @@ def arguments(
 
 
 def _from_mapping(batch: Mapping[str, Any], model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    taken = [name for name in inspect.signature(model.forward).parameters if name in batch]
+    parameters = inspect.signature(model.forward).parameters
+    taken = [name for name in parameters if name in batch]
     if taken:
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return (), dict(batch)
         return (), {name: batch[name] for name in taken}
     usual = [key for key in _INPUT_KEYS if key in batch]
     if len(usual) != 1:
         raise ValueError(
             f"which item of the batch {describe(batch)} is the input? forward takes "
-            f"{', '.join(inspect.signature(model.forward).parameters)}; say inputs=lambda batch: batch[...]"
+            f"{', '.join(parameters)}; say inputs=lambda batch: batch[...]"
         )
     return (batch[usual[0]],), {}
 
@@ -64,7 +67,7 @@ def warn_if_not_finite(value: Any) -> None:
     """Warn about NaN and infinite values among a model's inputs: recording them is right, but seldom meant."""
     for tensor in tensors(value):
         # The sum is finite if every value is; reading once is all that the usual case costs.
-        if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+        if not _can_be_checked(tensor) or torch.isfinite(tensor.sum()):
             continue
         nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
         if nan or infinite:
@@ -74,6 +77,16 @@ def warn_if_not_finite(value: Any) -> None:
                 UserWarning,
                 stacklevel=5,
             )
+
+
+def _can_be_checked(tensor: torch.Tensor) -> bool:
+    # not on the meta device, not sparse, and no 8-bit type, which knows no arithmetic
+    return (
+        tensor.is_floating_point()
+        and tensor.element_size() > 1
+        and tensor.layout == torch.strided
+        and not (tensor.is_meta or tensor.is_nested)
+    )
 
 
 def check_loader(loader: object) -> None:

@@ -27,7 +27,7 @@ def joined(batches: list[Activations]) -> Activations:
     for batch in batches:
         if list(batch) != names:
             raise ValueError(f"the layers' calls differ between batches: {names} and then {list(batch)}")
-    parts = [dict(batch) for batch in batches]
+    parts = [batch._layers for batch in batches]
     layers = {}
     for name in names:
         try:

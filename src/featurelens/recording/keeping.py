@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from featurelens._structure import map_tensors
+from featurelens._checks import describe
+from featurelens._structure import map_tensors, tensors
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
 """What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function says."""
@@ -32,6 +33,10 @@ class Keeper:
         value = output
         if callable(reduction):
             value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
+            if next(tensors(value), None) is None:
+                raise TypeError(
+                    f"it must return a tensor, or something with tensors in it; got {describe(value)}"
+                )
 
         def convert(tensor: torch.Tensor) -> torch.Tensor:
             kept = tensor.detach() if self.detach else tensor
@@ -41,12 +46,23 @@ class Keeper:
             kept = kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
             if kept is not before:
                 return kept
+            if self.hands_on_copies and reduction is None:
+                return kept  # the model goes on with the copy, see `hand_on`
             if self.clone or kept.is_inference():  # inference tensors have no version to tell a change by
                 return kept.clone()
             shared.append((kept, kept._version))
             return kept
 
         return map_tensors(convert, value), shared
+
+    @property
+    def hands_on_copies(self) -> bool:
+        """Whether the recorded tensor is the one on the path of the gradients, and the model gets the copy."""
+        return self.clone and not self.detach
+
+    def hand_on(self, output: Any) -> Any:
+        """Return what the model goes on with; None for the very thing it returned."""
+        return map_tensors(torch.Tensor.clone, output) if self.hands_on_copies else None
 
     def keep_output(self, output: Any) -> Any:
         """Return the model's output as it is kept: never reduced, and not copied, as nothing follows it."""

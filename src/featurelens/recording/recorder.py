@@ -10,8 +10,16 @@ from typing import Any, Literal, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, describe
-from featurelens._hooks import StopForward, eager, evaluating, preserved, trained_only_aloud, unwrap
+from featurelens._checks import check_choice, check_module, check_type, describe
+from featurelens._hooks import (
+    StopForward,
+    check_materialized,
+    eager,
+    evaluating,
+    exclusively,
+    preserved,
+    unwrap,
+)
 from featurelens._structure import tensors
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding, tracing
@@ -54,16 +62,18 @@ class ActivationRecorder:
         axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. A mapping
         from selectors gives layers their own.
     detach
-        Record without the autograd graph. With False, gradients flow through what is recorded.
+        Record without the autograd graph. With False, what is recorded lies on the path of the gradients: those
+        of later layers with respect to it can be taken, as Grad-CAM does.
     clone
-        Copy what is kept, so that later operations in place cannot change it. With False nothing is copied, and
-        a layer that is then changed in place is an error.
+        Copy, so that later operations in place cannot change what is kept. With False nothing is copied, and a
+        layer that is then changed in place is an error.
     device, dtype
         Where to keep activations, and as what floating-point type (``torch.float32`` under autocast, say); by
         default both stay as the layer returns them.
     stop_early
         End the forward pass after the last chosen layer, where it is certain that none is called again. It is
-        certain if the calls are numbered (``"act#1"``) or the model can be traced. `output` is then None.
+        certain if the calls are numbered (``"act#1"``) or the model can be traced. `output` is then None, as it is
+        for a data set whatever the model.
     mode
         "eval" runs the model in eval mode; "keep" leaves every module in its own.
 
@@ -80,8 +90,10 @@ class ActivationRecorder:
     Notes
     -----
     Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are as before when
-    a call or block ends, by whatever exception it ends. Recording itself has no side effect: what a forward in
-    train mode would do to BatchNorm's statistics is taken back.
+    a call ends, by whatever exception it ends: what a forward in train mode would do to BatchNorm's statistics is
+    taken back. A ``with`` block is bracketed in the same way, whatever runs in it, but random numbers that it
+    draws stay drawn. To find out where to stop, and for the rewrite backend, the Python code of forward may run
+    once more, on placeholders.
 
     Examples
     --------
@@ -107,6 +119,8 @@ class ActivationRecorder:
     ) -> None:
         check_choice(backend, ("hooks", "rewrite"), argument="backend")
         check_choice(mode, ("eval", "keep"), argument="mode")
+        for value, argument in ((detach, "detach"), (clone, "clone"), (stop_early, "stop_early")):
+            check_type(value, bool, argument=argument, expected="True or False")
         if dtype not in {None, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
             raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
         self._wrapped = check_module(model)
@@ -139,7 +153,6 @@ class ActivationRecorder:
         *args, **kwargs
             What the model takes, usually images `(N, C, H, W)`; tensors are moved to the model's device.
         """
-        self._check_ready()
         with self._guarded():
             return self._run(args, kwargs, where="a batch")
 
@@ -167,14 +180,13 @@ class ActivationRecorder:
         from tqdm import tqdm
 
         feeding.check_loader(loader)
-        self._check_ready()
         batches: list[Activations] = []
         with self._guarded():
             for number, batch in enumerate(
                 tqdm(loader, desc="recording", unit="batch", disable=None if progress else True), 1
             ):
                 args, kwargs = feeding.arguments(batch, self.model, inputs)
-                batches.append(self._run(args, kwargs, where=f"batch {number}"))
+                batches.append(self._run(args, kwargs, where=f"batch {number}", output=not self.stop_early))
                 check_batch_axis(batches[-1], next(tensors((args, kwargs)), None))
         if not batches:
             raise ValueError(f"the loader gave no batch; got {describe(loader)}")
@@ -188,15 +200,12 @@ class ActivationRecorder:
                 "hooks would see one device's part of the batch in DataParallel: record around model.module, "
                 "or call recorder(images)"
             )
-        self._check_ready()
         session = Session(self._choices, self._keeper, self._reductions)
         with ExitStack() as stack:
-            if self.mode == "eval":
-                stack.enter_context(evaluating(self.model))
-            stack.enter_context(eager())
-            stack.enter_context(trained_only_aloud(self.model))
+            # What random numbers the block draws are the user's own affair, and stay drawn.
+            stack.enter_context(self._guarded(block=True))
             stack.enter_context(self._backend.attached(session, tracing.defaults(self.model)))
-            stack.enter_context(_each_forward_guarded(self.model, session))
+            stack.enter_context(_noting_outputs(self.model, session))
             self._block = (stack.pop_all(), session)
         return session.activations
 
@@ -208,8 +217,12 @@ class ActivationRecorder:
         stack.__exit__(kind, error, trace)
         if kind is None:
             session.finish()
+        else:
+            session.freeze()
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str) -> Activations:
+    def _run(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str, output: bool = True
+    ) -> Activations:
         args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
         feeding.warn_if_not_finite((args, kwargs))
         fixed = _plain_arguments(self.model, args, kwargs)
@@ -218,8 +231,9 @@ class ActivationRecorder:
             session.expect(self._last_calls(fixed))
         with self._backend.attached(session, fixed):
             try:
-                output = self.model(*args, **kwargs)
-                session.activations.output = session.keeper.keep_output(output)
+                returned = self.model(*args, **kwargs)
+                if output:
+                    session.activations.output = session.keeper.keep_output(returned)
             except StopForward:
                 pass
             except Exception as error:
@@ -229,12 +243,15 @@ class ActivationRecorder:
         return session.finish()
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, *, block: bool = False) -> Iterator[None]:
+        """Guard the model for one call, or for a block in which the user's own code runs."""
+        check_materialized(self.model)
         with (
-            preserved(self.model),
+            exclusively(self.model),
+            preserved(self.model, randomness=not block),
             evaluating(self.model) if self.mode == "eval" else nullcontext(),
             eager(),
-            torch.no_grad() if self._keeper.detach else nullcontext(),
+            torch.no_grad() if self._keeper.detach and not block else nullcontext(),
         ):
             yield
 
@@ -245,7 +262,7 @@ class ActivationRecorder:
             return None
         counts: dict[str, int] = {}
         if whole:
-            key = (tracing.fingerprint(self.model), tuple(fixed.items()))
+            key = (tracing.settings(self.model), tuple(fixed.items()))
             if key not in self._plans:
                 self._plans = {key: tracing.last_calls(self.model, whole, fixed)}
             plan = self._plans[key]
@@ -277,40 +294,21 @@ class ActivationRecorder:
                 reductions[choice.name, choice.call] = reduction
         return reductions
 
-    def _check_ready(self) -> None:
-        for name, parameter in [*self.model.named_parameters(), *self.model.named_buffers()]:
-            if nn.parameter.is_lazy(parameter):
-                raise ValueError(
-                    f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
-                )
-
 
 @contextmanager
-def _each_forward_guarded(model: nn.Module, session: Session) -> Iterator[None]:
-    """Give the model back after every forward pass inside the block, and note what it returned.
-
-    Only the passes are guarded, so that what else the block does, drawing random numbers say, stays done.
-    """
-    guards: list[ExitStack] = []
+def _noting_outputs(model: nn.Module, session: Session) -> Iterator[None]:
+    """Note what the model is given and returns inside the block."""
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
         feeding.warn_if_not_finite((args, kwargs))
-        guards.append(ExitStack())
-        guards[-1].enter_context(preserved(model))
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
-        guards.pop().close()
         session.activations.output = session.keeper.keep_output(output)
 
-    handles = [
-        model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
-        model.register_forward_hook(after, always_call=True),
-    ]
+    handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
     try:
         yield
     finally:
-        while guards:  # a forward that Ctrl-C ended
-            guards.pop().close()
         for handle in handles:
             handle.remove()
 

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from featurelens._checks import check_module, near_misses
-from featurelens._hooks import eager, preserved, unwrap
+from featurelens._hooks import check_materialized, eager, evaluating, preserved, unwrap
 from featurelens._structure import map_tensors
 from featurelens.layers import Choice, Layer, LayerTable, Selector, choose
 from featurelens.recording import tracing
@@ -40,10 +40,15 @@ class FeatureExtractor(nn.Module):
         self.feature: Any = None
 
     def forward(self, value: Any) -> Any:
-        """Keep a copy of `value`, so that later changes in place do not reach it, and return `value`."""
-        self.feature = (
-            value.clone() if isinstance(value, torch.Tensor) else map_tensors(torch.Tensor.clone, value)
-        )
+        """Keep `value` and return it, one of the two a copy, so that changes in place do not reach what is kept.
+
+        Where gradients are recorded the copy goes on, so that what is kept lies on their path.
+        """
+        copied = map_tensors(torch.Tensor.clone, value)
+        if torch.is_grad_enabled():
+            self.feature = value
+            return copied
+        self.feature = copied
         return value
 
     def extra_repr(self) -> str:
@@ -73,15 +78,8 @@ class TappedModule(nn.Module):
         for name, value in vars(model).items():
             if name == "_modules":
                 own[name].update(value)
-            elif name == "forward":
-                continue  # put on the model itself by another library; the graph is of the class's own forward
-            elif name not in own or name in {
-                "training",
-                "_parameters",
-                "_buffers",
-                "_non_persistent_buffers_set",
-            }:
-                own[name] = value
+            else:
+                own[name] = value  # hooks on the model, too
         for program in programs.values():
             own.update(program.constants)
         self._taps = nn.ModuleList(taps)
@@ -168,7 +166,8 @@ def insert_extractors(model: nn.Module, layers: Selector | Iterable[Selector]) -
     Returns
     -------
     TappedModule
-        Takes and returns what `model` does, in train and in eval mode; afterwards
+        Takes and returns what `model` does, in train and in eval mode (as a whole: parts that were frozen when it
+        was made stay so); afterwards
         ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a convolution.
         Arguments of forward that have a plain default are fixed at it.
 
@@ -198,7 +197,7 @@ def insert_extractors(model: nn.Module, layers: Selector | Iterable[Selector]) -
     except Exception as error:
         raise RuntimeError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     traces = {training: _trace_in_mode(duplicate, training) for training in (False, True)}
-    choices = choose(duplicate, layers, traces[False].operations | traces[True].operations)
+    choices = choose(model, layers, traces[False].operations | traces[True].operations)
     extractors: dict[str, FeatureExtractor] = {}
 
     def target(name: str, call: int, calls: int) -> str | None:
@@ -247,7 +246,8 @@ def list_operations(model: nn.Module) -> LayerTable:
     ('add', 'relu')
     """
     model = unwrap(check_module(model))
-    found = trace_or_explain(model, tracing.defaults(model))
+    with evaluating(model):
+        found = trace_or_explain(model, tracing.defaults(model))
     return LayerTable(
         Layer(
             name, f"{node.op.removeprefix('call_')} {getattr(node.target, '__name__', node.target)}", None, 0
@@ -258,6 +258,7 @@ def list_operations(model: nn.Module) -> LayerTable:
 
 def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     """Trace `model`, left as it was; a failure says why, and names the backend that needs no trace."""
+    check_materialized(model)
     try:
         with preserved(model), eager():
             return tracing.trace(model, fixed)
@@ -270,10 +271,11 @@ def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
 
 
 def _trace_in_mode(model: nn.Module, training: bool) -> Trace:
-    """Trace with every module in train or eval mode: what forward does may depend on it."""
+    """Trace in train or eval mode, as what forward does may depend on it; frozen parts stay as they are."""
     with preserved(model):
-        for module in model.modules():
-            vars(module)["training"] = training
+        if training != model.training:
+            for module in model.modules():
+                vars(module)["training"] = training
         found = trace_or_explain(model, tracing.defaults(model))
     vars(model).update(found.constants)  # so that the next trace gives its own constants other names
     return found
@@ -296,10 +298,15 @@ def _insert_behind(graph: fx.Graph, point: ModuleCall, path: str) -> None:
     after = point.last
     while after.next.op == "placeholder":
         after = after.next
+    place = {node: index for index, node in enumerate(graph.nodes)}
     with graph.inserting_after(after):
         anchor = graph.create_node("call_module", path)
     with graph.inserting_before(anchor):
-        anchor.args = (_nodes(graph, point.returned),)
+        value = _nodes(graph, point.returned)
+    if isinstance(value, fx.Node):
+        # What comes later takes the extractor's word for it; a nested value is only listened to.
+        value.replace_all_uses_with(anchor, delete_user_cb=lambda user: place.get(user, -1) > place[after])
+    anchor.args = (value,)
 
 
 def _nodes(graph: fx.Graph, value: Any) -> Any:

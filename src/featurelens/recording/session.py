@@ -25,11 +25,10 @@ class Session:
     ) -> None:
         self.choices = choices
         self.keeper = keeper
-        self.wanted: dict[str, dict[int | None, Reduction]] = {}
+        self.reductions = reductions
+        self.wanted: dict[str, set[int | None]] = {}
         for choice in choices:
-            key = (choice.name, choice.call)
-            reduction = reductions.get(key, reductions.get((choice.name, None)))
-            self.wanted.setdefault(choice.name, {})[choice.call] = reduction
+            self.wanted.setdefault(choice.name, set()).add(choice.call)
         self.counts: dict[str, int] = {}
         self.taken: dict[str, dict[int, Any]] = {}
         self.shared: dict[str, list[tuple[torch.Tensor, int]]] = {}
@@ -42,15 +41,20 @@ class Session:
         """Stop the forward pass once each layer was called as often as this says; None runs it to the end."""
         self.outstanding = dict(last_calls) if last_calls is not None else None
 
-    def capture(self, name: str, output: Any) -> None:
-        """Keep what layer `name` returned, and stop the forward pass if nothing more is asked for."""
+    def capture(self, name: str, output: Any) -> Any:
+        """Keep what layer `name` returned; return what the model goes on with, if that is something else.
+
+        Stops the forward pass if nothing more is asked for.
+        """
         call = self.counts[name] = self.counts.get(name, 0) + 1
         wanted = self.wanted[name]
         if call in wanted or None in wanted:
+            reduction = self.reductions.get((name, call), self.reductions.get((name, None)))
             try:
-                value, shared = self.keeper.keep(output, wanted[call] if call in wanted else wanted[None])
+                value, shared = self.keeper.keep(output, reduction)
             except Exception as error:
-                self.error = RuntimeError(f"reduce failed on layer {name!r}: {type(error).__name__}: {error}")
+                task = "reduce" if callable(reduction) else "keeping the output"
+                self.error = RuntimeError(f"{task} failed on layer {name!r}: {type(error).__name__}: {error}")
                 raise self.error from error
             self.taken.setdefault(name, {})[call] = value
             if shared:
@@ -59,12 +63,17 @@ class Session:
             del self.outstanding[name]
             if not self.outstanding:
                 raise StopForward
+        return self.keeper.hand_on(output)
 
     def finish(self) -> Activations:
         """Check what was recorded, and freeze the result."""
         self._check_reached()
-        self.activations._layers = self._named()
+        return self.freeze()
+
+    def freeze(self) -> Activations:
+        """End the recording: the result no longer refers to it."""
         self.activations._live = None
+        self.activations._layers = self._named()
         return self.activations
 
     def _named(self) -> dict[str, Any]:

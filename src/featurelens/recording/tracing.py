@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import random
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +57,22 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     Exception
         Whatever the model's forward raises on placeholders.
     """
+    if "forward" in vars(model):
+        raise fx.proxy.TraceError("its forward was replaced on the instance")
     tracer = _Tracer(model)
+    drawn = torch.get_rng_state(), random.getstate()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the placeholders, which the user never sees
         tracer.found.graph = tracer.trace(model, concrete_args=fixed or None)
-    for node in tracer.found.graph.find_nodes(op="placeholder"):
-        if node.target.removesuffix("_1") in fixed:
-            node.target = node.target.removesuffix("_1")  # torch.fx renames the arguments that it fixes
+    if tracer.doubts:
+        raise fx.proxy.TraceError(tracer.doubts[0])
+    if not torch.equal(drawn[0], torch.get_rng_state()) or drawn[1] != random.getstate():
+        raise fx.proxy.TraceError("forward draws random numbers, which would be the same in every run")
+    for node, name in zip(
+        tracer.found.graph.find_nodes(op="placeholder"), signature(model).parameters, strict=False
+    ):
+        if name in fixed:
+            node.target = name  # torch.fx renames the arguments that it fixes
     _note_results(model, tracer.found)
     return tracer.found
 
@@ -76,54 +86,105 @@ def _note_results(model: nn.Module, found: Trace) -> None:
             found.constants[node.target] = vars(model)[node.target]
 
 
-def fingerprint(model: nn.Module) -> int:
-    """A number that changes with any plain attribute of any module, so that a trace is not used when stale."""
-    return hash(
-        tuple(
-            (id(module), *(value for value in vars(module).values() if isinstance(value, _PLAIN)))
-            for module in model.modules()
-        )
-    )
+def signature(model: nn.Module) -> inspect.Signature:
+    """The arguments of the forward that is traced, which is that of the model's class."""
+    forward = inspect.signature(type(model).forward)
+    return forward.replace(parameters=list(forward.parameters.values())[1:])
+
+
+def settings(model: nn.Module) -> tuple[Any, ...]:
+    """Everything but tensors that may decide what forward does: a trace made under other settings is stale."""
+    return tuple((id(m), type(m), *(_frozen(item, 3) for item in vars(m).items())) for m in model.modules())
+
+
+def _frozen(value: Any, depth: int) -> Any:
+    """A hashable stand-in that changes when `value` does."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, torch.Tensor):
+        small = value.numel() <= 16 and value.device.type == "cpu" and value.layout == torch.strided
+        return (tuple(value.shape), *(value.flatten().tolist() if small else ()))
+    if depth and isinstance(value, Mapping):
+        return tuple((_frozen(key, depth - 1), _frozen(item, depth - 1)) for key, item in value.items())
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return tuple(_frozen(item, depth - 1) for item in value)
+    if (
+        depth
+        and not isinstance(value, nn.Module | type)
+        and not callable(value)
+        and hasattr(value, "__dict__")
+    ):
+        return (id(value), _frozen(vars(value), depth - 1))
+    return id(value)
 
 
 def defaults(model: nn.Module) -> dict[str, Any]:
     """The arguments of forward that a plain call leaves to their defaults; the first one never is."""
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    return {p.name: p.default for p in parameters[1:] if isinstance(p.default, _PLAIN)}
+    parameters = list(signature(model).parameters.values())
+    return {p.name: p.default for p in parameters[1:] if _can_be_fixed(p.default)}
 
 
 def given(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of forward that are plain values, or defaults, in this very call."""
-    signature = inspect.signature(model.forward)
-    bound = signature.bind(*args, **kwargs)
+    expected = signature(model)
+    bound = expected.bind(*args, **kwargs)
     bound.apply_defaults()
     several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     return {
         name: value
         for name, value in bound.arguments.items()
-        if isinstance(value, _PLAIN) and signature.parameters[name].kind not in several
+        if _can_be_fixed(value) and expected.parameters[name].kind not in several
     }
+
+
+def _can_be_fixed(value: Any) -> bool:
+    return isinstance(value, _PLAIN) and value == value  # noqa: PLR0124  NaN cannot be compared with itself
 
 
 def last_calls(model: nn.Module, names: Iterable[str], fixed: dict[str, Any]) -> dict[str, int] | None:
     """How often a call of the model will call each named module, or None where that cannot be known.
 
-    A forward pass may be stopped after these calls without losing any. That a trace exists is the proof: it
-    fails where the number of calls depends on the data.
+    A forward pass may be stopped after these calls without losing any. A trace is the proof: it fails where the
+    number of calls depends on the data, and is thrown away where it drew random numbers or where the code asked
+    what kind of thing it was given.
     """
     try:
         with preserved(model):
             found = trace(model, fixed)
     except Exception:  # noqa: BLE001  whatever the user's code raises on placeholders, there is no proof
         return None
-    if any(name.startswith(f"{part}.") for part in found.opaque for name in names):
+    hidden = {
+        id(m)
+        for part in found.opaque
+        for m in model.get_submodule(part).modules()
+        if m is not model.get_submodule(part)
+    }
+    chosen = [name for name in names if name not in found.operations]
+    if any(id(model.get_submodule(name)) in hidden for name in chosen):
         return None
     operations = found.operations
     counts = {name: len(found.calls.get(name, ())) or int(name in operations) for name in names}
     return {name: calls for name, calls in counts.items() if calls}
 
 
+class _Placeholder(fx.Proxy):
+    """A placeholder that will not say what type it is: the branch taken on a real tensor could be another."""
+
+    @property
+    def __class__(self) -> type:
+        if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
+            return _Placeholder
+        raise self.tracer.doubt("forward asks for the type of a tensor")  # type: ignore[attr-defined]
+
+    def __int__(self) -> int:
+        raise self.tracer.doubt("forward makes a Python number of a tensor")  # type: ignore[attr-defined]
+
+    __index__ = __float__ = __int__
+
+
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # or what is computed from buffers would be frozen into the graph
+
     def __init__(self, model: nn.Module) -> None:
         # torchvision's own operators check their inputs' values; they are traced as single steps.
         operators: Any = [sys.modules[name] for name in ("torchvision.ops",) if name in sys.modules]
@@ -131,6 +192,24 @@ class _Tracer(fx.Tracer):
         self.found = Trace(fx.Graph())
         self.names = {id(module): name for name, module in model.named_modules()}
         self.parameters: dict[str, Any] = {}
+        self.doubts: list[str] = []
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Placeholder(node, self)
+
+    def doubt(self, reason: str) -> fx.proxy.TraceError:
+        """Note that this trace proves nothing, also if the user's code catches the error that is returned."""
+        self.doubts.append(reason)
+        return fx.proxy.TraceError(reason)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        raise self.doubt("forward branches on the value of a tensor")
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # A user's hooks must not see placeholders, so a part that has some is one step of the graph.
+        return super().is_leaf_module(m, module_qualified_name) or bool(
+            m._forward_hooks or m._forward_pre_hooks
+        )
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -158,7 +237,7 @@ class _Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        nodes, depth = len(self.graph.nodes), len(self.module_stack)
+        nodes, depth, doubts = len(self.graph.nodes), len(self.module_stack), len(self.doubts)
         calls = {inner: len(made) for inner, made in self.found.calls.items()}
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -170,6 +249,7 @@ class _Tracer(fx.Tracer):
                 del self.parameters[parameter]
             for inner, made in self.found.calls.items():
                 del made[calls.get(inner, 0) :]
+            del self.doubts[doubts:]  # what raised them is no longer in the graph
             while len(self.module_stack) > depth:
                 self.module_stack.popitem()
             return self._step(m, name, path, args, kwargs)

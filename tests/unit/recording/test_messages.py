@@ -12,7 +12,7 @@ CONSTRUCTOR = [
     ({"model": "resnet18"}, TypeError, "model must be an nn.Module; got 'resnet18'"),
     ({"model": nn.ReLU}, TypeError, "model must be an nn.Module; got the class ReLU: call it to make one"),
     ({"model": None}, TypeError, "model must be an nn.Module; got None"),
-    ({"layers": "conv"}, LookupError, r"no layer matches 'conv'; \(9 layers: 0, 1, 2, 3, 4, 5, ...\)"),
+    ({"layers": "conv"}, LookupError, r"no layer matches 'conv' \(9 layers: 0, 1, 2, 3, 4, 5, ...\)"),
     ({"layers": ()}, ValueError, r"layers must name at least one layer; got \(\)"),
     ({"layers": [1]}, TypeError, r"a layer is chosen by name, glob, .*; got 1"),
     ({"layers": None}, TypeError, r"a layer is chosen by name, glob, .*; got None"),
@@ -161,7 +161,7 @@ def test_unknown_keys_of_the_result():
     acts = fl.ActivationRecorder(plain(), ["conv_1", "8"])(images())
     with pytest.raises(KeyError) as caught:
         acts["conv_2"]
-    assert str(caught.value) == "no activations of 'conv_2'; (2 layers: 0, 8)"
+    assert str(caught.value) == "no activations of 'conv_2' (2 layers: 0, 8)"
     assert "conv_2" not in acts
     assert "conv_1" in acts
 

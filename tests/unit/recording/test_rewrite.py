@@ -164,7 +164,7 @@ def test_it_is_a_module_like_any_other():
 
 def test_messages():
     tapped = fl.insert_extractors(plain(), "conv_1")
-    with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2'; \(1 layers: 0\)"):
+    with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2' \(1 layers: 0\)"):
         tapped.extractors["conv_2"]
     model = nn.Sequential()
     model.extractors = nn.ReLU()
