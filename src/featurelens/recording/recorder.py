@@ -126,6 +126,7 @@ class ActivationRecorder:
         self._wrapped = check_module(model)
         self.model = unwrap(model)
         self.backend, self.mode, self.stop_early = backend, mode, stop_early
+        self._block: tuple[ExitStack, Session] | None = None  # while a block is open
         self._keeper = Keeper(detach, clone, None if device is None else torch.device(device), dtype)
         operations = self._operations() if backend == "rewrite" else ()
         self._choices = choose(self.model, layers, operations)
@@ -134,7 +135,6 @@ class ActivationRecorder:
             HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, self._choices)
         )
         self._plans: dict[Any, dict[str, int] | None] = {}
-        self._block: tuple[ExitStack, Session] | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -193,8 +193,6 @@ class ActivationRecorder:
         return joined(batches)
 
     def __enter__(self) -> Activations:
-        if self._block is not None:
-            raise RuntimeError("this recorder is recording already; make another one to nest blocks")
         if isinstance(self._wrapped, nn.DataParallel) and len(self._wrapped.device_ids) > 1:
             raise RuntimeError(
                 "hooks would see one device's part of the batch in DataParallel: record around model.module, "
@@ -245,6 +243,8 @@ class ActivationRecorder:
     @contextmanager
     def _guarded(self, *, block: bool = False) -> Iterator[None]:
         """Guard the model for one call, or for a block in which the user's own code runs."""
+        if self._block is not None:
+            raise RuntimeError("this recorder is recording already; make another one to nest them")
         check_materialized(self.model)
         with (
             exclusively(self.model),

@@ -59,6 +59,8 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     """
     if "forward" in vars(model):
         raise fx.proxy.TraceError("its forward was replaced on the instance")
+    if _asks_for_types(model):
+        raise fx.proxy.TraceError("forward asks for the type of a tensor")
     tracer = _Tracer(model)
     drawn = torch.get_rng_state(), random.getstate()
     with warnings.catch_warnings():
@@ -72,7 +74,8 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         tracer.found.graph.find_nodes(op="placeholder"), signature(model).parameters, strict=False
     ):
         if name in fixed:
-            node.target = name  # torch.fx renames the arguments that it fixes
+            node.target = name  # torch.fx renames the arguments that it fixes, perhaps to another's name
+            node._rename(f"fixed_{name}")
     _note_results(model, tracer.found)
     return tracer.found
 
@@ -167,10 +170,16 @@ def last_calls(model: nn.Module, names: Iterable[str], fixed: dict[str, Any]) ->
     return {name: calls for name, calls in counts.items() if calls}
 
 
+def _asks_for_types(module: nn.Module) -> bool:
+    """Whether forward calls `type`, which a placeholder cannot evade as it does isinstance."""
+    code = getattr(type(module).forward, "__code__", None)
+    return code is not None and "type" in code.co_names and not type(module).__module__.startswith("torch.")
+
+
 class _Placeholder(fx.Proxy):
     """A placeholder that will not say what type it is: the branch taken on a real tensor could be another."""
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
             return _Placeholder
@@ -237,6 +246,8 @@ class _Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        if _asks_for_types(m):
+            return self._step(m, name, path, args, kwargs)
         nodes, depth, doubts = len(self.graph.nodes), len(self.module_stack), len(self.doubts)
         calls = {inner: len(made) for inner, made in self.found.calls.items()}
         try:
