@@ -23,6 +23,8 @@ def random_state():
 def _value(value):
     if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
         return "lazy"
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return id(value), tuple(value.shape)
     if isinstance(value, torch.Tensor) and value.layout != torch.strided:
         return id(value), _value(value.to_dense())[1:4]
     if isinstance(value, torch.Tensor):
