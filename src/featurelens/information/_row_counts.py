@@ -34,9 +34,9 @@ def _run_sums(rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, A
     A run of length c gives w(c) = c w(1) + [w(c) - c w(1)]: the first part is the same for every row, and the second
     is zero for the many keys that occur once.
     """
-    narrow = np.uint16 if cells <= 2**16 else np.int32 if cells <= 2**31 else np.int64
-    # 16 bits are sorted digit by digit ("stable"), in time proportional to their number.
-    ordered = np.sort(rows.astype(narrow), axis=1, kind="stable" if narrow is np.uint16 else None)
+    narrow = next(dtype for dtype in (np.uint8, np.uint16, np.int32, np.int64) if cells - 1 <= np.iinfo(dtype).max)
+    # Up to 16 bits are sorted digit by digit ("stable"), in time proportional to their number.
+    ordered = np.sort(rows.astype(narrow), axis=1, kind="stable" if cells <= 2**16 else None)
     # same[i]: position i repeats its left neighbour. The first column is False, so no run crosses into the next row.
     same = np.zeros((rows.shape[0], rows.shape[1] + 1), dtype=bool)
     np.equal(ordered[:, 1:], ordered[:, :-1], out=same[:, 1:-1])

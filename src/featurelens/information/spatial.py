@@ -252,7 +252,7 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
     if not data.is_floating_point() or data.dtype in {torch.float16, torch.bfloat16}:
         data = data.float()
     # One number that is not finite makes the sum so, and a sum is much faster than a test of each.
-    if not math.isfinite(float(data.sum(dtype=torch.float64))) and not bool(torch.isfinite(data).all()):
+    if not math.isfinite(float(data.sum())) and not bool(torch.isfinite(data).all()):
         raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values")
     return data.detach()
 
