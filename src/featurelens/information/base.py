@@ -13,6 +13,7 @@ from featurelens._checks import check_choice, check_type, describe
 from featurelens.information._random import Seed, make_generator
 from featurelens.information._resampling import (
     BLOCKS,
+    Statistic,
     block_standard_error,
     permutation_p_value,
     shuffled_values,
@@ -98,17 +99,12 @@ class MutualInformation(ABC):
         generator = make_generator(seed)
         measured = self._measure(first, second, generator)
 
-        def value_of(a: Variable, b: Variable) -> float:
-            return self._measure(a, b, generator).value
-
         error = None
         if interval is not None:
-            error = measured.standard_error
-            if error is None:
-                error = block_standard_error(value_of, first, second, generator)
+            error = self._standard_error(first, second, measured, generator)
         shuffled = None
         if null is not None:
-            shuffled = shuffled_values(value_of, first, second, permutations, generator)
+            shuffled = shuffled_values(self._value(generator), first, second, permutations, generator)
         result = self._result(first, second, measured, error, interval, shuffled).to(units)
         _warn_if_saturated(result)
         return result
@@ -116,6 +112,17 @@ class MutualInformation(ABC):
     @abstractmethod
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         """Return the estimate in nats. Must accept subsamples, in which a side may happen to be constant."""
+
+    def _standard_error(
+        self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
+    ) -> float:
+        """Return the standard error of the measured value: its own, or from disjoint parts of the data."""
+        if measured.standard_error is not None:
+            return measured.standard_error
+        return block_standard_error(self._value(generator), x, y, generator)
+
+    def _value(self, generator: torch.Generator) -> Statistic:
+        return lambda x, y: self._measure(x, y, generator).value
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         """Raise a ValueError or TypeError if this estimator cannot answer for such variables."""
