@@ -31,8 +31,8 @@ class CanonicalMap:
 def fit_canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[CanonicalMap, CanonicalMap]:
     """Return maps of both sides to their canonical variates: as many pairs as replicate, at least 1, at most `most`.
 
-    Two thirds of the samples find directions, and the last third tells which still correlate there; then all samples
-    find the directions that are returned.
+    Two thirds of the samples find directions, and the last third tells which still correlate there; then all
+    samples find the directions that are returned.
     """
     cut = len(x) * 2 // 3
     trial_x, trial_y = _canonical_maps(x[:cut], y[:cut], most)
@@ -54,8 +54,8 @@ def _canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[Canoni
 def _whitening(centred: torch.Tensor) -> torch.Tensor:
     """Return W ``(D, r)`` with ``W^T C W = I`` for the covariance C, shrunk towards a multiple of the identity.
 
-    The share of shrinkage, ``D / (D + N)``, is next to nothing for a few columns and keeps hundreds of columns from
-    correlating by chance.
+    The share of shrinkage, ``D / (D + N)``, is next to nothing for a few columns and keeps hundreds of
+    columns from correlating by chance.
     """
     n, dim = centred.shape
     covariance = centred.T @ centred / n
@@ -65,10 +65,12 @@ def _whitening(centred: torch.Tensor) -> torch.Tensor:
     )
     values, vectors = torch.linalg.eigh(shrunk)
     kept = values > 1e-10 * values[-1]
-    return vectors[:, kept] / values[kept].sqrt()
+    whitening: torch.Tensor = vectors[:, kept] / values[kept].sqrt()
+    return whitening
 
 
 def _column_correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     a, b = a - a.mean(dim=0), b - b.mean(dim=0)
     scale = (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-300)
-    return (a * b).sum(dim=0) / scale
+    correlations: torch.Tensor = (a * b).sum(dim=0) / scale
+    return correlations

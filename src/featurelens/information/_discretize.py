@@ -30,9 +30,11 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     usable = step > 0
     place = (values - low).mul_(torch.where(usable, 1 / step, 0.0))
     codes = place.to(torch.int32)
-    # The edges low + i * step decide, and they round differently: look again at what lies close to one of them. The
-    # lowest value itself is in no doubt, and after a ReLU it is half of all values.
-    close = (place.sub_(codes).sub_(0.5).abs_() > 0.5 - 1e-6).logical_and_(values > low).nonzero(as_tuple=True)
+    # The edges low + i * step decide, and they round differently: look again at what lies close to one of
+    # them. The lowest value itself is in no doubt, and after a ReLU it is half of all values.
+    close = (
+        (place.sub_(codes).sub_(0.5).abs_() > 0.5 - 1e-6).logical_and_(values > low).nonzero(as_tuple=True)
+    )
     if close[0].numel():
         column = (*close[:-1], torch.zeros_like(close[-1]))
         codes[close] = _settled(codes[close], values[close], low[column], step[column], bins) * usable[column]
@@ -51,8 +53,8 @@ def _settled(
 def quantile_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     """Return equal-count bins per row: bin ``floor(bins * mid-rank / N)``, so equal values share a bin.
 
-    Values that repeat more often than twice a bin's share get a bin to themselves: the zeros of a ReLU stay apart
-    from the small positive values. The codes come as int32 in the shape of `rows`.
+    Values that repeat more often than twice a bin's share get a bin to themselves: the zeros of a ReLU stay
+    apart from the small positive values. The codes come as int32 in the shape of `rows`.
 
     >>> quantile_codes(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4]), 4)
     tensor([1, 1, 1, 1, 2, 2, 3, 3], dtype=torch.int32)

@@ -22,7 +22,8 @@ SEARCH_STEPS = 14
 class EllipticalCopula:
     """A copula of ``dim_x + dim_y`` columns: correlations of the elliptical law behind it, and its tail weight.
 
-    `nu` is the degrees of freedom of the Student law, None for the Gaussian; `log_likelihood` is per sample, in nats.
+    `nu` is the degrees of freedom of the Student law, None for the Gaussian; `log_likelihood` is per sample,
+    in nats.
     """
 
     correlation: torch.Tensor
@@ -54,24 +55,27 @@ class EllipticalCopula:
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` samples ``(n, D)`` of the elliptical law (its margins are Student, not uniform)."""
         factor = torch.linalg.cholesky(self.correlation)
-        samples = normal((n, len(factor)), generator, factor.device) @ factor.T
+        samples: torch.Tensor = normal((n, len(factor)), generator, factor.device) @ factor.T
         if self.nu is None:
             return samples
-        # chi-squared is a gamma variable, and torch draws gamma without a generator: invert its distribution instead.
+        # chi-squared is a gamma variable, and torch draws gamma without a generator: invert its distribution
+        # instead.
         uniform = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-        return samples / (chi_squared_quantiles(uniform, self.nu) / self.nu).sqrt().to(factor.device)
+        spread = (chi_squared_quantiles(uniform, self.nu) / self.nu).sqrt().to(factor.device)
+        heavy: torch.Tensor = samples / spread
+        return heavy
 
 
 def student_entropy(dim: int, nu: float) -> float:
     """Return the differential entropy in nats of the `dim`-variate Student law with identity dispersion.
 
-    ``lnG(nu/2) - lnG((nu+k)/2) + (k/2) ln(nu pi) + ((nu+k)/2) [psi((nu+k)/2) - psi(nu/2)]`` with k the dimension
-    (Guerrero-Cusumano 1996).
+    ``lnG(nu/2) - lnG((nu+k)/2) + (k/2) ln(nu pi) + ((nu+k)/2) [psi((nu+k)/2) - psi(nu/2)]`` with k the
+    dimension (Guerrero-Cusumano 1996).
 
     >>> round(2 * student_entropy(1, 1.0) - student_entropy(2, 1.0), 4)
     0.2242
     """
-    psi = torch.digamma(torch.tensor([(nu + dim) / 2, nu / 2], dtype=torch.float64)).tolist()
+    psi = [float(torch.digamma(torch.tensor(a / 2, dtype=torch.float64))) for a in (nu + dim, nu)]
     return (
         math.lgamma(nu / 2)
         - math.lgamma((nu + dim) / 2)
@@ -92,8 +96,8 @@ def wishart_bias(dim: int, n: int) -> float:
 def fit_copula(uniform: torch.Tensor, dim_x: int, family: Family) -> EllipticalCopula:
     """Fit a copula to uniform scores ``(N, D)``, the family by likelihood if ``"auto"``.
 
-    Correlations are those of normal scores for the Gaussian; for the Student copula correlations and degrees of freedom
-    maximize the likelihood. The extra parameter must be worth ``log(N) / 2`` nats (Schwarz 1978).
+    Correlations are those of normal scores for the Gaussian; for the Student copula correlations and degrees
+    of freedom maximize the likelihood. The extra parameter must be worth ``log(N) / 2`` nats (Schwarz 1978).
     """
     gaussian = _gaussian_fit(uniform, dim_x)
     if family == "gaussian":
@@ -116,7 +120,8 @@ def correlation_of(samples: torch.Tensor) -> torch.Tensor:
     """Return the correlation matrix ``(D, D)`` of samples ``(N, D)``."""
     centred = samples - samples.mean(dim=0)
     unit = centred / centred.norm(dim=0)
-    return unit.T @ unit
+    correlation: torch.Tensor = unit.T @ unit
+    return correlation
 
 
 def _student_fit(uniform: torch.Tensor, dim_x: int, start: torch.Tensor) -> EllipticalCopula:
@@ -161,14 +166,17 @@ def _student_at(uniform: torch.Tensor, dim_x: int, nu: float, start: torch.Tenso
     margins = -(nu + 1) / 2 * torch.log1p(samples**2 / nu)
     constant = math.lgamma((nu + dim) / 2) + (dim - 1) * math.lgamma(nu / 2) - dim * math.lgamma((nu + 1) / 2)
     log_likelihood = (
-        constant - 0.5 * float(torch.linalg.slogdet(correlation)[1]) + float(joint.mean() - margins.sum(dim=1).mean())
+        constant
+        - 0.5 * float(torch.linalg.slogdet(correlation)[1])
+        + float(joint.mean() - margins.sum(dim=1).mean())
     )
     return EllipticalCopula(correlation=correlation, dim_x=dim_x, nu=nu, log_likelihood=log_likelihood)
 
 
 def _squared_lengths(samples: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:
     factor = torch.linalg.cholesky(correlation)
-    return torch.linalg.solve_triangular(factor, samples.T, upper=False).square().sum(dim=0)
+    squared: torch.Tensor = torch.linalg.solve_triangular(factor, samples.T, upper=False).square().sum(dim=0)
+    return squared
 
 
 def student_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:

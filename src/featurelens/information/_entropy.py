@@ -40,7 +40,8 @@ def _grassberger_g(counts: torch.Tensor) -> torch.Tensor:
     positive = counts.clamp_min(1.0)
     sign = 1.0 - 2.0 * (positive % 2)
     halves = torch.digamma((positive + 1) / 2) - torch.digamma(positive / 2)
-    return torch.digamma(positive) + 0.5 * sign * halves
+    values: torch.Tensor = torch.digamma(positive) + 0.5 * sign * halves
+    return values
 
 
 def information_from_sums(
@@ -65,15 +66,16 @@ def information_from_codes(
     """
     n = len(x)
     weights = count_weights(n, correction).to(x.device)
-    sums = [
+    joint, first, second = (
         weights[_cell_counts(codes, cells)].sum()
         for codes, cells in ((x * levels_y + y, levels_x * levels_y), (x, levels_x), (y, levels_y))
-    ]
-    return float(information_from_sums(*sums, n=n, correction=correction))
+    )
+    return float(information_from_sums(joint, first, second, n=n, correction=correction))
 
 
 def _cell_counts(codes: torch.Tensor, cells: int) -> torch.Tensor:
     # A dense table while it is not much larger than the data, a sort once it is.
     if cells <= 8 * len(codes) + 4096:
         return torch.bincount(codes, minlength=cells)
-    return torch.unique(codes, return_counts=True)[1]
+    counts: torch.Tensor = torch.unique(codes, return_counts=True)[1]
+    return counts

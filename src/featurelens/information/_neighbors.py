@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import torch
 
-from featurelens.information._variables import Variable
+from featurelens.information._chunks import row_slices
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import Variable
 
 Rule = Literal["joint", "axes", "closed"]
 """Which radius counts in the margins.
@@ -28,8 +31,8 @@ CHUNK_ELEMENTS = 2**22
 class Counts:
     """Per sample, all ``(N,)`` int64 on the CPU: others within the margins' radii, and within the joint radius.
 
-    `rank` is the k that was asked for, or one less than the size of a smaller class of labels. `joint` is None where
-    nothing needs it. `touching` says that the joint radius is zero: k twins of the sample.
+    `rank` is the k that was asked for, or one less than the size of a smaller class of labels. `joint` is
+    None where nothing needs it. `touching` says that the joint radius is zero: k twins of the sample.
     """
 
     x: torch.Tensor
@@ -42,8 +45,8 @@ class Counts:
 def neighbor_counts(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     """Return how many samples lie around each sample in both margins.
 
-    Two labels are at distance 0 if equal and infinitely far apart otherwise, so that joint neighbours of a sample
-    share its label. At most one side may be discrete.
+    Two labels are at distance 0 if equal and infinitely far apart otherwise, so that joint neighbours of a
+    sample share its label. At most one side may be discrete.
     """
     columns = sum(side.values.shape[1] for side in (x, y) if not side.discrete)
     if columns > TREE_DIMENSIONS or x.device.type != "cpu":
@@ -59,7 +62,7 @@ def _swapped(counts: Counts) -> Counts:
     return Counts(x=counts.y, y=counts.x, rank=counts.rank, touching=counts.touching, joint=counts.joint)
 
 
-# -- trees ---------------------------------------------------------------------------------------------------------
+# -- trees ---------------------------------------------------------------------------------------
 
 Array = np.ndarray[Any, Any]
 
@@ -126,8 +129,8 @@ def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
         return _ball_counts(_tree(points), points, radius, closed=closed)
     values = points[:, 0]
     ordered = np.sort(values)
-    # value + radius rounds where the distance did not: a few units in the last place decide for the boundary point,
-    # which is the neighbour that defined the radius.
+    # value + radius rounds where the distance did not: a few units in the last place decide for the boundary
+    # point, which is the neighbour that defined the radius.
     slack = 4 * np.finfo(values.dtype).eps * max(abs(ordered[0]), abs(ordered[-1]))
     reach = radius + slack if closed else np.maximum(radius - slack, 0.0)
     # Ascending queries walk through memory in order, which makes the search several times as fast.
@@ -142,12 +145,14 @@ def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
 
 def _ball_counts(tree: Any, points: Array, radius: Array, *, closed: bool) -> Array:
     reach = radius if closed else np.nextafter(radius, 0)
-    inside = tree.query_ball_point(points, reach, p=np.inf, return_length=True, workers=torch.get_num_threads())
+    inside = tree.query_ball_point(
+        points, reach, p=np.inf, return_length=True, workers=torch.get_num_threads()
+    )
     counts: Array = np.asarray(inside, dtype=np.int64) - 1
     return counts
 
 
-# -- blocks of distances -------------------------------------------------------------------------------------------
+# -- blocks of distances -------------------------------------------------------------------------
 
 
 def _counts_by_blocks(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
@@ -156,20 +161,19 @@ def _counts_by_blocks(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     for side in (x, y):
         if side.discrete:
             rank = torch.minimum(rank, torch.bincount(side.values)[side.values] - 1)
-    parts = [
-        _block_counts(x, y, rows, rank[rows], rule)
-        for rows in torch.arange(n, device=x.device).split(max(1, CHUNK_ELEMENTS // n))
-    ]
+    parts = [_block_counts(x, y, rows, rank[rows], rule) for rows in row_slices(n, n, CHUNK_ELEMENTS)]
     near_x, near_y, touching, joint = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    return Counts(x=near_x, y=near_y, rank=rank.cpu(), touching=touching, joint=joint if rule == "closed" else None)
+    return Counts(
+        x=near_x, y=near_y, rank=rank.cpu(), touching=touching, joint=joint if rule == "closed" else None
+    )
 
 
 def _block_counts(
-    x: Variable, y: Variable, rows: torch.Tensor, rank: torch.Tensor, rule: Rule
+    x: Variable, y: Variable, rows: slice, rank: torch.Tensor, rule: Rule
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     apart_x, apart_y = _distances(x, rows), _distances(y, rows)
     joint = torch.maximum(apart_x, apart_y)
-    joint[torch.arange(len(rows), device=rows.device), rows] = -1.0  # the sample itself comes first, also among twins
+    joint.diagonal(rows.start).fill_(-1.0)  # the sample itself comes first, also among twins
     nearest, index = joint.topk(int(rank.max()) + 1, dim=1, largest=False)
     radius = nearest.gather(1, rank[:, None]).clamp_min(0.0)
     if rule == "axes":
@@ -188,8 +192,8 @@ def _block_counts(
     return near_x, near_y, (radius[:, 0] == 0) & (rank > 0), (joint <= radius).sum(dim=1) - 1
 
 
-def _distances(side: Variable, rows: torch.Tensor) -> torch.Tensor:
+def _distances(side: Variable, rows: slice) -> torch.Tensor:
     if side.discrete:
-        same = side.values[rows, None] == side.values
+        same = side.values[rows][:, None] == side.values
         return torch.zeros_like(same, dtype=torch.float64).masked_fill_(~same, torch.inf)
     return torch.cdist(side.values[rows], side.values, p=torch.inf)

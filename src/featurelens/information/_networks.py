@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 @final
@@ -20,9 +23,12 @@ class Network:
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator, device: torch.device) -> None:
         self.parameters: list[torch.Tensor] = []
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(widths):
             weight = torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2.0 / fan_in)
-            self.parameters += [weight.to(device).requires_grad_(), torch.zeros(fan_out, device=device).requires_grad_()]
+            self.parameters += [
+                weight.to(device).requires_grad_(),
+                torch.zeros(fan_out, device=device).requires_grad_(),
+            ]
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         for i in range(0, len(self.parameters), 2):
@@ -35,11 +41,12 @@ class Network:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How to train: Adam steps at most, samples per step, and how many checks without progress end it."""
+    """How to train: AdamW steps at most, samples per step, and how many checks without progress end it."""
 
     steps: int
     batch: int
     learning_rate: float
+    weight_decay: float = 0.0
     check_every: int = 50
     patience: int = 10
 
@@ -54,13 +61,13 @@ def train(
 ) -> None:
     """Minimize ``loss(rows)`` over batches of the training rows, and end with the weights that validated best."""
     parameters = [parameter for network in networks for parameter in network.parameters]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate)
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     best, best_loss, stale = [parameter.detach().clone() for parameter in parameters], math.inf, 0
     batches = _batches(training_rows, schedule.batch, generator)
     with torch.enable_grad():
         for step in range(1, schedule.steps + 1):
             optimizer.zero_grad()
-            loss(next(batches)).backward()
+            loss(next(batches)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if step % schedule.check_every:
                 continue

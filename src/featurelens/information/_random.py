@@ -19,15 +19,17 @@ def make_generator(seed: Seed) -> torch.Generator:
     """
     if isinstance(seed, torch.Generator):
         if seed.device.type != "cpu":
-            raise ValueError(f"seed must be a CPU generator, whatever the data's device; got one on {seed.device}")
+            raise ValueError(
+                f"seed must be a CPU generator, whatever the data's device; got one on {seed.device}"
+            )
         return seed
     generator = torch.Generator()
     if seed is None:
         generator.seed()
-    elif isinstance(seed, int) and not isinstance(seed, bool):
-        generator.manual_seed(seed)
-    else:
+    elif isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}")
+    else:
+        generator.manual_seed(seed)
     return generator
 
 
@@ -37,7 +39,10 @@ def permutation(n: int, generator: torch.Generator, device: torch.device) -> tor
 
 
 def normal(
-    shape: tuple[int, ...], generator: torch.Generator, device: torch.device, dtype: torch.dtype = torch.float64
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    device: torch.device,
+    dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
     """Return standard normal numbers on `device`, drawn on the CPU."""
     return torch.randn(shape, generator=generator, dtype=dtype).to(device)

@@ -26,10 +26,10 @@ def uniform_scores(values: torch.Tensor) -> torch.Tensor:
 def spread_scores(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return ranks as :func:`uniform_scores` does, with equal values in a random order.
 
-    This is the distributional transform (Rüschendorf 2009, "On the distributional transform, Sklar's theorem, and the
-    empirical copula process"): a point mass is spread over the ranks that it occupies. The value can still be read
-    from its new rank, and the random order knows nothing of the other side, so the information is exactly that of the
-    original values, while nothing is repeated any more.
+    This is the distributional transform (Rüschendorf 2009, "On the distributional transform, Sklar's theorem,
+    and the empirical copula process"): a point mass is spread over the ranks that it occupies. The value can
+    still be read from its new rank, and the random order knows nothing of the other side, so the information
+    is exactly that of the original values, while nothing is repeated any more.
     """
     rows = values.T.contiguous()
     n = rows.shape[-1]
@@ -40,12 +40,12 @@ def spread_scores(values: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 def _scores_of_order(order: torch.Tensor, n: int) -> torch.Tensor:
     scores = (torch.arange(n, dtype=torch.float64, device=order.device) + 0.5) / n
-    return torch.empty(order.shape, dtype=torch.float64, device=order.device).scatter_(
-        -1, order, scores.expand(order.shape)
-    ).T.contiguous()
+    placed = torch.empty(order.shape, dtype=torch.float64, device=order.device)
+    return placed.scatter_(-1, order, scores.expand(order.shape)).T.contiguous()
 
 
 def normal_scores(values: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Return standard normal quantiles of the ranks, ``(N, D)``; with a `generator`, equal values are spread."""
     scores = uniform_scores(values) if generator is None else spread_scores(values, generator)
-    return torch.special.ndtri(scores)
+    quantiles: torch.Tensor = torch.special.ndtri(scores)
+    return quantiles

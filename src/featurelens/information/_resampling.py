@@ -20,10 +20,11 @@ SMALLEST_BLOCK = 25
 def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generator: torch.Generator) -> float:
     """Return the standard error of ``statistic(x, y)`` from how much it varies between disjoint parts.
 
-    The data are cut into up to 10 parts of m samples, four times at random. The variance of a nearest-neighbour
-    estimate falls as 1/n, so that at n it is m/n of the variance between parts (Holmes & Nemenman 2019, "Estimation of
-    mutual information for real-valued data with error bars and controlled bias"). A bootstrap would not do: it repeats
-    samples, and an estimator from distances takes repeats for information.
+    The data are cut into up to 10 parts of m samples, four times at random. The variance of a
+    nearest-neighbour estimate falls as 1/n, so that at n it is m/n of the variance between parts (Holmes &
+    Nemenman 2019, "Estimation of mutual information for real-valued data with error bars and controlled
+    bias"). A bootstrap would not do: it repeats samples, and an estimator from distances takes repeats for
+    information.
     """
     n = len(x)
     blocks = min(BLOCKS, n // SMALLEST_BLOCK)
@@ -45,7 +46,8 @@ def shuffled_values(
     """Return ``statistic(x, y')`` for `permutations` random orders y' of y."""
     n = len(x)
     return torch.tensor(
-        [statistic(x, y.take(permutation(n, generator, y.device))) for _ in range(permutations)], dtype=torch.float64
+        [statistic(x, y.take(permutation(n, generator, y.device))) for _ in range(permutations)],
+        dtype=torch.float64,
     )
 
 

@@ -68,7 +68,9 @@ class Variable:
     def tie_note(self) -> str:
         """Say how much of this side is repeated values, for the notes of a result."""
         value, share = self.heaviest_value()
-        return f"{self.tied_share():.0%} of {self.name} are repeated values (most often {value:g}, {share:.0%})"
+        return (
+            f"{self.tied_share():.0%} of {self.name} are repeated values (most often {value:g}, {share:.0%})"
+        )
 
 
 def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tuple[Variable, Variable]:
@@ -79,7 +81,8 @@ def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tu
     TypeError
         If a side is neither a tensor nor an array, or is complex.
     ValueError
-        If the lengths differ, a side is empty or constant, has more than two dimensions, or holds NaN or infinity.
+        If the lengths differ, a side is empty or constant, has more than two dimensions, or holds NaN or
+        infinity.
     """
     first, second = _as_tensor(x, "x"), _as_tensor(y, "y")
     if len(first) != len(second):
@@ -97,6 +100,11 @@ def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tu
     )
 
 
+def make_variable(data: ArrayLike, name: str) -> Variable:
+    """Check one side alone, as :func:`make_pair` does both."""
+    return _as_variable(_as_tensor(data, name), name, allow_constant=False)
+
+
 def _as_tensor(data: object, name: str) -> torch.Tensor:
     if isinstance(data, np.ndarray):
         if data.dtype.kind not in "biuf":
@@ -112,7 +120,9 @@ def _as_tensor(data: object, name: str) -> torch.Tensor:
     if data.ndim not in {1, 2}:
         raise ValueError(f"{name} must have shape (N,) or (N, D); got {describe(data)}")
     if 0 in data.shape:
-        raise ValueError(f"{name} is empty: expected at least one sample and one column; got {describe(data)}")
+        raise ValueError(
+            f"{name} is empty: expected at least one sample and one column; got {describe(data)}"
+        )
     return data.detach()
 
 
@@ -122,7 +132,9 @@ def _as_variable(data: torch.Tensor, name: str, *, allow_constant: bool) -> Vari
     if not data.is_floating_point():
         codes = label_codes(columns)
         if not allow_constant and not bool(codes.any()):
-            raise ValueError(f"{name} is constant (one label, {columns[0].tolist()}): it cannot share information")
+            raise ValueError(
+                f"{name} is constant (one label, {columns[0].tolist()}): it cannot share information"
+            )
         return Variable(codes, True, dim, name)
     values = columns.double()
     finite = torch.isfinite(values)
@@ -133,7 +145,9 @@ def _as_variable(data: torch.Tensor, name: str, *, allow_constant: bool) -> Vari
     if allow_constant or bool(varies.all()):
         return Variable(values, False, dim, name)
     if not bool(varies.any()):
-        raise ValueError(f"{name} is constant (every sample is {values[0].tolist()}): it cannot share information")
+        raise ValueError(
+            f"{name} is constant (every sample is {values[0].tolist()}): it cannot share information"
+        )
     left_out = dim - int(varies.sum())
     note = f"{left_out} of {dim} columns of {name} are constant and were left out"
     return Variable(values[:, varies], False, dim, name, (note,))
@@ -145,6 +159,9 @@ def label_codes(columns: torch.Tensor) -> torch.Tensor:
     >>> label_codes(torch.tensor([[7, 1], [3, 1], [7, 1]]))
     tensor([1, 0, 1])
     """
+    codes: torch.Tensor
     if columns.shape[1] == 1:
-        return torch.unique(columns[:, 0], return_inverse=True)[1]
-    return torch.unique(columns, dim=0, return_inverse=True)[1]
+        codes = torch.unique(columns[:, 0], return_inverse=True)[1]
+    else:
+        codes = torch.unique(columns, dim=0, return_inverse=True)[1]
+    return codes

@@ -5,9 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, final
-
-import torch
+from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_type, describe
 from featurelens.information._random import Seed, make_generator
@@ -21,6 +19,9 @@ from featurelens.information._resampling import (
 )
 from featurelens.information._variables import ArrayLike, Variable, make_pair
 from featurelens.information.result import NATS_PER_UNIT, SATURATION, MutualInformationResult, Units
+
+if TYPE_CHECKING:
+    import torch
 
 Null = Literal["permutation"]
 
@@ -64,14 +65,16 @@ class MutualInformation(ABC):
         Parameters
         ----------
         x, y : torch.Tensor or numpy.ndarray
-            ``(N,)`` or ``(N, D)``, paired by row, on any device. Floating-point values are samples of a continuous (or
-            mixed) variable. Integers and booleans are labels; several columns of them make one joint label.
+            ``(N,)`` or ``(N, D)``, paired by row, on any device. Floating-point values are samples of a
+            continuous (or mixed) variable. Integers and booleans are labels; several columns of them make one
+            joint label.
         units : {"nats", "bits"}
             Unit of every value in the result.
         interval : float, optional
             Confidence, as 0.95, of an interval for the sampling scatter; costs about four estimates.
         null : {"permutation"}, optional
-            Also estimate with the pairing broken, `permutations` times, for a mean under independence and a p-value.
+            Also estimate with the pairing broken, `permutations` times, for a mean under independence and a
+            p-value.
         permutations : int
             Number of broken pairings; the smallest p-value is ``1 / (1 + permutations)``.
         seed : int, torch.Generator or None
@@ -91,7 +94,8 @@ class MutualInformation(ABC):
         Warns
         -----
         UserWarning
-            If the estimate is above 0.6 of the ceiling, where it says more about the estimator than about the data.
+            If the estimate is above 0.6 of the ceiling, where it says more about the estimator than about the
+            data.
         """
         _check_options(units, interval, null, permutations)
         first, second = make_pair(x, y, allow_constant=self._accepts_constants)
@@ -124,7 +128,8 @@ class MutualInformation(ABC):
     def _value(self, generator: torch.Generator) -> Statistic:
         return lambda x, y: self._measure(x, y, generator).value
 
-    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
+    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:  # noqa: B027  # most check
+    nothing
         """Raise a ValueError or TypeError if this estimator cannot answer for such variables."""
 
     def _result(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 
 from featurelens._checks import check_choice
 from featurelens.information._elliptical import EllipticalCopula, Family, fit_copula, wishart_bias
 from featurelens.information._ranks import uniform_scores
-from featurelens.information._variables import Variable
 from featurelens.information.base import Measurement, MutualInformation, Null
 from featurelens.information.ksg import repeats
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import Variable
 
 FAMILIES: tuple[Family, ...] = ("auto", "gaussian", "student")
 DEPENDENT = 1e-6
@@ -24,17 +26,18 @@ DEPENDENT = 1e-6
 class CopulaMutualInformation(MutualInformation):
     """Mutual information of the Gaussian or Student copula fitted to the ranks.
 
-    Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al. 2017, "A
-    statistical framework for neuroimaging data analysis based on mutual information estimated via a Gaussian copula").
-    Student: the same from the fitted dispersion, and the information in common tails. Both are freed of the bias
-    ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have, which is what makes dozens of columns
-    per side possible. Where the copula is not elliptical, the value is a lower bound for the Gaussian family in the
-    limit of many samples, and can be far too low.
+    Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al.
+    2017, "A statistical framework for neuroimaging data analysis based on mutual information estimated via a
+    Gaussian copula"). Student: the same from the fitted dispersion, and the information in common tails. Both
+    are freed of the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have,
+    which is what makes dozens of columns per side possible. Where the copula is not elliptical, the value is
+    a lower bound for the Gaussian family in the limit of many samples, and can be far too low.
 
     Parameters
     ----------
     family : {"auto", "gaussian", "student"}
-        ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter costs.
+        ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter
+        costs.
 
     Examples
     --------
@@ -57,10 +60,16 @@ class CopulaMutualInformation(MutualInformation):
         notes = [f"{side.tie_note()}: mid-ranks, and no copula is exact" for side in (x, y) if repeats(side)]
         copula = copula_of(x, y, self.family, notes)
         if copula is None:
-            return Measurement(value=math.inf, notes=(*notes, "one side is a linear function of the other's scores"))
+            return Measurement(
+                value=math.inf, notes=(*notes, "one side is a linear function of the other's scores")
+            )
         dims = copula.dim_x, copula.dim_y, copula.dim_x + copula.dim_y
         bias = [wishart_bias(dim, len(x)) for dim in dims]
-        law = "Gaussian copula" if copula.nu is None else f"Student copula with {copula.nu:.3g} degrees of freedom"
+        law = (
+            "Gaussian copula"
+            if copula.nu is None
+            else f"Student copula with {copula.nu:.3g} degrees of freedom"
+        )
         return Measurement(value=copula.information() - (bias[0] + bias[1] - bias[2]), notes=(*notes, law))
 
 
@@ -77,7 +86,9 @@ def _independent(side: Variable, notes: list[str]) -> torch.Tensor:
     scores = uniform_scores(side.values)
     redundant = _redundant(scores)
     if bool(redundant.any()):
-        notes.append(f"{int(redundant.sum())} columns of {side.name} follow from its others and were left out")
+        notes.append(
+            f"{int(redundant.sum())} columns of {side.name} follow from its others and were left out"
+        )
     return scores[:, ~redundant]
 
 
@@ -87,7 +98,8 @@ def _redundant(uniform: torch.Tensor) -> torch.Tensor:
     scores = scores - scores.mean(dim=0)
     scale = scores.norm(dim=0)
     residual = torch.linalg.qr(scores / scale.clamp_min(1e-300), mode="r").R.diagonal().abs()
-    return (residual < DEPENDENT) | (scale < DEPENDENT)
+    redundant: torch.Tensor = (residual < DEPENDENT) | (scale < DEPENDENT)
+    return redundant
 
 
 def require_continuous(estimator: MutualInformation, x: Variable, y: Variable) -> None:

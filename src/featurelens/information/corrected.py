@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
-import torch
-
-from featurelens.information._elliptical import EllipticalCopula
 from featurelens.information._variables import Variable
 from featurelens.information.base import Measurement, MutualInformation, Null, check_count
 from featurelens.information.copula import copula_of, require_continuous, require_samples
 from featurelens.information.ksg import KSGMutualInformation
+
+if TYPE_CHECKING:
+    import torch
+
+    from featurelens.information._elliptical import EllipticalCopula
 
 
 @final
@@ -19,10 +21,11 @@ from featurelens.information.ksg import KSGMutualInformation
 class CorrectedKSGMutualInformation(MutualInformation):
     """KSG, less the error that it makes on data of the same dependence whose information is known.
 
-    A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and samples are drawn from it: as many, in as
-    many columns, equally dependent. On these the error of KSG is known exactly, and it is taken off:
-    ``KSG(data) - mean [KSG(drawn) - I(copula)]``, the copula's information as a control variate. Where the data are
-    elliptical the error goes to zero with the error of the fit; where they are not, KSG still sees the rest.
+    A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and samples are drawn from it: as
+    many, in as many columns, equally dependent. On these the error of KSG is known exactly, and it is taken
+    off: ``KSG(data) - mean [KSG(drawn) - I(copula)]``, the copula's information as a control variate. Where
+    the data are elliptical the error goes to zero with the error of the fit; where they are not, KSG still
+    sees the rest.
 
     Parameters
     ----------
@@ -33,6 +36,7 @@ class CorrectedKSGMutualInformation(MutualInformation):
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0))
     >>> y = x + torch.randn(1000, 5, generator=torch.Generator().manual_seed(1))
     >>> abs(CorrectedKSGMutualInformation().estimate(x, y, seed=0).value - 5 * 0.3466) < 0.15
@@ -63,7 +67,9 @@ class CorrectedKSGMutualInformation(MutualInformation):
             )
         errors = [self._surrogate_error(copula, len(x), generator) for _ in range(self.surrogates)]
         error = sum(errors) / len(errors)
-        notes.append(f"plain KSG gives {plain.value:.4f} nats; its error on the fitted copula is {error:+.4f}")
+        notes.append(
+            f"plain KSG gives {plain.value:.4f} nats; its error on the fitted copula is {error:+.4f}"
+        )
         return Measurement(value=plain.value - error, ceiling=plain.ceiling, notes=(*plain.notes, *notes))
 
     def _surrogate_error(self, copula: EllipticalCopula, n: int, generator: torch.Generator) -> float:

@@ -22,20 +22,21 @@ Marginals = Literal["normal-score", "raw"]
 class KSGMutualInformation(MutualInformation):
     """Mutual information from the k nearest neighbours of every sample (Kraskov, Stögbauer & Grassberger 2004).
 
-    Variant 1 is ``psi(k) + psi(N) - <psi(n_x + 1) + psi(n_y + 1)>`` with n_x the number of samples strictly closer in
-    x than the k-th neighbour is in the joint space (maximum norm); variant 2 is
+    Variant 1 is ``psi(k) + psi(N) - <psi(n_x + 1) + psi(n_y + 1)>`` with n_x the number of samples strictly
+    closer in x than the k-th neighbour is in the joint space (maximum norm); variant 2 is
     ``psi(k) - 1/k + psi(N) - <psi(n_x) + psi(n_y)>`` with a radius of its own per side.
 
-    Integer labels on one side are compared as labels (Ross 2014, "Mutual information between discrete and continuous
-    data sets"); on both sides, the table of their counts is used. Floating-point values that repeat (the zeros of a
-    ReLU, 8-bit pixels) are not silently ranked; a note says what was done:
+    Integer labels on one side are compared as labels (Ross 2014, "Mutual information between discrete and
+    continuous data sets"); on both sides, the table of their counts is used. Floating-point values that
+    repeat (the zeros of a ReLU, 8-bit pixels) are not silently ranked; a note says what was done:
 
     - a side with no more than ``sqrt(N) / 2`` different values is taken for labels;
-    - with normal scores, equal values are spread at random over the ranks they share, which leaves the information as
-      it is (:func:`~featurelens.information._ranks.spread_scores`); `seed` fixes the order;
-    - with raw marginals, the ball around a sample is closed and everything in it is counted, after Gao, Kannan, Oh &
-      Viswanath (2017), "Estimating mutual information for discrete-continuous mixtures". That is right for a few
-      heavy values and too high for many light ones (pixels of 8 bits: 0.56 nats for 0.41 at N = 10,000).
+    - with normal scores, equal values are spread at random over the ranks they share, which leaves the
+      information as it is (:func:`~featurelens.information._ranks.spread_scores`); `seed` fixes the order;
+    - with raw marginals, the ball around a sample is closed and everything in it is counted, after Gao,
+      Kannan, Oh & Viswanath (2017), "Estimating mutual information for discrete-continuous mixtures". That is
+      right for a few heavy values and too high for many light ones (pixels of 8 bits: 0.56 nats for 0.41 at N
+      = 10,000).
 
     Time is about ``N log N`` up to six joint columns on the CPU and ``N^2`` beyond or on a GPU; memory is
     ``O(N)`` and a fixed block of distances.
@@ -47,8 +48,8 @@ class KSGMutualInformation(MutualInformation):
     variant : {1, 2}
         Algorithm 1 or 2 of the paper; 1 where a side has labels or repeated values.
     marginals : {"normal-score", "raw"}
-        Whether each column is first replaced by the normal quantiles of its ranks. The information stays the same,
-        scales no longer matter, and heavy tails do no harm.
+        Whether each column is first replaced by the normal quantiles of its ranks. The information stays the
+        same, scales no longer matter, and heavy tails do no harm.
 
     Examples
     --------
@@ -69,7 +70,9 @@ class KSGMutualInformation(MutualInformation):
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if len(x) <= self.k:
-            raise ValueError(f"k must be smaller than the number of samples; got k = {self.k} for {len(x)} samples")
+            raise ValueError(
+                f"k must be smaller than the number of samples; got k = {self.k} for {len(x)} samples"
+            )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         ceiling = float(digamma(len(x)) - digamma(self.k))
@@ -89,7 +92,9 @@ class KSGMutualInformation(MutualInformation):
         counts = neighbor_counts(x, y, self.k, "joint")
         twins = int(counts.touching.sum())
         if twins or repeats(x) or repeats(y):
-            notes.append(f"{twins} samples with {self.k} identical twins: counted in closed balls (Gao et al. 2017)")
+            notes.append(
+                f"{twins} samples with {self.k} identical twins: counted in closed balls (Gao et al. 2017)"
+            )
             counts = merge_closed(counts, neighbor_counts(x, y, self.k, "closed"))
         alone = int((counts.rank < 1).sum())
         if alone:
@@ -122,9 +127,9 @@ def repeats(side: Variable) -> bool:
 def merge_closed(strict: Counts, closed: Counts) -> Counts:
     """Return counts for mixtures: the closed ball where the k-th neighbour is one of several at its distance.
 
-    There the ball no longer ends at *one* neighbour. It is a cell like those of a table, and the sample in its middle
-    belongs to every count, as in the estimator of Gao et al. for a radius of zero. Elsewhere nothing changes, so that
-    a mixture is treated as a table at its point masses and by KSG in between.
+    There the ball no longer ends at *one* neighbour. It is a cell like those of a table, and the sample in
+    its middle belongs to every count, as in the estimator of Gao et al. for a radius of zero. Elsewhere
+    nothing changes, so that a mixture is treated as a table at its point masses and by KSG in between.
     """
     assert closed.joint is not None
     cell = closed.touching | (closed.joint > closed.rank)

@@ -32,17 +32,18 @@ Sides = tuple[Variable, Variable]
 class LatentMutualInformation(MutualInformation):
     """Nearest-neighbour information between a few learned columns of each side, cross-fitted.
 
-    Neighbours mean little in dozens of columns. Each half of the data in turn learns a map to few columns, the other
-    half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or Ross's estimator against labels), and the
-    two values are averaged. Columns made by a map hold at most what the side itself holds, so this estimates a *lower
-    bound*: it finds what the map keeps (Gowri et al. 2024, "Approximating mutual information of high-dimensional
-    variables using learned representations").
+    Neighbours mean little in dozens of columns. Each half of the data in turn learns a map to few columns,
+    the other half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or Ross's estimator
+    against labels), and the two values are averaged. Columns made by a map hold at most what the side itself
+    holds, so this estimates a *lower bound*: it finds what the map keeps (Gowri et al. 2024, "Approximating
+    mutual information of high-dimensional variables using learned representations").
 
     Parameters
     ----------
     reduce : {"cca", "autoencoder"}
-        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps what is linearly shared, in as many
-        pairs as correlate on a held-out part; or an autoencoder per side, which keeps what varies most.
+        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps what is linearly shared,
+        in as many pairs as correlate on a held-out part; or an autoencoder per side, which keeps what varies
+        most.
     dim : int
         Most columns per side.
     k : int
@@ -70,7 +71,9 @@ class LatentMutualInformation(MutualInformation):
         if x.discrete and y.discrete:
             raise TypeError("there is nothing to reduce: got integer labels for both x and y")
         if len(x) < LEAST_SAMPLES:
-            raise ValueError(f"two halves to learn and to measure need at least {LEAST_SAMPLES} samples; got {len(x)}")
+            raise ValueError(
+                f"two halves to learn and to measure need at least {LEAST_SAMPLES} samples; got {len(x)}"
+            )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         halves = self._latent_halves(x, y, generator)
@@ -99,12 +102,16 @@ class LatentMutualInformation(MutualInformation):
         x, y = (side if side.discrete else side.with_values(normal_scores(side.values)) for side in (x, y))
         first, second = permutation(len(x), generator, x.device).chunk(2)
         reduce = self._canonical if self.reduce == "cca" else self._encoded
-        return [reduce(x, y, learn, measure, generator) for learn, measure in ((first, second), (second, first))]
+        return [
+            reduce(x, y, learn, measure, generator) for learn, measure in ((first, second), (second, first))
+        ]
 
     def _canonical(
         self, x: Variable, y: Variable, learn: torch.Tensor, measure: torch.Tensor, generator: torch.Generator
     ) -> Sides:
-        matrices = [functional.one_hot(side.values).double() if side.discrete else side.values for side in (x, y)]
+        matrices = [
+            functional.one_hot(side.values).double() if side.discrete else side.values for side in (x, y)
+        ]
         maps = fit_canonical_maps(matrices[0][learn], matrices[1][learn], self.dim)
         mapped = [_mapped(side, applied, measure) for side, applied in zip((x, y), maps, strict=True)]
         return mapped[0], mapped[1]

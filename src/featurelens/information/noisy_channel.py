@@ -9,6 +9,7 @@ from typing import final
 import torch
 
 from featurelens._checks import check_type
+from featurelens.information._chunks import row_slices
 from featurelens.information._random import normal
 from featurelens.information._variables import Variable, label_codes
 from featurelens.information.base import Measurement, MutualInformation, Null, check_count
@@ -22,16 +23,18 @@ CHUNK_ELEMENTS = 2**22
 class NoisyChannelMutualInformation(MutualInformation):
     """Information between x and the noisy activations ``T = y + N(0, sigma^2 I)``, over the given samples.
 
-    The information between a continuous input and a deterministic layer is infinite, or log N on N distinct samples
-    whatever the layer does (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is a property of the
-    layer. For the N samples themselves it is exact up to Monte Carlo noise: the mixture of Gaussians around all
-    activations h_j, against the mixture around those that share the input's x (Goldfeld et al. 2019):
+    The information between a continuous input and a deterministic layer is infinite, or log N on N distinct
+    samples whatever the layer does (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is
+    a property of the layer. For the N samples themselves it is exact up to Monte Carlo noise: the mixture of
+    Gaussians around all activations h_j, against the mixture around those that share the input's x (Goldfeld
+    et al. 2019):
 
-        I = 1/(NM) sum_{i,m} log [ mean_{j: x_j = x_i} phi(h_i + sigma z_im - h_j) / mean_j phi(h_i + sigma z_im - h_j) ]
+        I = 1/(NM) sum_{i,m} log [ mean_{j: x_j = x_i} phi(h_i + sigma z_im - h_j) / mean_j phi(h_i + sigma
+        z_im - h_j) ]
 
-    x may be the inputs, which are usually distinct, or labels, for I(T; Y). The result's `bracket` holds the bounds
-    of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances, for distinct x; they need
-    no sampling. Noise is added to y, or to x where y holds labels.
+    x may be the inputs, which are usually distinct, or labels, for I(T; Y). The result's `bracket` holds the
+    bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances, for
+    distinct x; they need no sampling. Noise is added to y, or to x where y holds labels.
 
     Keep `sigma` fixed over epochs and layers that are compared, or a change of scale passes for information.
     The standard error is that of a mean over the N samples.
@@ -41,8 +44,9 @@ class NoisyChannelMutualInformation(MutualInformation):
     sigma : float
         Standard deviation of the noise per column.
     relative : bool
-        Whether `sigma` is a multiple of the root mean square deviation of the activations from their mean, which makes
-        the answer independent of their scale. `noise_model` in the result states the noise that was used.
+        Whether `sigma` is a multiple of the root mean square deviation of the activations from their mean,
+        which makes the answer independent of their scale. `noise_model` in the result states the noise that
+        was used.
     samples : int
         Noise draws M per sample.
 
@@ -118,7 +122,7 @@ def _log_ratios(h: torch.Tensor, groups: torch.Tensor, generator: torch.Generato
     sizes = groups.bincount()
     alone = int(sizes.max()) == 1
     parts = []
-    for rows in torch.arange(n, device=h.device).split(max(1, CHUNK_ELEMENTS // n)):
+    for rows in row_slices(n, n, CHUNK_ELEMENTS):
         # The noise of sample i is |t_i - h_i|; taking it off leaves exp(0) at j = i, so nothing underflows.
         own = noise[rows].square().sum(dim=1, keepdim=True)
         exponent = -0.5 * (squared_distances(h[rows] + noise[rows], h) - own)
@@ -126,7 +130,7 @@ def _log_ratios(h: torch.Tensor, groups: torch.Tensor, generator: torch.Generato
         if alone:
             parts.append(-whole)
             continue
-        same = groups[rows, None] == groups
+        same = groups[rows][:, None] == groups
         exponent.masked_fill_(~same, -torch.inf)
         parts.append(exponent.logsumexp(dim=1) - sizes[groups[rows]].double().log() - whole)
     return torch.cat(parts)
@@ -136,8 +140,8 @@ def _pairwise_bound(h: torch.Tensor, c: float) -> float:
     """Return ``-mean_i log mean_j exp(-|h_i - h_j|^2 / c)``: a lower bound for c = 8, an upper one for c = 2."""
     n = len(h)
     logs = [
-        (-squared_distances(rows, h) / c).logsumexp(dim=1) - math.log(n)
-        for rows in h.split(max(1, CHUNK_ELEMENTS // n))
+        (-squared_distances(h[rows], h) / c).logsumexp(dim=1) - math.log(n)
+        for rows in row_slices(n, n, CHUNK_ELEMENTS)
     ]
     return -float(torch.cat(logs).mean())
 

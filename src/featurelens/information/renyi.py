@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from featurelens._checks import check_type
 from featurelens.information._random import permutation
-from featurelens.information._variables import Variable
 from featurelens.information.base import Measurement, MutualInformation, check_count
 from featurelens.information.noisy_channel import squared_distances
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import Variable
 
 
 @final
@@ -21,9 +23,9 @@ class RenyiMutualInformation(MutualInformation):
     """Matrix-based Rényi information ``S(A) + S(B) - S(A o B / tr(A o B))`` (Sánchez Giraldo, Rao & Principe 2015).
 
     A and B are Gram matrices of a Gaussian kernel (for labels: 1 if equal, else 0), scaled to trace one, and
-    ``S(A) = log tr(A^alpha) / (1 - alpha)``. Needs no densities and works in any dimension; but it is *not Shannon's*
-    mutual information, depends on the width of the kernel, and is not invariant under bijections. Compare its values
-    only with each other, at the same `sigma` and number of samples.
+    ``S(A) = log tr(A^alpha) / (1 - alpha)``. Needs no densities and works in any dimension; but it is *not
+    Shannon's* mutual information, depends on the width of the kernel, and is not invariant under bijections.
+    Compare its values only with each other, at the same `sigma` and number of samples.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class RenyiMutualInformation(MutualInformation):
         centred = side.values - side.values.mean(dim=0)
         squared = squared_distances(centred, centred)
         if self.sigma == "median":
-            i, j = torch.triu_indices(*squared.shape, offset=1, device=squared.device)
+            i, j = torch.triu_indices(len(squared), len(squared), offset=1, device=squared.device)
             scale = float(squared[i, j].median())
             # More than half of all pairs coincide: the kernel then tells equal from different.
             scale = scale if scale > 0 else float(squared.max()) * 1e-6 or 1.0

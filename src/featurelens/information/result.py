@@ -41,7 +41,8 @@ class MutualInformationResult:
     null_mean : float or None
         Mean estimate after the pairing was broken: what the estimator calls nothing.
     p_value : float or None
-        Share of broken pairings that reach `value`, the true one counted: ``(1 + hits) / (1 + permutations)``.
+        Share of broken pairings that reach `value`, the true one counted: ``(1 + hits) / (1 +
+        permutations)``.
     ceiling : float or None
         The largest value that this estimator can return on so many samples; None if there is no such limit.
     noise_model : str or None
@@ -108,8 +109,10 @@ class MutualInformationResult:
     def __str__(self) -> str:
         sure = describe_certainty(self.standard_error, self.interval, self.null_mean, self.p_value)
         parts = [
-            f"{self.value:.4f} {self.units}{sure} by {self.method}, from {count(self.n, 'sample')} of "
-            f"{self.dim_x} + {self.dim_y} columns"
+            (
+                f"{self.value:.4f} {self.units}{sure} by {self.method}, from {count(self.n, 'sample')} of "
+                f"{self.dim_x} + {self.dim_y} columns"
+            )
         ]
         if self.noise_model is not None:
             parts.append(f"noise: {self.noise_model}")

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 from torch.nn import functional
 
 from featurelens._checks import check_choice, count, describe
+from featurelens.information._chunks import row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, information_from_sums
 from featurelens.information._random import Seed, make_generator
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._row_counts import row_sums
-from featurelens.information._variables import ArrayLike
 from featurelens.information.base import check_count, check_interval
 from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import ArrayLike
 
 SpatialNull = Literal["cross_image"]
 
@@ -40,15 +43,15 @@ class SpatialMutualInformationResult:
     per_image : torch.Tensor
         ``(N,)`` float64: mean over pairs of channels, per image.
     null_mean : float or None
-        The same mean when every image is paired with the activations of *another* image: what the recipe reports
-        where there is nothing to report. Read :attr:`excess`, not `value`.
+        The same mean when every image is paired with the activations of *another* image: what the recipe
+        reports where there is nothing to report. Read :attr:`excess`, not `value`.
     null_per_pair : torch.Tensor or None
         ``(C1, C2)``: the null, per pair.
     p_value : float or None
         Share of pairings, the true one counted, with a mean of at least `value`.
     standard_error, interval
-        Scatter over images: of the excess over the null if there is one, else of the value. `interval` is around
-        the same.
+        Scatter over images: of the excess over the null if there is one, else of the value. `interval` is
+        around the same.
     units, method, n, dim_x, dim_y, ceiling, noise_model, notes
         As in :class:`MutualInformationResult`; `n` counts images, `dim_x` and `dim_y` channels.
     """
@@ -81,7 +84,15 @@ class SpatialMutualInformationResult:
         factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
         scaled = {
             name: getattr(self, name) * factor
-            for name in ("value", "per_pair", "per_image", "standard_error", "null_mean", "null_per_pair", "ceiling")
+            for name in (
+                "value",
+                "per_pair",
+                "per_image",
+                "standard_error",
+                "null_mean",
+                "null_per_pair",
+                "ceiling",
+            )
             if getattr(self, name) is not None
         }
         interval = None if self.interval is None else (self.interval[0] * factor, self.interval[1] * factor)
@@ -114,7 +125,7 @@ def spatial_mutual_information(
     activations: ArrayLike,
     *,
     bins: int | None = None,
-    null: SpatialNull | None | Literal["default"] = "default",
+    null: SpatialNull | Literal["default"] | None = "default",
     legacy: bool = False,
     strategy: Strategy = "quantile",
     correction: Correction = "grassberger",
@@ -125,13 +136,14 @@ def spatial_mutual_information(
 ) -> SpatialMutualInformationResult:
     """Estimate how much a pixel tells of the activation at its place, within one image.
 
-    Each activation map is resized to its image (bilinear), both are cut into bins over that map's or image's own
-    pixels, and the mutual information over the pixels is averaged over images, per pair of channels. This is a measure
-    of registration *within* an image, at a random pixel; it is not the information that a layer has of its input.
+    Each activation map is resized to its image (bilinear), both are cut into bins over that map's or image's
+    own pixels, and the mutual information over the pixels is averaged over images, per pair of channels. This
+    is a measure of registration *within* an image, at a random pixel; it is not the information that a layer
+    has of its input.
 
-    Smooth maps share information with any image by chance, and short maps fill few bins of many. Both show in the
-    null: image i with the maps of image j, which keeps what pixels of one map have in common with their neighbours
-    (shuffled pixels would not, and give a null that is too low).
+    Smooth maps share information with any image by chance, and short maps fill few bins of many. Both show in
+    the null: image i with the maps of image j, which keeps what pixels of one map have in common with their
+    neighbours (shuffled pixels would not, and give a null that is too low).
 
     Parameters
     ----------
@@ -142,11 +154,11 @@ def spatial_mutual_information(
     bins : int, optional
         Bins per map, at least 2: 16 unless given, 255 for `legacy`.
     null : {"cross_image", None}
-        Pair images with the activations of others, shifted by up to `pairings` different numbers of places. The
-        default is ``"cross_image"``, and None for `legacy`.
+        Pair images with the activations of others, shifted by up to `pairings` different numbers of places.
+        The default is ``"cross_image"``, and None for `legacy`.
     legacy : bool
-        The common recipe to the digit: 255 bins of equal width and no correction. Nearly all of what it returns is
-        bias (3.90 nats for two independent 32x32 images); it is here for comparison.
+        The common recipe to the digit: 255 bins of equal width and no correction. Nearly all of what it
+        returns is bias (3.90 nats for two independent 32x32 images); it is here for comparison.
     strategy : {"quantile", "uniform"}
         Bins of equal count or equal width; legacy implies ``"uniform"``.
     correction : {"grassberger", "miller-madow", "none"}
@@ -191,7 +203,9 @@ def spatial_mutual_information(
     check_interval(interval)
     image_maps, maps = _as_maps(images, "images"), _as_maps(activations, "activations")
     if len(image_maps) != len(maps):
-        raise ValueError(f"images and activations must pair up; got {len(image_maps)} and {len(maps)} of them")
+        raise ValueError(
+            f"images and activations must pair up; got {len(image_maps)} and {len(maps)} of them"
+        )
     if null is not None and len(maps) < 2:
         raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
     scorer = _PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction)
@@ -222,22 +236,25 @@ class _PairScorer:
     ) -> Self:
         image_codes = _codes(images, images.shape[-2:], bins, strategy)
         map_codes = _codes(maps, images.shape[-2:], bins, strategy)
-        sums = (row_sums(codes, bins, correction) for codes in (image_codes, map_codes))
-        return cls(image_codes, map_codes, *sums, bins, correction)
+        image_sums, map_sums = (row_sums(codes, bins, correction) for codes in (image_codes, map_codes))
+        return cls(image_codes, map_codes, image_sums, map_sums, bins, correction)
 
     def scores(self, shift: int) -> torch.Tensor:
         """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
         n, channels, pixels = self.image_codes.shape
         partner = (torch.arange(n, device=self.image_codes.device) + shift) % n
         joint = self.image_sums.new_empty(n, channels, self.map_codes.shape[1])
-        step = max(1, PIXELS_AT_A_TIME // (pixels * self.map_codes.shape[1]))
-        for rows in torch.arange(n, device=partner.device).split(step):
+        for rows in row_slices(n, pixels * self.map_codes.shape[1], PIXELS_AT_A_TIME):
             maps = self.map_codes[partner[rows]]
             for channel in range(channels):
                 keys = self.image_codes[rows, channel, None] * self.bins + maps
                 joint[rows, channel] = row_sums(keys, self.bins**2, self.correction)
         return information_from_sums(
-            joint, self.image_sums[:, :, None], self.map_sums[partner][:, None], n=pixels, correction=self.correction
+            joint,
+            self.image_sums[:, :, None],
+            self.map_sums[partner][:, None],
+            n=pixels,
+            correction=self.correction,
         )
 
 
@@ -246,24 +263,28 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
         try:
             data = torch.as_tensor(data)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"{name} must be a tensor or an array of shape (N, C, H, W); got {describe(data)}") from error
+            raise TypeError(
+                f"{name} must be a tensor or an array of shape (N, C, H, W); got {describe(data)}"
+            ) from error
     if data.ndim != 4 or 0 in data.shape:
         raise ValueError(f"{name} must have shape (N, C, H, W), none of them 0; got {describe(data)}")
     if not data.is_floating_point() or data.dtype in {torch.float16, torch.bfloat16}:
         data = data.float()
     # One number that is not finite makes the sum so, and a sum is much faster than a test of each.
     if not math.isfinite(float(data.sum())) and not bool(torch.isfinite(data).all()):
-        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values")
+        raise ValueError(
+            f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values"
+        )
     return data.detach()
 
 
 def _codes(maps: torch.Tensor, size: torch.Size, bins: int, strategy: Strategy) -> torch.Tensor:
     """Return bins ``(N, C, H * W)`` of the maps resized to `size`, a few images at a time."""
-    step = max(1, PIXELS_AT_A_TIME // (maps.shape[1] * size.numel()))
     parts = []
-    for part in maps.split(step):
+    for rows in row_slices(len(maps), maps.shape[1] * size.numel(), PIXELS_AT_A_TIME):
+        part = maps[rows]
         if part.shape[-2:] != size:
-            part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)  # noqa: PLW2901
+            part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
         parts.append(bin_codes(part.flatten(2), bins, strategy))
     return torch.cat(parts)
 
