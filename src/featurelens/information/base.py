@@ -128,8 +128,7 @@ class MutualInformation(ABC):
     def _value(self, generator: torch.Generator) -> Statistic:
         return lambda x, y: self._measure(x, y, generator).value
 
-    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:  # noqa: B027  # most check
-    nothing
+    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:  # noqa: B027
         """Raise a ValueError or TypeError if this estimator cannot answer for such variables."""
 
     def _result(

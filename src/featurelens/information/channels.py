@@ -113,8 +113,9 @@ class ChannelInformationResult:
 
     def __str__(self) -> str:
         best = ", ".join(f"{channel}: {float(self.values[channel]):.3f}" for channel in self.top(5))
-        text = f"{count(len(self), 'channel')} by {self.method} from {count(self.n, 'sample')}; most {best}
-        {self.units}" if self.label_entropy is not None:
+        text = f"{count(len(self), 'channel')} by {self.method} from {count(self.n, 'sample')}; most {best}"
+        text += f" {self.units}"
+        if self.label_entropy is not None:
             text += f"; the labels hold {self.label_entropy:.3f}"
         return "; ".join([text, *self.notes])
 
