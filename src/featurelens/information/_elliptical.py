@@ -160,7 +160,7 @@ def _student_at(uniform: torch.Tensor, dim_x: int, nu: float, start: torch.Tenso
         updated = dispersion / (scale[:, None] * scale)
         moved = float((updated - correlation).abs().max())
         correlation = updated
-        if moved < 1e-5:
+        if moved < 1e-4:
             break
     joint = -(nu + dim) / 2 * torch.log1p(_squared_lengths(samples, correlation) / nu)
     margins = -(nu + 1) / 2 * torch.log1p(samples**2 / nu)
