@@ -23,6 +23,8 @@ from featurelens.information.result import NATS_PER_UNIT, MutualInformationResul
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from matplotlib.axes import Axes
+
 Reduce = Literal["mean", "max"]
 
 VALUES_AT_A_TIME = 2**21
@@ -69,6 +71,12 @@ class ChannelInformationResult:
     def top(self, k: int) -> list[int]:
         """Return the `k` channels that know most, best first."""
         return self.values.argsort(descending=True, stable=True)[:k].tolist()
+
+    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a bar for each of the channels that know most; see `plotting.channel_bars`."""
+        from featurelens import plotting
+
+        return plotting.channel_bars(self, limit=limit, title=title, ax=ax)
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""

@@ -21,6 +21,8 @@ from featurelens.information.base import check_count, check_interval
 from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from featurelens.information._variables import ArrayLike
 
 SpatialNull = Literal["cross_image"]
@@ -77,6 +79,12 @@ class SpatialMutualInformationResult:
     def excess(self) -> float | None:
         """What is left of the value once the null is taken off, None without a null."""
         return None if self.null_mean is None else self.value - self.null_mean
+
+    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a heat map over the pairs of channels; see `plotting.pair_matrix`."""
+        from featurelens import plotting
+
+        return plotting.pair_matrix(self, limit=limit, title=title, ax=ax)
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""

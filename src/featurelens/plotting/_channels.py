@@ -202,9 +202,7 @@ def _pair_grid(shape: tuple[int, ...], space: tuple[float, float]) -> tuple[Grid
     blocks = math.ceil(channels / columns)
     label = 0.17
     wide = min((space[0] - side + gap) / columns - gap, CELL[0])
-    tall = min(
-        ((space[1] - HEAD) / blocks - label - gap) / rows, CELL[1], wide if wide < CELL[1] else CELL[1]
-    )
+    tall = min(((space[1] - HEAD) / blocks - label - gap) / rows, CELL[1], wide)
     return Grid(columns, blocks, (wide, tall * rows), gap, label), side
 
 

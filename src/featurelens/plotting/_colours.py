@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -57,7 +57,7 @@ def paint_not_finite(picture: Floats) -> Floats:
     return painted
 
 
-def text_colour(background: tuple[float, ...]) -> str:
+def text_colour(background: Any) -> str:
     """Return ink or white, whichever can be read on a colour."""
     red, green, blue = background[:3]
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

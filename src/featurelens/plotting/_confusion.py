@@ -11,9 +11,9 @@ from matplotlib.colors import PowerNorm
 
 from featurelens._checks import count, describe
 from featurelens.plotting._arrays import Array, check_array, to_floats
-from featurelens.plotting._colours import INK, PALE, QUIET, colour_map, text_colour
+from featurelens.plotting._colours import INK, PALE, colour_map, text_colour
 from featurelens.plotting._curves import chart
-from featurelens.plotting._page import NOTE, TITLE, wrap
+from featurelens.plotting._page import TITLE, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,10 @@ def confusion_matrix(
     'Accuracy 75.0 % of 4 images'
     """
     names = None if classes is None else [str(name) for name in classes]
-    counts = _count_pairs(*matrix, names) if _is_pair(matrix) else _check_counts(matrix, names)
+    if isinstance(matrix, tuple | list) and len(matrix) == 2:
+        counts = _count_pairs(matrix[0], matrix[1], names)
+    else:
+        counts = _check_counts(matrix, names)
     names = names or [str(number) for number in range(len(counts))]
     images = counts.sum(axis=1, keepdims=True)
     shares = 100 * counts / np.where(images == 0, 1, images)
@@ -82,10 +85,6 @@ def confusion_matrix(
     width = ax.get_window_extent().width / ax.figure.dpi
     ax.set_title("\n".join(wrap(text, width, TITLE)), loc="left", fontsize=TITLE, color=INK, pad=8)
     return ax
-
-
-def _is_pair(matrix: object) -> bool:
-    return isinstance(matrix, tuple | list) and len(matrix) == 2
 
 
 def _check_counts(matrix: Any, names: list[str] | None) -> Floats:
@@ -132,7 +131,7 @@ def _write_cells(ax: Axes, counts: Floats, shares: Floats, picture: AxesImage) -
         style: dict[str, Any] = {
             "textcoords": "offset points",
             "ha": "center",
-            "color": text_colour(picture.cmap(picture.norm(share))),
+            "color": text_colour(picture.cmap(float(picture.norm(share)))),
         }
         percent = f"{share:.0f}" if share >= 0.5 else "<1"
         up, size = (4, 9) if roomy else (0, 6.5)

@@ -109,7 +109,7 @@ def read_epochs(epochs: Sequence[int] | Array | None, lengths: Mapping[str, int]
 def _read(values: OverEpochs, argument: str) -> Estimates:
     if isinstance(values, torch.Tensor | np.ndarray):
         return _plain(to_floats(check_array(values, {1: "(epochs,)"}, argument=argument)))
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, list | tuple):
         raise TypeError(f"{argument} must be a sequence of results or numbers; got {describe(values)}")
     if not values:
         raise ValueError(f"{argument} is empty: give at least one epoch")

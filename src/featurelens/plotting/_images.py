@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from featurelens.plotting._arrays import Floats
 
@@ -91,6 +92,12 @@ class Pictures:
     pixels: Floats
     cmap: Colormap
     notes: tuple[str, ...]
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return ``(N, H, W, 3)`` bytes, as image files hold them."""
+        coloured = self.pixels if self.pixels.ndim == 4 else self.cmap(self.pixels)[..., :3]
+        bytes_: NDArray[np.uint8] = np.rint(255 * coloured.clip(0, 1)).astype(np.uint8)
+        return bytes_
 
     def tile(self, index: int, label: str) -> Tile:
         return Tile(self.pixels[index], label)

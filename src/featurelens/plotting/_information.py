@@ -193,7 +193,7 @@ def _draw_estimates(ax: Axes, name: str, each: Estimates, epochs: NDArray[np.int
         ax.fill_between(epochs, each.lows, each.highs, color=colour, alpha=0.18, linewidth=0, zorder=1)
     known = int(np.isfinite(each.nulls).sum())
     if known:
-        only = {"marker": "_", "markersize": 16} if known == 1 else {}
+        only: dict[str, Any] = {"marker": "_", "markersize": 16} if known == 1 else {}
         ax.plot(epochs, each.nulls, color=colour, linestyle=DASHES, linewidth=1.1, **only)
 
 
