@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         insert_extractors,
         list_operations,
     )
+    from featurelens.tensorboard import TensorBoardWriter
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _ROOMS = {
     "Layer": "layers",
     "LayerTable": "layers",
     "TappedModule": "recording",
+    "TensorBoardWriter": "tensorboard",
     "insert_extractors": "recording",
     "list_layers": "layers",
     "list_operations": "recording",
@@ -46,6 +48,7 @@ __all__ = [
     "Layer",
     "LayerTable",
     "TappedModule",
+    "TensorBoardWriter",
     "__version__",
     "insert_extractors",
     "list_layers",

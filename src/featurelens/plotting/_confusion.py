@@ -131,7 +131,7 @@ def _write_cells(ax: Axes, counts: Floats, shares: Floats, picture: AxesImage) -
         style: dict[str, Any] = {
             "textcoords": "offset points",
             "ha": "center",
-            "color": text_colour(picture.cmap(float(picture.norm(share)))),
+            "color": text_colour(picture.to_rgba(share)),
         }
         percent = f"{share:.0f}" if share >= 0.5 else "<1"
         up, size = (4, 9) if roomy else (0, 6.5)

@@ -116,7 +116,7 @@ def _read(values: OverEpochs, argument: str) -> Estimates:
     results = [value for value in values if isinstance(value, Estimate)]
     if not results:
         try:
-            return _plain(np.array([float(value) for value in values]))  # type: ignore[arg-type] # told below
+            return _plain(np.array([float(value) for value in values]))
         except (TypeError, ValueError):
             raise TypeError(f"{argument} must hold results or numbers; got {describe(values)}") from None
     if len(results) != len(values):
