@@ -339,8 +339,10 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.feature_maps(1, {"fc": torch.zeros(2, 10)}),
             ValueError,
-            "feature maps are (N, C, H, W), but layer 'fc' returned float32 tensor (2, 10): "
-            "record other layers for this picture",
+            (
+                "feature maps are (N, C, H, W), but layer 'fc' returned float32 tensor (2, 10): "
+                "record other layers for this picture"
+            ),
         ),
         (
             lambda b: b.filters(1, nn.Linear(2, 2)),

@@ -46,7 +46,7 @@ def channel_bars(
     limit
         How many channels to show at most; the title says when there are more.
     title
-        The heading; by default the number of channels.
+        The heading; by default "Information with the label".
     ax
         Draw here instead of on a new figure.
 
@@ -81,9 +81,9 @@ def channel_bars(
         key = Line2D([], [], color=INK, linewidth=1.6, label="null (shuffled labels)")
         ax.legend(handles=[key], frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1, 0.93))
     _draw_entropy(ax, result.label_entropy, float(heights.max()))
-    text = title or f"Information of {count(len(result), 'channel')} with the label"
+    text = title or "Information with the label"
     if len(shown) < len(result):
-        text += f" (best {len(shown)} of {len(result)})"
+        text += f" (best {len(shown)} of {len(result)} channels)"
     ylabel = f"mutual information ({result.units})"
     note = wrap(_bar_note(result), room(ax)[0] - 0.9, NOTE)  # less the axis and its label
     dress(ax, xlabel="channel, best first", ylabel=ylabel, title=text, pad=12 + NOTE * LINE * len(note))
@@ -97,9 +97,12 @@ def channel_bars(
         color=QUIET,
         in_layout=False,
     )
-    ax.set_xticks(places, [str(channel) for channel in shown])
+    step = math.ceil(len(shown) / 64)  # so many labels stand side by side, if they stand on end
+    ax.set_xticks(places[::step], [str(channel) for channel in shown[::step]])
     ax.set_xlim(-0.7, len(shown) - 0.3)
-    ax.tick_params(axis="x", labelsize=9 if len(shown) <= 20 else 7, length=0)
+    ax.tick_params(axis="x", length=0, labelsize=9 if len(shown) <= 20 else 6.5)
+    if len(shown) > 36:
+        ax.tick_params(axis="x", rotation=90)
     ax.axhline(0, color=PALE, linewidth=0.8, zorder=1)
     return ax
 

@@ -95,7 +95,7 @@ def _check_counts(matrix: Any, names: list[str] | None) -> Floats:
     if not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("matrix must hold counts, which are finite and not negative")
     if names is not None and len(names) != rows:
-        raise ValueError(f"classes must name all of {count(rows, 'class')}; got {len(names)}")
+        raise ValueError(f"classes must name all of {count(rows, 'row')}; got {count(len(names), 'name')}")
     return counts
 
 

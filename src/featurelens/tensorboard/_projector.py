@@ -74,7 +74,7 @@ def _write_sheet(path: pathlib.Path, sprites: Array) -> int:
         tile.thumbnail((side, side))  # only ever shrinks
         row, column = divmod(index, columns)
         sheet.paste(tile, (column * side + (side - tile.width) // 2, row * side + (side - tile.height) // 2))
-    sheet.save(path)
+    sheet.save(path, compress_level=1)  # twice as fast, a little larger
     return side
 
 
