@@ -217,7 +217,17 @@ def test_the_graph_names_the_layers_and_leaves_the_model_as_it_was(board, build)
 def test_a_graph_takes_several_inputs_and_layers_that_return_structures(board):
     board.graph(nets.Nested(), torch.rand(2, 2, 2, 8))
     board.graph(nets.Unused(), (nets.images(), torch.ones(1)))
+    model = nets.Nested.Dict()
+    state = snapshot(model)
+    board.graph(model, torch.rand(3))
+    assert snapshot(model) == state
     assert read(board).Graph().node
+
+
+def test_a_wrapped_model_has_the_graph_of_the_model_inside(board):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    board.graph(nn.DataParallel(model), nets.images())
+    assert any("Conv2d[0]" in node.name for node in read(board).Graph().node)
 
 
 def test_a_model_that_fails_is_told_and_comes_back(board, capsys):
@@ -330,6 +340,11 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
             lambda b: b.training(1, {"loss": {"train": "low"}}),
             TypeError,
             "'loss/train' must be a number; got 'low'",
+        ),
+        (
+            lambda b: b.training(1, {"loss": torch.zeros(2)}),
+            TypeError,
+            "'loss' must be a number; got float32 tensor (2,)",
         ),
         (
             lambda b: b.information(1, {"conv1": 0.5}),

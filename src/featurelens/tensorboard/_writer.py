@@ -17,6 +17,7 @@ from torch import nn
 
 from featurelens._checks import check_module, check_type, describe
 from featurelens._hooks import eager, evaluating, preserved, unwrap
+from featurelens._structure import tensors
 from featurelens.tensorboard._projector import write_embedding
 
 if TYPE_CHECKING:
@@ -232,11 +233,13 @@ class TensorBoardWriter:
         # torch prints why it failed and that no graph was saved; the error says both.
         quiet = contextlib.redirect_stdout(io.StringIO())
         with quiet, _silent_tracing(), torch.no_grad(), evaluating(inner), preserved(inner), eager():
+            inner.register_forward_hook(_only_tensors)
             try:
                 writer.add_graph(inner, sample, use_strict_trace=False)
             except Exception as error:
+                reason = str(error).strip().partition("\n")[0]
                 raise RuntimeError(
-                    f"no graph of {type(inner).__name__} could be traced with {describe(sample)}: {error}"
+                    f"no graph of {type(inner).__name__} could be traced with {describe(sample)}: {reason}"
                 ) from error
 
     def embedding(
@@ -284,7 +287,7 @@ class TensorBoardWriter:
         for tag, value in values.items():
             try:
                 number = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several numbers
                 raise TypeError(f"{tag!r} must be a number; got {describe(value)}") from None
             self._writer.add_scalar(tag, number, epoch)
 
@@ -302,6 +305,11 @@ class TensorBoardWriter:
             for group, shown in self._charts.items()
         }
         self._writer.add_custom_scalars(layout)  # TensorBoard reads the last one
+
+
+def _only_tensors(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Let a model be traced that returns what a trace cannot: dataclasses, or dicts of different things."""
+    return output if isinstance(output, torch.Tensor) else tuple(tensors(output))
 
 
 def _pixels(figure: Any) -> NDArray[np.uint8]:
