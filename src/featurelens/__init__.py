@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         insert_extractors,
         list_operations,
     )
+    from featurelens.tensorboard import TensorBoardWriter
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _ROOMS = {
     "Layer": "layers",
     "LayerTable": "layers",
     "TappedModule": "recording",
+    "TensorBoardWriter": "tensorboard",
     "insert_extractors": "recording",
     "layers": "layers",
     "list_layers": "layers",
@@ -47,6 +49,7 @@ __all__ = [
     "Layer",
     "LayerTable",
     "TappedModule",
+    "TensorBoardWriter",
     "__version__",
     "insert_extractors",
     "layers",

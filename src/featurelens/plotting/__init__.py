@@ -1,13 +1,27 @@
 """Pictures of what featurelens finds; the only room that knows matplotlib.
 
-Every function takes tensors (any device, any real dtype, with or without gradients) or NumPy arrays and
-returns matplotlib objects that belong to the caller: a grid of pictures is a `Figure`, a single picture its
-`Axes`. Nothing is shown, and pyplot keeps no reference; write a file with ``figure.savefig("maps.png")``.
+Every function takes tensors (any device, any real dtype, with or without gradients), NumPy arrays or results,
+and returns matplotlib objects that belong to the caller: a grid of pictures is a `Figure`, a single picture
+its `Axes`. Nothing is shown, and pyplot keeps no reference; write a file with ``figure.savefig("maps.png")``.
 """
 
+from featurelens.plotting._channels import channel_bars, pair_matrix
+from featurelens.plotting._confusion import confusion_matrix
 from featurelens.plotting._curves import training_curves
 from featurelens.plotting._feature_maps import feature_maps, input_and_feature_maps
 from featurelens.plotting._filters import filters
 from featurelens.plotting._images import image_grid
+from featurelens.plotting._information import information_curves, information_plane
 
-__all__ = ["feature_maps", "filters", "image_grid", "input_and_feature_maps", "training_curves"]
+__all__ = [
+    "channel_bars",
+    "confusion_matrix",
+    "feature_maps",
+    "filters",
+    "image_grid",
+    "information_curves",
+    "information_plane",
+    "input_and_feature_maps",
+    "pair_matrix",
+    "training_curves",
+]

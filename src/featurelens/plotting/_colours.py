@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -55,3 +55,9 @@ def paint_not_finite(picture: Floats) -> Floats:
     painted = np.where(np.isfinite(picture), picture, 0.0).clip(0, 1)
     painted[broken] = to_rgb(NOT_FINITE)
     return painted
+
+
+def text_colour(background: Any) -> str:
+    """Return ink or white, whichever can be read on a colour."""
+    red, green, blue = background[:3]
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

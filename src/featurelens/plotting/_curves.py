@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from featurelens.plotting._colours import INK, PALE, QUIET, SERIES
 from featurelens.plotting._page import DPI, MARGIN, TITLE, wrap
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from featurelens.plotting._arrays import Floats
 
 SIZE = (6.0, 3.7)  # inches
@@ -65,19 +67,69 @@ def training_curves(
     epochs = max(len(values) for values in lines.values())
     if best is not None and not 1 <= check_whole(best, argument="best") <= epochs:
         raise ValueError(f"best must be an epoch from 1 to {epochs}; got {best}")
-    if ax is None:
-        layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
-        ax = Figure(figsize=SIZE, dpi=DPI, layout=layout, facecolor="white").add_subplot()
-    check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
+    ax = chart(ax, size=SIZE)
     for number, (name, values) in enumerate(lines.items()):
-        _draw_curve(ax, name, values, colour=SERIES[number % len(SERIES)])
+        draw_curve(ax, name, np.arange(1, len(values) + 1), values, colour=SERIES[number % len(SERIES)])
     if best is not None:
         ax.axvline(best, color=QUIET, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
         place = ax.get_xaxis_transform()
         side = "right" if best > (epochs + 1) / 2 else "left"
         ax.text(best, 1.01, f"best epoch: {best}", transform=place, ha=side, fontsize=8, color=QUIET)
-    _dress(ax, ylabel=ylabel, title=title, epochs=epochs)
+    dress(ax, xlabel="epoch", ylabel=ylabel, title=title)
+    count_epochs(ax, 1, epochs)
+    ax.legend(frameon=False, fontsize=9)
     return ax
+
+
+def chart(ax: Axes | None, *, size: tuple[float, float]) -> Axes:
+    """Return `ax`, or the Axes of a new figure of `size` inches."""
+    if ax is None:
+        layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
+        ax = Figure(figsize=size, dpi=DPI, layout=layout, facecolor="white").add_subplot()
+    check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
+    return ax
+
+
+def draw_curve(
+    ax: Axes, name: str, epochs: NDArray[Any], values: Floats, *, colour: str, marker: str = "o"
+) -> None:
+    """Draw a line over `epochs`; values that are NaN or infinite leave a gap, and a cross at the foot."""
+    finite = np.isfinite(values)
+    if len(values) > 30 and finite.all():
+        marker = ""  # only a value between gaps, which has no line, needs one
+    heights = np.where(finite, values, np.nan)
+    ax.plot(epochs, heights, color=colour, label=name, marker=marker, markersize=3.5, linewidth=1.6)
+    if not finite.all():
+        foot = np.full((~finite).sum(), 0.03)
+        ax.plot(
+            epochs[~finite],
+            foot,
+            "x",
+            color=colour,
+            transform=ax.get_xaxis_transform(),
+            label=f"{name}: NaN or infinite",
+        )
+
+
+def count_epochs(ax: Axes, first: float, last: float) -> None:
+    """Fit the horizontal axis to the epochs, with ticks at whole ones only."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    margin = min(max(0.03 * (last - first), 0.25), 0.9)  # below 1: there is no epoch before the first
+    ax.set_xlim(first - margin, last + margin)
+
+
+def dress(ax: Axes, *, xlabel: str, ylabel: str, title: str | None, pad: float = 18) -> None:
+    """Give a chart its labels and quiet lines; `pad` points under the title are kept for notes."""
+    ax.set_xlabel(xlabel, color=INK)
+    ax.set_ylabel(ylabel, color=INK)
+    if title:
+        width = ax.get_window_extent().width / ax.figure.dpi
+        ax.set_title("\n".join(wrap(title, width, TITLE)), loc="left", fontsize=TITLE, color=INK, pad=pad)
+    ax.grid(axis="y", color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(PALE)
+    ax.tick_params(color=PALE, labelcolor=INK, labelsize=9)
 
 
 def _check_curves(curves: Mapping[str, Sequence[float] | Array]) -> dict[str, Floats]:
@@ -94,38 +146,3 @@ def _check_series(values: Sequence[float] | Array, argument: str) -> Floats:
         except (TypeError, ValueError):
             raise TypeError(f"{argument} must be a sequence of numbers; got {describe(values)}") from None
     return to_floats(check_array(values, {1: "(epochs,)"}, argument=argument))
-
-
-def _draw_curve(ax: Axes, name: str, values: Floats, *, colour: str) -> None:
-    epochs = np.arange(1, len(values) + 1)
-    finite = np.isfinite(values)
-    marker = "o" if len(values) <= 30 or not finite.all() else ""  # a value between gaps has no line
-    heights = np.where(finite, values, np.nan)
-    ax.plot(epochs, heights, color=colour, label=name, marker=marker, markersize=3.5, linewidth=1.6)
-    if not finite.all():
-        foot = np.full((~finite).sum(), 0.03)
-        ax.plot(
-            epochs[~finite],
-            foot,
-            "x",
-            color=colour,
-            transform=ax.get_xaxis_transform(),
-            label=f"{name}: NaN or infinite",
-        )
-
-
-def _dress(ax: Axes, *, ylabel: str, title: str | None, epochs: int) -> None:
-    ax.set_xlabel("epoch", color=INK)
-    ax.set_ylabel(ylabel, color=INK)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    margin = min(max(0.03 * (epochs - 1), 0.25), 0.9)  # below 1: there is no epoch 0
-    ax.set_xlim(1 - margin, epochs + margin)
-    if title:
-        width = ax.get_window_extent().width / ax.figure.dpi
-        ax.set_title("\n".join(wrap(title, width, TITLE)), loc="left", fontsize=TITLE, color=INK, pad=18)
-    ax.grid(axis="y", color=PALE, linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(PALE)
-    ax.tick_params(color=PALE, labelcolor=INK, labelsize=9)
-    ax.legend(frameon=False, fontsize=9)

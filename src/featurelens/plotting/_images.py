@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from featurelens.plotting._arrays import Floats
 
@@ -69,7 +70,7 @@ def image_grid(
     12
     """
     images = check_array(images, {4: "(N, C, H, W)"}, argument="images")
-    names = _check_labels(labels, len(images))
+    names = check_labels(labels, len(images), "image")
     shown = min(check_positive(limit, argument="limit"), len(images))
     if columns is not None:
         check_positive(columns, argument="columns")
@@ -91,6 +92,17 @@ class Pictures:
     pixels: Floats
     cmap: Colormap
     notes: tuple[str, ...]
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return ``(N, H, W, 3)`` bytes, as image files hold them."""
+        if self.pixels.ndim == 4:
+            coloured = self.pixels
+        elif self.cmap.name == "gray":  # exactly: a colour map has its own way of rounding to 256 shades
+            coloured = paint_not_finite(np.stack([self.pixels] * 3, axis=-1))
+        else:
+            coloured = self.cmap(self.pixels)[..., :3]
+        rounded: NDArray[np.uint8] = np.rint(255 * coloured).astype(np.uint8)
+        return rounded
 
     def tile(self, index: int, label: str) -> Tile:
         return Tile(self.pixels[index], label)
@@ -117,15 +129,14 @@ def as_pictures(images: Array) -> Pictures:
     return Pictures(pixels, colour_map("gray" if channels == 1 else "viridis"), tuple(notes))
 
 
-def _check_labels(labels: Sequence[object] | Array | None, images: int) -> list[str]:
+def check_labels(labels: Sequence[object] | Array | None, number: int, noun: str) -> list[str]:
+    """Return a text for each of `number` images (or what else `noun` says), empty ones without labels."""
     if labels is None:
-        return [""] * images
+        return [""] * number
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        raise TypeError(f"labels must be a sequence with one label for each image; got {describe(labels)}")
+        raise TypeError(f"labels must be a sequence with one label for each {noun}; got {describe(labels)}")
     if isinstance(labels, torch.Tensor | np.ndarray):
         labels = labels.tolist()
-    if len(labels) != images:
-        raise ValueError(
-            f"labels must name all of {count(images, 'image')}; got {count(len(labels), 'label')}"
-        )
+    if len(labels) != number:
+        raise ValueError(f"labels must name all of {count(number, noun)}; got {count(len(labels), 'label')}")
     return [str(label) for label in labels]

@@ -1,0 +1,81 @@
+"""Cutting samples into bins, many rows at a time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+Strategy = Literal["quantile", "uniform"]
+STRATEGIES: tuple[Strategy, ...] = ("quantile", "uniform")
+
+
+def bin_codes(rows: torch.Tensor, bins: int, strategy: Strategy) -> torch.Tensor:
+    """Return the bin 0 ... `bins` - 1 of every value, each row of `rows` ``(..., N)`` cut on its own."""
+    return quantile_codes(rows, bins) if strategy == "quantile" else uniform_codes(rows, bins)
+
+
+def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
+    """Return equal-width bins between each row's own extremes, bin for bin those of :func:`numpy.histogram2d`.
+
+    A row without range is one bin. The codes come as int32 in the shape of `rows`.
+
+    >>> uniform_codes(torch.tensor([0.0, 0.25, 0.5, 1.0]), 4)
+    tensor([0, 1, 2, 3], dtype=torch.int32)
+    """
+    values = rows.double()
+    low, high = torch.aminmax(values, dim=-1, keepdim=True)
+    step = (high - low) / bins
+    usable = step > 0
+    place = (values - low).mul_(torch.where(usable, 1 / step, 0.0))
+    codes = place.to(torch.int32)
+    # The edges low + i * step decide, and they round differently: look again at what lies close to one of
+    # them. The lowest value itself is in no doubt, and after a ReLU it is half of all values.
+    close = (
+        (place.sub_(codes).sub_(0.5).abs_() > 0.5 - 1e-6).logical_and_(values > low).nonzero(as_tuple=True)
+    )
+    if close[0].numel():
+        column = (*close[:-1], torch.zeros_like(close[-1]))
+        codes[close] = _settled(codes[close], values[close], low[column], step[column], bins) * usable[column]
+    return codes
+
+
+def _settled(
+    codes: torch.Tensor, values: torch.Tensor, low: torch.Tensor, step: torch.Tensor, bins: int
+) -> torch.Tensor:
+    codes = codes.clamp(0, bins - 1)
+    codes -= (values < codes * step + low).to(torch.int32)
+    codes += ((values >= (codes + 1) * step + low) & (codes < bins - 1)).to(torch.int32)
+    return codes.clamp_(0, bins - 1)
+
+
+def quantile_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
+    """Return equal-count bins per row: bin ``floor(bins * mid-rank / N)``, so equal values share a bin.
+
+    Values that repeat more often than twice a bin's share get a bin to themselves: the zeros of a ReLU stay
+    apart from the small positive values. The codes come as int32 in the shape of `rows`.
+
+    >>> quantile_codes(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4]), 4)
+    tensor([1, 1, 1, 1, 2, 2, 3, 3], dtype=torch.int32)
+    """
+    n = rows.shape[-1]
+    ordered = sort_rows(rows)
+    # The value that opens bin b is the smallest whose mid-rank, (first + last + 1) / 2, reaches b N / bins.
+    target = torch.arange(1, bins, device=rows.device, dtype=torch.float64) * (n / bins)
+    place = (target - 0.5).ceil().long().clamp(0, n - 1).expand(*rows.shape[:-1], bins - 1).contiguous()
+    value = ordered.gather(-1, place)
+    first = torch.searchsorted(ordered, value)
+    after = torch.searchsorted(ordered, value, right=True)
+    reaches = (first + after).double() / 2 >= target
+    opening = ordered.gather(-1, torch.where(reaches, first, after).clamp(max=n - 1))
+    beyond = ~reaches & (after >= n)
+    opening = torch.where(beyond, torch.inf, opening)
+    return torch.searchsorted(opening, rows.contiguous(), right=True, out_int32=True)
+
+
+def sort_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Sort along the last dimension; on the CPU with numpy, whose sort is ten times as fast as torch's."""
+    if rows.device.type != "cpu":
+        return rows.sort(dim=-1).values
+    return torch.from_numpy(np.sort(rows.numpy(), axis=-1))

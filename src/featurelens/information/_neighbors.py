@@ -1,0 +1,199 @@
+"""Counting neighbours in the maximum norm: trees in few dimensions on the CPU, blocks of distances elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import numpy as np
+import torch
+
+from featurelens.information._chunks import row_slices
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import Variable
+
+Rule = Literal["joint", "axes", "closed"]
+"""Which radius counts in the margins.
+
+``joint``  strictly within the distance of the k-th joint neighbour (KSG variant 1)
+``axes``   within the farthest of the k joint neighbours along that side alone (KSG variant 2)
+``closed`` up to and including the distance of the k-th joint neighbour (where values repeat)
+"""
+
+TREE_DIMENSIONS = 6
+CHUNK_ELEMENTS = 2**22
+"""Distances held at a time: three blocks of 32 MiB, however many samples there are."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Per sample, all ``(N,)`` int64 on the CPU: others within the margins' radii, and within the joint radius.
+
+    `rank` is the k that was asked for, or one less than the size of a smaller class of labels. `joint` is
+    None where nothing needs it. `touching` says that the joint radius is zero: k twins of the sample.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    rank: torch.Tensor
+    touching: torch.Tensor
+    joint: torch.Tensor | None = None
+
+
+def neighbor_counts(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
+    """Return how many samples lie around each sample in both margins.
+
+    Two labels are at distance 0 if equal and infinitely far apart otherwise, so that joint neighbours of a
+    sample share its label. At most one side may be discrete.
+    """
+    columns = sum(side.values.shape[1] for side in (x, y) if not side.discrete)
+    if columns > TREE_DIMENSIONS or x.device.type != "cpu":
+        return _counts_by_blocks(x, y, k, rule)
+    if x.discrete:
+        return _swapped(neighbor_counts(y, x, k, rule))
+    if y.discrete:
+        return _label_counts_by_tree(x, y, k, rule)
+    return _counts_by_tree(x.values.numpy(), y.values.numpy(), k, rule)
+
+
+def _swapped(counts: Counts) -> Counts:
+    return Counts(x=counts.y, y=counts.x, rank=counts.rank, touching=counts.touching, joint=counts.joint)
+
+
+# -- trees ---------------------------------------------------------------------------------------
+
+Array = np.ndarray[Any, Any]
+
+
+def _tree(points: Array) -> Any:
+    from scipy.spatial import cKDTree  # noqa: PLC0415  # scipy costs more to import than torch saves
+
+    return cKDTree(points)
+
+
+def _query(tree: Any, points: Array, k: int) -> tuple[Array, Array]:
+    """Return distances and indices ``(N, k)`` of the nearest others of points that are in the tree themselves."""
+    distance, index = tree.query(points, k=list(range(2, k + 2)), p=np.inf, workers=torch.get_num_threads())
+    return distance, index
+
+
+def _counts_by_tree(x: Array, y: Array, k: int, rule: Rule) -> Counts:
+    joint = np.concatenate([x, y], axis=1)
+    tree = _tree(joint)
+    distance, index = _query(tree, joint, k)
+    radius = distance[:, -1]
+    radius_x = radius_y = radius
+    if rule == "axes":
+        radius_x = np.abs(x[index] - x[:, None]).max(axis=(1, 2))
+        radius_y = np.abs(y[index] - y[:, None]).max(axis=(1, 2))
+    closed = rule != "joint"
+    within = _ball_counts(tree, joint, radius, closed=True) if rule == "closed" else None
+    return Counts(
+        x=torch.from_numpy(_count_within(x, radius_x, closed=closed)),
+        y=torch.from_numpy(_count_within(y, radius_y, closed=closed)),
+        rank=torch.full((len(x),), k),
+        touching=torch.from_numpy(radius == 0),
+        joint=None if within is None else torch.from_numpy(within),
+    )
+
+
+def _label_counts_by_tree(x: Variable, labels: Variable, k: int, rule: Rule) -> Counts:
+    points, codes = x.values.numpy(), labels.values.numpy()
+    sizes = np.bincount(codes)
+    order = np.argsort(codes, kind="stable")
+    radius, within = np.zeros(len(points)), np.zeros(len(points), dtype=np.int64)
+    for members in np.split(order, np.cumsum(sizes)[:-1]):
+        reach = min(k, len(members) - 1)
+        if reach == 0:
+            continue
+        own = points[members]
+        tree = _tree(own)
+        radius[members] = _query(tree, own, reach)[0][:, -1]
+        if rule == "closed":
+            within[members] = _ball_counts(tree, own, radius[members], closed=True)
+    others = sizes[codes] - 1
+    return Counts(
+        x=torch.from_numpy(_count_within(points, radius, closed=rule != "joint")),
+        y=torch.from_numpy(others),
+        rank=torch.from_numpy(np.minimum(k, others)),
+        touching=torch.from_numpy((radius == 0) & (others > 0)),
+        joint=torch.from_numpy(within) if rule == "closed" else None,
+    )
+
+
+def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
+    """Return how many others lie within `radius` of each of `points` ``(N, D)``."""
+    if points.shape[1] > 1:
+        return _ball_counts(_tree(points), points, radius, closed=closed)
+    values = points[:, 0]
+    ordered = np.sort(values)
+    # value + radius rounds where the distance did not: a few units in the last place decide for the boundary
+    # point, which is the neighbour that defined the radius.
+    slack = 4 * np.finfo(values.dtype).eps * max(abs(ordered[0]), abs(ordered[-1]))
+    reach = radius + slack if closed else np.maximum(radius - slack, 0.0)
+    # Ascending queries walk through memory in order, which makes the search several times as fast.
+    order = np.argsort(values)
+    queries, reach = ordered, reach[order]
+    above = np.searchsorted(ordered, queries + reach, side="right")
+    below = np.searchsorted(ordered, queries - reach, side="left")
+    inside = np.empty(len(values), dtype=np.int64)
+    inside[order] = above - below - 1
+    return inside
+
+
+def _ball_counts(tree: Any, points: Array, radius: Array, *, closed: bool) -> Array:
+    reach = radius if closed else np.nextafter(radius, 0)
+    inside = tree.query_ball_point(
+        points, reach, p=np.inf, return_length=True, workers=torch.get_num_threads()
+    )
+    counts: Array = np.asarray(inside, dtype=np.int64) - 1
+    return counts
+
+
+# -- blocks of distances -------------------------------------------------------------------------
+
+
+def _counts_by_blocks(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
+    n = len(x)
+    rank = torch.full((n,), k, device=x.device)
+    for side in (x, y):
+        if side.discrete:
+            rank = torch.minimum(rank, torch.bincount(side.values)[side.values] - 1)
+    parts = [_block_counts(x, y, rows, rank[rows], rule) for rows in row_slices(n, n, CHUNK_ELEMENTS)]
+    near_x, near_y, touching, joint = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return Counts(
+        x=near_x, y=near_y, rank=rank.cpu(), touching=touching, joint=joint if rule == "closed" else None
+    )
+
+
+def _block_counts(
+    x: Variable, y: Variable, rows: slice, rank: torch.Tensor, rule: Rule
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    apart_x, apart_y = _distances(x, rows), _distances(y, rows)
+    joint = torch.maximum(apart_x, apart_y)
+    joint.diagonal(rows.start).fill_(-1.0)  # the sample itself comes first, also among twins
+    nearest, index = joint.topk(int(rank.max()) + 1, dim=1, largest=False)
+    radius = nearest.gather(1, rank[:, None]).clamp_min(0.0)
+    if rule == "axes":
+        neighbors = index[:, 1:]
+        radius_x = apart_x.gather(1, neighbors).amax(dim=1, keepdim=True)
+        radius_y = apart_y.gather(1, neighbors).amax(dim=1, keepdim=True)
+        return (
+            (apart_x <= radius_x).sum(dim=1) - 1,
+            (apart_y <= radius_y).sum(dim=1) - 1,
+            radius[:, 0] == 0,
+            rank,
+        )
+    inside = torch.le if rule == "closed" else torch.lt
+    # Among twins nothing is strictly within a radius of zero, not even the sample itself.
+    near_x, near_y = ((inside(apart, radius).sum(dim=1) - 1).clamp_min(0) for apart in (apart_x, apart_y))
+    return near_x, near_y, (radius[:, 0] == 0) & (rank > 0), (joint <= radius).sum(dim=1) - 1
+
+
+def _distances(side: Variable, rows: slice) -> torch.Tensor:
+    if side.discrete:
+        same = side.values[rows][:, None] == side.values
+        return torch.zeros_like(same, dtype=torch.float64).masked_fill_(~same, torch.inf)
+    return torch.cdist(side.values[rows], side.values, p=torch.inf)

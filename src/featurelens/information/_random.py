@@ -1,0 +1,48 @@
+"""Randomness of our own: one generator per call, and the global state neither read nor advanced."""
+
+from __future__ import annotations
+
+import torch
+
+from featurelens._checks import describe
+
+Seed = int | torch.Generator | None
+
+
+def make_generator(seed: Seed) -> torch.Generator:
+    """Return the generator that `seed` stands for; None means fresh entropy from the operating system.
+
+    Numbers are drawn on the CPU, whatever the data's device, so that one seed means one result everywhere.
+
+    >>> torch.equal(torch.rand(2, generator=make_generator(7)), torch.rand(2, generator=make_generator(7)))
+    True
+    """
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != "cpu":
+            raise ValueError(
+                f"seed must be a CPU generator, whatever the data's device; got one on {seed.device}"
+            )
+        return seed
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    elif isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}")
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def permutation(n: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Return a random order of ``range(n)`` as an index tensor on `device`."""
+    return torch.randperm(n, generator=generator).to(device)
+
+
+def normal(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    device: torch.device,
+    dtype: torch.dtype = torch.float64,
+) -> torch.Tensor:
+    """Return standard normal numbers on `device`, drawn on the CPU."""
+    return torch.randn(shape, generator=generator, dtype=dtype).to(device)

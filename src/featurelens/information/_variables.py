@@ -1,0 +1,167 @@
+"""The two sides of an estimate: samples as a float64 matrix, or labels as integer codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+
+from featurelens._checks import describe
+
+ArrayLike = torch.Tensor | np.ndarray[Any, Any]
+
+MOSTLY_DISTINCT = 0.01
+"""Up to this share of repeated values is what rounding to float32 does to a continuous variable."""
+
+
+@final
+@dataclass(frozen=True)
+class Variable:
+    """One side: `values` ``(N, D)`` float64, or ``(N,)`` codes 0, 1, ... when `discrete`.
+
+    `dim` counts the columns as the user gave them; `notes` says what was done to them.
+    """
+
+    values: torch.Tensor
+    discrete: bool
+    dim: int
+    name: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    def take(self, index: torch.Tensor) -> Self:
+        """Return the samples at `index`, in that order."""
+        return type(self)(self.values[index], self.discrete, self.dim, self.name, self.notes)
+
+    def with_values(self, values: torch.Tensor) -> Self:
+        """Return the same side with other `values` (a transformation of the old ones)."""
+        return type(self)(values, self.discrete, self.dim, self.name, self.notes)
+
+    def tied_share(self) -> float:
+        """Return the largest share, over columns, of samples whose value occurs more than once."""
+        if self.discrete:
+            return 1.0
+        ordered = self.values.sort(dim=0).values
+        same = ordered[1:] == ordered[:-1]
+        edge = torch.zeros_like(same[:1])
+        tied = torch.cat([same, edge]) | torch.cat([edge, same])
+        return float(tied.double().mean(dim=0).max())
+
+    def heaviest_value(self) -> tuple[float, float]:
+        """Return the commonest single value over all columns and the share of samples that have it."""
+        best = (0.0, 0.0)
+        for column in self.values.unbind(dim=1):
+            value, counts = torch.unique(column, return_counts=True)
+            share = float(counts.max()) / len(column)
+            if share > best[1]:
+                best = (float(value[counts.argmax()]), share)
+        return best
+
+    def tie_note(self) -> str:
+        """Say how much of this side is repeated values, for the notes of a result."""
+        value, share = self.heaviest_value()
+        return (
+            f"{self.tied_share():.0%} of {self.name} are repeated values (most often {value:g}, {share:.0%})"
+        )
+
+
+def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tuple[Variable, Variable]:
+    """Check both sides and bring them to one device.
+
+    Raises
+    ------
+    TypeError
+        If a side is neither a tensor nor an array, or is complex.
+    ValueError
+        If the lengths differ, a side is empty or constant, has more than two dimensions, or holds NaN or
+        infinity.
+    """
+    first, second = _as_tensor(x, "x"), _as_tensor(y, "y")
+    if len(first) != len(second):
+        raise ValueError(
+            f"x and y must have the same number of samples; got {len(first)} (x {tuple(first.shape)}) "
+            f"and {len(second)} (y {tuple(second.shape)})"
+        )
+    # An array joins the tensor it is paired with; two tensors meet where x lives.
+    home = second.device if isinstance(x, np.ndarray) else first.device
+    if home.type == "mps":
+        home = torch.device("cpu")  # there is no float64 on this device
+    return (
+        _as_variable(first.to(home), "x", allow_constant=allow_constant),
+        _as_variable(second.to(home), "y", allow_constant=allow_constant),
+    )
+
+
+def make_variable(data: ArrayLike, name: str) -> Variable:
+    """Check one side alone, as :func:`make_pair` does both."""
+    return _as_variable(_as_tensor(data, name), name, allow_constant=False)
+
+
+def _as_tensor(data: object, name: str) -> torch.Tensor:
+    if isinstance(data, np.ndarray):
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}")
+        if data.dtype.kind == "u" and data.dtype.itemsize > 1:
+            data = data.astype(np.int64)
+        # A copy, since torch warns of arrays that are read-only, and refuses those with negative strides.
+        data = torch.from_numpy(np.array(data, order="C"))
+    if not isinstance(data, torch.Tensor):
+        raise TypeError(f"{name} must be a torch tensor or a numpy array; got {describe(data)}")
+    if data.is_complex():
+        raise TypeError(f"{name} must hold real numbers; got {describe(data)}")
+    if data.ndim not in {1, 2}:
+        raise ValueError(f"{name} must have shape (N,) or (N, D); got {describe(data)}")
+    if 0 in data.shape:
+        raise ValueError(
+            f"{name} is empty: expected at least one sample and one column; got {describe(data)}"
+        )
+    return data.detach()
+
+
+def _as_variable(data: torch.Tensor, name: str, *, allow_constant: bool) -> Variable:
+    columns = data.reshape(len(data), -1)
+    dim = columns.shape[1]
+    if not data.is_floating_point():
+        codes = label_codes(columns)
+        if not allow_constant and not bool(codes.any()):
+            raise ValueError(
+                f"{name} is constant (one label, {columns[0].tolist()}): it cannot share information"
+            )
+        return Variable(codes, True, dim, name)
+    values = columns.double()
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise ValueError(f"{name} must be finite; got {bad} NaN or infinite of {values.numel()} values")
+    varies = (values != values[:1]).any(dim=0)
+    if allow_constant or bool(varies.all()):
+        return Variable(values, False, dim, name)
+    if not bool(varies.any()):
+        raise ValueError(
+            f"{name} is constant (every sample is {values[0].tolist()}): it cannot share information"
+        )
+    left_out = dim - int(varies.sum())
+    note = f"{left_out} of {dim} columns of {name} are constant and were left out"
+    return Variable(values[:, varies], False, dim, name, (note,))
+
+
+def label_codes(columns: torch.Tensor) -> torch.Tensor:
+    """Return codes 0, 1, ... ``(N,)`` for the distinct rows of `columns` ``(N, D)``.
+
+    >>> label_codes(torch.tensor([[7, 1], [3, 1], [7, 1]]))
+    tensor([1, 0, 1])
+    """
+    codes: torch.Tensor
+    if columns.shape[1] == 1:
+        codes = torch.unique(columns[:, 0], return_inverse=True)[1]
+    else:
+        codes = torch.unique(columns, dim=0, return_inverse=True)[1]
+    return codes

@@ -1,0 +1,102 @@
+"""Mutual information from a table of counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
+
+from featurelens._checks import check_choice
+from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
+from featurelens.information._entropy import CORRECTIONS, Correction, information_from_codes
+from featurelens.information._variables import Variable, label_codes
+from featurelens.information.base import Measurement, MutualInformation, check_count
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_BINS = 64
+SAMPLES_PER_CELL = 5
+HEAVY_VALUE = 0.05
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BinnedMutualInformation(MutualInformation):
+    """Mutual information of the variables after cutting each column into bins.
+
+    The plug-in value ``(S_xy - S_x - S_y) / n + log n`` with ``S = sum c log c`` over the counts c of the
+    cells is too high by about ``cells / 2n``; the correction of every entropy takes most of that away while
+    there are several samples per occupied cell. What binning loses stays lost: the value is the information
+    between the *binned* variables.
+
+    Parameters
+    ----------
+    bins : int or "auto"
+        Bins per continuous column, at least 2. ``"auto"`` aims at five samples per cell of the joint table:
+        about ``sqrt(N / 5)`` bins per side (at most 64), shared between the columns of a side. Labels are
+        never binned.
+    strategy : {"quantile", "uniform"}
+        Equal counts (in which a value that repeats often gets a bin of its own) or equal widths.
+    correction : {"grassberger", "miller-madow", "none"}
+        Grassberger (2003), "Entropy estimates from insufficient samplings"; Miller (1955), "Note on the bias
+        of information estimates"; or the plug-in value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.arange(1000) % 8
+    >>> result = BinnedMutualInformation().estimate(x, x // 2, units="bits")
+    >>> round(result.value, 2)
+    2.0
+    """
+
+    bins: int | Literal["auto"] = "auto"
+    strategy: Strategy = "quantile"
+    correction: Correction = "grassberger"
+
+    def __post_init__(self) -> None:
+        if self.bins != "auto":
+            check_count(self.bins, argument="bins", least=2)
+        check_choice(self.strategy, STRATEGIES, argument="strategy")
+        check_choice(self.correction, CORRECTIONS, argument="correction")
+
+    def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
+        bins_x, bins_y = self._bins_per_column(x, y), self._bins_per_column(y, x)
+        (codes_x, levels_x), (codes_y, levels_y) = self._codes(x, bins_x), self._codes(y, bins_y)
+        value = information_from_codes(
+            codes_x, codes_y, levels_x=levels_x, levels_y=levels_y, correction=self.correction
+        )
+        # Labels limit the information itself, bins and samples only what can be seen of it.
+        limits = [len(x), *(levels for side, levels in ((x, levels_x), (y, levels_y)) if not side.discrete)]
+        notes = [*_heavy_value_note(x), *_heavy_value_note(y)]
+        if levels_x * levels_y > len(x):
+            notes.append(
+                f"{levels_x} x {levels_y} cells for {len(x)} samples: the correction cannot remove all bias"
+            )
+        return Measurement(value=value, ceiling=math.log(min(limits)), notes=tuple(notes))
+
+    def _bins_per_column(self, side: Variable, other: Variable) -> int:
+        if self.bins != "auto":
+            return self.bins
+        if other.discrete:
+            budget = len(side) / (SAMPLES_PER_CELL * (int(other.values.max()) + 1))
+        else:
+            budget = math.sqrt(len(side) / SAMPLES_PER_CELL)
+        columns = 1 if side.discrete else side.values.shape[1]
+        return max(2, int(min(budget, MOST_BINS) ** (1 / columns) + 1e-9))
+
+    def _codes(self, side: Variable, bins: int) -> tuple[torch.Tensor, int]:
+        if not side.discrete:
+            rows = bin_codes(side.values.T.contiguous(), bins, self.strategy)
+            codes = rows[0].long() if len(rows) == 1 else label_codes(rows.T)
+        else:
+            codes = side.values
+        return codes, int(codes.max()) + 1
+
+
+def _heavy_value_note(side: Variable) -> list[str]:
+    if side.discrete:
+        return []
+    value, share = side.heaviest_value()
+    return [f"{share:.0%} of {side.name} equal {value:g}: a point mass"] if share > HEAVY_VALUE else []

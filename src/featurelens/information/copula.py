@@ -1,0 +1,119 @@
+"""Mutual information of the elliptical copula that fits best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from featurelens._checks import check_choice
+from featurelens.information._elliptical import EllipticalCopula, Family, fit_copula, wishart_bias
+from featurelens.information._ranks import uniform_scores
+from featurelens.information.base import Measurement, MutualInformation, Null
+from featurelens.information.ksg import repeats
+
+if TYPE_CHECKING:
+    from featurelens.information._variables import Variable
+
+FAMILIES: tuple[Family, ...] = ("auto", "gaussian", "student")
+DEPENDENT = 1e-6
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CopulaMutualInformation(MutualInformation):
+    """Mutual information of the Gaussian or Student copula fitted to the ranks.
+
+    Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al.
+    2017, "A statistical framework for neuroimaging data analysis based on mutual information estimated via a
+    Gaussian copula"). Student: the same from the fitted dispersion, and the information in common tails. Both
+    are freed of the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have,
+    which is what makes dozens of columns per side possible. Where the copula is not elliptical, the value is
+    a lower bound for the Gaussian family in the limit of many samples, and can be far too low.
+
+    Parameters
+    ----------
+    family : {"auto", "gaussian", "student"}
+        ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter
+        costs.
+
+    Examples
+    --------
+    >>> x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = x + torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
+    >>> abs(CopulaMutualInformation().estimate(x, y).value - 3 * 0.3466) < 0.1
+    True
+    """
+
+    family: Family = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice(self.family, FAMILIES, argument="family")
+
+    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
+        require_continuous(self, x, y)
+        require_samples(x, y)
+
+    def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
+        notes = [f"{side.tie_note()}: mid-ranks, and no copula is exact" for side in (x, y) if repeats(side)]
+        copula = copula_of(x, y, self.family, notes)
+        if copula is None:
+            return Measurement(
+                value=math.inf, notes=(*notes, "one side is a linear function of the other's scores")
+            )
+        dims = copula.dim_x, copula.dim_y, copula.dim_x + copula.dim_y
+        bias = [wishart_bias(dim, len(x)) for dim in dims]
+        law = (
+            "Gaussian copula"
+            if copula.nu is None
+            else f"Student copula with {copula.nu:.3g} degrees of freedom"
+        )
+        return Measurement(value=copula.information() - (bias[0] + bias[1] - bias[2]), notes=(*notes, law))
+
+
+def copula_of(x: Variable, y: Variable, family: Family, notes: list[str]) -> EllipticalCopula | None:
+    """Fit a copula to the ranks of both sides, without redundant columns; None if one side determines the other."""
+    scores_x, scores_y = (_independent(side, notes) for side in (x, y))
+    joint = torch.cat([scores_x, scores_y], dim=1)
+    if bool(_redundant(joint).any()):
+        return None
+    return fit_copula(joint, scores_x.shape[1], family)
+
+
+def _independent(side: Variable, notes: list[str]) -> torch.Tensor:
+    scores = uniform_scores(side.values)
+    redundant = _redundant(scores)
+    if bool(redundant.any()):
+        notes.append(
+            f"{int(redundant.sum())} columns of {side.name} follow from its others and were left out"
+        )
+    return scores[:, ~redundant]
+
+
+def _redundant(uniform: torch.Tensor) -> torch.Tensor:
+    """Return which columns ``(D,)`` are linear in the columns before them, on normal scores."""
+    scores = torch.special.ndtri(uniform)
+    scores = scores - scores.mean(dim=0)
+    scale = scores.norm(dim=0)
+    residual = torch.linalg.qr(scores / scale.clamp_min(1e-300), mode="r").R.diagonal().abs()
+    redundant: torch.Tensor = (residual < DEPENDENT) | (scale < DEPENDENT)
+    return redundant
+
+
+def require_continuous(estimator: MutualInformation, x: Variable, y: Variable) -> None:
+    """Raise a TypeError if a side holds labels."""
+    for side in (x, y):
+        if side.discrete:
+            raise TypeError(
+                f"{type(estimator).__name__} needs continuous variables; got integer labels for {side.name}: "
+                "use KSGMutualInformation or BinnedMutualInformation"
+            )
+
+
+def require_samples(x: Variable, y: Variable) -> None:
+    """Raise a ValueError unless a covariance of both sides together can have full rank."""
+    columns = x.values.shape[1] + y.values.shape[1]
+    if len(x) < columns + 2:
+        raise ValueError(f"a copula of {columns} columns needs at least {columns + 2} samples; got {len(x)}")

@@ -1,0 +1,161 @@
+"""Mutual information from distances to nearest neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+
+from featurelens._checks import check_choice
+from featurelens.information._entropy import information_from_codes
+from featurelens.information._neighbors import Counts, neighbor_counts
+from featurelens.information._ranks import normal_scores
+from featurelens.information._variables import MOSTLY_DISTINCT, Variable, label_codes
+from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+
+Marginals = Literal["normal-score", "raw"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KSGMutualInformation(MutualInformation):
+    """Mutual information from the k nearest neighbours of every sample (Kraskov, Stögbauer & Grassberger 2004).
+
+    Variant 1 is ``psi(k) + psi(N) - <psi(n_x + 1) + psi(n_y + 1)>`` with n_x the number of samples strictly
+    closer in x than the k-th neighbour is in the joint space (maximum norm); variant 2 is
+    ``psi(k) - 1/k + psi(N) - <psi(n_x) + psi(n_y)>`` with a radius of its own per side.
+
+    Integer labels on one side are compared as labels (Ross 2014, "Mutual information between discrete and
+    continuous data sets"); on both sides, the table of their counts is used. Floating-point values that
+    repeat (the zeros of a ReLU, 8-bit pixels) are not silently ranked; a note says what was done:
+
+    - a side with no more than ``sqrt(N) / 2`` different values is taken for labels;
+    - with normal scores, equal values are spread at random over the ranks they share, which leaves the
+      information as it is (:func:`~featurelens.information._ranks.spread_scores`); `seed` fixes the order;
+    - with raw marginals, the ball around a sample is closed and everything in it is counted, after Gao,
+      Kannan, Oh & Viswanath (2017), "Estimating mutual information for discrete-continuous mixtures". That is
+      right for a few heavy values and too high for many light ones (pixels of 8 bits: 0.56 nats for 0.41 at N
+      = 10,000).
+
+    Time is about ``N log N`` up to six joint columns on the CPU and ``N^2`` beyond or on a GPU; memory is
+    ``O(N)`` and a fixed block of distances.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours; fewer mean less bias and more scatter.
+    variant : {1, 2}
+        Algorithm 1 or 2 of the paper; 1 where a side has labels or repeated values.
+    marginals : {"normal-score", "raw"}
+        Whether each column is first replaced by the normal quantiles of its ranks. The information stays the
+        same, scales no longer matter, and heavy tails do no harm.
+
+    Examples
+    --------
+    >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    >>> y = x + torch.randn(2000, generator=torch.Generator().manual_seed(1))
+    >>> abs(KSGMutualInformation(k=5).estimate(x, y).value - 0.3466) < 0.05
+    True
+    """
+
+    k: int = 5
+    variant: Literal[1, 2] = 1
+    marginals: Marginals = "normal-score"
+
+    def __post_init__(self) -> None:
+        check_count(self.k, argument="k", least=1)
+        check_choice(self.variant, (1, 2), argument="variant")
+        check_choice(self.marginals, ("normal-score", "raw"), argument="marginals")
+
+    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
+        if len(x) <= self.k:
+            raise ValueError(
+                f"k must be smaller than the number of samples; got k = {self.k} for {len(x)} samples"
+            )
+
+    def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
+        ceiling = float(digamma(len(x)) - digamma(self.k))
+        notes: list[str] = []
+        x, y = (self._prepared(side, generator, notes) for side in (x, y))
+        if x.discrete and y.discrete:
+            levels_x, levels_y = (int(side.values.max()) + 1 for side in (x, y))
+            value = information_from_codes(
+                x.values, y.values, levels_x=levels_x, levels_y=levels_y, correction="grassberger"
+            )
+            notes.append("labels on both sides: from the table of counts (Grassberger 2003)")
+            return Measurement(value=value, ceiling=ceiling, notes=tuple(notes))
+        if self.variant == 2 and not (repeats(x) or repeats(y) or x.discrete or y.discrete):
+            counts = neighbor_counts(x, y, self.k, "axes")
+            if not bool(((counts.x < 1) | (counts.y < 1) | counts.touching).any()):
+                return Measurement(value=variant_two(counts, self.k), ceiling=ceiling, notes=tuple(notes))
+        counts = neighbor_counts(x, y, self.k, "joint")
+        twins = int(counts.touching.sum())
+        if twins or repeats(x) or repeats(y):
+            notes.append(
+                f"{twins} samples with {self.k} identical twins: counted in closed balls (Gao et al. 2017)"
+            )
+            counts = merge_closed(counts, neighbor_counts(x, y, self.k, "closed"))
+        alone = int((counts.rank < 1).sum())
+        if alone:
+            notes.append(f"{alone} samples are alone in their label and were left out")
+        return Measurement(value=variant_one(counts), ceiling=ceiling, notes=tuple(notes))
+
+    def _prepared(self, side: Variable, generator: torch.Generator, notes: list[str]) -> Variable:
+        """Return the side as distances will see it, with a note wherever its values repeat."""
+        if side.discrete:
+            return side
+        if not repeats(side):
+            return side if self.marginals == "raw" else side.with_values(normal_scores(side.values))
+        codes = label_codes(side.values)
+        levels = int(codes.max()) + 1
+        if 4 * levels**2 <= len(side):
+            notes.append(f"{side.name} has {levels} different values: taken for labels")
+            return Variable(codes, True, side.dim, side.name, side.notes)
+        if self.marginals == "raw":
+            notes.append(side.tie_note())
+            return side
+        notes.append(f"{side.tie_note()}, spread at random over their ranks")
+        return side.with_values(normal_scores(side.values, generator))
+
+
+def repeats(side: Variable) -> bool:
+    """Return whether a continuous side has enough repeated values to be a mixture with point masses."""
+    return not side.discrete and side.tied_share() > MOSTLY_DISTINCT
+
+
+def merge_closed(strict: Counts, closed: Counts) -> Counts:
+    """Return counts for mixtures: the closed ball where the k-th neighbour is one of several at its distance.
+
+    There the ball no longer ends at *one* neighbour. It is a cell like those of a table, and the sample in
+    its middle belongs to every count, as in the estimator of Gao et al. for a radius of zero. Elsewhere
+    nothing changes, so that a mixture is treated as a table at its point masses and by KSG in between.
+    """
+    assert closed.joint is not None
+    cell = closed.touching | (closed.joint > closed.rank)
+    return Counts(
+        x=torch.where(cell, closed.x, strict.x),
+        y=torch.where(cell, closed.y, strict.y),
+        rank=torch.where(cell, closed.joint + 1, strict.rank),
+        touching=closed.touching,
+    )
+
+
+def variant_one(counts: Counts) -> float:
+    """Return ``<psi(k_i) - psi(n_x + 1) - psi(n_y + 1)> + psi(N)`` in nats; k_i is k unless a label is rare."""
+    kept = counts.rank > 0
+    if not bool(kept.any()):
+        return 0.0
+    terms = digamma(counts.rank[kept]) - digamma(counts.x[kept] + 1) - digamma(counts.y[kept] + 1)
+    return float(terms.mean() + digamma(int(kept.sum())))
+
+
+def variant_two(counts: Counts, k: int) -> float:
+    """Return ``psi(k) - 1/k + psi(N) - <psi(n_x) + psi(n_y)>`` in nats."""
+    margins = digamma(counts.x) + digamma(counts.y)
+    return float(digamma(k) - 1.0 / k + digamma(len(counts.x)) - margins.mean())
+
+
+def digamma(numbers: torch.Tensor | int) -> torch.Tensor:
+    """Return psi of positive whole numbers as float64."""
+    return torch.digamma(torch.as_tensor(numbers, dtype=torch.float64))

@@ -1,0 +1,83 @@
+"""One function for all estimators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from featurelens._checks import check_choice
+from featurelens.information.binned import BinnedMutualInformation
+from featurelens.information.copula import CopulaMutualInformation
+from featurelens.information.corrected import CorrectedKSGMutualInformation
+from featurelens.information.ksg import KSGMutualInformation
+from featurelens.information.latent import LatentMutualInformation
+from featurelens.information.neural import NeuralMutualInformation
+from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.renyi import RenyiMutualInformation
+
+if TYPE_CHECKING:
+    from featurelens.information._random import Seed
+    from featurelens.information._variables import ArrayLike
+    from featurelens.information.base import MutualInformation, Null
+    from featurelens.information.result import MutualInformationResult, Units
+
+METHODS: dict[str, type[MutualInformation]] = {
+    "binned": BinnedMutualInformation,
+    "ksg": KSGMutualInformation,
+    "copula": CopulaMutualInformation,
+    "corrected_ksg": CorrectedKSGMutualInformation,
+    "noisy_channel": NoisyChannelMutualInformation,
+    "latent": LatentMutualInformation,
+    "neural": NeuralMutualInformation,
+    "renyi": RenyiMutualInformation,
+}
+
+
+def mutual_information(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    method: str = "ksg",
+    units: Units = "nats",
+    interval: float | None = None,
+    null: Null | None = None,
+    permutations: int = 100,
+    seed: Seed = None,
+    **settings: Any,
+) -> MutualInformationResult:
+    """Estimate the mutual information between `x` and `y` with the estimator of that name.
+
+    Parameters
+    ----------
+    x, y : torch.Tensor or numpy.ndarray
+        ``(N,)`` or ``(N, D)``, paired by row; integers are labels.
+    method : str
+        ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``, ``"noisy_channel"``, ``"latent"``,
+        ``"neural"`` or ``"renyi"``.
+    units, interval, null, permutations, seed
+        As in :meth:`MutualInformation.estimate`.
+    **settings
+        Settings of the estimator, as ``k=3`` for KSG.
+
+    Returns
+    -------
+    MutualInformationResult
+
+    Raises
+    ------
+    ValueError
+        If there is no such method, or the input does not fit (see :meth:`MutualInformation.estimate`).
+    TypeError
+        If the estimator has no such setting.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.arange(1000) % 4
+    >>> round(mutual_information(x, x, method="binned", units="bits").value, 2)
+    2.0
+    """
+    check_choice(method, METHODS, argument="method")
+    estimator = METHODS[method](**settings)
+    return estimator.estimate(
+        x, y, units=units, interval=interval, null=null, permutations=permutations, seed=seed
+    )

@@ -1,0 +1,142 @@
+"""Information over epochs: results, or plain numbers, brought into arrays and one unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+
+from featurelens._checks import check_type, count, describe
+from featurelens.plotting._arrays import Array, check_array, to_floats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from featurelens.plotting._arrays import Floats
+
+
+@runtime_checkable
+class Estimate(Protocol):
+    """What a result of any estimator has in common."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def units(self) -> str: ...
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+    @property
+    def null_mean(self) -> float | None: ...
+
+
+OverEpochs: TypeAlias = Sequence[Estimate] | Sequence[float] | Array
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Values ``(epochs,)`` with their nulls and intervals, NaN where there is none."""
+
+    values: Floats
+    nulls: Floats
+    lows: Floats
+    highs: Floats
+    units: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def interval_of(estimate: Estimate) -> tuple[float, float] | None:
+    """Return the interval around the value; that of a spatial result lies around its excess over the null."""
+    if estimate.interval is None or getattr(estimate, "excess", None) is None:
+        return estimate.interval
+    null = estimate.null_mean or 0.0
+    return estimate.interval[0] + null, estimate.interval[1] + null
+
+
+def read_estimates(curves: Mapping[str, OverEpochs], *, argument: str) -> dict[str, Estimates]:
+    """Return the estimates under each name; results must agree on their units, plain numbers have none."""
+    check_type(
+        curves,
+        Mapping,
+        argument=argument,
+        expected="a mapping from names to results (or numbers) over epochs",
+    )
+    if not curves:
+        raise ValueError(f"{argument} is empty: give at least one name with its results over epochs")
+    return {str(name): _read(values, f"{argument}[{name!r}]") for name, values in curves.items()}
+
+
+def common_units(estimates: Sequence[Estimates], *, argument: str) -> str | None:
+    """Return the one unit of all `estimates`, None for plain numbers."""
+    found = list(dict.fromkeys(each.units for each in estimates))
+    if len(found) == 1:
+        return found[0]
+    named = [unit for unit in found if unit is not None]
+    if len(named) == len(found):
+        raise ValueError(
+            f"{argument} mixes {' and '.join(named)}: bring all results to one unit, as by "
+            f"result.to({named[0]!r})"
+        )
+    raise ValueError(
+        f"{argument} mixes results in {' and '.join(named)} with plain numbers, which carry no unit: "
+        "give either everywhere"
+    )
+
+
+def read_epochs(epochs: Sequence[int] | Array | None, lengths: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the epochs, from 1 unless given; given ones must fit every sequence and grow."""
+    if epochs is None:
+        return np.arange(1, max(lengths.values()) + 1)
+    try:
+        numbers = np.array([int(epoch) for epoch in epochs], dtype=np.int64)
+    except (TypeError, ValueError):
+        raise TypeError(f"epochs must be a sequence of whole numbers; got {describe(epochs)}") from None
+    for name, length in lengths.items():
+        if length != len(numbers):
+            raise ValueError(
+                f"{name} must have one value for each of {count(len(numbers), 'epoch')}; got {length}"
+            )
+    if (np.diff(numbers) <= 0).any():
+        raise ValueError(f"epochs must grow from each to the next; got {numbers.tolist()}")
+    return numbers
+
+
+def _read(values: OverEpochs, argument: str) -> Estimates:
+    if isinstance(values, torch.Tensor | np.ndarray):
+        return _plain(to_floats(check_array(values, {1: "(epochs,)"}, argument=argument)))
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{argument} must be a sequence of results or numbers; got {describe(values)}")
+    if not values:
+        raise ValueError(f"{argument} is empty: give at least one epoch")
+    results = [value for value in values if isinstance(value, Estimate)]
+    if not results:
+        try:
+            return _plain(np.array([float(value) for value in values]))
+        except (TypeError, ValueError):
+            raise TypeError(f"{argument} must hold results or numbers; got {describe(values)}") from None
+    if len(results) != len(values):
+        raise TypeError(f"{argument} must hold results only or numbers only; got {describe(values)}")
+    parts = [_plain_units(result) for result in results]
+    units = common_units(parts, argument=argument)
+    intervals = np.array([interval_of(result) or (math.nan, math.nan) for result in results], dtype=float)
+    return Estimates(
+        values=np.array([float(result.value) for result in results]),
+        nulls=np.array([math.nan if r.null_mean is None else float(r.null_mean) for r in results]),
+        lows=intervals[:, 0],
+        highs=intervals[:, 1],
+        units=units,
+    )
+
+
+def _plain(values: Floats, units: str | None = None) -> Estimates:
+    unknown = np.full(len(values), np.nan)
+    return Estimates(values, unknown, unknown, unknown, units)
+
+
+def _plain_units(result: Estimate) -> Estimates:
+    return _plain(np.array([result.value]), result.units)

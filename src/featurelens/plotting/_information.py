@@ -1,0 +1,275 @@
+"""Information while a network trains: over epochs, and in the information plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from featurelens._checks import check_choice
+from featurelens.plotting._arrays import Array
+from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map
+from featurelens.plotting._curves import chart, count_epochs, draw_curve, dress
+from featurelens.plotting._estimates import (
+    Estimates,
+    OverEpochs,
+    common_units,
+    read_epochs,
+    read_estimates,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from featurelens.plotting._arrays import Floats
+
+CURVES, PLANE = (7.0, 3.9), (7.0, 4.6)  # inches
+MARKERS = "osD^vP*Xph"
+DASHES = (0, (4, 2))
+
+
+def information_curves(
+    curves: Mapping[str, OverEpochs],
+    *,
+    epochs: Sequence[int] | Array | None = None,
+    ylabel: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw information over epochs: a line for the estimate, a band for its interval, dashes for its null.
+
+    What lies on its own dashes is nothing: the estimator says as much of a broken pairing.
+
+    Parameters
+    ----------
+    curves
+        Name (of a layer) -> one result for each epoch, as `MutualInformationResult` or
+        `SpatialMutualInformationResult`; or plain numbers, which have neither unit nor null.
+    epochs
+        The epochs of all curves, growing; by default they are counted from 1.
+    ylabel
+        What is measured; by default mutual information, with the unit of the results.
+    title
+        The heading; by default none.
+    ax
+        Draw here instead of on a new figure.
+
+    Raises
+    ------
+    TypeError
+        If `curves` is not a mapping from names to sequences of results or of numbers.
+    ValueError
+        If there is no curve, a curve is empty or does not fit `epochs`, or units are mixed.
+
+    Examples
+    --------
+    >>> from featurelens.information import MutualInformationResult
+    >>> def result(value):
+    ...     return MutualInformationResult(value=value, null_mean=0.1, method="KSG", n=99, dim_x=1, dim_y=1)
+    >>> ax = information_curves({"conv1": [result(0.4), result(0.7)], "conv2": [result(0.3), result(0.9)]})
+    >>> ax.get_ylabel(), [text.get_text() for text in ax.get_legend().get_texts()]
+    ('mutual information (nats)', ['conv1', 'conv2', 'null'])
+    """
+    estimates = read_estimates(curves, argument="curves")
+    units = common_units(list(estimates.values()), argument="curves")
+    numbers = read_epochs(epochs, {f"curves[{name!r}]": len(each) for name, each in estimates.items()})
+    ax = chart(ax, size=CURVES)
+    for index, (name, each) in enumerate(estimates.items()):
+        _draw_estimates(ax, name, each, numbers[: len(each)], index)
+    dress(ax, xlabel="epoch", ylabel=ylabel or _with_units("mutual information", units), title=title, pad=10)
+    count_epochs(ax, numbers[0], numbers[-1])
+    handles = ax.get_legend_handles_labels()[0] + _keys(list(estimates.values()))
+    ax.legend(handles=handles, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    return ax
+
+
+def information_plane(
+    x: Mapping[str, OverEpochs],
+    y: Mapping[str, OverEpochs],
+    *,
+    epochs: Sequence[int] | Array | None = None,
+    units: str | None = None,
+    x_ceiling: float | None = None,
+    label_entropy: float | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the path of every layer through the information plane: I(X;T) across, I(T;Y) upwards.
+
+    Each layer has a marker and a line of its own colour; the filling of a marker is its epoch.
+
+    Parameters
+    ----------
+    x, y
+        Layer -> I(X;T), and layer -> I(T;Y), one result (or number) for each epoch; the same layers in both.
+    epochs
+        The epochs of all paths, growing; by default they are counted from 1.
+    units
+        ``"nats"`` or ``"bits"``; needed for plain numbers only, as results know theirs.
+    x_ceiling
+        The largest I(X;T) that can be seen, log n for n distinct images: a grey line.
+    label_entropy
+        H(Y), more than which no layer can know of the label: a grey line.
+    title
+        The heading; by default none.
+    ax
+        Draw here instead of on a new figure.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `y` is not a mapping from layers to sequences of results or of numbers.
+    ValueError
+        If layers or epochs do not fit each other, units are mixed, or numbers come without a unit.
+
+    Notes
+    -----
+    Tishby & Zaslavsky (2015), "Deep learning and the information bottleneck principle". For a deterministic
+    layer I(X;T) needs a noise model to be finite: see `NoisyChannelMutualInformation`.
+
+    Examples
+    --------
+    >>> ax = information_plane({"fc": [4.1, 3.2]}, {"fc": [0.5, 2.0]}, units="nats", label_entropy=2.3)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('I(X;T), nats', 'I(T;Y), nats')
+    """
+    across, up = read_estimates(x, argument="x"), read_estimates(y, argument="y")
+    if list(across) != list(up):
+        raise ValueError(
+            f"x and y must have the same layers in the same order; got {list(across)} and {list(up)}"
+        )
+    unit = _plane_units([*across.values(), *up.values()], units)
+    lengths = {
+        f"{axis}[{name!r}]": len(each)
+        for axis, paths in (("x", across), ("y", up))
+        for name, each in paths.items()
+    }
+    if epochs is None and len(set(lengths.values())) > 1:
+        raise ValueError(f"every path must have the same number of epochs; got {lengths}")
+    numbers = read_epochs(epochs, lengths)
+    ax = chart(ax, size=PLANE)
+    scale = Normalize(numbers[0], numbers[-1])
+    for index, name in enumerate(across):
+        _draw_path(ax, across[name].values, up[name].values, numbers, scale, index)
+    dress(ax, xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
+    ax.grid(axis="x", color=PALE, linewidth=0.6)
+    _draw_ceilings(ax, x_ceiling, label_entropy)
+    names = [_layer_key(name, index) for index, name in enumerate(across)]
+    ax.legend(handles=names, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    if len(numbers) > 1:
+        _add_epoch_bar(ax, scale)
+    return ax
+
+
+def _with_units(what: str, units: str | None) -> str:
+    return what if units is None else f"{what} ({units})"
+
+
+def _plane_units(estimates: list[Estimates], units: str | None) -> str:
+    if units is not None:
+        check_choice(units, ("nats", "bits"), argument="units")
+    known = common_units(estimates, argument="x and y together")
+    if known is None and units is None:
+        raise ValueError("x and y are plain numbers: say in which units, 'nats' or 'bits'")
+    if known is not None and units not in (None, known):
+        raise ValueError(f"units is {units!r}, but the results in x and y are in {known}")
+    return known or str(units)
+
+
+def _draw_estimates(ax: Axes, name: str, each: Estimates, epochs: NDArray[np.int64], index: int) -> None:
+    colour, marker = SERIES[index % len(SERIES)], MARKERS[index // len(SERIES) % len(MARKERS)]
+    draw_curve(ax, name, epochs, each.values, colour=colour, marker=marker)
+    if np.isfinite(each.lows).sum() == 1:  # a band over one epoch has no width
+        reach = np.stack([each.lows, each.highs])
+        ax.plot(np.stack([epochs, epochs]), reach, color=colour, linewidth=4, alpha=0.3, zorder=1)
+    else:
+        ax.fill_between(epochs, each.lows, each.highs, color=colour, alpha=0.18, linewidth=0, zorder=1)
+    known = int(np.isfinite(each.nulls).sum())
+    if known:
+        only: dict[str, Any] = {"marker": "_", "markersize": 16} if known == 1 else {}
+        ax.plot(epochs, each.nulls, color=colour, linestyle=DASHES, linewidth=1.1, **only)
+
+
+def _keys(estimates: list[Estimates]) -> list[Any]:
+    """Explain dashes and bands once for all curves, in grey."""
+    keys: list[Any] = []
+    if any(np.isfinite(each.nulls).any() for each in estimates):
+        keys.append(Line2D([], [], color=QUIET, linestyle=DASHES, linewidth=1.1, label="null"))
+    if any(np.isfinite(each.lows).any() for each in estimates):
+        keys.append(Patch(color=QUIET, alpha=0.25, linewidth=0, label="interval"))
+    return keys
+
+
+def _draw_path(
+    ax: Axes, across: Floats, up: Floats, epochs: NDArray[np.int64], scale: Normalize, index: int
+) -> None:
+    colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+    ax.plot(across, up, color=colour, linewidth=1.0, alpha=0.55, zorder=2)
+    size = np.full(len(epochs), 16.0 if len(epochs) > 12 else 34.0)
+    size[-1] = 62.0  # where the layer ended
+    ax.scatter(
+        across,
+        up,
+        c=epochs,
+        cmap=colour_map("cividis"),
+        norm=scale,
+        marker=marker,
+        s=size,
+        edgecolors=colour,
+        linewidths=0.8,
+        zorder=3,
+    )
+
+
+def _layer_key(name: str, index: int) -> Line2D:
+    colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+    return Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linewidth=1.0, label=name)
+
+
+def _draw_ceilings(ax: Axes, x_ceiling: float | None, label_entropy: float | None) -> None:
+    style: dict[str, Any] = {"color": QUIET, "linewidth": 0.8, "zorder": 1}
+    words: dict[str, Any] = {"color": QUIET, "fontsize": 8}
+    if x_ceiling is not None:
+        ax.axvline(x_ceiling, **style)
+        place = ax.get_xaxis_transform()
+        ax.annotate(
+            f"ceiling {x_ceiling:.2f}",
+            (x_ceiling, 0.02),
+            (-3, 0),
+            xycoords=place,
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="bottom",
+            **words,
+        )
+    if label_entropy is not None:
+        ax.axhline(label_entropy, **style)
+        place = ax.get_yaxis_transform()
+        ax.annotate(
+            f"H(Y) = {label_entropy:.2f}",
+            (0.01, label_entropy),
+            (0, -3),
+            xycoords=place,
+            textcoords="offset points",
+            ha="left",
+            va="top",
+            **words,
+        )
+
+
+def _add_epoch_bar(ax: Axes, scale: Normalize) -> None:
+    mappable = ScalarMappable(scale, colour_map("cividis"))
+    bar = ax.figure.colorbar(mappable, ax=ax, location="bottom", fraction=0.05, shrink=0.5, aspect=40)
+    bar.set_label("epoch", color=INK, fontsize=9)
+    bar.locator = MaxNLocator(nbins=6, integer=True)
+    bar.update_ticks()
+    bar.outline.set_edgecolor(PALE)
+    bar.ax.tick_params(labelsize=8, length=2, color=QUIET, labelcolor=INK)
