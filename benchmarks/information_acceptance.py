@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import information_peers as peers
 import numpy as np
@@ -24,6 +24,9 @@ from information_tasks import (
 from scipy.stats import multivariate_normal, norm
 
 import featurelens.information as fli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def torch_mist(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
         hidden_dims=[64, 64],
         test_data=(tensors[0][cut:], tensors[1][cut:]),
         verbose=False,
-        max_epochs=30,
+        max_epochs=50,
+        patience=10,
     )
     return float(value[0] if isinstance(value, tuple) else value)
 

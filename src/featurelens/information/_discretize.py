@@ -24,20 +24,21 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     >>> uniform_codes(torch.tensor([0.0, 0.25, 0.5, 1.0]), 4)
     tensor([0, 1, 2, 3], dtype=torch.int32)
     """
-    values = rows.double()
-    low, high = torch.aminmax(values, dim=-1, keepdim=True)
-    step = (high - low) / bins
+    low, high = torch.aminmax(rows, dim=-1, keepdim=True)
+    if not bool(torch.isfinite(high - low).all()):
+        rows, low, high = rows.double(), low.double(), high.double()
+    step = (high.double() - low.double()) / bins
     usable = step > 0
-    place = (values - low).mul_(torch.where(usable, 1 / step, 0.0))
+    place = (rows - low).mul_(torch.where(usable, 1 / step, 0.0).to(rows.dtype))
     codes = place.to(torch.int32)
-    # The edges low + i * step decide, and they round differently: look again at what lies close to one of
-    # them. The lowest value itself is in no doubt, and after a ReLU it is half of all values.
-    close = (
-        (place.sub_(codes).sub_(0.5).abs_() > 0.5 - 1e-6).logical_and_(values > low).nonzero(as_tuple=True)
-    )
+    # The edges low + i * step decide, in float64, and division in the rows' own precision rounds differently: look
+    # again at what lies close to an edge. The lowest value itself is in no doubt, and after a ReLU it is half of all.
+    doubt = 8 * bins * torch.finfo(rows.dtype).eps
+    close = (place.sub_(codes).sub_(0.5).abs_() > 0.5 - doubt).logical_and_(rows > low).nonzero(as_tuple=True)
     if close[0].numel():
-        column = (*close[:-1], torch.zeros_like(close[-1]))
-        codes[close] = _settled(codes[close], values[close], low[column], step[column], bins) * usable[column]
+        row = (*close[:-1], torch.zeros_like(close[-1]))
+        settled = _settled(codes[close], rows[close].double(), low[row].double(), step[row], bins)
+        codes[close] = settled * usable[row]
     return codes
 
 

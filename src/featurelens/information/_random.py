@@ -8,6 +8,10 @@ from featurelens._checks import describe
 
 Seed = int | torch.Generator | None
 
+STRIDE, OFFSET = 0x9E3779B97F4A7C15, 0x1F123BB5
+"""What keeps seed 0 here from being the stream of ``torch.manual_seed(0)``: data that were drawn from that would meet
+their own numbers again as noise."""
+
 
 def make_generator(seed: Seed) -> torch.Generator:
     """Return the generator that `seed` stands for; None means fresh entropy from the operating system.
@@ -29,7 +33,7 @@ def make_generator(seed: Seed) -> torch.Generator:
     elif isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}")
     else:
-        generator.manual_seed(seed)
+        generator.manual_seed((seed * STRIDE + OFFSET) % 2**63)
     return generator
 
 

@@ -48,6 +48,8 @@ class LatentMutualInformation(MutualInformation):
         Most columns per side.
     k : int
         Neighbours.
+    steps : int
+        Training steps of an autoencoder at most.
 
     Examples
     --------
@@ -61,11 +63,13 @@ class LatentMutualInformation(MutualInformation):
     reduce: Reduction = "cca"
     dim: int = 8
     k: int = 5
+    steps: int = 2000
 
     def __post_init__(self) -> None:
         check_choice(self.reduce, ("cca", "autoencoder"), argument="reduce")
         check_count(self.dim, argument="dim", least=1)
         check_count(self.k, argument="k", least=1)
+        check_count(self.steps, argument="steps", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:
@@ -122,7 +126,9 @@ class LatentMutualInformation(MutualInformation):
         def reduced(side: Variable) -> Variable:
             if side.discrete or side.values.shape[1] <= self.dim:
                 return side.take(measure)
-            return side.take(measure).with_values(_encode(side.values, self.dim, learn, generator)[measure])
+            return side.take(measure).with_values(
+                _encode(side.values, self.dim, learn, self.steps, generator)[measure]
+            )
 
         return reduced(x), reduced(y)
 
@@ -143,7 +149,9 @@ def _columns(side: Variable) -> str:
     return "1" if side.discrete else str(side.values.shape[1])
 
 
-def _encode(values: torch.Tensor, dim: int, learn: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _encode(
+    values: torch.Tensor, dim: int, learn: torch.Tensor, steps: int, generator: torch.Generator
+) -> torch.Tensor:
     """Train an autoencoder on the rows to learn from; return the codes of all rows, ``(N, dim)`` float64."""
     inputs = values.float()
     columns = inputs.shape[1]
@@ -159,7 +167,7 @@ def _encode(values: torch.Tensor, dim: int, learn: torch.Tensor, generator: torc
         with torch.no_grad():
             return float(loss(validation))
 
-    schedule = Schedule(steps=3000, batch=256, learning_rate=1e-3)
+    schedule = Schedule(steps=steps, batch=256, learning_rate=1e-3)
     train([encoder, decoder], loss, validation_loss, training, schedule, generator)
     with torch.no_grad():
         return encoder(inputs).double()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
-PIXELS_AT_A_TIME = 2**17
+PIXELS_AT_A_TIME = 2**20
 
 
 @final

@@ -1,0 +1,151 @@
+"""Counts: entropies, corrections, bins, and messages."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma
+from sklearn.metrics import mutual_info_score
+
+from featurelens.information import BinnedMutualInformation
+from featurelens.information._discretize import quantile_codes, uniform_codes
+from featurelens.information._entropy import count_weights, information_from_codes
+
+PLUG_IN = BinnedMutualInformation(correction="none")
+
+
+def labels(n, seed, levels=5):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, levels, (n,), generator=generator)
+    return x, (x + torch.randint(0, 3, (n,), generator=generator)) % levels
+
+
+def slow_entropy(counts, correction):
+    n = sum(counts)
+    if correction == "grassberger":
+
+        def g(c):
+            return digamma(c) + (-1) ** c / 2 * (digamma((c + 1) / 2) - digamma(c / 2))
+
+        return math.log(n) - sum(c * g(c) for c in counts) / n
+    plug_in = -sum(c / n * math.log(c / n) for c in counts)
+    return plug_in + ((len(counts) - 1) / (2 * n) if correction == "miller-madow" else 0)
+
+
+@pytest.mark.parametrize("correction", ["none", "miller-madow", "grassberger"])
+def test_equals_three_slow_entropies(correction):
+    x, y = labels(211, 0)
+    joint = np.unique(np.stack([x, y]), axis=1, return_counts=True)[1].tolist()
+    first, second = (np.unique(side, return_counts=True)[1].tolist() for side in (x, y))
+    expected = (
+        slow_entropy(first, correction) + slow_entropy(second, correction) - slow_entropy(joint, correction)
+    )
+    assert BinnedMutualInformation(correction=correction).estimate(x, y).value == pytest.approx(
+        expected, abs=1e-12
+    )
+
+
+def test_plug_in_equals_sklearn():
+    x, y = labels(500, 1)
+    assert PLUG_IN.estimate(x, y).value == pytest.approx(mutual_info_score(x, y), abs=1e-12)
+    sparse = x * 10_000_019, y * 1_000_003
+    assert PLUG_IN.estimate(*sparse).value == pytest.approx(mutual_info_score(x, y), abs=1e-12)
+
+
+def test_sparse_and_dense_tables_agree():
+    x, y = labels(100, 2)
+    dense = information_from_codes(x, y, levels_x=5, levels_y=5, correction="grassberger")
+    sparse = information_from_codes(x, y, levels_x=5, levels_y=10**6, correction="grassberger")
+    assert dense == pytest.approx(sparse, abs=1e-12)
+
+
+def test_correction_removes_bias():
+    """16 x 16 bins of independent data: the plug-in value is all bias."""
+    corrected, plug_in = [], []
+    for seed in range(10):
+        x, y = torch.randn(2, 1024, generator=torch.Generator().manual_seed(seed))
+        corrected.append(BinnedMutualInformation(bins=16).estimate(x, y).value)
+        plug_in.append(BinnedMutualInformation(bins=16, correction="none").estimate(x, y).value)
+    assert np.mean(plug_in) == pytest.approx(225 / 2048, abs=0.02)
+    assert abs(np.mean(corrected)) < 0.02
+
+
+def test_empty_cells_weigh_nothing():
+    for correction in ("none", "miller-madow", "grassberger"):
+        assert count_weights(10, correction)[0] == 0
+
+
+def test_uniform_codes_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(20, 300)), rng.integers(0, 6, (20, 300)) / 5, np.ones((1, 300))])
+    for bins in (2, 5, 10, 255):
+        codes = uniform_codes(torch.from_numpy(rows), bins).numpy()
+        for row, code in zip(rows, codes, strict=True):
+            expected = np.histogram2d(row, row, bins)[0].diagonal()
+            assert np.array_equal(np.bincount(code, minlength=bins), expected) or np.ptp(row) == 0
+
+
+def test_quantile_codes_follow_mid_ranks():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.stack(
+        [torch.randn(97, generator=generator), torch.randn(97, generator=generator).relu().mul(4).round()]
+    )
+    for bins in (2, 7, 16):
+        for row, code in zip(rows, quantile_codes(rows, bins), strict=True):
+            middle = (row[:, None] > row).sum(dim=1) + ((row[:, None] == row).sum(dim=1)) / 2
+            expected = (bins * middle.double() / len(row)).floor().clamp(max=bins - 1)
+            assert torch.equal(code.double(), expected)
+
+
+def test_rectified_zeros_get_a_bin_of_their_own():
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)).relu()
+    codes = quantile_codes(x, 16)
+    zero = codes[x == 0].unique()
+    assert len(zero) == 1
+    assert not (codes[x > 0] == zero).any()
+    result = BinnedMutualInformation().estimate(x, torch.rand(1000))
+    assert any(note.endswith("of x equal 0: a point mass") for note in result.notes)
+
+
+def test_several_columns_make_one_joint_code():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 2, (400, 3), generator=generator)
+    joint = x @ torch.tensor([4, 2, 1])
+    assert PLUG_IN.estimate(x, joint).value == pytest.approx(PLUG_IN.estimate(joint, joint).value)
+    continuous = torch.randn(400, 3, generator=generator)
+    with pytest.warns(UserWarning, match="above 0.6 of the ceiling"):
+        assert BinnedMutualInformation(bins=2).estimate(continuous, continuous).value > 1.9
+
+
+def test_auto_bins_and_ceiling():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 2000, generator=generator)
+    assert BinnedMutualInformation().estimate(x, y).ceiling == pytest.approx(math.log(20))
+    label = (y > 0).int()
+    assert BinnedMutualInformation().estimate(x, label).ceiling == pytest.approx(math.log(64))
+
+
+def test_too_many_cells_are_said():
+    x, y = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
+    result = BinnedMutualInformation(bins=16).estimate(x, y)
+    assert "16 x 16 cells for 100 samples: the correction cannot remove all bias" in result.notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"bins": 1}, ValueError, "bins must be at least 2; got 1"),
+        ({"bins": "many"}, TypeError, "bins must be an int; got 'many'"),
+        ({"strategy": "kmeans"}, ValueError, "strategy must be one of 'quantile', 'uniform'; got 'kmeans'"),
+        (
+            {"correction": "mm"},
+            ValueError,
+            "correction must be one of 'none', 'miller-madow', 'grassberger'; got 'mm'",
+        ),
+    ],
+)
+def test_constructor_says_what_is_wrong(settings, error, message):
+    with pytest.raises(error) as caught:
+        BinnedMutualInformation(**settings)
+    assert str(caught.value) == message

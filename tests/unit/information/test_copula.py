@@ -1,0 +1,150 @@
+"""Copulas, and KSG corrected by them."""
+
+import math
+
+import pytest
+import torch
+
+from featurelens.information import (
+    CopulaMutualInformation,
+    CorrectedKSGMutualInformation,
+    KSGMutualInformation,
+)
+from featurelens.information._elliptical import fit_copula, student_entropy, wishart_bias
+from featurelens.information._ranks import normal_scores, spread_scores, uniform_scores
+
+
+def gaussian(n, covariance, seed):
+    factor = torch.linalg.cholesky(covariance)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, len(covariance), generator=generator, dtype=torch.float64) @ factor.T
+
+
+def dense(d):
+    return 0.5 * (torch.eye(2 * d, dtype=torch.float64) + 1)
+
+
+def dense_truth(d):
+    return 0.5 * math.log((1 + (d - 1) / 2) ** 2 / (0.5 * (1 + (2 * d - 1) / 2)))
+
+
+def student(n, d, nu, seed):
+    """Whole nu: a normal vector over the root of a mean of nu squares."""
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, 2 * d, generator=generator, dtype=torch.float64)
+    chi = torch.randn(n, nu, generator=generator, dtype=torch.float64).square().mean(dim=1, keepdim=True)
+    return z / chi.sqrt()
+
+
+@pytest.mark.parametrize(("d", "n", "tolerance"), [(1, 4000, 0.03), (5, 4000, 0.05), (25, 1000, 0.1)])
+def test_dense_gaussian(d, n, tolerance):
+    values = [
+        CopulaMutualInformation().estimate(z[:, :d], z[:, d:]).value
+        for z in (gaussian(n, dense(d), s) for s in range(2))
+    ]
+    assert sum(values) / 2 == pytest.approx(dense_truth(d), abs=tolerance)
+
+
+def test_bias_of_many_columns_is_taken_off():
+    """Independent data in 20 + 20 columns: the determinant alone says 0.5 nats."""
+    values = [
+        CopulaMutualInformation(family="gaussian").estimate(z[:, :20], z[:, 20:]).value
+        for z in (gaussian(400, torch.eye(40, dtype=torch.float64), s) for s in range(8))
+    ]
+    assert abs(sum(values) / 8) < 0.03
+    assert wishart_bias(20, 400) * 2 - wishart_bias(40, 400) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("d", "nu", "truth"), [(1, 1, 0.2242), (2, 1, 0.4319), (2, 2, 0.1931), (3, 2, 0.2909), (5, 3, 0.2985)]
+)
+def test_student(d, nu, truth):
+    assert 2 * student_entropy(d, nu) - student_entropy(2 * d, nu) == pytest.approx(truth, abs=5e-5)
+    z = student(5000, d, nu, d)
+    result = CopulaMutualInformation().estimate(z[:, :d], z[:, d:])
+    assert result.value == pytest.approx(truth, abs=0.04)
+    assert "Student copula" in result.notes[-1]
+
+
+def test_family_is_chosen_by_likelihood():
+    assert CopulaMutualInformation().estimate(*gaussian(2000, dense(2), 0).split(2, dim=1)).notes == (
+        "Gaussian copula",
+    )
+
+
+@pytest.mark.parametrize("estimator", [CopulaMutualInformation(), CorrectedKSGMutualInformation()])
+def test_margins_do_not_matter(estimator):
+    z = gaussian(300, dense(2), 0)
+    x, y = z[:, :2], z[:, 2:]
+    plain = estimator.estimate(x, y, seed=0).value
+    assert estimator.estimate(x.exp(), y.asinh() * 7 + 3, seed=0).value == pytest.approx(plain, abs=1e-9)
+
+
+def test_drawn_samples_have_the_copula_they_come_from():
+    z = student(2000, 2, 2, 0)
+    fitted = fit_copula(uniform_scores(z), 2, "student")
+    again = fit_copula(uniform_scores(fitted.draw(4000, torch.Generator().manual_seed(0))), 2, "student")
+    assert again.nu == pytest.approx(fitted.nu, rel=0.2)
+    assert torch.allclose(again.correlation, fitted.correlation, atol=0.08)
+    assert again.information() == pytest.approx(fitted.information(), abs=0.05)
+
+
+def test_redundant_columns_are_left_out_and_said():
+    z = gaussian(500, dense(2), 0)
+    x = torch.cat([z[:, :2], 3 * z[:, :1] + 1], dim=1)
+    result = CopulaMutualInformation(family="gaussian").estimate(x, z[:, 2:])
+    assert result.value == pytest.approx(
+        CopulaMutualInformation(family="gaussian").estimate(z[:, :2], z[:, 2:]).value
+    )
+    assert result.notes[0] == "1 columns of x follow from its others and were left out"
+
+
+def test_one_side_determines_the_other():
+    x = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    assert CopulaMutualInformation().estimate(x, x.exp()).value == math.inf
+    with pytest.warns(UserWarning, match="ceiling"):
+        result = CorrectedKSGMutualInformation().estimate(x, x.exp())
+    assert result.value == pytest.approx(result.ceiling)
+    assert "KSG without correction" in result.notes[-1]
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_corrected_ksg_is_closer_than_ksg(d):
+    covariance = torch.eye(2 * d, dtype=torch.float64)
+    for i in range(2):
+        covariance[i, d + i] = covariance[d + i, i] = 0.8
+    z = gaussian(1000, covariance, 1)
+    plain = KSGMutualInformation().estimate(z[:, :d], z[:, d:]).value
+    corrected = CorrectedKSGMutualInformation().estimate(z[:, :d], z[:, d:], seed=0)
+    assert corrected.value == pytest.approx(1.0217, abs=0.1)
+    assert abs(corrected.value - 1.0217) < abs(plain - 1.0217) + 0.03
+    assert corrected.notes[-1].startswith(
+        f"plain KSG gives {plain:.4f} nats; its error on the fitted copula is -"
+    )
+
+
+def test_scores_are_ranks():
+    values = torch.tensor([[3.0, 5.0], [1.0, 5.0], [2.0, -1.0], [9.0, 5.0]])
+    assert uniform_scores(values).T.tolist() == [[0.625, 0.125, 0.375, 0.875], [0.625, 0.625, 0.125, 0.625]]
+    spread = spread_scores(values, torch.Generator().manual_seed(0))
+    assert spread[:, 0].tolist() == [0.625, 0.125, 0.375, 0.875]
+    assert sorted(spread[:, 1].tolist()) == [0.125, 0.375, 0.625, 0.875]
+    assert spread[2, 1] == 0.125
+    assert torch.allclose(torch.special.ndtr(normal_scores(values)), uniform_scores(values))
+
+
+@pytest.mark.parametrize("estimator", [CopulaMutualInformation(), CorrectedKSGMutualInformation()])
+def test_bad_input_is_named(estimator):
+    name = type(estimator).__name__
+    with pytest.raises(
+        TypeError, match=f"{name} needs continuous variables; got integer labels for y: use KSGMutual"
+    ):
+        estimator.estimate(torch.rand(9), torch.arange(9))
+    with pytest.raises(ValueError, match="a copula of 8 columns needs at least 10 samples; got 9"):
+        estimator.estimate(torch.rand(9, 4), torch.rand(9, 4))
+    with pytest.raises(
+        ValueError, match="family must be one of 'auto', 'gaussian', 'student'; got 'clayton'"
+    ):
+        CopulaMutualInformation(family="clayton")
+    with pytest.raises(ValueError, match="surrogates must be at least 1; got 0"):
+        CorrectedKSGMutualInformation(surrogates=0)

@@ -1,0 +1,154 @@
+"""Latent, neural and Rényi estimates."""
+
+import math
+
+import pytest
+import torch
+
+from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
+from featurelens.information._cca import fit_canonical_maps
+from featurelens.information.neural import read_bound, training_loss
+
+
+def shared(n, d, pairs=1, rho=0.8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
+    y[:, :pairs] = rho * x[:, :pairs] + math.sqrt(1 - rho**2) * y[:, :pairs]
+    return x, y
+
+
+def test_canonical_maps_find_the_shared_columns():
+    x, y = shared(2000, 20, pairs=2)
+    map_x, map_y = fit_canonical_maps(x, y, 8)
+    assert map_x(x).shape == map_y(y).shape == (2000, 2)
+    assert map_x.directions[:2].norm() > 10 * map_x.directions[2:].norm() / math.sqrt(9)
+    unrelated = fit_canonical_maps(*shared(2000, 20, pairs=0), 8)
+    assert unrelated[0].directions.shape[1] <= 2
+
+
+def test_canonical_maps_with_more_columns_than_samples():
+    x, y = shared(150, 200)
+    map_x, _ = fit_canonical_maps(x, y, 3)
+    assert torch.isfinite(map_x(x)).all()
+
+
+def test_latent_finds_what_neighbours_cannot():
+    x, y = shared(3000, 25, pairs=2)
+    result = LatentMutualInformation().estimate(x, y, seed=0)
+    assert result.value == pytest.approx(1.0217, abs=0.1)
+    assert result.notes == (
+        "a lower bound: what the learned columns share",
+        "2 + 2 and 2 + 2 columns kept on the halves",
+    )
+
+
+def test_latent_against_labels():
+    x, _ = shared(1000, 10)
+    labels = (x[:, 3] > 0).int()
+    result = LatentMutualInformation().estimate(x, labels, seed=0)
+    assert result.value == pytest.approx(math.log(2), abs=0.12)
+    assert result.notes[1] == "1 + 1 and 1 + 1 columns kept on the halves"
+
+
+def test_autoencoder_keeps_what_varies():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(600, 1, generator=generator)
+    x = torch.cat([z + 0.1 * torch.randn(600, 1, generator=generator) for _ in range(6)], dim=1)
+    y = z + 0.5 * torch.randn(600, 1, generator=generator)
+    result = LatentMutualInformation(reduce="autoencoder", dim=1, steps=300).estimate(x, y, seed=0)
+    assert result.value == pytest.approx(0.5 * math.log(5), abs=0.25)
+
+
+@pytest.mark.parametrize("bound", ["infonce", "smile", "nwj"])
+def test_bounds_read_a_perfect_critic(bound):
+    """With f the true log density ratio, every bound is the information itself."""
+    rho, n = 0.75, 2000
+    x, y = shared(n, 1, rho=rho)
+    scale = 1 - rho**2
+    # log p(x, y) / p(x) p(y) = rho x y / (1 - rho^2) + a(x) + a(y), as a product of embeddings
+    a, b = -(rho**2) * x**2 / (2 * scale), -(rho**2) * y**2 / (2 * scale) - 0.5 * math.log(scale)
+    g = torch.cat([rho * x / scale, a, torch.ones_like(x)], dim=1)
+    h = torch.cat([y, torch.ones_like(y), b], dim=1)
+    if bound == "nwj":
+        h[:, 2] += 1.0
+    value, terms = read_bound(g, h, bound)
+    assert value == pytest.approx(0.4133, abs=0.06)
+    assert len(terms) == n
+    scores = (g @ h.T)[:50, :50]
+    assert training_loss(scores, bound) < training_loss(scores.roll(1, 0), bound)
+
+
+def test_neural_learns_a_normal_pair():
+    x, y = shared(3000, 1)
+    result = NeuralMutualInformation(steps=300, rotations=1).estimate(x, y, seed=0, interval=0.95)
+    assert result.value == pytest.approx(0.5108, abs=0.12)
+    assert result.interval[0] < result.value < result.interval[1]
+
+
+def test_neural_takes_labels_and_knows_its_ceiling():
+    x, _ = shared(500, 2)
+    result = NeuralMutualInformation(bound="infonce", steps=100, rotations=2).estimate(
+        x, (x[:, 0] > 0).int(), seed=0
+    )
+    assert result.ceiling == pytest.approx(math.log(100))
+    assert 0.2 < result.value < 0.9
+
+
+def test_renyi_of_labels_is_their_entropy_and_of_strangers_is_small():
+    labels = torch.arange(100) % 4
+    same = RenyiMutualInformation().estimate(labels, labels)
+    assert same.value == pytest.approx(math.log(4), abs=1e-6)
+    x, y = shared(300, 1, pairs=0)
+    assert abs(RenyiMutualInformation().estimate(x, y).value) < 0.1
+
+
+def test_renyi_equals_the_slow_formula():
+    x, y = shared(40, 2)
+
+    def entropy(gram):
+        values = torch.linalg.eigvals(gram / gram.trace()).real.clamp_min(0)
+        return torch.log((values**1.5).sum()) / (1 - 1.5)
+
+    def gram(side):
+        return torch.tensor(
+            [[math.exp(-float(((a - b) ** 2).sum()) / (2 * 0.5**2)) for b in side] for a in side]
+        ).double()
+
+    a, b = gram(x), gram(y)
+    expected = float(entropy(a) + entropy(b) - entropy(a * b))
+    assert RenyiMutualInformation(alpha=1.5, sigma=0.5).estimate(x, y).value == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_renyi_thins_large_data_and_says_so():
+    x, y = shared(300, 1)
+    result = RenyiMutualInformation(max_samples=50).estimate(x, y, seed=0)
+    assert result.notes == (
+        "Rényi's matrix-based information, not Shannon's",
+        "on 50 of 300 samples, drawn at random",
+    )
+    assert result.n == 300
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: LatentMutualInformation(reduce="pca"), ValueError, "reduce must be one of 'cca', 'autoencoder'; got 'pca'"),
+        (lambda: LatentMutualInformation(dim=0), ValueError, "dim must be at least 1; got 0"),
+        (lambda: NeuralMutualInformation(bound="mine"), ValueError, "bound must be one of 'infonce', 'smile', 'nwj'; got 'mine'"),
+        (lambda: NeuralMutualInformation(rotations=6), ValueError, "rotations must be at most 5, one per part of the data; got 6"),
+        (lambda: RenyiMutualInformation(alpha=1), ValueError, "alpha must be positive, finite and not 1; got 1"),
+        (lambda: RenyiMutualInformation(sigma=-1.0), ValueError, "sigma must be positive, or 'median'; got -1.0"),
+        (lambda: LatentMutualInformation().estimate(torch.rand(60), torch.rand(60)), ValueError,
+         "two halves to learn and to measure need at least 100 samples; got 60"),
+        (lambda: LatentMutualInformation().estimate(torch.arange(200), torch.arange(200)), TypeError,
+         "there is nothing to reduce: got integer labels for both x and y"),
+        (lambda: NeuralMutualInformation().estimate(torch.rand(20), torch.rand(20)), ValueError,
+         "a critic needs at least 50 samples; got 20"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(make, error, message):
+    with pytest.raises(error) as caught:
+        make()
+    assert str(caught.value) == message

@@ -1,0 +1,148 @@
+"""Spatial information: the common recipe to the digit, the null, and messages."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mutual_info_score
+
+from featurelens.information import spatial_mutual_information
+from featurelens.information._entropy import count_weights
+from featurelens.information._row_counts import _run_sums_on_device, row_sums
+
+
+def maps(n, c, size, seed, rectify=False):
+    x = torch.randn(n, c, size, size, generator=torch.Generator().manual_seed(seed))
+    return x.relu() if rectify else x
+
+
+def recipe(images, activations, bins):
+    """The loop that everybody writes."""
+    values = np.empty((len(images), images.shape[1], activations.shape[1]))
+    for i, j, k in np.ndindex(*values.shape):
+        a, b = (side.double().numpy().ravel() for side in (images[i, j], activations[i, k]))
+        values[i, j, k] = mutual_info_score(None, None, contingency=np.histogram2d(a, b, bins)[0])
+    return values
+
+
+@pytest.mark.parametrize("bins", [2, 16, 255, 300])
+@pytest.mark.parametrize("rectify", [False, True])
+def test_legacy_is_the_recipe_to_the_digit(bins, rectify):
+    images, activations = maps(3, 2, 20, 0), maps(3, 4, 20, 1, rectify)
+    activations[0, 0] = 0.5  # a dead channel
+    images[1] = (images[1] * 8).round() / 8  # values on the edges of bins
+    expected = recipe(images, activations, bins)
+    result = spatial_mutual_information(images, activations, bins=bins, legacy=True)
+    assert np.allclose(result.per_pair.numpy(), expected.mean(axis=0), rtol=0, atol=1e-10)
+    assert np.allclose(result.per_image.numpy(), expected.mean(axis=(1, 2)), rtol=0, atol=1e-10)
+    assert result.value == pytest.approx(expected.mean(), abs=1e-10)
+    assert (result.null_mean, result.excess) == (None, None)
+
+
+def test_legacy_has_255_bins_and_resizes_maps():
+    images, activations = maps(2, 1, 32, 0), maps(2, 3, 8, 1)
+    large = torch.nn.functional.interpolate(activations, size=(32, 32), mode="bilinear", align_corners=False)
+    expected = recipe(images, large, 255).mean(axis=0)
+    result = spatial_mutual_information(images, activations, legacy=True)
+    assert np.allclose(result.per_pair.numpy(), expected, rtol=0, atol=1e-10)
+    assert result.method == "spatial(bins=255, strategy='uniform', correction='none')"
+
+
+def test_the_recipe_on_independent_noise_is_its_own_bias():
+    images, activations = torch.rand(2, 40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert spatial_mutual_information(images, activations, legacy=True).value == pytest.approx(3.90, abs=0.02)
+    honest = spatial_mutual_information(images, activations, seed=0)
+    assert abs(honest.value) < 0.02
+    assert honest.p_value > 0.05 or abs(honest.excess) < 0.01
+
+
+def test_null_is_the_mean_over_other_images():
+    images, activations = maps(5, 1, 16, 0), maps(5, 2, 16, 1)
+    result = spatial_mutual_information(
+        images, activations, bins=4, correction="none", strategy="uniform", pairings=4
+    )
+    others = [recipe(images, activations.roll(-shift, 0), 4) for shift in range(1, 5)]
+    assert result.null_mean == pytest.approx(np.mean(others), abs=1e-10)
+    assert np.allclose(result.null_per_pair.numpy(), np.mean(others, axis=(0, 1)), atol=1e-10)
+    assert result.excess == pytest.approx(result.value - result.null_mean)
+
+
+def test_a_map_of_its_image_stands_out():
+    images = maps(8, 1, 16, 0)
+    result = spatial_mutual_information(images, images.square(), seed=0, interval=0.95)
+    assert result.p_value == pytest.approx(1 / 8)
+    assert result.interval[0] > 1.0
+    assert result.value == pytest.approx(result.per_pair.mean())
+
+
+@pytest.mark.parametrize("least", [1, 10**9])
+@pytest.mark.parametrize("cells", [16, 300, 70_000])
+def test_all_ways_of_counting_rows_agree(cells, least, monkeypatch):
+    monkeypatch.setattr("featurelens.information._row_counts.WORTH_A_THREAD", least)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    keys = torch.randint(0, cells, (7, 200), generator=torch.Generator().manual_seed(0))
+    keys[3] = keys[3, 0]
+    keys[4] = torch.arange(200) % cells
+    for correction in ("none", "miller-madow", "grassberger"):
+        weights = count_weights(200, correction)
+        expected = torch.stack([weights[row.bincount()].sum() for row in keys])
+        assert torch.allclose(row_sums(keys, cells, correction), expected, rtol=0, atol=1e-9)
+        assert torch.allclose(_run_sums_on_device(keys, weights), expected, rtol=0, atol=1e-9)
+
+
+def test_results_read_well_and_change_units():
+    images = maps(4, 1, 8, 0)
+    result = spatial_mutual_information(images, images, bins=4, seed=0, interval=0.9)
+    bits = result.to("bits")
+    assert bits.value == pytest.approx(result.value / math.log(2))
+    assert torch.allclose(bits.per_pair, result.per_pair / math.log(2))
+    assert "4 images and 1 x 1 pairs of channels; excess over the null between" in str(result)
+    assert repr(result).startswith("SpatialMutualInformationResult(")
+    assert float(result) == result.value
+
+
+def test_chunks_do_not_show(monkeypatch):
+    images, activations = maps(5, 2, 12, 0), maps(5, 3, 12, 1, rectify=True)
+    whole = spatial_mutual_information(images, activations, seed=0)
+    monkeypatch.setattr("featurelens.information.spatial.PIXELS_AT_A_TIME", 500)
+    parts = spatial_mutual_information(images, activations, seed=0)
+    assert torch.equal(whole.per_pair, parts.per_pair)
+    assert whole.null_mean == parts.null_mean
+
+
+def test_same_seed_same_null():
+    images = maps(30, 1, 8, 0)
+    first, second = (spatial_mutual_information(images, images, pairings=3, seed=7) for _ in range(2))
+    assert first.null_mean == second.null_mean
+
+
+def test_arrays_and_bytes():
+    images = (255 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))).byte()
+    as_array = spatial_mutual_information(images.numpy(), images.float().numpy(), legacy=True)
+    assert as_array.value == spatial_mutual_information(images, images.bfloat16().float(), legacy=True).value
+
+
+@pytest.mark.parametrize(
+    ("images", "activations", "options", "message"),
+    [
+        (torch.rand(2, 8, 8), torch.rand(2, 1, 8, 8), {}, "images must have shape (N, C, H, W), none of them 0; got float32 tensor (2, 8, 8)"),
+        (torch.rand(2, 1, 8, 8), torch.rand(2, 0, 8, 8), {}, "activations must have shape (N, C, H, W), none of them 0; got float32 tensor (2, 0, 8, 8)"),
+        (torch.rand(2, 1, 8, 8), torch.rand(3, 1, 8, 8), {}, "images and activations must pair up; got 2 and 3 of them"),
+        (torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), math.nan), {}, "activations must be finite; got 128 NaN or infinite values"),
+        (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), {}, "null='cross_image' needs at least 2 images; got 1: give more, or null=None"),
+        (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"bins": 1}, "bins must be at least 2; got 1"),
+        (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"null": "shuffle"}, "null must be one of None, 'cross_image'; got 'shuffle'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(images, activations, options, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
+        spatial_mutual_information(images, activations, **options)
+    assert str(caught.value) == message
+
+
+def test_lists_are_refused():
+    with pytest.raises(
+        TypeError, match=r"images must be a tensor or an array of shape \(N, C, H, W\); got 'cat'"
+    ):
+        spatial_mutual_information("cat", torch.rand(2, 1, 8, 8))
