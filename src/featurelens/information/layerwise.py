@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import torch
 
 from featurelens._checks import check_choice, check_type, describe
+from featurelens.information._chunks import row_slices
 from featurelens.information.base import MutualInformation
 from featurelens.information.channels import ChannelInformationResult, channel_information
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
@@ -148,7 +149,9 @@ def layer_rows(
     reduce: Reduction | Mapping[Selector, Reduction],
 ) -> dict[str, torch.Tensor]:
     """Record the layers once over all images; return `(N, D)` float rows for each."""
-    recorded = ActivationRecorder(model, layers, reduce=reduce).record(images.split(BATCH), progress=False)
+    recorded = ActivationRecorder(model, layers, reduce=reduce).record(
+        (images[rows] for rows in row_slices(len(images), 1, BATCH)), progress=False
+    )
     rows = {}
     for name, values in recorded.items():
         if not isinstance(values, torch.Tensor):
