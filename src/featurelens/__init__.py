@@ -17,7 +17,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurelens import plotting
-    from featurelens.layers import Layer, LayerTable, list_layers
+    from featurelens.information import (
+        BinnedMutualInformation,
+        ChannelInformationResult,
+        CopulaMutualInformation,
+        CorrectedKSGMutualInformation,
+        InformationPlane,
+        KSGMutualInformation,
+        LatentMutualInformation,
+        MutualInformation,
+        MutualInformationResult,
+        NeuralMutualInformation,
+        NoisyChannelMutualInformation,
+        RenyiMutualInformation,
+        SpatialMutualInformationResult,
+        channel_information,
+        layer_information,
+        mutual_information,
+        spatial_mutual_information,
+    )
+    from featurelens.layers import (
+        Layer,
+        LayerTable,
+        list_layers,
+    )
     from featurelens.recording import (
         ActivationRecorder,
         Activations,
@@ -31,26 +54,60 @@ __version__ = "0.1.0"
 _ROOMS = {
     "ActivationRecorder": "recording",
     "Activations": "recording",
+    "BinnedMutualInformation": "information",
+    "ChannelInformationResult": "information",
+    "CopulaMutualInformation": "information",
+    "CorrectedKSGMutualInformation": "information",
+    "InformationPlane": "information",
+    "KSGMutualInformation": "information",
+    "LatentMutualInformation": "information",
     "Layer": "layers",
     "LayerTable": "layers",
+    "MutualInformation": "information",
+    "MutualInformationResult": "information",
+    "NeuralMutualInformation": "information",
+    "NoisyChannelMutualInformation": "information",
+    "RenyiMutualInformation": "information",
+    "SpatialMutualInformationResult": "information",
     "TappedModule": "recording",
+    "channel_information": "information",
     "insert_extractors": "recording",
+    "layer_information": "information",
     "list_layers": "layers",
     "list_operations": "recording",
+    "mutual_information": "information",
     "plotting": "plotting",
+    "spatial_mutual_information": "information",
 }
 
 __all__ = [
     "ActivationRecorder",
     "Activations",
+    "BinnedMutualInformation",
+    "ChannelInformationResult",
+    "CopulaMutualInformation",
+    "CorrectedKSGMutualInformation",
+    "InformationPlane",
+    "KSGMutualInformation",
+    "LatentMutualInformation",
     "Layer",
     "LayerTable",
+    "MutualInformation",
+    "MutualInformationResult",
+    "NeuralMutualInformation",
+    "NoisyChannelMutualInformation",
+    "RenyiMutualInformation",
+    "SpatialMutualInformationResult",
     "TappedModule",
     "__version__",
+    "channel_information",
     "insert_extractors",
+    "layer_information",
     "list_layers",
     "list_operations",
+    "mutual_information",
     "plotting",
+    "spatial_mutual_information",
 ]
 
 
