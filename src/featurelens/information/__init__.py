@@ -7,8 +7,10 @@ from featurelens.information.copula import CopulaMutualInformation
 from featurelens.information.corrected import CorrectedKSGMutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
+from featurelens.information.layerwise import layer_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.plane import InformationPlane
 from featurelens.information.renyi import RenyiMutualInformation
 from featurelens.information.result import MutualInformationResult
 from featurelens.information.select import mutual_information
@@ -19,6 +21,7 @@ __all__ = [
     "ChannelInformationResult",
     "CopulaMutualInformation",
     "CorrectedKSGMutualInformation",
+    "InformationPlane",
     "KSGMutualInformation",
     "LatentMutualInformation",
     "MutualInformation",
@@ -28,6 +31,7 @@ __all__ = [
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
     "channel_information",
+    "layer_information",
     "mutual_information",
     "spatial_mutual_information",
 ]

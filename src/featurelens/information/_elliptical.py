@@ -181,7 +181,7 @@ def _squared_lengths(samples: torch.Tensor, correlation: torch.Tensor) -> torch.
 
 def student_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
     """Return the quantiles of Student's t with `nu` degrees of freedom at probabilities of any shape."""
-    from scipy.special import stdtrit  # noqa: PLC0415  # scipy costs more to import than torch saves
+    from scipy.special import stdtrit  # scipy costs more to import than torch saves
 
     # Ranks take N values in all columns together: each quantile is computed once.
     levels, place = torch.unique(uniform, return_inverse=True)
@@ -190,6 +190,6 @@ def student_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
 
 def chi_squared_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
     """Return the quantiles of chi-squared with `nu` degrees of freedom."""
-    from scipy.special import gammaincinv  # noqa: PLC0415  # scipy costs more to import than torch saves
+    from scipy.special import gammaincinv  # scipy costs more to import than torch saves
 
     return 2.0 * torch.as_tensor(gammaincinv(nu / 2, uniform.numpy()), dtype=torch.float64)

@@ -68,7 +68,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _tree(points: Array) -> Any:
-    from scipy.spatial import cKDTree  # noqa: PLC0415  # scipy costs more to import than torch saves
+    from scipy.spatial import cKDTree  # scipy costs more to import than torch saves
 
     return cKDTree(points)
 

@@ -62,6 +62,6 @@ def permutation_p_value(value: float, null: torch.Tensor) -> float:
 
 def t_quantile(confidence: float, degrees: float) -> float:
     """Return the half-width, in standard errors, of a two-sided interval of that confidence."""
-    from scipy.special import stdtrit  # noqa: PLC0415  # scipy costs more to import than torch saves
+    from scipy.special import stdtrit  # scipy costs more to import than torch saves
 
     return float(stdtrit(degrees, 0.5 + confidence / 2))

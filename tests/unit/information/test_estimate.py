@@ -55,12 +55,12 @@ def test_arrays_tensors_and_names_agree(name):
 def test_same_seed_same_result_and_the_global_state_is_left_alone(name):
     x, y = pair()
     torch.manual_seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(5)
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = QUICK[name].estimate(x, y, seed=torch.Generator().manual_seed(1))
     assert same(QUICK[name].estimate(x, y, seed=1), QUICK[name].estimate(x, y, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
-    assert np.array_equal(np.random.get_state()[1], before_numpy)  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before_numpy)
     torch.manual_seed(6)
     second = QUICK[name].estimate(x, y, seed=torch.Generator().manual_seed(1))
     assert same(first, second)

@@ -1,0 +1,198 @@
+"""The information plane: what layers know of input and label while a network trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from featurelens._checks import check_module, count
+from featurelens.information.base import MutualInformation, check_count
+from featurelens.information.layerwise import check_probe, default_estimator, layer_rows
+from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units
+from featurelens.recording import ActivationRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from matplotlib.axes import Axes
+    from torch import nn
+
+    from featurelens.layers import Selector
+    from featurelens.recording.keeping import Reduction
+
+
+@final
+class InformationPlane:
+    """I(X; T) and I(T; Y) of chosen layers, epoch by epoch, through noise of a stated size.
+
+    ::
+
+        plane = fl.InformationPlane(model, ["conv1", "conv2"], images, labels)
+        for epoch in range(1, 21):
+            train_one_epoch(model)
+            plane.update(epoch)
+        plane.plot()
+
+    A deterministic layer has infinite information about a continuous input, and log N about N distinct samples,
+    whatever it has learned (Amjad & Geiger 2018; Saxe et al. 2018). What is drawn here is the information through
+    T + noise (Goldfeld et al. 2019), the noise being a fixed multiple of the layer's standard deviation, so that a
+    mere change of scale does not pass for information.
+
+    Parameters
+    ----------
+    model
+        The network; every `update` reads its present weights and leaves it as it was.
+    layers
+        Selectors as for `ActivationRecorder`.
+    images, labels
+        The probe set: `(N, C, H, W)` and `(N,)` of an integer type. About 1000 images give log N = 6.9 nats of
+        room; the cost grows with the square of N.
+    estimator
+        By default `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
+    reduce
+        What of a feature map is measured, by default its mean: one number for each channel.
+    units
+        "nats" or "bits".
+    seed
+        For the noise, the same in every epoch.
+
+    Attributes
+    ----------
+    epochs : list of int
+        The epochs measured so far.
+    inputs, labels : dict
+        Layer name to the list of `MutualInformationResult` of I(X; T), and of I(T; Y), one for each epoch.
+
+    Raises
+    ------
+    TypeError, ValueError, LookupError
+        If the model, a layer or the probe set is wrong; before anything runs.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    >>> images = torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> plane = InformationPlane(model, "linear_1", images, torch.arange(100) % 10)
+    >>> plane.update(1)
+    >>> plane
+    InformationPlane(1 layer, 1 epoch, 100 samples)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Selector | Iterable[Selector],
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        estimator: MutualInformation | None = None,
+        reduce: Reduction | Mapping[Selector, Reduction] = "mean",
+        units: Units = "nats",
+        seed: int = 0,
+    ) -> None:
+        self.model = check_module(model)
+        check_probe(images, labels)
+        self.layers = ActivationRecorder(model, layers).layers
+        self._selectors, self._reduce = layers, reduce
+        self._images, self._targets = images, labels
+        self.estimator = estimator or default_estimator()
+        self.units, self.seed = units, seed
+        self.epochs: list[int] = []
+        self.inputs: dict[str, list[MutualInformationResult]] = {}
+        self.labels: dict[str, list[MutualInformationResult]] = {}
+
+    def update(self, epoch: int) -> None:
+        """Measure every layer now, and note it under `epoch`, which must be later than those before."""
+        check_count(epoch, argument="epoch", least=0)
+        if self.epochs and epoch <= self.epochs[-1]:
+            raise ValueError(
+                f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
+            )
+        rows = layer_rows(self.model, self._selectors, self._images, self._reduce)
+        for name, values in rows.items():
+            for given, results in ((self._images.flatten(1), self.inputs), (self._targets, self.labels)):
+                result = self.estimator.estimate(
+                    given.to(values.device), values, units=self.units, interval=0.95, seed=self.seed
+                )
+                results.setdefault(name, []).append(result)
+        self.epochs.append(epoch)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw each layer's path through the plane, I(X; T) to the right and I(T; Y) upwards."""
+        from featurelens import plotting
+
+        if not self.epochs:
+            raise ValueError("there is nothing to plot before the first update(epoch)")
+        return plotting.information_plane(
+            self.inputs,
+            self.labels,
+            epochs=self.epochs,
+            x_ceiling=next(iter(self.inputs.values()))[-1].ceiling,
+            label_entropy=self.label_entropy,
+            ax=ax,
+        )
+
+    @property
+    def label_entropy(self) -> float:
+        """Entropy of the labels in the probe set, in `units`: no layer can know more of them."""
+        shares = torch.unique(self._targets, return_counts=True)[1] / len(self._targets)
+        return float(-(shares * shares.log()).sum()) / NATS_PER_UNIT[self.units]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything measured so far to a JSON file."""
+        Path(path).write_text(
+            json.dumps({**self._settings(), "epochs": self.epochs, **self._results()}, indent=1)
+        )
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over what `save` wrote, so that a run can go on where it stopped.
+
+        Raises
+        ------
+        ValueError
+            If the file comes from other layers, another probe set or another estimator.
+        """
+        content = json.loads(Path(path).read_text())
+        for name, mine in self._settings().items():
+            if content.get(name) != mine:
+                raise ValueError(
+                    f"{os.fspath(path)} was saved with {name} {content.get(name)!r}; this plane has {mine!r}"
+                )
+        self.epochs = content["epochs"]
+        self.inputs, self.labels = (
+            {name: [_from_json(result) for result in results] for name, results in content[side].items()}
+            for side in ("inputs", "labels")
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"InformationPlane({count(len(self.layers), 'layer')}, {count(len(self.epochs), 'epoch')}, "
+            f"{count(len(self._targets), 'sample')})"
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "layers": list(self.layers),
+            "samples": len(self._targets),
+            "estimator": self.estimator.method,
+            "units": self.units,
+        }
+
+    def _results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        return {
+            side: {
+                name: [dataclasses.asdict(result) for result in results] for name, results in found.items()
+            }
+            for side, found in (("inputs", self.inputs), ("labels", self.labels))
+        }
+
+
+def _from_json(fields: dict[str, Any]) -> MutualInformationResult:
+    """JSON has no tuples."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return MutualInformationResult(**values)

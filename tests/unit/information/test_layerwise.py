@@ -1,0 +1,163 @@
+"""From recorder to information in one call, and the plane over epochs."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from featurelens.information import (
+    BinnedMutualInformation,
+    InformationPlane,
+    KSGMutualInformation,
+    NoisyChannelMutualInformation,
+    layer_information,
+)
+from featurelens.recording import ActivationRecorder
+from tests.nets import images, plain, seeded
+from tests.state import random_state, snapshot
+
+
+def probe(n=120):
+    x = images(n)
+    return x, (x.mean((1, 2, 3)) > x.mean()).long()
+
+
+def test_a_layer_is_measured_as_by_hand():
+    model, (x, y) = plain(), probe()
+    found = layer_information(model, ["conv_1", "8"], x, y, seed=3)
+    rows = ActivationRecorder(model, "conv_1")(x)["0"].mean((2, 3))
+    estimator = NoisyChannelMutualInformation(sigma=1.0, relative=True)
+    by_hand = estimator.estimate(y, rows, seed=3)
+    assert list(found) == ["0", "8"]
+    assert found["0"].value == pytest.approx(by_hand.value, abs=1e-5)
+    assert found["0"].dim_y == 4
+    inputs = layer_information(model, "conv_1", x, "inputs", seed=3)
+    assert inputs["0"].value == pytest.approx(estimator.estimate(x.flatten(1), rows, seed=3).value, abs=1e-5)
+    assert inputs["0"].ceiling == pytest.approx(math.log(120))
+
+
+def test_channels_one_by_one():
+    model, (x, y) = plain(), probe()
+    by_label = layer_information(model, "conv_2", x, y, per="channel")["3"]
+    assert len(by_label) == 6
+    by_input = layer_information(model, "conv_2", x, "inputs", per="channel")["3"]
+    assert by_input.values.shape == (6,)
+    assert (by_input.values > by_label.values).all(), "a channel knows more of the image than of two classes"
+    other = layer_information(
+        model, "conv_2", x, y, per="channel", estimator=BinnedMutualInformation(bins=4)
+    )["3"]
+    assert other.method.startswith("Binned(bins=4")
+
+
+def test_a_layer_that_carries_the_label_knows_all_of_it():
+    x, y = probe(400)
+
+    class Tells(nn.Module):
+        def forward(self, batch):
+            return (batch.mean((1, 2, 3), keepdim=True) > x.mean()).float()
+
+    model = nn.Sequential(Tells(), nn.Flatten())
+    found = layer_information(model, "0", x, y, estimator=NoisyChannelMutualInformation(sigma=0.01))["0"]
+    shares = y.bincount() / len(y)
+    assert found.value == pytest.approx(float(-(shares * shares.log()).sum()), abs=0.02)
+
+
+def test_units_intervals_and_other_estimators():
+    model, (x, y) = plain(), probe()
+    nats = layer_information(model, "8", x, y, interval=0.95)["8"]
+    bits = layer_information(model, "8", x, y, units="bits")["8"]
+    assert bits.value * math.log(2) == pytest.approx(nats.value)
+    assert nats.interval[0] < nats.value < nats.interval[1]
+    ksg = layer_information(
+        model, "conv_1", x, y, estimator=KSGMutualInformation(k=3), reduce=lambda maps: maps[:, 0, 0, 0]
+    )
+    assert ksg["0"].method.startswith("KSG(k=3")
+
+
+def test_the_model_and_the_random_state_are_given_back():
+    model, (x, y) = plain(), probe()
+    before, random_before = snapshot(model), random_state()
+    plane = InformationPlane(model, ["conv_1", "8"], x, y)
+    plane.update(0)
+    layer_information(model, "8", x, "inputs")
+    assert snapshot(model) == before
+    assert random_state() == random_before
+
+
+def test_the_plane_over_epochs_saved_and_resumed(tmp_path):
+    model, (x, y) = plain(), probe()
+    plane = InformationPlane(model, ["conv_1", "8"], x, y)
+    plane.update(1)
+    plane.update(3)
+    assert plane.epochs == [1, 3]
+    assert plane.inputs["8"][0] == plane.inputs["8"][1], "the same weights and seed give the same result"
+    assert plane.labels["8"][0].value < plane.inputs["8"][0].value
+    assert plane.label_entropy == pytest.approx(math.log(2), abs=0.05)
+    plane.save(tmp_path / "plane.json")
+    again = InformationPlane(model, ["conv_1", "8"], x, y)
+    again.load(tmp_path / "plane.json")
+    assert (again.epochs, again.inputs, again.labels) == (plane.epochs, plane.inputs, plane.labels)
+    again.update(4)
+    assert again.epochs == [1, 3, 4]
+
+
+def test_a_change_of_scale_is_no_information():
+    model, (x, _) = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), probe()
+    scaled = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    scaled.load_state_dict({name: 100 * value for name, value in model.state_dict().items()})
+    one, other = (layer_information(net, "1", x, "inputs")["1"].value for net in (model, scaled))
+    assert one == pytest.approx(other, abs=1e-3)
+
+
+WRONG = [
+    ({"against": "outputs"}, ValueError, "against must be one of 'inputs'; got 'outputs'"),
+    (
+        {"against": torch.rand(120)},
+        TypeError,
+        r'against must be "inputs" or an integer tensor of labels \(N,\); got float32',
+    ),
+    ({"against": torch.zeros(3, dtype=torch.long)}, ValueError, "got 3 labels for 120 images"),
+    (
+        {"images": torch.zeros(1, 1, 8, 8)},
+        ValueError,
+        r"at least 2 images; got a? ?float32 tensor \(1, 1, 8, 8\)",
+    ),
+    ({"per": "unit"}, ValueError, "per must be one of 'layer', 'channel'; got 'unit'"),
+    ({"estimator": "ksg"}, TypeError, "estimator must be a MutualInformation estimator; got 'ksg'"),
+    ({"layers": "conv_9"}, LookupError, "no layer matches 'conv_9'; there are conv_1 to conv_2"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), WRONG, ids=range(len(WRONG)))
+def test_messages(wrong, error, message):
+    x, y = probe()
+    arguments = {"model": plain(), "layers": "8", "images": x, "against": y, **wrong}
+    with pytest.raises(error, match=message):
+        layer_information(**arguments)
+
+
+def test_messages_of_the_plane(tmp_path):
+    model, (x, y) = plain(), probe()
+    plane = InformationPlane(model, "8", x, y)
+    with pytest.raises(ValueError, match=r"there is nothing to plot before the first update\(epoch\)"):
+        plane.plot()
+    plane.update(2)
+    with pytest.raises(
+        ValueError, match="epoch must be later than those measured, the last of which is 2; got 2"
+    ):
+        plane.update(2)
+    plane.save(tmp_path / "plane.json")
+    other = InformationPlane(model, "conv_1", x, y)
+    with pytest.raises(ValueError, match=r"was saved with layers \['8'\]; this plane has \['0'\]"):
+        other.load(tmp_path / "plane.json")
+    with pytest.raises(
+        TypeError, match=r"layer '0' returns \(float32 tensor .*: choose a tensor of it with reduce"
+    ):
+        layer_information(
+            nn.Sequential(nn.LSTM(8, 3, batch_first=True)),
+            "0",
+            torch.rand(5, 4, 8),
+            "inputs",
+            reduce=lambda out: (out[0],),
+        )
