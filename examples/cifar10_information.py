@@ -2,6 +2,7 @@
 
     python examples/cifar10_information.py                                  # downloads CIFAR-10 once
     python examples/cifar10_information.py --data my/cifar10 --epochs 10    # a folder: train/CLASS/IMAGE, test/...
+    python examples/cifar10_information.py --tensorboard                    # then: tensorboard --logdir outputs
 
 A CNN of six convolutions learns grayscale CIFAR-10. After every epoch the mutual information between images and
 the feature maps of each layer is measured three times: by the study's recipe (255 equal-width bins per map), by
@@ -14,20 +15,24 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import GrayscaleCNN, fit, load, seeded
+from reference import Dataset, GrayscaleCNN, fit, load, seeded
 from reference.pictures import save
 from reference.training import History
 
-LAYERS = tuple(f"conv{number}" for number in range(1, 7))
+LAYERS = tuple(
+    f"relu{number}" for number in range(1, 7)
+)  # each convolution's map behind its ReLU, as in the study
 STUDY_ACCURACY = 0.701  # its published weights on the JPEG copy of the test set
-STUDY_VALUE = {"conv1": 1.719, "conv2": 1.007, "conv3": 2.073, "conv4": 1.943, "conv5": 2.501, "conv6": 2.587}
-STUDY_NULL = {"conv1": 1.620, "conv2": 0.958, "conv3": 2.068, "conv4": 1.901, "conv5": 2.508, "conv6": 2.563}
+STUDY_VALUE = {"relu1": 1.719, "relu2": 1.007, "relu3": 2.073, "relu4": 1.943, "relu5": 2.501, "relu6": 2.587}
+STUDY_NULL = {"relu1": 1.620, "relu2": 0.958, "relu3": 2.068, "relu4": 1.901, "relu5": 2.508, "relu6": 2.563}
 PROBE, PLANE = 20, 1000  # images for the maps, and for the plane
 
 Curves = dict[str, list[fl.SpatialMutualInformationResult]]
@@ -51,6 +56,39 @@ class Measurements:
         self.plane.update(epoch)
 
 
+class Board:
+    """The same run in TensorBoard."""
+
+    def __init__(
+        self, writer: fl.TensorBoardWriter, found: Measurements, data: Dataset, evaluation: torch.Tensor
+    ) -> None:
+        self.writer, self.found, self.classes, self.evaluation = writer, found, data.classes, evaluation
+
+    def update(self, epoch: int, model: torch.nn.Module, test: tuple[torch.Tensor, torch.Tensor]) -> None:
+        images, labels = test
+        output = fl.ActivationRecorder(model, model, reduce=lambda scores: scores.argmax(1, keepdim=True))
+        predictions = output.record(images.split(1000), progress=False)[""].flatten()
+        self.writer.confusion(epoch, (labels, predictions), classes=self.classes)
+        self.writer.information(epoch, {name: results[-1] for name, results in self.found.honest.items()})
+        self.writer.feature_maps(epoch, fl.ActivationRecorder(model, LAYERS)(self.evaluation))
+
+    def finish(
+        self, history: History, model: torch.nn.Module, test: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        parts = ("train", "test")
+        for epoch in range(len(history.train_loss)):
+            curves = {
+                measure: {part: getattr(history, f"{part}_{measure}")[epoch] for part in parts}
+                for measure in ("loss", "accuracy")
+            }
+            self.writer.training(epoch + 1, curves)
+        self.writer.image("evaluation image", self.evaluation[0])
+        self.writer.graph(model, self.evaluation)
+        images, labels = test[0][:PLANE], test[1][:PLANE]
+        vectors = fl.ActivationRecorder(model, "relu6", reduce="mean")(images)["relu6"]
+        self.writer.embedding(vectors, labels=[self.classes[int(label)] for label in labels], sprites=images)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, draw, and print the study's figures beside these."""
     parser = argparse.ArgumentParser(description="Study A: information in the layers of a CNN.")
@@ -61,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tensorboard", action="store_true", help="write OUTPUT/tensorboard as well")
     parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_information"))
     options = parser.parse_args(arguments)
 
@@ -70,7 +109,36 @@ def main(arguments: list[str] | None = None) -> None:
     test = test[0][:-1], test[1][:-1]
     model = seeded(GrayscaleCNN, seed=options.seed).to(options.device)
     found = Measurements(model, *test)
-    history = fit(
+    options.output.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        board = None
+        if options.tensorboard:
+            writer = stack.enter_context(fl.TensorBoardWriter(options.output / "tensorboard"))
+            board = Board(writer, found, data, evaluation)
+
+        def on_epoch(epoch: int, model: torch.nn.Module) -> None:
+            found.update(epoch, model)
+            if board:
+                board.update(epoch, model, test)
+
+        history = train_network(model, train, test, options, on_epoch)
+        if board:
+            board.finish(history, model, test)
+    torch.save(model.state_dict(), options.output / "best_weights.pt")
+    found.plane.save(options.output / "information_plane.json")
+    save(pictures(model, evaluation, found, history), options.output)
+    report(found, history, options.output)
+
+
+def train_network(
+    model: torch.nn.Module,
+    train: tuple[torch.Tensor, torch.Tensor],
+    test: tuple[torch.Tensor, torch.Tensor],
+    options: argparse.Namespace,
+    on_epoch: Callable[[int, torch.nn.Module], None],
+) -> History:
+    """Train as the study does."""
+    return fit(
         model,
         train,
         test,
@@ -79,25 +147,20 @@ def main(arguments: list[str] | None = None) -> None:
         batch_size=100,
         patience=5,
         seed=options.seed,
-        on_epoch=found.update,
+        on_epoch=on_epoch,
     )
-    options.output.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), options.output / "best_weights.pt")
-    found.plane.save(options.output / "information_plane.json")
-    save(pictures(model, evaluation, found, history), options.output)
-    report(found, history, options.output)
 
 
 def pictures(
     model: torch.nn.Module, evaluation: torch.Tensor, found: Measurements, history: History
 ) -> dict[str, Figure]:
     """Draw the study's four pictures, the plane and the training curves."""
-    acts = fl.ActivationRecorder(model, ["conv1", "conv6"])(evaluation)
+    acts = fl.ActivationRecorder(model, ["relu1", "relu6"])(evaluation)
     accuracy = {"train": history.train_accuracy, "test": history.test_accuracy}
     return {
         "input": fl.plotting.image_grid(evaluation.cpu(), title="The evaluation image"),
-        "first_layer": fl.plotting.feature_maps(acts["conv1"], title="conv1"),
-        "last_layer": fl.plotting.feature_maps(acts["conv6"], title="conv6"),
+        "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, behind its ReLU"),
+        "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, behind its ReLU"),
         "information": information_over_epochs(found),
         "information_plane": found.plane.plot().figure,
         "training_accuracy": fl.plotting.training_curves(
@@ -110,16 +173,16 @@ def information_over_epochs(found: Measurements) -> Figure:
     """Draw the usual curve with its null, and beside it what is left of each layer's."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    last = found.usual["conv6"]
+    last = found.usual["relu6"]
     fl.plotting.training_curves(
         {
             "255 bins, its own image": [result.value for result in last],
             "255 bins, another image": [result.null_mean for result in last],
-            "16 bins corrected, its own": [result.value for result in found.honest["conv6"]],
-            "16 bins corrected, another": [result.null_mean for result in found.honest["conv6"]],
+            "16 bins corrected, its own": [result.value for result in found.honest["relu6"]],
+            "16 bins corrected, another": [result.null_mean for result in found.honest["relu6"]],
         },
         ylabel="information (nats)",
-        title="conv6: the usual figure is bias",
+        title="relu6: the usual figure is bias",
         ax=left,
     )
     fl.plotting.training_curves(
