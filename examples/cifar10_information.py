@@ -43,6 +43,9 @@ class Measurements:
 
     def __init__(self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.recorder = fl.ActivationRecorder(model, LAYERS)
+        # A folder comes class by class: the probe is drawn from all of it, the same for the same images.
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        images, labels = images[order], labels[order]
         self.images = images[:PROBE]
         self.usual: Curves = {name: [] for name in LAYERS}
         self.honest: Curves = {name: [] for name in LAYERS}
@@ -84,7 +87,7 @@ class Board:
             self.writer.training(epoch + 1, curves)
         self.writer.image("evaluation image", self.evaluation[0])
         self.writer.graph(model, self.evaluation)
-        images, labels = test[0][:PLANE], test[1][:PLANE]
+        images, labels = (part[:: len(part) // PLANE or 1] for part in test)  # from every class
         vectors = fl.ActivationRecorder(model, "relu6", reduce="mean")(images)["relu6"]
         self.writer.embedding(vectors, labels=[self.classes[int(label)] for label in labels], sprites=images)
 
