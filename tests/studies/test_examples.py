@@ -1,12 +1,15 @@
 """The examples, run end to end as a user runs them."""
 
 import importlib
+import importlib.util
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -60,6 +63,30 @@ def test_study_b_writes_its_six_files(tmp_path):
     text = run("mnist_features", "--data-dir", tmp_path / "data", "--epochs", 1, "--output", tmp_path / "b")
     assert re.search(r"its six files +6 +6", text)
     assert float(re.search(r"test accuracy +not reported +([\d.]+)%", text)[1]) > 97
+
+
+def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for part, images in (("train", 12), ("test", 12)):
+        for name, brightness in (("dark", 90), ("light", 165)):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(images):
+                pixels = generator.normal(brightness, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{number}.png")
+    output = tmp_path / "a"
+    text = run(
+        "cifar10_information", "--data", tmp_path / "data", "--epochs", 2, "--tensorboard", "--output", output
+    )
+    assert re.search(r"relu6 +2\.587 +2\.563 +\d\.\d+ +\d\.\d+", text)
+    pictures = {"input", "first_layer", "last_layer", "information", "information_plane", "training_accuracy"}
+    assert {file.stem for file in output.glob("*.png")} == pictures
+    assert list((output / "tensorboard").glob("events.*"))
+    figures = json.loads((output / "figures.json").read_text())
+    own, other = figures["layers"]["relu6"][1]
+    assert own > 1.5, "255 bins call anything information"
+    assert other > 1.5, "another image's as well"
 
 
 def test_a_missing_data_set_is_told_in_one_sentence(tmp_path):
