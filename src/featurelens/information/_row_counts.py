@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 
 from featurelens.information._entropy import Correction, count_weights
-
-WORTH_A_THREAD = 2**16
 
 
 def row_sums(keys: torch.Tensor, cells: int, correction: Correction) -> torch.Tensor:
@@ -25,14 +22,7 @@ def row_sums(keys: torch.Tensor, cells: int, correction: Correction) -> torch.Te
     rows = keys.reshape(-1, keys.shape[-1])
     weights = count_weights(rows.shape[1], correction)
     if keys.device.type == "cpu":
-        parts = (
-            torch.tensor_split(rows, torch.get_num_threads()) if rows.numel() > WORTH_A_THREAD else (rows,)
-        )
-        with ThreadPoolExecutor(
-            len(parts)
-        ) as pool:  # numpy sorts and compares without holding the interpreter
-            done = pool.map(lambda part: _run_sums(part.numpy(), cells, weights.numpy()), parts)
-            sums = torch.from_numpy(np.concatenate(list(done)))
+        sums = torch.from_numpy(_run_sums(rows.numpy(), cells, weights.numpy()))
     else:
         sums = _run_sums_on_device(rows, weights.to(keys.device))
     return sums.reshape(keys.shape[:-1])

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from featurelens._checks import check_choice, count, describe
-from featurelens.information._chunks import row_slices
+from featurelens.information._chunks import elements_at_a_time, map_threaded, row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, information_from_sums
 from featurelens.information._random import Seed, make_generator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
-PIXELS_AT_A_TIME = 2**20
 
 
 @final
@@ -242,9 +241,8 @@ class _PairScorer:
     def of(
         cls, images: torch.Tensor, maps: torch.Tensor, bins: int, strategy: Strategy, correction: Correction
     ) -> Self:
-        image_codes = _codes(images, images.shape[-2:], bins, strategy)
-        map_codes = _codes(maps, images.shape[-2:], bins, strategy)
-        image_sums, map_sums = (row_sums(codes, bins, correction) for codes in (image_codes, map_codes))
+        image_codes, image_sums = _codes(images, images.shape[-2:], bins, strategy, correction)
+        map_codes, map_sums = _codes(maps, images.shape[-2:], bins, strategy, correction)
         return cls(image_codes, map_codes, image_sums, map_sums, bins, correction)
 
     def scores(self, shift: int) -> torch.Tensor:
@@ -252,11 +250,15 @@ class _PairScorer:
         n, channels, pixels = self.image_codes.shape
         partner = (torch.arange(n, device=self.image_codes.device) + shift) % n
         joint = self.image_sums.new_empty(n, channels, self.map_codes.shape[1])
-        for rows in row_slices(n, pixels * self.map_codes.shape[1], PIXELS_AT_A_TIME):
-            maps = self.map_codes[partner[rows]]
+
+        def count(image: int) -> None:
+            own, others = self.image_codes[image] * self.bins, self.map_codes[partner[image]]
             for channel in range(channels):
-                keys = self.image_codes[rows, channel, None] * self.bins + maps
-                joint[rows, channel] = row_sums(keys, self.bins**2, self.correction)
+                for maps in row_slices(len(others), pixels, elements_at_a_time(own.device)):
+                    keys = own[channel] + others[maps]
+                    joint[image, channel, maps] = row_sums(keys, self.bins**2, self.correction)
+
+        map_threaded(count, range(n), joint.device)
         return information_from_sums(
             joint,
             self.image_sums[:, :, None],
@@ -286,15 +288,22 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
     return data.detach()
 
 
-def _codes(maps: torch.Tensor, size: torch.Size, bins: int, strategy: Strategy) -> torch.Tensor:
-    """Return bins ``(N, C, H * W)`` of the maps resized to `size`, a few images at a time."""
-    parts = []
-    for rows in row_slices(len(maps), maps.shape[1] * size.numel(), PIXELS_AT_A_TIME):
-        part = maps[rows]
+def _codes(
+    maps: torch.Tensor, size: torch.Size, bins: int, strategy: Strategy, correction: Correction
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return bins ``(N, C, H * W)`` of the maps resized to `size`, and the sums ``(N, C)`` over their counts."""
+    single = maps.reshape(-1, 1, *maps.shape[2:])
+
+    def cut(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        part = single[rows]
         if part.shape[-2:] != size:
             part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
-        parts.append(bin_codes(part.flatten(2), bins, strategy))
-    return torch.cat(parts)
+        codes = bin_codes(part.flatten(1), bins, strategy)
+        return codes, row_sums(codes, bins, correction)
+
+    chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
+    codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
+    return torch.cat(codes).reshape(*maps.shape[:2], -1), torch.cat(sums).reshape(maps.shape[:2])
 
 
 def _summary(
