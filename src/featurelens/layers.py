@@ -20,16 +20,17 @@ model itself has the empty name, ``""``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias, final, overload
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import nn
 
 from featurelens._checks import check_module, count, describe, near_misses
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
+from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import shapes, tensors
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
@@ -54,81 +55,6 @@ class Choice:
     selector: Selector
     exact: bool
     alias: str | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Layer:
-    """One row of a :class:`LayerTable`.
-
-    `calls`, `shape` (of the last call's output, nested like the output) and `memory` (bytes of the outputs of
-    one sample batch) are None without a sample. `parameters` counts those of the layer and all inside it.
-    """
-
-    name: str
-    type: str
-    alias: str | None
-    parameters: int
-    calls: int | None = None
-    shape: Any = None
-    memory: int | None = None
-
-
-@final
-class LayerTable(Sequence[Layer]):
-    """The layers of a model in registration order; prints as a table, reads as a sequence of `Layer`."""
-
-    def __init__(self, layers: Iterable[Layer]) -> None:
-        self._layers = tuple(layers)
-
-    @overload
-    def __getitem__(self, index: int) -> Layer: ...
-    @overload
-    def __getitem__(self, index: slice) -> LayerTable: ...
-    def __getitem__(self, index: int | slice) -> Layer | LayerTable:
-        return LayerTable(self._layers[index]) if isinstance(index, slice) else self._layers[index]
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names, which are what `ActivationRecorder` takes."""
-        return tuple(layer.name for layer in self._layers)
-
-    def __repr__(self) -> str:
-        rows = self._cells()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        numeric = [heading in {"parameters", "calls", "memory"} for heading in rows[0]]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, widths, numeric, strict=True)
-            ).rstrip()
-            for row in rows
-        )
-
-    def _repr_html_(self) -> str:
-        head, *body = self._cells()
-        rows = ["".join(f"<th>{cell}</th>" for cell in head)]
-        rows += ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
-
-    def _cells(self) -> list[list[str]]:
-        sampled = any(layer.calls is not None for layer in self._layers)
-        rows = [
-            ["name", "alias", "type", "parameters", *(["calls", "output shape", "memory"] if sampled else [])]
-        ]
-        for layer in self._layers:
-            row = [layer.name or "(model)", layer.alias or "", layer.type, f"{layer.parameters:,}"]
-            if sampled:
-                row += [
-                    str(layer.calls),
-                    "" if layer.shape is None else str(layer.shape),
-                    _size(layer.memory),
-                ]
-            rows.append(row)
-        return rows
 
 
 def list_layers(model: nn.Module, *sample: Any) -> LayerTable:
@@ -346,13 +272,3 @@ def _run_sample(model: nn.Module, sample: tuple[Any, ...]) -> dict[int, tuple[in
             for handle in handles:
                 handle.remove()
     return found
-
-
-def _size(memory: int | None) -> str:
-    if memory is None:
-        return ""
-    value, units = float(memory), iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    while value >= 1024 and unit != "GiB":
-        value, unit = value / 1024, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -15,6 +15,7 @@ LEVEL = {
     "_checks": 0,
     "_structure": 0,
     "_hooks": 0,
+    "_layer_table": 0,
     "layers": 0,
     "recording": 1,
     "information": 2,

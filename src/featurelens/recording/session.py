@@ -118,6 +118,7 @@ def aliases(choices: Sequence[Choice]) -> dict[str, str]:
 
 
 def not_reached(choice: Choice, calls: int) -> str:
+    """Return the message for a chosen layer, or call of a layer, that no forward pass came to."""
     if choice.call is not None and calls:
         return f"layer {choice.name!r} was called {count(calls, 'time')}, so there is no call {choice.call}"
     return (
