@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurelens import layers, plotting
+    from featurelens._layer_table import Layer, LayerTable
     from featurelens.information import (
         BinnedMutualInformation,
         ChannelInformationResult,
@@ -36,11 +37,7 @@ if TYPE_CHECKING:
         mutual_information,
         spatial_mutual_information,
     )
-    from featurelens.layers import (
-        Layer,
-        LayerTable,
-        list_layers,
-    )
+    from featurelens.layers import list_layers
     from featurelens.recording import (
         ActivationRecorder,
         Activations,
@@ -64,8 +61,8 @@ _ROOMS = {
     "InformationPlane": "information",
     "KSGMutualInformation": "information",
     "LatentMutualInformation": "information",
-    "Layer": "layers",
-    "LayerTable": "layers",
+    "Layer": "_layer_table",
+    "LayerTable": "_layer_table",
     "MutualInformation": "information",
     "MutualInformationResult": "information",
     "NeuralMutualInformation": "information",

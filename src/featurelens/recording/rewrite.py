@@ -14,8 +14,9 @@ from torch import fx, nn
 
 from featurelens._checks import check_module, near_misses
 from featurelens._hooks import check_materialized, eager, evaluating, preserved, unwrap
+from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import map_tensors
-from featurelens.layers import Choice, Layer, LayerTable, Selector, choose
+from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import tracing
 from featurelens.recording.session import aliases, not_reached
 from featurelens.recording.tracing import ModuleCall, Trace
