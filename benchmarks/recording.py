@@ -165,6 +165,7 @@ def subject() -> tuple[nn.Module, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--time-only", action="store_true", help="leave out peak memory, which takes minutes")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     parser.add_argument("--layers", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -178,11 +179,14 @@ def main() -> None:
         print(f"\n{title}")
         with torch.no_grad():
             ratios = compare(contenders(model, images, layers), options.rounds)
-        print(f"{'':30} {'time / bare':>12} {'peak MiB':>9}")
+        print(f"{'':36} {'time / bare':>12} {'peak MiB':>9}")
         for name, ratio in ratios.items():
+            if options.time_only:
+                print(f"{name:36} {ratio:12.3f}")
+                continue
             command = [sys.executable, __file__, "--memory", name, "--layers", *layers]
             memory = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-            print(f"{name:30} {ratio:12.3f} {float(memory[-1]) if memory else float('nan'):9.0f}")
+            print(f"{name:36} {ratio:12.3f} {float(memory[-1]) if memory else float('nan'):9.0f}")
 
 
 if __name__ == "__main__":

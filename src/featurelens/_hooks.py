@@ -90,7 +90,7 @@ def preserved(model: nn.Module, *, randomness: bool = True) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if randomness:
-            stack.callback(_restore_random_state, _random_state({p.device for p in model.parameters()}))
+            stack.callback(_restore_random_state, _random_state({p.device for p in _parameters(model)}))
         stack.enter_context(_parameters_preserved(model))
         stack.enter_context(_attributes_preserved(model))
         yield
@@ -222,11 +222,14 @@ def exclusively(model: nn.Module) -> Iterator[None]:
 
 def check_materialized(model: nn.Module) -> None:
     """Raise a ValueError if a lazy layer has not seen its first batch yet."""
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError(
-                f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
-            )
+    for layer, module in model.named_modules():
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in vars(module).get(kind, {}).items():
+                if nn.parameter.is_lazy(tensor):
+                    raise ValueError(
+                        f"parameter '{layer}.{name}' is not initialized yet: run one batch through the lazy model, "
+                        "then record it"
+                    )
 
 
 def _random_state(devices: set[torch.device]) -> dict[str, Any]:

@@ -96,8 +96,30 @@ def signature(model: nn.Module) -> inspect.Signature:
 
 
 def settings(model: nn.Module) -> tuple[Any, ...]:
-    """Everything but tensors that may decide what forward does: a trace made under other settings is stale."""
-    return tuple((id(m), type(m), *(_frozen(item, 3) for item in vars(m).items())) for m in model.modules())
+    """Everything but tensors that may decide what forward does: a trace made under other settings is stale.
+
+    torch's own layers are single steps of a trace, so only their hooks and their place count.
+    """
+    return tuple(
+        (
+            id(module),
+            type(module),
+            bool(module._forward_hooks or module._forward_pre_hooks),
+            None if _is_torchs_own(module) else _attributes(module),
+        )
+        for module in model.modules()
+    )
+
+
+_INTERNAL = frozenset(vars(nn.Module())) - {"training"}
+
+
+def _attributes(module: nn.Module) -> tuple[Any, ...]:
+    return tuple((name, _frozen(value, 3)) for name, value in vars(module).items() if name not in _INTERNAL)
+
+
+def _is_torchs_own(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
 
 
 def _frozen(value: Any, depth: int) -> Any:
@@ -173,7 +195,7 @@ def last_calls(model: nn.Module, names: Iterable[str], fixed: dict[str, Any]) ->
 def _asks_for_types(module: nn.Module) -> bool:
     """Whether forward calls `type`, which a placeholder cannot evade as it does isinstance."""
     code = getattr(type(module).forward, "__code__", None)
-    return code is not None and "type" in code.co_names and not type(module).__module__.startswith("torch.")
+    return code is not None and "type" in code.co_names and not _is_torchs_own(module)
 
 
 class _Placeholder(fx.Proxy):
