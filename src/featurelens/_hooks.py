@@ -48,6 +48,18 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def all_modules(model: nn.Module) -> list[nn.Module]:
+    """All modules, shared ones once, in no promised order; several times faster than Module.modules()."""
+    found: dict[int, nn.Module] = {}
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            waiting += [child for child in module._modules.values() if child is not None]
+    return list(found.values())
+
+
 def eager() -> AbstractContextManager[Any]:
     """Make compiled code run uncompiled inside the block: compiled graphs do not see hooks added later."""
     if "torch._dynamo" not in sys.modules:  # then nothing has been compiled, and importing it takes seconds
@@ -62,7 +74,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     The flag is set directly: a user's ``train()`` may do more than set it.
     """
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in all_modules(model)]
     try:
         for module, _ in flags:
             _set_training(module, False)
@@ -99,13 +111,12 @@ def preserved(model: nn.Module, *, randomness: bool = True) -> Iterator[None]:
 @contextmanager
 def _attributes_preserved(model: nn.Module) -> Iterator[None]:
     """Guard attributes, the containers among them, and buffers."""
-    attributes = [(module, vars(module).copy()) for module in model.modules()]
-    containers = [
-        (value, value.copy() if value else None)
-        for _, saved in attributes
-        for value in saved.values()
-        if type(value) in _CONTAINERS
-    ]
+    attributes = [(module, vars(module).copy()) for module in all_modules(model)]
+    containers = [value for _, saved in attributes for value in saved.values() if type(value) in _CONTAINERS]
+    empty = [
+        container for container in containers if not container
+    ]  # nearly all: every module has ten for hooks
+    filled = [(container, container.copy()) for container in containers if container]
     copies: dict[int, torch.Tensor] = {}
     try:
         for module, saved in attributes:
@@ -113,7 +124,9 @@ def _attributes_preserved(model: nn.Module) -> Iterator[None]:
             _use_copies(vars(module), copies)
         yield
     finally:
-        for container, content in containers:
+        for container in filter(None, empty):
+            container.clear()
+        for container, content in filled:
             _restore_container(container, content)
         for module, saved in attributes:
             if not _same_items(vars(module), saved):
@@ -134,10 +147,7 @@ def _use_copies(values: dict[str, Any], copies: dict[int, torch.Tensor]) -> None
 
 
 def _restore_container(container: Any, content: Any) -> None:
-    if content is None:
-        if container:
-            container.clear()
-    elif isinstance(container, dict):
+    if isinstance(container, dict):
         if not _same_items(container, content):
             container.clear()
             container.update(content)
@@ -222,14 +232,12 @@ def exclusively(model: nn.Module) -> Iterator[None]:
 
 def check_materialized(model: nn.Module) -> None:
     """Raise a ValueError if a lazy layer has not seen its first batch yet."""
-    for layer, module in model.named_modules():
-        for kind in ("_parameters", "_buffers"):
-            for name, tensor in vars(module).get(kind, {}).items():
-                if nn.parameter.is_lazy(tensor):
-                    raise ValueError(
-                        f"parameter '{layer}.{name}' is not initialized yet: run one batch through the lazy model, "
-                        "then record it"
-                    )
+    if any(isinstance(module, nn.modules.lazy.LazyModuleMixin) for module in all_modules(model)):
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if nn.parameter.is_lazy(tensor):
+                raise ValueError(
+                    f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
+                )
 
 
 def _random_state(devices: set[torch.device]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from featurelens._hooks import preserved
+from featurelens._hooks import all_modules, preserved
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -107,7 +107,7 @@ def settings(model: nn.Module) -> tuple[Any, ...]:
             bool(module._forward_hooks or module._forward_pre_hooks),
             None if _is_torchs_own(module) else _attributes(module),
         )
-        for module in model.modules()
+        for module in all_modules(model)
     )
 
 
