@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -113,13 +114,15 @@ class InformationPlane:
             raise ValueError(
                 f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
             )
-        rows = layer_rows(self.model, self._selectors, self._images, self._reduce)
-        for name, values in rows.items():
+        measured: list[tuple[dict[str, list[MutualInformationResult]], str, MutualInformationResult]] = []
+        for name, values in layer_rows(self.model, self._selectors, self._images, self._reduce).items():
             for given, results in ((self._images.flatten(1), self.inputs), (self._targets, self.labels)):
                 result = self.estimator.estimate(
                     given.to(values.device), values, units=self.units, interval=0.95, seed=self.seed
                 )
-                results.setdefault(name, []).append(result)
+                measured.append((results, name, result))
+        for results, name, result in measured:  # all or nothing, whatever went wrong above
+            results.setdefault(name, []).append(result)
         self.epochs.append(epoch)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
@@ -145,9 +148,10 @@ class InformationPlane:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything measured so far to a JSON file."""
-        Path(path).write_text(
-            json.dumps({**self._settings(), "epochs": self.epochs, **self._results()}, indent=1)
-        )
+        content = json.dumps({**self._settings(), "epochs": self.epochs, **self._results()}, indent=1)
+        unfinished = Path(path).with_name(f"{Path(path).name}.tmp")
+        unfinished.write_text(content)
+        unfinished.replace(path)  # so that a full disk costs no earlier epoch
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over what `save` wrote, so that a run can go on where it stopped.
@@ -157,17 +161,23 @@ class InformationPlane:
         ValueError
             If the file comes from other layers, another probe set or another estimator.
         """
-        content = json.loads(Path(path).read_text())
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            epochs, saved = content["epochs"], {name: content[name] for name in self._settings()}
+            inputs, labels = (
+                {name: [_from_json(result) for result in results] for name, results in content[side].items()}
+                for side in ("inputs", "labels")
+            )
+            if any(len(results) != len(epochs) for side in (inputs, labels) for results in side.values()):
+                raise ValueError("its layers have different numbers of epochs")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(path)} is not a saved InformationPlane: {error}") from error
         for name, mine in self._settings().items():
-            if content.get(name) != mine:
+            if saved[name] != mine:
                 raise ValueError(
-                    f"{os.fspath(path)} was saved with {name} {content.get(name)!r}; this plane has {mine!r}"
+                    f"{os.fspath(path)} was saved with {name} {saved[name]!r}; this plane has {mine!r}"
                 )
-        self.epochs = content["epochs"]
-        self.inputs, self.labels = (
-            {name: [_from_json(result) for result in results] for name, results in content[side].items()}
-            for side in ("inputs", "labels")
-        )
+        self.epochs, self.inputs, self.labels = epochs, inputs, labels
 
     def __repr__(self) -> str:
         return (
@@ -179,6 +189,8 @@ class InformationPlane:
         return {
             "layers": list(self.layers),
             "samples": len(self._targets),
+            "probe set": _digest(self._images, self._targets),
+            "seed": self.seed,
             "estimator": self.estimator.method,
             "units": self.units,
         }
@@ -190,6 +202,15 @@ class InformationPlane:
             }
             for side, found in (("inputs", self.inputs), ("labels", self.labels))
         }
+
+
+def _digest(*tensors: torch.Tensor) -> str:
+    """A short name for the content of some tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _from_json(fields: dict[str, Any]) -> MutualInformationResult:

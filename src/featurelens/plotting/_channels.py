@@ -250,6 +250,6 @@ def _pair_note(result: SpatialMutualInformationResult) -> str:
     if result.null_mean is None:
         return f"{result.units}, without a null: bias is part of every value; mean {result.value:.3f}"
     return (
-        f"excess over the null, {result.units}: on average {result.value:.3f} with a null of "
+        f"excess over the null, {result.units}: on average {result.excess:.3f} with a null of "
         f"{result.null_mean:.3f}"
     )

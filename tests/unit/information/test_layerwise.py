@@ -161,3 +161,29 @@ def test_messages_of_the_plane(tmp_path):
             "inputs",
             reduce=lambda out: (out[0],),
         )
+
+
+def test_a_plane_takes_up_only_its_own_file(tmp_path):
+    model, (x, y) = plain(), probe()
+    plane = InformationPlane(model, "8", x, y)
+    plane.update(1)
+    plane.save(tmp_path / "plane.json")
+    for other in (InformationPlane(model, "8", x.flip(0), y), InformationPlane(model, "8", x, 1 - y)):
+        with pytest.raises(ValueError, match="was saved with probe set"):
+            other.load(tmp_path / "plane.json")
+    with pytest.raises(ValueError, match="was saved with seed 0; this plane has 7"):
+        InformationPlane(model, "8", x, y, seed=7).load(tmp_path / "plane.json")
+    for content in ("[]", "{}", "half of a", '{"epochs": [1]}'):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(ValueError, match=r"bad\.json is not a saved InformationPlane"):
+            plane.load(tmp_path / "bad.json")
+    assert plane.epochs == [1]
+
+
+def test_an_update_that_fails_leaves_no_trace():
+    model, (x, y) = plain(), probe()
+    broken = {"8": lambda scores: scores * float("nan")}
+    plane = InformationPlane(model, ["0", "8"], x, y, reduce={"0": "mean", **broken})
+    with pytest.raises(ValueError, match="must be finite"):
+        plane.update(1)
+    assert (plane.epochs, plane.inputs, plane.labels) == ([], {}, {})

@@ -100,7 +100,7 @@ def test_the_excess_over_the_null_is_drawn_around_zero():
     assert {image.get_cmap().name for image in ax.images} == {"RdBu_r"}
     assert numbers(ax) == ["0.30", "-0.10", "0.00"]
     note = ax.figure.texts[-1].get_text()
-    assert note == "excess over the null, nats: on average 0.267 with a null of 0.200"
+    assert note == "excess over the null, nats: on average 0.067 with a null of 0.200"
 
 
 def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
