@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class _NoSuchLayer(KeyError):
+class NoSuchLayer(KeyError):
     """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Activations(Mapping[str, Any]):
         if name in layers:
             return layers[name]
         if not isinstance(name, str):
-            raise _NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
+            raise NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
         base, sign, call = name.partition("#")
         base = self._aliases.get(base, base)
         if base + sign + call in layers:
@@ -73,8 +73,8 @@ class Activations(Mapping[str, Any]):
             return layers[base]
         several = [key for key in layers if key.startswith(f"{base}#")]
         if several and not call:
-            raise _NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
-        raise _NoSuchLayer(f"no activations of {name!r}{near_misses(name, layers)}")
+            raise NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
+        raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, layers)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._current())

@@ -18,6 +18,7 @@ from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import map_tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import tracing
+from featurelens.recording.activations import NoSuchLayer
 from featurelens.recording.session import aliases, not_reached
 from featurelens.recording.tracing import ModuleCall, Trace
 
@@ -106,7 +107,7 @@ class _Extractors(Mapping[str, FeatureExtractor]):
         base, sign, call = name.partition("#")
         name = self._aliases.get(base, base) + sign + call
         if name not in self._by_name:
-            raise LookupError(f"no extractor stands behind {name!r}{near_misses(name, self._by_name)}")
+            raise NoSuchLayer(f"no extractor stands behind {name!r}{near_misses(name, self._by_name)}")
         return self._by_name[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -166,6 +166,8 @@ def test_messages():
     tapped = fl.insert_extractors(plain(), "conv_1")
     with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2' \(1 layers: 0\)"):
         tapped.extractors["conv_2"]
+    assert "conv_2" not in tapped.extractors
+    assert tapped.extractors.get("conv_2") is None
     model = nn.Sequential()
     model.extractors = nn.ReLU()
     with pytest.raises(
