@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 import featurelens as fl
 from reference.data import Dataset
@@ -47,3 +49,17 @@ def save(figures: dict[str, Figure], output: Path) -> list[Path]:
     for file, figure in zip(files, figures.values(), strict=True):
         figure.savefig(file)
     return files
+
+
+def scatter(points: Any, labels: Tensor, classes: Sequence[str], *, title: str) -> Figure:
+    """Draw points ``(N, 2)`` in the colour of their class."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    ax = figure.add_subplot()
+    for number, name in enumerate(classes):
+        mine = points[(labels == number).numpy()]
+        if len(mine):
+            ax.scatter(*mine.T, s=7, linewidths=0, alpha=0.7, color=f"C{number % 10}", label=name)
+    ax.set_title(title, loc="left")
+    ax.set_axis_off()  # t-SNE's axes mean nothing
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=3)
+    return figure

@@ -18,6 +18,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 TEST_BATCH = 1000
+FAST = torch.channels_last  # convolutions on a CPU take two thirds of the time, or half
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def fit(
         raise ValueError(f"epochs and patience must be at least 1; got {epochs} and {patience}")
     start = time.perf_counter()
     device = torch.device(device) if device is not None else next(model.parameters()).device
-    model.to(device)
+    model.to(device, memory_format=FAST)
     train, test = _on_device(train, device), _on_device(test, device)
     steps = optimizer(model.parameters(), lr=lr)
     seeds = torch.Generator().manual_seed(seed)
@@ -113,7 +114,7 @@ def fit(
                     group["lr"] = lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
             # Each epoch has a seed of its own, so that what `on_epoch` draws changes nothing.
             epoch_seed = int(torch.randint(2**62, (), generator=seeds))
-            with _own_randomness(epoch_seed, device):
+            with own_randomness(epoch_seed, device):
                 order = torch.Generator().manual_seed(epoch_seed)
                 trained = _train_epoch(model, _batches(train, batch_size, device, order), loss, steps)
                 tested = _evaluate(model, _batches(test, TEST_BATCH, device), loss)
@@ -129,6 +130,7 @@ def fit(
             if patience is not None and epoch - best_epoch >= patience:
                 break
     model.load_state_dict(best_weights)
+    model.to(memory_format=torch.contiguous_format)
     columns = tuple(zip(*records, strict=True))
     return History(*columns, best_epoch=best_epoch, seconds=time.perf_counter() - start)
 
@@ -139,7 +141,7 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor] | Batches) -> float:
     device = next(model.parameters()).device
     training = model.training
     try:
-        with _own_randomness(0, device):  # a loader draws from the global generator even in order
+        with own_randomness(0, device):  # a loader draws from the global generator even in order
             return _evaluate(model, _batches(data, TEST_BATCH, device), classification_loss)[1]
     finally:
         model.train(training)
@@ -218,17 +220,21 @@ def _batches(
     """Give batches on `device`: of tensors, shuffled if there is a generator; of a loader, as they come."""
     if not _is_pair(data):
         for images, labels in data:
-            yield images.to(device), labels.to(device)
+            yield _fast(images.to(device)), labels.to(device)
         return
     images, labels = data
     index = torch.arange(len(images)) if order is None else torch.randperm(len(images), generator=order)
     for chosen in index.split(size):
         here = chosen.to(labels.device)
-        yield images[here].to(device), labels[here].to(device)
+        yield _fast(images[here].to(device)), labels[here].to(device)
+
+
+def _fast(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=FAST) if images.ndim == 4 else images
 
 
 @contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Seed what dropout and loaders draw from, and put the global generators back afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
