@@ -5,10 +5,12 @@ import sys
 import pytest
 import torch
 
+import featurelens.ablation
 import featurelens.layers
 import featurelens.recording
 
 WATCHED = (
+    featurelens.ablation,
     featurelens.layers,
     featurelens.recording,
 )  # rooms are imported when first used: here, before any test

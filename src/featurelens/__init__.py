@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurelens import layers, plotting
     from featurelens._layer_table import Layer, LayerTable
+    from featurelens.ablation import AblationResult, ChannelAblator
     from featurelens.information import (
         BinnedMutualInformation,
         ChannelInformationResult,
@@ -51,9 +52,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AblationResult": "ablation",
     "ActivationRecorder": "recording",
     "Activations": "recording",
     "BinnedMutualInformation": "information",
+    "ChannelAblator": "ablation",
     "ChannelInformationResult": "information",
     "CopulaMutualInformation": "information",
     "CorrectedKSGMutualInformation": "information",
@@ -83,9 +86,11 @@ _ROOMS = {
 }
 
 __all__ = [
+    "AblationResult",
     "ActivationRecorder",
     "Activations",
     "BinnedMutualInformation",
+    "ChannelAblator",
     "ChannelInformationResult",
     "CopulaMutualInformation",
     "CorrectedKSGMutualInformation",

@@ -16,6 +16,7 @@ LEVEL = {
     "_structure": 0,
     "_hooks": 0,
     "_layer_table": 0,
+    "_random": 0,
     "layers": 0,
     "recording": 1,
     "information": 2,

@@ -8,7 +8,7 @@ from typing import Literal, final
 
 import torch
 
-from featurelens.information._random import normal
+from featurelens._random import normal
 
 Family = Literal["auto", "gaussian", "student"]
 

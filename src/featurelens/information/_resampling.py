@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from featurelens.information._random import permutation
+from featurelens._random import permutation
 from featurelens.information._variables import Variable
 
 Statistic = Callable[[Variable, Variable], float]

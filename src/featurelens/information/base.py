@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_type, describe
-from featurelens.information._random import Seed, make_generator
+from featurelens._random import Seed, make_generator
 from featurelens.information._resampling import (
     BLOCKS,
     Statistic,

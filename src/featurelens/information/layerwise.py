@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from featurelens.information._random import Seed
+    from featurelens._random import Seed
     from featurelens.information.result import MutualInformationResult, Units
     from featurelens.layers import Selector
     from featurelens.recording.keeping import Reduction

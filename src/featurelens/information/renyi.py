@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 
 from featurelens._checks import check_type
-from featurelens.information._random import permutation
+from featurelens._random import permutation
 from featurelens.information.base import Measurement, MutualInformation, check_count
 from featurelens.information.noisy_channel import squared_distances
 

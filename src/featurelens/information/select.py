@@ -15,7 +15,7 @@ from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.renyi import RenyiMutualInformation
 
 if TYPE_CHECKING:
-    from featurelens.information._random import Seed
+    from featurelens._random import Seed
     from featurelens.information._variables import ArrayLike
     from featurelens.information.base import MutualInformation, Null
     from featurelens.information.result import MutualInformationResult, Units

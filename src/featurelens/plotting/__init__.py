@@ -5,6 +5,7 @@ and returns matplotlib objects that belong to the caller: a grid of pictures is 
 its `Axes`. Nothing is shown, and pyplot keeps no reference; write a file with ``figure.savefig("maps.png")``.
 """
 
+from featurelens.plotting._ablation import ablation_gallery, reconstructions
 from featurelens.plotting._channels import channel_bars, pair_matrix
 from featurelens.plotting._confusion import confusion_matrix
 from featurelens.plotting._curves import training_curves
@@ -14,6 +15,7 @@ from featurelens.plotting._images import image_grid
 from featurelens.plotting._information import information_curves, information_plane
 
 __all__ = [
+    "ablation_gallery",
     "channel_bars",
     "confusion_matrix",
     "feature_maps",
@@ -23,5 +25,6 @@ __all__ = [
     "information_plane",
     "input_and_feature_maps",
     "pair_matrix",
+    "reconstructions",
     "training_curves",
 ]

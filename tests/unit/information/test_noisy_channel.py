@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featurelens.information import NoisyChannelMutualInformation
-from featurelens.information._random import make_generator
+from featurelens._random import make_generator
 
 
 def activations(n, d, seed=0):

@@ -1,0 +1,245 @@
+"""What comes after a layer: it turns variants of the layer's output into outputs of the model, or of a decoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias, final
+
+import torch
+from torch import nn
+
+from featurelens._checks import describe
+from featurelens._hooks import eager, evaluating, exclusively, preserved
+from featurelens._structure import map_tensors, shapes
+from featurelens.ablation.replay import Diverged, Memory, listening
+from featurelens.ablation.variants import Filling, ablate
+from featurelens.layers import Choice
+from featurelens.recording.failure import explain
+from featurelens.recording.session import not_reached
+
+Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
+"""Which part of what the model returns is looked at."""
+
+ELEMENTS = {"cpu": 2**22}  # of the largest tensor in a chunk: 16 MiB of float32
+ELEMENTS_ELSEWHERE = 2**26
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}  # relative to the largest output; other dtypes 0.05
+
+
+class Suffix(ABC):
+    """All that follows a layer, for one batch.
+
+    Attributes
+    ----------
+    features
+        What the layer returned, `(N, C, ...)`.
+    baseline
+        What the chosen output is when nothing is ablated, `(N, ...)`.
+    notes
+        What a reader of the results should know.
+    """
+
+    features: torch.Tensor
+    baseline: torch.Tensor
+    axis: int
+    largest: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """How many channels the layer has."""
+        return self.features.shape[self.axis]
+
+    def outputs(self, mask: torch.Tensor, chunk: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the outputs `(V, N, ...)` of the variants in `mask` `(..., C)`, so many at once as `chunk` says."""
+        if chunk is None:
+            budget = ELEMENTS.get(self.features.device.type, ELEMENTS_ELSEWHERE)
+            chunk = max(1, budget // max(self.largest, 1))
+        for start in range(0, len(mask), chunk):
+            part = slice(start, min(start + chunk, len(mask)))
+            yield part, self.run(mask[part])
+
+    @abstractmethod
+    def run(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the outputs `(V, N, ...)` of the variants that the rows of `mask` `(V, C)` make."""
+
+
+@final
+class ModelSuffix(Suffix):
+    """The rest of the model's own forward: replayed, or after that fails run in full for each variant."""
+
+    def __init__(
+        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, output: Output
+    ) -> None:
+        self.model, self.filling, self.output = model, filling, output
+        self.memory = remember(model, choice, filling.axis, images)
+        self.features = next(iter(self.memory.features.values()))
+        self.axis = filling.axis % self.features.ndim
+        self.largest = self.memory.largest
+        self.fills = {call: filling.values(features) for call, features in self.memory.features.items()}
+        self.baseline = self._chosen(self.memory.output, len(images))
+        if self.memory.reads_values:
+            self.notes = (_note("forward depends on the values of tensors"),)
+
+    def run(self, mask: torch.Tensor) -> torch.Tensor:
+        if not self.notes:
+            try:
+                return self._replay(mask)
+            except Exception as error:  # noqa: BLE001  whatever the model's own code makes of the larger batch
+                reason = str(error).strip().partition("\n")[0]
+                self.notes = (
+                    _note(reason if isinstance(error, Diverged) else f"{type(error).__name__}: {reason}"),
+                )
+        return torch.stack([self._forward(row) for row in mask])
+
+    def _replay(self, mask: torch.Tensor) -> torch.Tensor:
+        """Run all variants in one batch, and with them the plain features: other variants must not change theirs."""
+        mask = torch.cat([mask.new_zeros(1, self.channels), mask])
+        size, times = len(self.features), len(mask)
+
+        def change(output: torch.Tensor, call: int) -> torch.Tensor:
+            variants = (
+                output.expand(times, *output.shape)
+                if len(output) == size
+                else output.unflatten(0, (-1, size))
+            )
+            return ablate(variants, mask, self.fills[call], self.axis).flatten(0, 1)
+
+        with guarded(self.model):
+            returned = self.memory.replay(times, change)
+        outputs = self._chosen(returned, size * times).unflatten(0, (times, size))
+        check_same(outputs[0], self.baseline)
+        return outputs[1:]
+
+    def _forward(self, row: torch.Tensor) -> torch.Tensor:
+        """Run the whole model on one variant."""
+        call, images = 0, self.memory.images
+
+        def receive(output: torch.Tensor) -> torch.Tensor | None:
+            nonlocal call
+            call += 1
+            if self.memory.choice.call not in (None, call):
+                return None
+            fill = self.fills[call] if call in self.fills else self.filling.values(output)
+            return ablate(output[None], row[None], fill, self.axis)[0]
+
+        with guarded(self.model), listening(self.memory.layer, receive):
+            return self._chosen(self.model(images.clone()), len(images))
+
+    def _chosen(self, returned: Any, size: int) -> torch.Tensor:
+        value = choose_output(returned, self.output)
+        if value.ndim == 0 or len(value) != size:
+            raise ValueError(
+                f"the output must be (N, ...) with the batch of {size} in axis 0; got {describe(value)}"
+            )
+        return value
+
+
+@final
+class DecoderSuffix(Suffix):
+    """A decoder that makes images of the layer's output; the rest of the model does not run."""
+
+    def __init__(
+        self,
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        features: torch.Tensor,
+        filling: Filling,
+        guards: tuple[nn.Module, ...],
+    ) -> None:
+        self.decode, self.features = decode, features
+        self.axis = filling.axis % features.ndim
+        self.fill = filling.values(features)
+        self.guards = guards
+        self.baseline = self.run(torch.zeros(1, self.channels, dtype=torch.bool, device=features.device))[0]
+        self.largest = 4 * max(features.numel(), self.baseline.numel())
+
+    def run(self, mask: torch.Tensor) -> torch.Tensor:
+        variants = self.features.expand(len(mask), *self.features.shape)
+        batch = ablate(variants, mask, self.fill, self.axis).flatten(0, 1)
+        with guarded(*self.guards):
+            decoded = self.decode(batch)
+        if not isinstance(decoded, torch.Tensor) or len(decoded) != len(batch):
+            raise ValueError(
+                f"the decoder must make images (N, ...) of {describe(batch)}; it made {describe(decoded)}"
+            )
+        return decoded.unflatten(0, (len(mask), -1))
+
+
+def remember(model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> Memory:
+    """Run one plain forward pass and return what is to be remembered of it."""
+    memory = Memory(model, choice, axis, images)
+    with guarded(model):
+        try:
+            memory.remember()
+        except Exception as error:
+            if error is memory.error:
+                raise
+            raise RuntimeError(explain(error, model, "a batch", (images,), {})) from error
+    if not memory.features:
+        raise LookupError(not_reached(choice, memory.calls))
+    return memory
+
+
+def choose_output(returned: Any, output: Output) -> torch.Tensor:
+    """Return the part of what the model returned that `output` names.
+
+    Raises
+    ------
+    TypeError, LookupError
+        If that is not a tensor, or not there.
+    """
+    if output is None:
+        value = returned
+    elif callable(output):
+        value = output(returned)
+    elif isinstance(returned, Mapping) or isinstance(output, int):
+        try:
+            value = returned[output]
+        except (LookupError, TypeError):
+            raise LookupError(f"the model returns {describe(returned)}; it has no {output!r}") from None
+    elif hasattr(returned, output):
+        value = getattr(returned, output)
+    else:
+        raise LookupError(f"the model returns {describe(returned)}; it has no {output!r}")
+    if not isinstance(value, torch.Tensor):
+        said = (
+            "say which tensor to look at with output="
+            if output is None
+            else f"output={output!r} is not a tensor"
+        )
+        raise TypeError(f"the model returns {describe(returned)}: {said}")
+    return value
+
+
+def check_same(outputs: torch.Tensor, baseline: torch.Tensor) -> None:
+    """Raise `Diverged` unless the plain features gave among other variants what they gave alone."""
+    if outputs.shape != baseline.shape:
+        raise Diverged(f"outputs of shape {shapes(outputs)} instead of {shapes(baseline)}")
+    if not baseline.is_floating_point():
+        same = torch.equal(outputs, baseline)
+    else:
+        finite = baseline[torch.isfinite(baseline)]
+        scale = float(finite.abs().max()) if finite.numel() else 1.0
+        tolerance = TOLERANCE.get(baseline.dtype, 0.05) * scale
+        same = torch.allclose(outputs, baseline, rtol=0, atol=tolerance, equal_nan=True)
+    if not same:
+        raise Diverged("images of a batch that act on each other")
+
+
+@contextmanager
+def guarded(*models: nn.Module) -> Iterator[None]:
+    """Run the models in eval mode without gradients, and give them back as they were."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        for model in models:
+            for guard in (exclusively(model), preserved(model), evaluating(model)):
+                stack.enter_context(guard)
+        stack.enter_context(eager())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+def _note(reason: str) -> str:
+    return f"the whole model ran for every variant ({reason})"

@@ -1,0 +1,216 @@
+"""What ablation leaves of an image: strips for one image, a gallery for several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from featurelens._checks import check_choice, check_type, count
+from featurelens.ablation import AblationResult
+from featurelens.plotting._arrays import check_positive, check_whole, to_floats
+from featurelens.plotting._colours import INK, QUIET
+from featurelens.plotting._grid import LABEL, Grid, Tile, arrange, draw_tile, label_size
+from featurelens.plotting._images import as_pictures
+from featurelens.plotting._page import finish, page, room
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+    from featurelens.plotting._arrays import Floats
+
+BELOW = 0.15  # inches under a picture for its error
+ERROR_NOTE = "under each, the mean squared error"
+
+Scale = Literal["auto", "shared", "each"]
+
+
+def reconstructions(
+    result: AblationResult,
+    *,
+    image: int = 0,
+    scale: Scale = "auto",
+    limit: int = 64,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Show one image, its full reconstruction, and what every channel makes of it, alone or left out.
+
+    Under each stands its mean squared error against the original.
+
+    Parameters
+    ----------
+    result
+        From a `ChannelAblator`'s `sweep` whose outputs are images.
+    image
+        Which image of the batch.
+    scale
+        "shared" draws all on the original's scale, values outside of which are cut; "each" stretches every picture
+        by itself, which shows patterns; "auto" takes "shared" if the full reconstruction is nearer to the original
+        than its mean colour is, as a trained decoder's should be, and otherwise "each".
+    limit
+        How many channels to show at most; the title says when there are more.
+    title
+        The heading; by default what was done to which layer.
+    ax
+        Draw here instead of on a new figure.
+
+    Raises
+    ------
+    TypeError
+        If `result` is not an `AblationResult`.
+    ValueError
+        If its outputs are not images, or there is no such image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> result = AblationResult(
+    ...     outputs=torch.rand(5, 2, 3, 8, 8), baseline=images, images=images, channels=(0, 1, 2, 3, 4),
+    ...     layer="conv1", mode="keep", fill="zero")
+    >>> len(reconstructions(result, image=1).axes[0].images)
+    7
+    """
+    view = _View(result, scale, limit)
+    strip = view.strip(image)
+    grid = arrange(len(strip), strip[0].pixels.shape[:2], room=room(ax), gap=BELOW)
+    ax = page(grid.width, grid.height + BELOW, title=title or view.heading(), note=view.note(), ax=ax)
+    _draw(ax, strip, grid, view.errors(image), view.cmap)
+    return finish(ax, grid.width, grid.height + BELOW)
+
+
+def ablation_gallery(
+    result: AblationResult,
+    *,
+    images: int = 6,
+    scale: Scale = "auto",
+    limit: int = 14,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Show several images, one to a row: the original, its full reconstruction, and what every channel makes of it.
+
+    Parameters
+    ----------
+    result, scale, title, ax
+        As for `reconstructions`.
+    images
+        How many images to show at most, from the first.
+    limit
+        How many channels to show at most.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `reconstructions`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> result = AblationResult(
+    ...     outputs=torch.rand(5, 2, 3, 8, 8), baseline=images, images=images, channels=(0, 1, 2, 3, 4),
+    ...     layer="conv1", mode="keep", fill="zero")
+    >>> len(ablation_gallery(result).axes[0].images)
+    14
+    """
+    view = _View(result, scale, limit)
+    shown = min(check_positive(images, argument="images"), len(result.images))
+    rows = [view.strip(image) for image in range(shown)]
+    tiles = [tile for row in rows for tile in row]
+    grid = arrange(len(tiles), tiles[0].pixels.shape[:2], columns=len(rows[0]), room=room(ax), gap=BELOW)
+    errors = [error for image in range(shown) for error in view.errors(image)]
+    heading = title or view.heading()
+    if shown < len(result.images):
+        heading += f", {shown} of {len(result.images)} images"
+    ax = page(grid.width, grid.height + BELOW, title=heading, note=view.note(), ax=ax)
+    _draw(ax, tiles, grid, errors, view.cmap)
+    return finish(ax, grid.width, grid.height + BELOW)
+
+
+class _View:
+    """The pictures of a result, ready to be drawn."""
+
+    def __init__(self, result: AblationResult, scale: str, limit: int) -> None:
+        check_type(
+            result, AblationResult, argument="result", expected="what a ChannelAblator's sweep returns"
+        )
+        check_choice(scale, ("auto", "shared", "each"), argument="scale")
+        self.shown = min(check_positive(limit, argument="limit"), len(result.channels))
+        if result.reconstructions is None or result.error is None or result.baseline_error is None:
+            raise ValueError(
+                f"the outputs, {tuple(result.outputs.shape[2:])} for an image {tuple(result.images.shape[1:])}, are "
+                "not reconstructions: give the ablator a decoder, or name the reconstruction with output="
+            )
+        self.result = result
+        self.error = to_floats(result.error)
+        self.baseline_error = to_floats(result.baseline_error)
+        spread = to_floats(result.images)
+        variance = ((spread - spread.mean((2, 3), keepdims=True)) ** 2).mean()
+        good = float(self.baseline_error.mean()) <= float(variance)
+        self.shared = scale == "shared" or (scale == "auto" and good)
+        self.notes: tuple[str, ...] = ()
+        self.cmap: Colormap | None = None
+
+    def strip(self, image: int) -> list[Tile]:
+        """Return the tiles of one image: the original, the full reconstruction, and one for each channel."""
+        size = len(self.result.images)
+        if not -size <= check_whole(image, argument="image") < size:
+            raise ValueError(f"image must be below {size}, the number of images in the result; got {image}")
+        original = to_floats(self.result.images[image])
+        others = np.concatenate(
+            [
+                to_floats(self.result.baseline[image])[None],
+                to_floats(self.result.outputs[: self.shown, image]),
+            ]
+        )
+        low, high = _range(original)
+        if self.shared:
+            others = others.clip(low, high)
+        else:
+            others = np.stack([_stretched(picture, low, high) for picture in others])
+        pictures = as_pictures(np.concatenate([original[None], others]).clip(low, high))
+        self.notes, self.cmap = pictures.notes, pictures.cmap
+        names = ["original", "all channels", *map(str, self.result.channels[: self.shown])]
+        return [pictures.tile(index, name) for index, name in enumerate(names)]
+
+    def errors(self, image: int) -> list[str]:
+        """Return the text under each tile of one image."""
+        values = [self.baseline_error[image], *self.error[: self.shown, image]]
+        return ["", *(f"{value:.3g}" for value in values)]
+
+    def heading(self) -> str:
+        done = "each channel alone" if self.result.mode == "keep" else "without each channel"
+        text = f"{self.result.layer or 'Model'}: {done}"
+        total = len(self.result.channels)
+        return text if self.shown == total else f"{text} (first {self.shown} of {total})"
+
+    def note(self) -> str:
+        scale = "all on the original's scale" if self.shared else "every picture stretched by itself"
+        fill = "" if self.result.fill == "zero" else f"; ablated channels filled by {self.result.fill}"
+        return "; ".join([ERROR_NOTE, scale, *self.notes]) + fill
+
+
+def _draw(ax: Axes, tiles: list[Tile], grid: Grid, errors: list[str], cmap: Colormap | None) -> None:
+    for index, (tile, error) in enumerate(zip(tiles, errors, strict=True)):
+        x, y = grid.corner(index)
+        draw_tile(ax, tile, (x, y), grid.tile, cmap)
+        size = label_size(grid.tile[0])
+        ax.text(x, y + grid.tile[1] + 0.02, error, fontsize=size, color=QUIET, ha="left", va="top")
+
+
+def _range(picture: Floats) -> tuple[float, float]:
+    finite = picture[np.isfinite(picture)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
+
+
+def _stretched(picture: Floats, low: float, high: float) -> Floats:
+    """Bring a picture's own range to the one from `low` to `high`."""
+    finite = picture[np.isfinite(picture)]
+    if not finite.size or finite.min() == finite.max():
+        return picture * 0 + (low + high) / 2
+    return low + (high - low) * (picture - finite.min()) / (finite.max() - finite.min())
