@@ -46,3 +46,23 @@ def _bases(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         basis(height)[0].to(values.device, values.dtype),
         basis(width)[0].to(values.device, values.dtype),
     )
+
+
+def magnitudes(spectrum: torch.Tensor) -> torch.Tensor:
+    """Return the magnitudes ``(H, W // 2 + 1)`` that an orthonormal `torch.fft.rfft2` has for amplitudes ``(H, W)``.
+
+    What the amplitudes of one pair of frequencies, sines and cosines, hold of the signal's power goes in equal parts
+    to the complex waves of these frequencies, forwards and backwards.
+    """
+    height, width = spectrum.shape
+    power = spectrum.square()
+    down = (torch.arange(height) + 1) // 2  # which frequency each amplitude belongs to
+    across = (torch.arange(width) + 1) // 2
+    for axis, number in ((0, down), (1, across)):
+        sums = torch.zeros_like(power).index_add(axis, number, power)
+        counts = torch.bincount(number, minlength=len(number)).clamp(min=1)
+        power = sums / (counts[:, None] if axis == 0 else counts)
+    rows = torch.minimum(
+        torch.arange(height), height - torch.arange(height)
+    )  # rfft2 counts rows through the negative
+    return power[rows][:, : width // 2 + 1].sqrt()

@@ -156,7 +156,7 @@ class ActivationMaximizer:
                 else:
                     channels = work.channels(item)
                     expanded += [channel(item, index) for index in range(channels)]
-            return work.run(expanded, root_seed(self.seed), maximizer=self)
+            return work.run(expanded, root_seed(self.seed))
 
 
 def _as_list(objectives: Wanted | Iterable[Wanted]) -> list[Wanted]:

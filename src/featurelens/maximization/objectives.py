@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import final
 
 import torch
@@ -61,7 +60,7 @@ class Objective:
         return self + -other
 
     def __mul__(self, factor: float) -> Objective:
-        if not isinstance(factor, Real) or isinstance(factor, bool):
+        if isinstance(factor, bool) or not isinstance(factor, float | int):
             return NotImplemented
         if not math.isfinite(factor):
             raise ValueError(f"an objective is multiplied by a finite number; got {factor}")
@@ -70,7 +69,9 @@ class Objective:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Objective:
-        return self * (1 / divisor) if isinstance(divisor, Real) else NotImplemented
+        if isinstance(divisor, bool) or not isinstance(divisor, float | int):
+            return NotImplemented
+        return self * (1 / divisor)
 
     def __str__(self) -> str:
         text = ""
@@ -131,7 +132,7 @@ def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *
     (Objective(conv3:7 at the centre), Objective(conv3:7 at (0, 4)))
     """
     if position is not None:
-        if isinstance(position, str) or not isinstance(position, Sequence):
+        if not isinstance(position, list | tuple):
             raise TypeError(f"position must be a sequence of integers; got {describe(position)}")
         position = tuple(_whole(number, "position") for number in position)
     return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_whole(axis, "axis")))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import nn
@@ -23,9 +23,6 @@ from featurelens.maximization.rescue import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.transforms import Chain, as_chain, check_count
 from featurelens.recording import ActivationRecorder, Activations
-
-if TYPE_CHECKING:
-    from featurelens.maximization.maximizer import ActivationMaximizer
 
 
 @final
@@ -52,7 +49,7 @@ class Settings:
         check_count(settings.rescue, "rescue")
         if settings.chunk is not None and check_count(settings.chunk, "chunk") < 1:
             raise ValueError("chunk must be at least 1; got 0")
-        if not isinstance(settings.lr, float | int) or not 0 < settings.lr < float("inf"):
+        if not 0 < settings.lr < float("inf"):
             raise ValueError(f"lr must be a positive number; got {describe(settings.lr)}")
         if settings.optimizer is not None and not callable(settings.optimizer):
             raise TypeError(f"optimizer must be callable on parameters; got {describe(settings.optimizer)}")
@@ -111,9 +108,7 @@ class Optimization:
         """Return how many channels a layer has."""
         return int(self.layers.output(selector, self._probed).shape[1])
 
-    def run(
-        self, objectives: Sequence[Objective], root: int, *, maximizer: ActivationMaximizer
-    ) -> MaximizationResult:
+    def run(self, objectives: Sequence[Objective], root: int) -> MaximizationResult:
         """Optimize one image for each objective."""
         from tqdm import tqdm
 
@@ -133,7 +128,8 @@ class Optimization:
             history=torch.cat(history, dim=1),
             scores=torch.cat(scores),
             objectives=tuple(objectives),
-            maximizer=maximizer,
+            model=self.model,
+            preparation=self.preparation,
         )
 
     def _optimize(
@@ -142,7 +138,7 @@ class Optimization:
         plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
         before = self._score(plan, parameters)
-        chain = as_chain(self.settings.transforms, tuple(before[0].shape[2:]))
+        chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
         numbers = self._numbers(chain, root, rows)
         optimizer = self.settings.make_optimizer(parameters)
         history = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
@@ -37,7 +38,7 @@ class Parametrization(ABC):
         return ()
 
 
-class _Canvas(Parametrization):
+class Canvas(Parametrization):
     """Common to what paints directly: size, colours, and the way into [0, 1]."""
 
     def __init__(self, shape: Sequence[int], *, statistics: ImageStatistics | None, sd: float) -> None:
@@ -79,7 +80,7 @@ class _Canvas(Parametrization):
 
 
 @final
-class PixelImage(_Canvas):
+class PixelImage(Canvas):
     """Every pixel on its own.
 
     Parameters
@@ -123,7 +124,7 @@ class PixelImage(_Canvas):
 
 
 @final
-class FourierImage(_Canvas):
+class FourierImage(Canvas):
     """Sines and cosines of every frequency, scaled so that one step changes all of them as much as images vary in them.
 
     Optimizing here is optimizing in a space where neither pixels nor colours are correlated, which gives images
@@ -166,12 +167,7 @@ class FourierImage(_Canvas):
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
         self.decay = decay
-        height, width = self.shape[1:]
-        frequency = _fourier.frequencies(height, width).clamp(min=1 / max(height, width))
-        falling = frequency**-decay
-        self._spectrum = falling / falling.square().mean().sqrt()
-        if statistics is not None:
-            self._spectrum = statistics.amplitudes(height, width)
+        self._spectrum = spectrum(self.shape, statistics, decay)
 
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Draw amplitudes ``(N, C, H, W)``."""
@@ -188,13 +184,23 @@ class FourierImage(_Canvas):
 
 def check_shape(shape: object) -> tuple[int, int, int]:
     """Return `shape` as ``(C, H, W)``, or raise an error that says what came instead."""
-    fits = isinstance(shape, Sequence) and not isinstance(shape, str) and len(shape) == 3
-    if not fits or not all(isinstance(size, int) and size >= 1 for size in shape):  # type: ignore[attr-defined]
+    sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else []
+    if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
         raise ValueError(
             f"shape must be (C, H, W), three integers from 1: channels, height, width; got {describe(shape)}"
         )
-    channels, height, width = shape  # type: ignore[misc]
-    return channels, height, width
+    return sizes[0], sizes[1], sizes[2]
+
+
+def spectrum(shape: tuple[int, int, int], statistics: ImageStatistics | None, decay: float) -> torch.Tensor:
+    """Return how strong each wave is, ``(H, W)`` of mean square 1: as in the data, or as ``1 / frequency ** decay``."""
+    height, width = shape[1:]
+    if statistics is not None:
+        return statistics.amplitudes(height, width)
+    if not math.isfinite(decay):
+        raise ValueError(f"decay must be a number; got {describe(decay)}")
+    falling = _fourier.frequencies(height, width).clamp(min=1 / max(height, width)) ** -float(decay)
+    return falling / falling.square().mean().sqrt()
 
 
 def normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> torch.Tensor:

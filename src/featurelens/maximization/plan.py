@@ -15,6 +15,9 @@ from featurelens.layers import Choice, Selector, choose
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import Diversity, LayerTerm, Term
 
+MOST_VALUES = 2**25
+"""How many activations `Plan.matrix` may look at in one go."""
+
 
 @final
 class Layers:
@@ -133,4 +136,19 @@ class Plan:
             observed = self.layers.observed(group.terms[0], activations, images)
             values = type(group.terms[0]).values(group.terms, observed, group.rows)
             total = total.index_add(0, group.rows, group.weights * values.float())
+        return total
+
+    def matrix(self, activations: Mapping[str, Any], images: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, B)``: the value of every objective for every image; diversity has no place here."""
+        total = torch.zeros(len(self.objectives), len(images), device=images.device)
+        every = torch.arange(len(images), device=images.device)
+        for group in self.groups:
+            observed = self.layers.observed(group.terms[0], activations, images)
+            step = max(1, MOST_VALUES // observed.numel())
+            for start in range(0, len(group.terms), step):
+                part = slice(start, start + step)
+                terms = [term for term in group.terms[part] for _ in range(len(images))]
+                values = type(terms[0]).values(terms, observed, every.repeat(len(group.terms[part])))
+                weighted = group.weights[part, None] * values.float().view(-1, len(images))
+                total.index_add_(0, group.rows[part], weighted)
         return total

@@ -27,7 +27,7 @@ class RedirectedReLU(TorchFunctionMode):
             values = args[0] if args else kwargs["input"]
             in_place = func in _IN_PLACE or kwargs.get("inplace") or (func is F.relu and args[1:2] == (True,))
             if isinstance(values, torch.Tensor) and values.is_floating_point():
-                rectified: torch.Tensor = _Redirected.apply(values)  # type: ignore[no-untyped-call]
+                rectified: torch.Tensor = _Redirected.apply(values)
                 return values.copy_(rectified) if in_place else rectified
         return func(*args, **kwargs)
 
@@ -44,7 +44,7 @@ class _Redirected(torch.autograd.Function):
         return rectified
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (rectified,) = ctx.saved_tensors
         return redirect(gradient, rectified > 0)
 

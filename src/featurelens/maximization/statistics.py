@@ -94,7 +94,8 @@ class ImageStatistics:
         """Return the matrix ``(C, C)`` that gives uncorrelated channels of variance 1 the data's covariance."""
         variances, directions = torch.linalg.eigh(self.covariance)
         strongest = variances.max().clamp(min=torch.finfo(variances.dtype).tiny)
-        return directions * variances.clamp(min=FLOOR * strongest).sqrt()
+        colours: torch.Tensor = directions * variances.clamp(min=FLOOR * strongest).sqrt()
+        return colours
 
     def amplitudes(self, height: int, width: int) -> torch.Tensor:
         """Return the spectrum ``(H, W)``, scaled to mean square 1, for images of the size that was measured."""

@@ -53,7 +53,7 @@ class Pad(Transform):
 
     def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
         self.pixels = check_count(pixels, "pixels")
-        if fill != "reflect" and not (isinstance(fill, float | int) and 0 <= fill <= 1):
+        if fill != "reflect" and not _is_grey(fill):
             raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
         self.fill = fill
 
@@ -154,7 +154,8 @@ class RandomRotate(AffineTransform):
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
         angles = math.radians(self.degrees) * (2 * numbers[:, 0] - 1)
         cos, sin, zero, one = angles.cos(), angles.sin(), torch.zeros_like(angles), torch.ones_like(angles)
-        return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).unflatten(1, (3, 3))
+        entries = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
+        return entries.reshape(-1, 3, 3)
 
     def __repr__(self) -> str:
         return f"RandomRotate({self.degrees})"
@@ -241,3 +242,7 @@ def check_count(value: object, argument: str) -> int:
     if isinstance(value, bool) or value < 0:  # type: ignore[operator]
         raise ValueError(f"{argument} must be an integer from 0; got {value!r}")
     return value  # type: ignore[return-value]
+
+
+def _is_grey(value: object) -> bool:
+    return isinstance(value, float | int) and 0 <= value <= 1
