@@ -13,6 +13,7 @@ from featurelens.plotting._feature_maps import feature_maps, input_and_feature_m
 from featurelens.plotting._filters import filters
 from featurelens.plotting._images import image_grid
 from featurelens.plotting._information import information_curves, information_plane
+from featurelens.plotting._maximization import maximization, maximization_history, verdict, write_images
 
 __all__ = [
     "ablation_gallery",
@@ -24,7 +25,11 @@ __all__ = [
     "information_curves",
     "information_plane",
     "input_and_feature_maps",
+    "maximization",
+    "maximization_history",
     "pair_matrix",
     "reconstructions",
     "training_curves",
+    "verdict",
+    "write_images",
 ]

@@ -156,6 +156,16 @@ class ActivationRecorder:
         with self._guarded():
             return self._run(args, kwargs, where="a batch")
 
+    @contextmanager
+    def held(self) -> Iterator[Callable[..., Activations]]:
+        """Guard the model once around many calls: the block is given what does the same as ``recorder(images)``.
+
+        Inside it the model is as a recorder runs it, and parameters may be given other flags; afterwards it is as
+        it was.
+        """
+        with self._guarded():
+            yield lambda *args, **kwargs: self._run(args, kwargs, where="a batch")
+
     def record(
         self, loader: Iterable[Any], *, inputs: Callable[[Any], Any] | None = None, progress: bool = True
     ) -> Activations:

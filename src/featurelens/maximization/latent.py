@@ -1,0 +1,159 @@
+"""Images from a decoder: what is optimized is its input, as it is or decorrelated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import torch
+from torch import nn
+
+from featurelens._checks import check_module, check_type, count, describe
+from featurelens._structure import tensors
+from featurelens.maximization.parametrizations import Parametrization, normal
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class LatentWhitening:
+    """The linear map between latents ``z`` and coordinates ``w`` in which they are uncorrelated with variance 1.
+
+    Attributes
+    ----------
+    mean : torch.Tensor
+        ``(D,)``: the mean latent.
+    unwhitening : torch.Tensor
+        ``(D, D)``: one principal axis of the latents a row, as long as their standard deviation along it, so that
+        ``z = w @ unwhitening + mean``.
+
+    Examples
+    --------
+    >>> latents = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) @ torch.rand(3, 3)
+    >>> whitening = LatentWhitening.fit(latents)
+    >>> torch.allclose(whitening.whiten(latents).T.cov(), torch.eye(3), atol=1e-3)
+    True
+    """
+
+    mean: torch.Tensor
+    unwhitening: torch.Tensor
+
+    @classmethod
+    def fit(cls, latents: torch.Tensor | Iterable[torch.Tensor]) -> Self:
+        """Measure mean and covariance of latents ``(N, D)``, or of a loader of such batches, in one pass.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two latents, or they are not ``(N, D)`` and finite.
+        """
+        n, total, products = 0, torch.zeros(()), torch.zeros(())
+        for batch in [latents] if isinstance(latents, torch.Tensor) else latents:
+            rows = _rows(batch)
+            n, total, products = n + len(rows), total + rows.sum(0), products + rows.T @ rows
+        if n < 2:
+            raise ValueError(f"whitening needs at least 2 latents; got {n}")
+        mean = total / n
+        variances, axes = torch.linalg.eigh((products - n * mean[:, None] * mean) / (n - 1))
+        return cls(mean.float(), (axes * variances.clamp(min=0).sqrt()).T.float())
+
+    def whiten(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the coordinates ``w`` ``(N, D)`` of latents ``(N, D)``; an axis without variance gets 0."""
+        inverse: torch.Tensor = torch.linalg.pinv(self.unwhitening.to(latents))
+        return (latents - self.mean.to(latents)) @ inverse
+
+    def unwhiten(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """Return the latents ``z`` ``(N, D)`` of coordinates ``(N, D)``."""
+        return coordinates @ self.unwhitening.to(coordinates) + self.mean.to(coordinates)
+
+    def __repr__(self) -> str:
+        return f"LatentWhitening({count(len(self.mean), 'dimension')})"
+
+
+@final
+class LatentImage(Parametrization):
+    """What a decoder makes of latents, so that every image is one that the decoder can draw.
+
+    Parameters
+    ----------
+    decoder
+        Takes latents ``(N, latent_dim)``, returns images `(N, C, H, W)` in [0, 1]. It runs in eval mode and comes
+        back as it was.
+    latent_dim
+        How many numbers stand for an image.
+    whitening
+        Optimize coordinates in which the latents of the user's data are uncorrelated:
+        ``LatentWhitening.fit(encoded)``.
+    sd
+        Standard deviation of the latents (or coordinates) to start from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> decoder = nn.Sequential(nn.Linear(5, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+    >>> LatentImage(decoder, 5)
+    LatentImage(Sequential, 5)
+    """
+
+    lr = 0.05
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        latent_dim: int,
+        *,
+        whitening: LatentWhitening | None = None,
+        sd: float = 0.1,
+    ) -> None:
+        self.decoder = check_module(decoder, argument="decoder")
+        if type(latent_dim) is not int or latent_dim < 1:
+            raise ValueError(f"latent_dim must be an integer from 1; got {describe(latent_dim)}")
+        if whitening is not None:
+            expected = "a LatentWhitening or None"
+            check_type(whitening, LatentWhitening, argument="whitening", expected=expected)
+            if len(whitening.mean) != latent_dim:
+                raise ValueError(
+                    f"whitening is of latents of {len(whitening.mean)}; latent_dim is {latent_dim}"
+                )
+        if not sd >= 0:
+            raise ValueError(f"sd must be a number from 0; got {sd!r}")
+        self.latent_dim, self.whitening, self.sd = latent_dim, whitening, sd
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self.decoder,)
+
+    def __repr__(self) -> str:
+        extra = "" if self.whitening is None else f", whitening={self.whitening!r}"
+        return f"LatentImage({type(self.decoder).__name__}, {self.latent_dim}{extra})"
+
+    def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Draw latents, or coordinates, ``(N, latent_dim)``."""
+        return normal((self.latent_dim,), generators) * self.sd
+
+    def images(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Return what the decoder draws, `(N, C, H, W)`."""
+        latents = parameters if self.whitening is None else self.whitening.unwhiten(parameters)
+        first = next(iter(self.decoder.parameters()), latents)
+        try:
+            drawn = next(tensors(self.decoder(latents.to(first.device, first.dtype))), None)
+        except Exception as error:
+            raise RuntimeError(
+                f"the decoder failed on latents {tuple(latents.shape)}: {type(error).__name__}: {error}"
+            ) from error
+        if drawn is None or drawn.ndim != 4 or len(drawn) != len(latents):
+            raise ValueError(f"the decoder must return images (N, C, H, W); got {describe(drawn)}")
+        return drawn.to(parameters.dtype)
+
+
+def _rows(batch: Any) -> torch.Tensor:
+    if not isinstance(batch, torch.Tensor) or batch.ndim != 2 or not batch.is_floating_point():
+        raise ValueError(f"latents must be a floating-point tensor (N, D); got {describe(batch)}")
+    rows = batch.detach().cpu().double()
+    if not bool(rows.isfinite().all()):
+        raise ValueError("latents must be finite; got NaN or infinite values")
+    return rows

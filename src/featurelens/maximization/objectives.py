@@ -1,0 +1,324 @@
+"""What to maximize: activations of a network, sums of them, and penalties on the image.
+
+Objectives are values: ``channel("conv3", 7) - 0.5 * channel("conv1", 1)`` describes what is wanted and touches no
+model. More is always better; penalties are amounts of something unwanted, so they are subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+
+from featurelens._checks import check_type, describe
+from featurelens.layers import Selector
+from featurelens.maximization.terms import (
+    Activation,
+    Channel,
+    Direction,
+    Diversity,
+    Laplacian,
+    LayerEnergy,
+    Neuron,
+    SquaredNorm,
+    Term,
+    TotalVariation,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms; made by `channel` and its siblings, combined with ``+``, ``-`` and ``*``.
+
+    Examples
+    --------
+    >>> channel("conv3", 7) - 0.5 * channel("conv1", 1)
+    Objective(conv3:7 - 0.5 conv1:1)
+    """
+
+    terms: tuple[tuple[float, Term], ...]
+
+    def __add__(self, other: Objective) -> Objective:
+        if not isinstance(other, Objective):
+            return NotImplemented
+        return Objective(self.terms + other.terms)
+
+    def __radd__(self, other: object) -> Objective:
+        return self if other == 0 else NotImplemented  # so that sum([...]) works
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: Objective) -> Objective:
+        if not isinstance(other, Objective):
+            return NotImplemented
+        return self + -other
+
+    def __mul__(self, factor: float) -> Objective:
+        if isinstance(factor, bool) or not isinstance(factor, float | int):
+            return NotImplemented
+        if not math.isfinite(factor):
+            raise ValueError(f"an objective is multiplied by a finite number; got {factor}")
+        return Objective(tuple((weight * float(factor), term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Objective:
+        if isinstance(divisor, bool) or not isinstance(divisor, float | int):
+            return NotImplemented
+        return self * (1 / divisor)
+
+    def __str__(self) -> str:
+        text = ""
+        for weight, term in self.terms:
+            amount = "" if abs(weight) == 1 else f"{abs(weight):g} "
+            sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+            text += f"{sign}{amount}{term}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"Objective({self})"
+
+
+def channel(layer: Selector, index: int, *, axis: int = 1) -> Objective:
+    """Ask for the mean activation of one channel over all its positions.
+
+    Parameters
+    ----------
+    layer
+        What names one layer (see `featurelens.layers`): ``"conv3"``, ``"act#2"``, a module.
+    index
+        The channel, counted from 0; negative numbers count from the end.
+    axis
+        Which axis of the layer's output `(N, ...)` holds the channels: 1 in `(N, C, H, W)` and `(N, D)`, and
+        -1 for the features of tokens `(N, L, D)`.
+
+    Raises
+    ------
+    TypeError
+        If `index` or `axis` is not an integer.
+
+    Examples
+    --------
+    >>> channel("conv3", 7)
+    Objective(conv3:7)
+    """
+    return _single(Channel(_named(layer), _whole(index, "index"), axis=_whole(axis, "axis")))
+
+
+def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int = 1) -> Objective:
+    """Ask for the activation of one channel at one position, by default the centre.
+
+    Parameters
+    ----------
+    layer, index, axis
+        As for `channel`.
+    position
+        Row and column in `(N, C, H, W)`; one number for each axis of the output beside batch and channel.
+
+    Raises
+    ------
+    TypeError
+        If a number is not an integer.
+
+    Examples
+    --------
+    >>> neuron("conv3", 7), neuron("conv3", 7, (0, 4))
+    (Objective(conv3:7 at the centre), Objective(conv3:7 at (0, 4)))
+    """
+    if position is not None:
+        if not isinstance(position, list | tuple):
+            raise TypeError(f"position must be a sequence of integers; got {describe(position)}")
+        position = tuple(_whole(number, "position") for number in position)
+    return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_whole(axis, "axis")))
+
+
+def logit(index: int) -> Objective:
+    """Ask for one number of the model's output `(N, classes)`.
+
+    Raises
+    ------
+    TypeError
+        If `index` is not an integer.
+
+    Examples
+    --------
+    >>> logit(2)
+    Objective(logit 2)
+    """
+    return _single(Channel("", _whole(index, "index")))
+
+
+def direction(layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int = 1) -> Objective:
+    """Ask for the mean over positions of the scalar product of activations with a vector over the channels.
+
+    Parameters
+    ----------
+    layer, axis
+        As for `channel`.
+    vector
+        ``(C,)``, one weight for each channel, used as it is (not normalized).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `vector` is not a vector of finite numbers.
+
+    Examples
+    --------
+    >>> direction("conv3", [1.0, 0.0, -1.0])
+    Objective(direction in conv3)
+    """
+    values = torch.as_tensor(vector).detach().to("cpu", torch.float64).clone()
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
+    if not bool(values.isfinite().all()):
+        raise ValueError("vector must hold finite numbers; got NaN or infinite ones")
+    return _single(Direction(_named(layer), tuple(values.tolist()), axis=_whole(axis, "axis")))
+
+
+def layer_energy(layer: Selector) -> Objective:
+    """Ask for the mean square of everything a layer returns (DeepDream).
+
+    Raises
+    ------
+    TypeError
+        If `layer` cannot name a layer.
+
+    Examples
+    --------
+    >>> layer_energy("conv2")
+    Objective(energy of conv2)
+    """
+    return _single(LayerEnergy(_named(layer)))
+
+
+def diversity(layer: Selector) -> Objective:
+    """Ask that the images of one and the same objective differ in how a layer's channels go together.
+
+    The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
+    positions) and those of the other images in the run that share its objective: from -1 (all alike) to 1; an image
+    without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+
+    Raises
+    ------
+    TypeError
+        If `layer` cannot name a layer.
+
+    Examples
+    --------
+    >>> facets = [channel("conv3", 7) + 2 * diversity("conv2")] * 4
+    >>> facets[0]
+    Objective(conv3:7 + 2 diversity in conv2)
+    """
+    return _single(Diversity(_named(layer)))
+
+
+def exponential(objective: Objective) -> Objective:
+    """Replace an activation `a` by ``-exp(-a)``, position by position, before the mean is taken.
+
+    Maximizing it is minimizing ``mean(exp(-a))``: what is inactive is pushed hardest, and what is active is left.
+
+    Parameters
+    ----------
+    objective
+        One `channel`, `neuron`, `logit` or `direction`.
+
+    Raises
+    ------
+    TypeError
+        If `objective` is a sum, or has no activation to transform.
+
+    Examples
+    --------
+    >>> exponential(channel("conv3", 7))
+    Objective(-exp(-conv3:7))
+    """
+    check_type(objective, Objective, argument="objective", expected="an Objective")
+    if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], Activation):
+        return Objective(((objective.terms[0][0], replace(term, exponential=True)),))
+    raise TypeError(f"exponential takes a single channel, neuron, logit or direction; got {objective}")
+
+
+def total_variation() -> Objective:
+    """Amount of change between neighbouring pixels: the mean absolute difference, in units of the range [0, 1].
+
+    Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
+
+    Raises
+    ------
+    None
+        It takes nothing.
+
+    Examples
+    --------
+    >>> channel("conv3", 7) - 0.5 * total_variation()
+    Objective(conv3:7 - 0.5 total variation)
+    """
+    return _single(TotalVariation())
+
+
+def l2() -> Objective:
+    """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+
+    Raises
+    ------
+    None
+        It takes nothing.
+
+    Examples
+    --------
+    >>> logit(3) - 10 * l2()
+    Objective(logit 3 - 10 l2)
+    """
+    return _single(SquaredNorm())
+
+
+def laplacian() -> Objective:
+    """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
+
+    Raises
+    ------
+    None
+        It takes nothing.
+
+    Examples
+    --------
+    >>> logit(3) - laplacian()
+    Objective(logit 3 - laplacian)
+    """
+    return _single(Laplacian())
+
+
+_NUMBERED = re.compile(r"(.*):(-?\d+)", re.DOTALL)
+
+
+def numbered(text: str) -> tuple[str, int] | None:
+    """Split ``"layer:7"`` into layer and channel; None if it does not end in a number.
+
+    >>> numbered("features.3:12")
+    ('features.3', 12)
+    """
+    parts = _NUMBERED.fullmatch(text)
+    return (parts[1], int(parts[2])) if parts else None
+
+
+def _single(term: Term) -> Objective:
+    return Objective(((1.0, term),))
+
+
+def _named(layer: Selector) -> Selector:
+    if not isinstance(layer, str | type) and not callable(layer):
+        raise TypeError(f"a layer is chosen by name or module; got {describe(layer)}")
+    return layer
+
+
+def _whole(value: object, argument: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be an integer; got {describe(value)}")
+    return value

@@ -1,0 +1,200 @@
+"""The work of one run: guard the model once, check everything, then step after step for chunk after chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+from torch import nn
+
+from featurelens._checks import check_type, describe
+from featurelens._hooks import evaluating, preserved
+from featurelens.layers import Selector
+from featurelens.maximization._streams import streams
+from featurelens.maximization.objectives import Objective
+from featurelens.maximization.parametrizations import Parametrization
+from featurelens.maximization.plan import Layers, Plan
+from featurelens.maximization.preparation import Preparation
+from featurelens.maximization.rescue import RedirectedReLU
+from featurelens.maximization.result import MaximizationResult
+from featurelens.maximization.transforms import Chain, as_chain, check_count
+from featurelens.recording import ActivationRecorder, Activations
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to optimize."""
+
+    transforms: Any
+    steps: int
+    lr: float
+    optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer] | None
+    autocast: bool
+    rescue: int
+    chunk: int | None
+    progress: bool
+
+    @classmethod
+    def checked(cls, **given: Any) -> Self:
+        """Raise an error unless the settings make sense."""
+        settings = cls(**given)
+        as_chain(settings.transforms, (8, 8))
+        if check_count(settings.steps, "steps") < 1:
+            raise ValueError("steps must be at least 1; got 0")
+        check_count(settings.rescue, "rescue")
+        if settings.chunk is not None and check_count(settings.chunk, "chunk") < 1:
+            raise ValueError("chunk must be at least 1; got 0")
+        if not 0 < settings.lr < float("inf"):
+            raise ValueError(f"lr must be a positive number; got {describe(settings.lr)}")
+        if settings.optimizer is not None and not callable(settings.optimizer):
+            raise TypeError(f"optimizer must be callable on parameters; got {describe(settings.optimizer)}")
+        for argument in ("autocast", "progress"):
+            check_type(getattr(settings, argument), bool, argument=argument, expected="True or False")
+        return settings
+
+    def make_optimizer(self, parameters: torch.Tensor) -> torch.optim.Optimizer:
+        if self.optimizer is not None:
+            return self.optimizer([parameters])
+        return torch.optim.Adam([parameters], lr=self.lr, fused=parameters.device.type in {"cpu", "cuda"})
+
+
+@final
+class Optimization:
+    """A block in which images are optimized for a model that comes back as it was."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parametrization: Parametrization,
+        preparation: Preparation,
+        layers: Layers,
+        settings: Settings,
+    ) -> None:
+        self.model, self.layers, self.settings = model, layers, settings
+        self.parametrization, self.preparation = parametrization, preparation
+        self.recorder = ActivationRecorder(model, layers.names, detach=False)
+        first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+        self.device, self.dtype = first.device, first.dtype
+        self.parameter_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self.memory_format = torch.channels_last
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for module in self.parametrization.modules:
+                stack.enter_context(preserved(module))
+                stack.enter_context(evaluating(module))
+            self.forward: Callable[..., Activations] = stack.enter_context(self.recorder.held())
+            # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
+            for module in (self.model, *self.parametrization.modules):
+                for parameter in module.parameters():
+                    parameter.requires_grad_(False)
+            self._first, self._probed = self._probe()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def channels(self, selector: Selector) -> int:
+        """Return how many channels a layer has."""
+        return int(self.layers.output(selector, self._probed).shape[1])
+
+    def run(self, objectives: Sequence[Objective], root: int) -> MaximizationResult:
+        """Optimize one image for each objective."""
+        from tqdm import tqdm
+
+        Plan(self.layers, objectives, self.device).check(self._probed, self._first)
+        chunks = _chunks(len(objectives), self.settings.chunk or 32)
+        show = None if self.settings.progress else True
+        parts = []
+        with tqdm(
+            total=len(chunks) * self.settings.steps, desc="maximizing", unit="step", disable=show
+        ) as bar:
+            parts = [
+                self._optimize([objectives[row] for row in rows], rows, root, bar.update) for rows in chunks
+            ]
+        images, history, scores = zip(*parts, strict=True)
+        return MaximizationResult(
+            images=torch.cat(images),
+            history=torch.cat(history, dim=1),
+            scores=torch.cat(scores),
+            objectives=tuple(objectives),
+            model=self.model,
+            preparation=self.preparation,
+        )
+
+    def _optimize(
+        self, objectives: Sequence[Objective], rows: Sequence[int], root: int, tick: Callable[[], Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        plan = Plan(self.layers, objectives, self.device)
+        parameters = self._start(root, rows)
+        before = self._score(plan, parameters)
+        chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
+        numbers = self._numbers(chain, root, rows)
+        optimizer = self.settings.make_optimizer(parameters)
+        history = []
+        for step in range(self.settings.steps):
+            with RedirectedReLU() if step < self.settings.rescue else nullcontext():
+                images = self.parametrization.images(parameters)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
+                    activations = self._look(chain(images, numbers[step]))
+                values = plan.diagonal(activations, images)
+                _check_finite(values, objectives, f"in step {step + 1}")
+                (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
+            history.append(values.detach().cpu())
+            optimizer.step()
+            tick()
+        after = self._score(plan, parameters)
+        _check_finite(after[1], objectives, "at the end")
+        better = after[1] >= before[1]
+        images = torch.where(better[:, None, None, None], after[0], before[0])
+        return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
+
+    def _start(self, root: int, rows: Sequence[int]) -> torch.Tensor:
+        parameters = self.parametrization.start(streams(root, "start", rows))
+        return parameters.to(self.device, self.parameter_dtype).requires_grad_()
+
+    def _numbers(self, chain: Chain, root: int, rows: Sequence[int]) -> torch.Tensor:
+        size = (self.settings.steps, chain.numbers)
+        drawn = [torch.rand(size, generator=stream) for stream in streams(root, "transforms", rows)]
+        return torch.stack(drawn, dim=1).to(self.device, self.parameter_dtype)
+
+    def _look(self, images: torch.Tensor) -> Activations:
+        prepared = self.preparation.for_model(images).to(self.dtype)
+        return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
+
+    @torch.no_grad()
+    def _score(self, plan: Plan, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.parametrization.images(parameters).clamp(0, 1)
+        return images, plan.diagonal(self._look(images), images)
+
+    def _probe(self) -> tuple[torch.Tensor, Activations]:
+        images = self.parametrization.images(self._start(0, [0, 1]))
+        try:
+            return images, self._look(images)
+        except RuntimeError:
+            # Some models view what convolutions return as if it were contiguous.
+            self.memory_format = torch.contiguous_format
+            return images, self._look(images)
+
+
+def _chunks(n: int, size: int) -> list[range]:
+    return [range(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], when: str) -> None:
+    if not bool(values.isfinite().all()):
+        worst = int((~values.isfinite()).nonzero()[0])
+        raise RuntimeError(
+            f"objective {objectives[worst]} became {float(values[worst])} {when}; a smaller lr, or a model without "
+            "overflow, is needed"
+        )

@@ -1,0 +1,248 @@
+"""Small random changes, new ones in every step, so that what is found does not hang on single pixels."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+
+from featurelens._checks import check_type, describe
+
+Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Tensor]"]
+
+
+class Transform(ABC):
+    """Changes images `(N, C, H, W)` by as many random numbers from [0, 1) for each as it needs."""
+
+    numbers: int = 0
+
+    @abstractmethod
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the changed images; `numbers` are ``(N, self.numbers)``."""
+
+
+class AffineTransform(Transform):
+    """A transform that moves pixels by a matrix; neighbours in a chain become one matrix and one interpolation."""
+
+    @abstractmethod
+    def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, 3, 3)``: where a pixel of the result comes from, in pixels (x, y, 1) from the centre."""
+
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return warp(images, self.matrices(numbers))
+
+
+@final
+class Pad(Transform):
+    """Put a margin around the images: "reflect", or a grey from 0 to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> Pad(4)(torch.rand(2, 1, 28, 28), torch.rand(2, 0)).shape
+    torch.Size([2, 1, 36, 36])
+    """
+
+    def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
+        self.pixels = check_count(pixels, "pixels")
+        if fill != "reflect" and not _is_grey(fill):
+            raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
+        self.fill = fill
+
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        margin = (self.pixels,) * 4
+        if self.fill == "reflect":
+            if self.pixels >= min(images.shape[2:]):
+                raise ValueError(f"a margin of {self.pixels} cannot be reflected from {describe(images)}")
+            return F.pad(images, margin, mode="reflect")
+        return F.pad(images, margin, value=float(self.fill))
+
+    def __repr__(self) -> str:
+        return f"Pad({self.pixels}, fill={self.fill!r})"
+
+
+@final
+class Jitter(AffineTransform):
+    """Shift each image by whole pixels, up to so many in either direction.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `pixels` is not an integer from 0.
+
+    Examples
+    --------
+    >>> Jitter(2)
+    Jitter(2)
+    """
+
+    numbers = 2
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = check_count(pixels, "pixels")
+
+    def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
+        shifts = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
+        matrices = torch.eye(3).to(numbers).repeat(len(numbers), 1, 1)
+        matrices[:, :2, 2] = shifts
+        return matrices
+
+    def __repr__(self) -> str:
+        return f"Jitter({self.pixels})"
+
+
+@final
+class RandomScale(AffineTransform):
+    """Enlarge each image about its centre by a factor between two.
+
+    Raises
+    ------
+    ValueError
+        If the factors are not positive and in order.
+
+    Examples
+    --------
+    >>> RandomScale(0.9, 1.1)
+    RandomScale(0.9, 1.1)
+    """
+
+    numbers = 1
+
+    def __init__(self, low: float, high: float) -> None:
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"factors must be positive, the smaller first; got {low!r} and {high!r}")
+        self.low, self.high = low, high
+
+    def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
+        factors = self.low + (self.high - self.low) * numbers[:, 0]
+        return torch.diag_embed(torch.stack([1 / factors, 1 / factors, torch.ones_like(factors)], dim=1))
+
+    def __repr__(self) -> str:
+        return f"RandomScale({self.low}, {self.high})"
+
+
+@final
+class RandomRotate(AffineTransform):
+    """Turn each image about its centre by up to so many degrees in either direction.
+
+    Raises
+    ------
+    ValueError
+        If `degrees` is not a number from 0 to 180.
+
+    Examples
+    --------
+    >>> RandomRotate(5)
+    RandomRotate(5)
+    """
+
+    numbers = 1
+
+    def __init__(self, degrees: float) -> None:
+        if not 0 <= degrees <= 180:
+            raise ValueError(f"degrees must be a number from 0 to 180; got {degrees!r}")
+        self.degrees = degrees
+
+    def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
+        angles = math.radians(self.degrees) * (2 * numbers[:, 0] - 1)
+        cos, sin, zero, one = angles.cos(), angles.sin(), torch.zeros_like(angles), torch.ones_like(angles)
+        entries = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
+        return entries.reshape(-1, 3, 3)
+
+    def __repr__(self) -> str:
+        return f"RandomRotate({self.degrees})"
+
+
+@final
+class Chain:
+    """Transforms one after the other, and at the end the centre of what they made, as large as what went in."""
+
+    def __init__(self, transforms: Sequence[Transform | Callable[[torch.Tensor], torch.Tensor]]) -> None:
+        self.transforms = tuple(transforms)
+        self.numbers = sum(t.numbers for t in self.transforms if isinstance(t, Transform))
+
+    def __repr__(self) -> str:
+        return f"Chain({list(self.transforms)})"
+
+    def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the changed images `(N, C, H, W)`; `numbers` are ``(N, self.numbers)`` from [0, 1)."""
+        size = images.shape[2:]
+        pending: torch.Tensor | None = None  # matrices of neighbouring affine transforms, not yet applied
+        for transform in self.transforms:
+            if isinstance(transform, AffineTransform):
+                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
+                matrices = transform.matrices(own)
+                pending = matrices if pending is None else pending @ matrices
+                continue
+            images, pending = warp(images, pending), None
+            if isinstance(transform, Transform):
+                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
+                images = transform(images, own)
+            else:
+                images = transform(images)
+        return _centre(warp(images, pending), size)
+
+
+def warp(images: torch.Tensor, matrices: torch.Tensor | None) -> torch.Tensor:
+    """Interpolate images where `matrices` ``(N, 3, 3)`` say; what lies outside is mirrored in."""
+    if matrices is None:
+        return images
+    height, width = images.shape[2:]
+    theta = matrices[:, :2].to(images)
+    ratio = torch.tensor([[1.0, height / width, 2 / width], [width / height, 1.0, 2 / height]]).to(images)
+    grid = F.affine_grid(theta * ratio, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def as_chain(transforms: Literal["standard"] | Transforms | None, size: tuple[int, int]) -> Chain:
+    """Return the chain that `transforms` stand for, for images of ``(H, W)``."""
+    if transforms is None:
+        return Chain(())
+    if isinstance(transforms, str):
+        if transforms != "standard":
+            raise ValueError(f"transforms must be 'standard', None or a list of them; got {transforms!r}")
+        return Chain(standard(size))
+    if not isinstance(transforms, Iterable):
+        raise TypeError(f"transforms must be 'standard', None or a list of them; got {describe(transforms)}")
+    chain = list(transforms)
+    for transform in chain:
+        if not callable(transform):
+            raise TypeError(f"a transform is callable on images (N, C, H, W); got {describe(transform)}")
+    return Chain(chain)
+
+
+def standard(size: tuple[int, int]) -> list[Transform]:
+    """Return what suits images of ``(H, W)``: shifts by a sixteenth, scales by a tenth, turns of 5 degrees."""
+    return [Jitter(max(1, round(min(size) / 16))), RandomScale(0.9, 1.1), RandomRotate(5)]
+
+
+def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    down, across = images.shape[2] - size[0], images.shape[3] - size[1]
+    if not down and not across:
+        return images
+    if down < 0 or across < 0:
+        raise ValueError(
+            f"the transforms left images of {tuple(images.shape[2:])} pixels, fewer than the model's {tuple(size)}"
+        )
+    top, left = down // 2, across // 2
+    return images[:, :, top : top + size[0], left : left + size[1]]
+
+
+def check_count(value: object, argument: str) -> int:
+    """Return `value` if it is an integer from 0."""
+    check_type(value, int, argument=argument, expected="an integer from 0")
+    if isinstance(value, bool) or value < 0:  # type: ignore[operator]
+        raise ValueError(f"{argument} must be an integer from 0; got {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def _is_grey(value: object) -> bool:
+    return isinstance(value, float | int) and 0 <= value <= 1
