@@ -13,6 +13,7 @@ pixels, over Fourier coefficients, over the code of the autoencoder's decoder, a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vae-epochs", type=int, default=50)
     parser.add_argument("--steps", type=int, default=1000, help="of the optimization of images")
     parser.add_argument("--channels", type=int, default=8, help="shown of each layer")
+    parser.add_argument("--laplacian", type=float, default=0.0, help="weight of a penalty on edges")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_visualization"))
@@ -185,7 +187,77 @@ def vae_pictures(
 
 
 def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    """Optimize images of channels and class scores in every space, draw them side by side, and hold them to real ones."""
+    test = parts.test[0].to(options.device)
+    wanted = channels_of(classifier, test, options.channels) | {
+        "class scores": [("", k) for k in range(len(parts.classes))]
+    }
+    chosen = [channel for channels in wanted.values() for channel in channels]
+    objectives = [fl.exponential(fl.channel(*channel)) for channel in chosen]  # as in the study
+    if options.laplacian:
+        objectives = [objective - options.laplacian * fl.laplacian() for objective in objectives]
+    images, strengths = {}, {"real images, strongest": activations(classifier, test, chosen).max(0).values}
+    for name, space in spaces(vae, parts, options).items():
+        maximizer = fl.ActivationMaximizer(classifier, space, steps=options.steps, seed=options.seed)
+        images[name] = maximizer.run(objectives).images
+        strengths[name] = activations(classifier, images[name].to(options.device), chosen).diagonal()
+    start, report = 0, [f"{'mean activation':26}" + "".join(f"{layer:>14}" for layer in wanted)]
+    for layer, channels in wanted.items():
+        rows = slice(start, start := start + len(channels))
+        names = parts.classes if layer == "class scores" else [f"{layer}:{number}" for _, number in channels]
+        shown = {name: (made[rows], strengths[name][rows]) for name, made in images.items()}
+        save({f"features_{layer.replace(' ', '_')}": side_by_side(shown, names)}, options.output)
+    for name, values in strengths.items():
+        means = [float(part.mean()) for part in values.split([len(channels) for channels in wanted.values()])]
+        report.append(f"{name:26}" + "".join(f"{mean:14.3f}" for mean in means))
+    text = "\n".join(report)
+    (options.output / "features.txt").write_text(text + "\n")
+    print(f"\n{text}\npictures in {options.output}")
+
+
+def channels_of(classifier: nn.Module, images: Tensor, most: int) -> dict[str, list[tuple[str, int]]]:
+    """Choose up to so many channels of each ReLU, evenly over those that some image activates."""
+    acts = fl.ActivationRecorder(classifier, nn.ReLU, reduce="mean").record(
+        images.split(1000), progress=False
+    )
+    chosen = {}
+    for layer, values in acts.items():
+        alive = (values.amax(0) > 0).nonzero().flatten()
+        places = torch.linspace(0, len(alive) - 1, min(most, len(alive))).round().long()
+        chosen[layer] = [(layer, int(alive[place])) for place in places]
+    return chosen
+
+
+def activations(classifier: nn.Module, images: Tensor, channels: list[tuple[str, int]]) -> Tensor:
+    """Return the mean activation of each of the channels on each image, ``(N, channels)``."""
+    layers = list(dict.fromkeys(layer for layer, _ in channels))
+    recorder = fl.ActivationRecorder(classifier, [layer or classifier for layer in layers], reduce="mean")
+    acts = recorder.record(images.split(1000), progress=False)
+    return torch.stack([acts[layer][:, number] for layer, number in channels], dim=1).cpu()
+
+
+@torch.no_grad()
+def spaces(vae: VAE, parts: Parts, options: argparse.Namespace) -> dict[str, fl.Parametrization]:
+    """Return the four spaces of images, by name."""
+    images = parts.train[0]
+    latents = torch.cat([vae.encode(batch.to(options.device))[0].cpu() for batch in images.split(1000)])
+    whitening = fl.LatentWhitening.fit(latents)
+    shape = tuple(images.shape[1:])
+    return {
+        "pixels": fl.PixelImage(shape),
+        "Fourier, decorrelated": fl.FourierImage(shape, statistics=fl.ImageStatistics.fit(images)),
+        "latent code": fl.LatentImage(vae.decoder, vae.latent_dim),
+        "latent code, decorrelated": fl.LatentImage(vae.decoder, vae.latent_dim, whitening=whitening),
+    }
+
+
+def side_by_side(shown: dict[str, tuple[Tensor, Tensor]], names: Sequence[str]) -> Figure:
+    """Draw one row of images for each space, every column the same objective, with its activation."""
+    figure = Figure(figsize=(1 + 0.95 * len(names), 1.45 * len(shown)), dpi=150, layout="constrained")
+    for ax, (space, (images, strengths)) in zip(figure.subplots(len(shown)), shown.items(), strict=True):
+        labels = [f"{name} {value:.2g}" for name, value in zip(names, strengths, strict=True)]
+        fl.plotting.image_grid(images, columns=len(names), labels=labels, title=space, ax=ax)
+    return figure
 
 
 if __name__ == "__main__":
