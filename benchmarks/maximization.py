@@ -1,0 +1,301 @@
+"""Activation maximization against Lucent and horama: seconds per channel, scores, and whether others recognise it.
+
+    python benchmarks/maximization.py                                  # trains two CIFAR-10 classifiers first
+    python benchmarks/maximization.py --data my/cifar10 --keep nets    # keeps them in nets/, and takes them from there
+
+The subject is a CNN with BatchNorm that classifies CIFAR-10 at 32x32; all 128 channels of its last convolution are
+maximized for 256 steps. Peers make one image at a time, so that they get some of the channels; runs are interleaved.
+Scores are the channel's mean activation in the finished image, and its mean over 32 fresh random shifts, scales and
+turns of it. Class images are shown to a second network of the same kind, trained from another seed. Peers come from
+the `bench` dependency group; one that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import featurelens as fl
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from reference import CifarClassifier, Dataset, accuracy, fit, load, seeded
+
+LAYER, CHANNELS, STEPS, SIZE = "conv3", 128, 256, 32
+Images = dict[int, Tensor]  # by channel or class
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", default="cifar10", help="cifar10, or a folder: train/CLASS/IMAGE, test/CLASS/IMAGE"
+    )
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--epochs", type=int, default=10, help="of the two classifiers")
+    parser.add_argument("--keep", type=Path, default=Path("outputs/benchmark_networks"))
+    parser.add_argument("--rounds", type=int, default=4, help="peers make two channels in each")
+    parser.add_argument("--seeds", type=int, default=2, help="of the class images")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    model, judge = networks(options)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
+    compare_channels(model, options)
+    compare_classes(model, judge, options)
+    compare_resnet(options)
+
+
+def networks(options: argparse.Namespace) -> list[nn.Module]:
+    """Train the subject and the judge, or take them from where an earlier run kept them."""
+    options.keep.mkdir(parents=True, exist_ok=True)
+    data: Dataset | None = None
+    found: list[nn.Module] = []
+    for role, seed in (("subject", 0), ("judge", 1)):
+        kept = options.keep / f"{role}.pt"
+        model = seeded(CifarClassifier, seed=seed).to(options.device)
+        data = data or load(options.data, options.data_dir)
+        if kept.exists():
+            model.load_state_dict(torch.load(kept, weights_only=True))
+        else:
+            fit(model, data.train, data.test, epochs=options.epochs, seed=seed, anneal=True)
+            torch.save(model.state_dict(), kept)
+        print(f"{role}: {accuracy(model, data.test):.1%} of the test images")
+        found.append(model.eval())
+    return found
+
+
+def ours(
+    model: nn.Module, objectives: object, seed: int = 0, steps: int = STEPS, autocast: bool = False
+) -> Tensor:
+    maximizer = fl.ActivationMaximizer(
+        model, fl.FourierImage((3, SIZE, SIZE)), steps=steps, seed=seed, autocast=autocast, progress=False
+    )
+    return maximizer.run(objectives).images  # type: ignore[arg-type]
+
+
+def lucent(model: nn.Module, objective: str, seed: int, steps: int = STEPS, size: int = SIZE) -> Tensor:
+    """Return Lucent's image ``(3, H, W)``, by its own transforms, kept from upsampling it to 224 and normalizing."""
+    from lucent.optvis import param, render
+
+    np.random.seed(seed)  # noqa: NPY002  its transforms draw from here
+    torch.manual_seed(seed)
+    made = render.render_vis(
+        model,
+        objective,
+        lambda: param.image(size),
+        thresholds=(steps,),
+        preprocess=False,
+        progress=False,
+        show_image=False,
+        fixed_image_size=size,
+    )
+    return torch.from_numpy(made[-1][0]).permute(2, 0, 1).float()
+
+
+def horama(model: nn.Module, objective: str, seed: int, steps: int = STEPS) -> Tensor:
+    """Return horama's Fourier image ``(3, H, W)``, in the range and at the size of the subject."""
+    from horama import fourier
+
+    layer, number = objective.split(":")
+    found: list[Tensor] = []
+    handle = model.get_submodule("fc2" if layer == "labels" else layer).register_forward_hook(
+        lambda module, inputs, output: found.append(output)
+    )
+
+    def score(images: Tensor) -> Tensor:
+        found.clear()
+        model(images)
+        return found[0][:, int(number)].mean()
+
+    torch.manual_seed(seed)
+    try:
+        image, _ = fourier(
+            score,
+            total_steps=steps,
+            image_size=SIZE,
+            model_input_size=SIZE,
+            values_range=(0, 1),
+            device=str(next(model.parameters()).device),
+        )
+    finally:
+        handle.remove()
+    return image.detach().cpu()
+
+
+PEERS: dict[str, Callable[..., Tensor]] = {"lucent": lucent, "horama": horama}
+
+
+def installed() -> list[str]:
+    return [name for name in PEERS if importlib.util.find_spec(name)]
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    with silence():
+        images = run()
+    return time.perf_counter() - start, images
+
+
+@torch.no_grad()
+def scores(model: nn.Module, images: Images) -> tuple[float, float]:
+    """Return the mean over channels of the mean activation, on the images themselves and on changed ones."""
+    clean, changed = [], []
+    for number, image in images.items():
+        stack = torch.stack([image, *perturbed(image)]).to(next(model.parameters()).device)
+        values = fl.ActivationRecorder(model, LAYER)(stack)[LAYER][:, number].mean((1, 2))
+        clean.append(float(values[0]))
+        changed.append(float(values[1:].mean()))
+    return float(np.mean(clean)), float(np.mean(changed))
+
+
+def perturbed(image: Tensor) -> list[Tensor]:
+    """Return 32 versions of an image: shifted by up to 2 pixels, scaled by 5 %, turned by 5 degrees; by torchvision."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import affine
+
+    random = np.random.default_rng(0)
+    return [
+        affine(
+            image,
+            angle=float(random.uniform(-5, 5)),
+            translate=[int(shift) for shift in random.integers(-2, 3, size=2)],
+            scale=float(random.uniform(0.95, 1.05)),
+            shear=[0.0],
+            interpolation=InterpolationMode.BILINEAR,
+            fill=[0.5],
+        )
+        for _ in range(32)
+    ]
+
+
+def compare_channels(model: nn.Module, options: argparse.Namespace) -> None:
+    """Time all channels in one batch against peers' one by one, and score what came out."""
+    some = [int(number) for number in np.linspace(0, CHANNELS - 1, 2 * options.rounds)]
+    seconds: dict[str, list[float]] = {}
+    made: dict[str, Images] = {}
+    runs = {
+        "featurelens": lambda: ours(model, LAYER),
+        "featurelens, autocast": lambda: ours(model, LAYER, autocast=True),
+    }
+    with silence():
+        for run in (lambda: ours(model, LAYER, steps=4), lambda: ours(model, LAYER, steps=4, autocast=True)):
+            run()  # warm up
+        for name in installed():
+            PEERS[name](model, f"{LAYER}:0", 0, steps=4)
+    for round_ in range(options.rounds):
+        for name, run in runs.items():
+            taken, images = timed(run)
+            seconds.setdefault(name, []).append(taken / CHANNELS)
+            made[name] = dict(enumerate(images))
+        for name in installed():
+            for number in some[2 * round_ : 2 * round_ + 2]:
+                taken, image = timed(
+                    lambda name=name, number=number: PEERS[name](model, f"{LAYER}:{number}", number)
+                )
+                seconds.setdefault(name, []).append(taken)
+                made.setdefault(name, {})[number] = image
+    print(
+        f"\n{CHANNELS} channels of {LAYER}, {STEPS} steps at {SIZE}x{SIZE}; peers: {len(some)} of the channels"
+    )
+    print(f"{'':26}{'s per channel':>14}{'faster than':>14}{'score':>8}{'changed':>9}{'all 128':>9}")
+    slowest = "lucent" if "lucent" in seconds else None
+    for name, taken in seconds.items():
+        same = {number: made[name][number] for number in some}
+        clean, changed = scores(model, same)
+        factor = f"{np.median(seconds[slowest]) / np.median(taken):.1f}x lucent" if slowest else ""
+        whole = f"{scores(model, made[name])[0]:9.2f}" if len(made[name]) == CHANNELS else ""
+        print(f"{name:26}{np.median(taken):14.3f}{factor:>14}{clean:8.2f}{changed:9.2f}{whole}")
+    if slowest:
+        time_to_score(model, some, scores(model, made[slowest])[0], float(np.median(seconds[slowest])))
+
+
+def time_to_score(model: nn.Module, some: list[int], target: float, peer: float) -> None:
+    """Print after how few steps the same score is reached, and what they take."""
+    for steps in (4, 8, 16, 32, 64, 128, 256):
+        taken, images = timed(lambda steps=steps: ours(model, LAYER, steps=steps))
+        reached, _ = scores(model, {number: images[number] for number in some})
+        if reached >= target:
+            print(
+                f"to lucent's score of {target:.2f}: {steps} steps give {reached:.2f}, "
+                f"{taken / CHANNELS:.4f} s per channel, {peer / (taken / CHANNELS):.0f}x faster"
+            )
+            return
+    print(f"lucent's score of {target:.2f} was not reached in 256 steps")
+
+
+@torch.no_grad()
+def recognised(judge: nn.Module, images: Images) -> tuple[int, float]:
+    stack = torch.stack(list(images.values())).to(next(judge.parameters()).device)
+    probabilities = judge(stack).softmax(1).cpu()
+    wanted = torch.tensor(list(images))
+    return int((probabilities.argmax(1) == wanted).sum()), float(
+        probabilities[range(len(wanted)), wanted].mean()
+    )
+
+
+def compare_classes(model: nn.Module, judge: nn.Module, options: argparse.Namespace) -> None:
+    """Show each network's class images to one that never saw them being made."""
+    print(
+        f"\nten class scores, {options.seeds} seeds: recognised by a second network, and its mean probability"
+    )
+    objectives = [fl.logit(number) for number in range(10)]
+    for name in ("featurelens", *installed()):
+        found = []
+        for seed in range(options.seeds):
+            with silence():
+                images = (
+                    ours(model, objectives, seed)
+                    if name == "featurelens"
+                    else [
+                        PEERS[name](model, f"labels:{k}" if name == "horama" else f"fc2:{k}", 10 * seed + k)
+                        for k in range(10)
+                    ]
+                )
+            found.append(recognised(judge, dict(enumerate(images))))
+        right, probability = (sum(values) for values in zip(*found, strict=True))
+        print(f"{name:26}{f'{right} of {10 * options.seeds}':>14}{probability / options.seeds:8.2f}")
+
+
+def compare_resnet(options: argparse.Namespace) -> None:
+    """Time ResNet-18 at 224x224, where the network is most of the work for everyone."""
+    from torchvision.models import resnet18
+
+    model = seeded(lambda: resnet18(weights=None)).to(options.device).eval()
+    layer, channels, steps = "layer3.0.conv1", 8, 16
+    maximizer = fl.ActivationMaximizer(model, fl.FourierImage((3, 224, 224)), steps=steps, progress=False)
+    objectives = [fl.channel(layer, number) for number in range(channels)]
+    taken = {"featurelens": [], "lucent": []} if "lucent" in installed() else {"featurelens": []}
+    for _ in range(2):
+        taken["featurelens"].append(timed(lambda: maximizer.run(objectives).images)[0] / channels)
+        if "lucent" in taken:
+            taken["lucent"].append(
+                timed(lambda: lucent(model, f"{layer.replace('.', '_')}:0", 0, steps, 224))[0]
+            )
+    print(f"\nResNet-18 at 224x224, {layer}, {steps} steps: seconds per channel")
+    for name, values in taken.items():
+        print(f"{name:26}{min(values):14.3f}")
+
+
+if __name__ == "__main__":
+    main()
