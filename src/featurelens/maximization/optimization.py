@@ -21,6 +21,7 @@ from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.rescue import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
+from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain, check_count
 from featurelens.recording import ActivationRecorder, Activations
 
@@ -113,7 +114,7 @@ class Optimization:
         from tqdm import tqdm
 
         Plan(self.layers, objectives, self.device).check(self._probed, self._first)
-        chunks = _chunks(len(objectives), self.settings.chunk or 32)
+        chunks = _chunks(objectives, self.settings.chunk or 32)
         show = None if self.settings.progress else True
         parts = []
         with tqdm(
@@ -123,10 +124,11 @@ class Optimization:
                 self._optimize([objectives[row] for row in rows], rows, root, bar.update) for rows in chunks
             ]
         images, history, scores = zip(*parts, strict=True)
+        order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
-            images=torch.cat(images),
-            history=torch.cat(history, dim=1),
-            scores=torch.cat(scores),
+            images=torch.cat(images)[order],
+            history=torch.cat(history, dim=1)[:, order],
+            scores=torch.cat(scores)[order],
             objectives=tuple(objectives),
             model=self.model,
             preparation=self.preparation,
@@ -135,6 +137,9 @@ class Optimization:
     def _optimize(
         self, objectives: Sequence[Objective], rows: Sequence[int], root: int, tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        torch.default_generator.manual_seed(
+            root % 2**63
+        )  # for models that draw; the guard gives it back
         plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
         before = self._score(plan, parameters)
@@ -178,7 +183,13 @@ class Optimization:
         return images, plan.diagonal(self._look(images), images)
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
+        """Run the model on two first images, before anything is optimized."""
         images = self.parametrization.images(self._start(0, [0, 1]))
+        low, high = float(images.detach().min()), float(images.detach().max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"{self.parametrization!r} must give images in [0, 1]; got values from {low:.3g} to {high:.3g}"
+            )
         try:
             return images, self._look(images)
         except RuntimeError:
@@ -187,8 +198,18 @@ class Optimization:
             return images, self._look(images)
 
 
-def _chunks(n: int, size: int) -> list[range]:
-    return [range(start, min(start + size, n)) for start in range(0, n, size)]
+def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
+    """Share out the rows so that images which are compared with each other stay together."""
+    together: dict[Any, list[int]] = {}
+    for row, objective in enumerate(objectives):
+        mixed = any(isinstance(term, Diversity) for _, term in objective.terms)
+        together.setdefault(objective if mixed else row, []).append(row)
+    chunks: list[list[int]] = [[]]
+    for rows in together.values():
+        if chunks[-1] and len(chunks[-1]) + len(rows) > size:
+            chunks.append([])
+        chunks[-1] += rows
+    return chunks
 
 
 def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], when: str) -> None:
