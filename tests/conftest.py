@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import featurelens.layers
+import featurelens.maximization
 import featurelens.recording
 
 WATCHED = (
     featurelens.layers,
+    featurelens.maximization,
     featurelens.recording,
 )  # rooms are imported when first used: here, before any test
 

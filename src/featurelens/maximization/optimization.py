@@ -15,6 +15,7 @@ from featurelens._checks import check_type, describe
 from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
+from featurelens.maximization.adam import Adam
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
@@ -58,10 +59,8 @@ class Settings:
             check_type(getattr(settings, argument), bool, argument=argument, expected="True or False")
         return settings
 
-    def make_optimizer(self, parameters: torch.Tensor) -> torch.optim.Optimizer:
-        if self.optimizer is not None:
-            return self.optimizer([parameters])
-        return torch.optim.Adam([parameters], lr=self.lr, fused=parameters.device.type in {"cpu", "cuda"})
+    def make_optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
+        return Adam(parameters, self.lr) if self.optimizer is None else self.optimizer([parameters])
 
 
 @final
@@ -95,7 +94,8 @@ class Optimization:
             # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
             for module in (self.model, *self.parametrization.modules):
                 for parameter in module.parameters():
-                    parameter.requires_grad_(False)
+                    if parameter.requires_grad and not parameter.is_inference():
+                        parameter.requires_grad_(False)
             self._first, self._probed = self._probe()
             self._stack = stack.pop_all()
         return self
@@ -137,9 +137,7 @@ class Optimization:
     def _optimize(
         self, objectives: Sequence[Objective], rows: Sequence[int], root: int, tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        torch.default_generator.manual_seed(
-            root % 2**63
-        )  # for models that draw; the guard gives it back
+        torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
         plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
         before = self._score(plan, parameters)
