@@ -140,7 +140,7 @@ class Optimization:
         torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
         plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
-        before = self._score(plan, parameters)
+        before = self._score(plan, parameters, "at the start")
         chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
         numbers = self._numbers(chain, root, rows)
         optimizer = self.settings.make_optimizer(parameters)
@@ -148,16 +148,16 @@ class Optimization:
         for step in range(self.settings.steps):
             with RedirectedReLU() if step < self.settings.rescue else nullcontext():
                 images = self.parametrization.images(parameters)
+                _check_finite(images, objectives, "image", f"in step {step + 1}")
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
                     activations = self._look(chain(images, numbers[step]))
                 values = plan.diagonal(activations, images)
-                _check_finite(values, objectives, f"in step {step + 1}")
+                _check_finite(values[:, None], objectives, "value", f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
             history.append(values.detach().cpu())
             optimizer.step()
             tick()
-        after = self._score(plan, parameters)
-        _check_finite(after[1], objectives, "at the end")
+        after = self._score(plan, parameters, "at the end")
         better = after[1] >= before[1]
         images = torch.where(better[:, None, None, None], after[0], before[0])
         return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
@@ -176,9 +176,12 @@ class Optimization:
         return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
 
     @torch.no_grad()
-    def _score(self, plan: Plan, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
-        return images, plan.diagonal(self._look(images), images)
+        _check_finite(images, plan.objectives, "image", when)
+        values = plan.diagonal(self._look(images), images)
+        _check_finite(values[:, None], plan.objectives, "value", when)
+        return images, values
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
         """Run the model on two first images, before anything is optimized."""
@@ -210,10 +213,13 @@ def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
     return chunks
 
 
-def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], when: str) -> None:
-    if not bool(values.isfinite().all()):
-        worst = int((~values.isfinite()).nonzero()[0])
+def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], what: str, when: str) -> None:
+    """Raise an error that names the first objective whose row of `values` holds something not finite."""
+    # The sum is finite if every value is; reading once is all that the usual case costs.
+    broken = ~values.detach().flatten(1).sum(1).isfinite()
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
         raise RuntimeError(
-            f"objective {objectives[worst]} became {float(values[worst])} {when}; a smaller lr, or a model without "
-            "overflow, is needed"
+            f"the {what} of objective {objectives[row]} is NaN or infinite {when}; nothing is given back. A smaller "
+            "lr may help, if the model itself does not overflow"
         )

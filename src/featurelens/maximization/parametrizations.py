@@ -41,6 +41,7 @@ class Parametrization(ABC):
 class Canvas(Parametrization):
     """Common to what paints directly: size, colours, and the way into [0, 1]."""
 
+    @torch.inference_mode(False)
     def __init__(self, shape: Sequence[int], *, statistics: ImageStatistics | None, sd: float) -> None:
         self.shape = check_shape(shape)
         if statistics is not None:
@@ -158,6 +159,7 @@ class FourierImage(Canvas):
 
     lr = 0.05
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         shape: Sequence[int],
@@ -214,7 +216,12 @@ def normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> tor
 
 def _palette(channels: int, statistics: ImageStatistics | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean colour ``(C,)`` and the matrix ``(C, C)`` that colours an uncorrelated pattern, in units of [0, 1]."""
+    exact = torch.float64
     if statistics is not None:
-        return statistics.mean, statistics.colours()
-    colours = torch.tensor(NATURAL_COLOURS) if channels == 3 else 0.25 * torch.eye(channels)
-    return torch.full((channels,), 0.5), colours
+        return statistics.mean.to(exact), statistics.colours().to(exact)
+    colours = (
+        torch.tensor(NATURAL_COLOURS, dtype=exact)
+        if channels == 3
+        else 0.25 * torch.eye(channels, dtype=exact)
+    )
+    return torch.full((channels,), 0.5, dtype=exact), colours

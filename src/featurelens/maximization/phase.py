@@ -43,6 +43,7 @@ class PhaseImage(Canvas):
 
     lr = 0.1
 
+    @torch.inference_mode(False)
     def __init__(
         self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float | None = None
     ) -> None:

@@ -86,7 +86,7 @@ def correlated(n=400, size=8):
     colours = torch.tensor([[0.10, 0.03, 0.0], [0.08, -0.03, 0.02], [0.06, 0.0, -0.03]])
     falling = 1 / _fourier.frequencies(size, size).clamp(min=1 / size)
     noise = _fourier.synthesize(torch.randn(n, 3, size, size, generator=generator()) * falling)
-    return 0.5 + 0.1 * torch.einsum("dc,nchw->ndhw", colours, noise.double()) / 0.1, colours
+    return 0.5 + 0.1 * torch.einsum("dc,nchw->ndhw", colours, noise).double() / 0.1, colours
 
 
 def test_statistics_are_those_of_the_data_however_it_is_batched():

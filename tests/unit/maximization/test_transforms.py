@@ -46,7 +46,7 @@ def test_a_quarter_turn_is_exact():
 def test_doubling_shows_the_middle_half():
     ramp = torch.arange(16, dtype=torch.float64).expand(1, 1, 16, 16)
     doubled = RandomScale(2, 2)(ramp, numbers(1, 1))
-    assert torch.allclose(doubled[0, 0, 8], 3.75 + torch.arange(16) / 2, atol=1e-9)
+    assert torch.allclose(doubled[0, 0, 8], 3.75 + torch.arange(16, dtype=torch.float64) / 2, atol=1e-9)
 
 
 def test_neighbours_in_a_chain_are_one_interpolation_of_the_same_place():
