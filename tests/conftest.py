@@ -7,11 +7,13 @@ import torch
 
 import featurelens.ablation
 import featurelens.layers
+import featurelens.maximization
 import featurelens.recording
 
 WATCHED = (
     featurelens.ablation,
     featurelens.layers,
+    featurelens.maximization,
     featurelens.recording,
 )  # rooms are imported when first used: here, before any test
 

@@ -9,6 +9,7 @@ import torch
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # or what is kept would be of no use where gradients are
 def basis(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return an orthonormal basis ``(n, n)``, one wave a column, and its frequencies ``(n,)`` in cycles per pixel.
 

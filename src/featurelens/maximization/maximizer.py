@@ -17,6 +17,7 @@ from featurelens.maximization.parametrizations import FourierImage, Parametrizat
 from featurelens.maximization.plan import Layers, selectors_of
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.result import MaximizationResult
+from featurelens.maximization.statistics import ImageStatistics
 from featurelens.maximization.transforms import Transforms
 
 Wanted: TypeAlias = Objective | str | nn.Module
@@ -101,7 +102,7 @@ class ActivationMaximizer:
     ) -> None:
         self.model = unwrap(check_module(model))
         self.preparation = Preparation.of(sample, preprocess)
-        self.parametrization = _parametrization(parametrization, sample, self.model)
+        self.parametrization = _parametrization(parametrization, sample, self.preparation, self.model)
         for module in self.parametrization.modules:
             check_module(module, argument="decoder")
         self.settings = Settings.checked(
@@ -183,7 +184,7 @@ FEWEST_FOR_COLOURS = 16
 
 
 def _parametrization(
-    given: Parametrization | None, sample: torch.Tensor | None, model: nn.Module
+    given: Parametrization | None, sample: torch.Tensor | None, preparation: Preparation, model: nn.Module
 ) -> Parametrization:
     if given is not None:
         check_type(
@@ -197,5 +198,8 @@ def _parametrization(
             "what shape have the images? Give sample=images[:64], or a parametrization such as "
             f"FourierImage(({channels}, H, W))"
         )
-    shape = tuple(sample.shape[1:])
-    return FourierImage(shape)
+    enough = len(sample) >= FEWEST_FOR_COLOURS
+    return FourierImage(
+        tuple(sample.shape[1:]),
+        statistics=ImageStatistics.fit(preparation.real_for_view(sample)) if enough else None,
+    )

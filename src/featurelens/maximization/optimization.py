@@ -15,12 +15,14 @@ from featurelens._checks import check_type, describe
 from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
+from featurelens.maximization.adam import Adam
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.rescue import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
+from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain, check_count
 from featurelens.recording import ActivationRecorder, Activations
 
@@ -57,10 +59,8 @@ class Settings:
             check_type(getattr(settings, argument), bool, argument=argument, expected="True or False")
         return settings
 
-    def make_optimizer(self, parameters: torch.Tensor) -> torch.optim.Optimizer:
-        if self.optimizer is not None:
-            return self.optimizer([parameters])
-        return torch.optim.Adam([parameters], lr=self.lr, fused=parameters.device.type in {"cpu", "cuda"})
+    def make_optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
+        return Adam(parameters, self.lr) if self.optimizer is None else self.optimizer([parameters])
 
 
 @final
@@ -94,7 +94,8 @@ class Optimization:
             # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
             for module in (self.model, *self.parametrization.modules):
                 for parameter in module.parameters():
-                    parameter.requires_grad_(False)
+                    if parameter.requires_grad and not parameter.is_inference():
+                        parameter.requires_grad_(False)
             self._first, self._probed = self._probe()
             self._stack = stack.pop_all()
         return self
@@ -113,7 +114,7 @@ class Optimization:
         from tqdm import tqdm
 
         Plan(self.layers, objectives, self.device).check(self._probed, self._first)
-        chunks = _chunks(len(objectives), self.settings.chunk or 32)
+        chunks = _chunks(objectives, self.settings.chunk or 32)
         show = None if self.settings.progress else True
         parts = []
         with tqdm(
@@ -123,10 +124,11 @@ class Optimization:
                 self._optimize([objectives[row] for row in rows], rows, root, bar.update) for rows in chunks
             ]
         images, history, scores = zip(*parts, strict=True)
+        order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
-            images=torch.cat(images),
-            history=torch.cat(history, dim=1),
-            scores=torch.cat(scores),
+            images=torch.cat(images)[order],
+            history=torch.cat(history, dim=1)[:, order],
+            scores=torch.cat(scores)[order],
             objectives=tuple(objectives),
             model=self.model,
             preparation=self.preparation,
@@ -135,9 +137,10 @@ class Optimization:
     def _optimize(
         self, objectives: Sequence[Objective], rows: Sequence[int], root: int, tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
         plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
-        before = self._score(plan, parameters)
+        before = self._score(plan, parameters, "at the start")
         chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
         numbers = self._numbers(chain, root, rows)
         optimizer = self.settings.make_optimizer(parameters)
@@ -145,16 +148,16 @@ class Optimization:
         for step in range(self.settings.steps):
             with RedirectedReLU() if step < self.settings.rescue else nullcontext():
                 images = self.parametrization.images(parameters)
+                _check_finite(images, objectives, "image", f"in step {step + 1}")
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
                     activations = self._look(chain(images, numbers[step]))
                 values = plan.diagonal(activations, images)
-                _check_finite(values, objectives, f"in step {step + 1}")
+                _check_finite(values[:, None], objectives, "value", f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
             history.append(values.detach().cpu())
             optimizer.step()
             tick()
-        after = self._score(plan, parameters)
-        _check_finite(after[1], objectives, "at the end")
+        after = self._score(plan, parameters, "at the end")
         better = after[1] >= before[1]
         images = torch.where(better[:, None, None, None], after[0], before[0])
         return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
@@ -173,12 +176,21 @@ class Optimization:
         return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
 
     @torch.no_grad()
-    def _score(self, plan: Plan, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
-        return images, plan.diagonal(self._look(images), images)
+        _check_finite(images, plan.objectives, "image", when)
+        values = plan.diagonal(self._look(images), images)
+        _check_finite(values[:, None], plan.objectives, "value", when)
+        return images, values
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
+        """Run the model on two first images, before anything is optimized."""
         images = self.parametrization.images(self._start(0, [0, 1]))
+        low, high = float(images.detach().min()), float(images.detach().max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"{self.parametrization!r} must give images in [0, 1]; got values from {low:.3g} to {high:.3g}"
+            )
         try:
             return images, self._look(images)
         except RuntimeError:
@@ -187,14 +199,27 @@ class Optimization:
             return images, self._look(images)
 
 
-def _chunks(n: int, size: int) -> list[range]:
-    return [range(start, min(start + size, n)) for start in range(0, n, size)]
+def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
+    """Share out the rows so that images which are compared with each other stay together."""
+    together: dict[Any, list[int]] = {}
+    for row, objective in enumerate(objectives):
+        mixed = any(isinstance(term, Diversity) for _, term in objective.terms)
+        together.setdefault(objective if mixed else row, []).append(row)
+    chunks: list[list[int]] = [[]]
+    for rows in together.values():
+        if chunks[-1] and len(chunks[-1]) + len(rows) > size:
+            chunks.append([])
+        chunks[-1] += rows
+    return chunks
 
 
-def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], when: str) -> None:
-    if not bool(values.isfinite().all()):
-        worst = int((~values.isfinite()).nonzero()[0])
+def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], what: str, when: str) -> None:
+    """Raise an error that names the first objective whose row of `values` holds something not finite."""
+    # The sum is finite if every value is; reading once is all that the usual case costs.
+    broken = ~values.detach().flatten(1).sum(1).isfinite()
+    if bool(broken.any()):
+        row = int(broken.nonzero()[0])
         raise RuntimeError(
-            f"objective {objectives[worst]} became {float(values[worst])} {when}; a smaller lr, or a model without "
-            "overflow, is needed"
+            f"the {what} of objective {objectives[row]} is NaN or infinite {when}; nothing is given back. A smaller "
+            "lr may help, if the model itself does not overflow"
         )

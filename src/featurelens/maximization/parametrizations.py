@@ -41,6 +41,7 @@ class Parametrization(ABC):
 class Canvas(Parametrization):
     """Common to what paints directly: size, colours, and the way into [0, 1]."""
 
+    @torch.inference_mode(False)
     def __init__(self, shape: Sequence[int], *, statistics: ImageStatistics | None, sd: float) -> None:
         self.shape = check_shape(shape)
         if statistics is not None:
@@ -135,10 +136,11 @@ class FourierImage(Canvas):
     shape
         ``(C, H, W)``; any channel count, odd and even sizes.
     statistics
-        Colours and spectrum of the user's own data. By default natural colours for three channels, uncorrelated
-        ones for any other number, and a spectrum that falls as ``1 / frequency ** decay``.
+        The user's own data, for their colours. By default natural ones for three channels, and for any other number
+        channels that have nothing to do with each other.
     decay
-        How fast the spectrum falls where there are no statistics: 1 for natural images, 0 for white noise.
+        The spectrum falls as ``1 / frequency ** decay``: 1 for natural images, 0 for white noise. None takes that
+        of the statistics.
     sd
         Standard deviation of the noise to start from, in units of the data's own contrast.
 
@@ -157,12 +159,13 @@ class FourierImage(Canvas):
 
     lr = 0.05
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         shape: Sequence[int],
         *,
         statistics: ImageStatistics | None = None,
-        decay: float = 1.0,
+        decay: float | None = 1.0,
         sd: float = 0.1,
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
@@ -192,11 +195,14 @@ def check_shape(shape: object) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def spectrum(shape: tuple[int, int, int], statistics: ImageStatistics | None, decay: float) -> torch.Tensor:
-    """Return how strong each wave is, ``(H, W)`` of mean square 1: as in the data, or as ``1 / frequency ** decay``."""
+def spectrum(
+    shape: tuple[int, int, int], statistics: ImageStatistics | None, decay: float | None
+) -> torch.Tensor:
+    """Return how strong each wave is, ``(H, W)`` of mean square 1: as ``1 / frequency ** decay``, None for the data's."""
     height, width = shape[1:]
-    if statistics is not None:
+    if decay is None and statistics is not None:
         return statistics.amplitudes(height, width)
+    decay = 1.0 if decay is None else decay
     if not math.isfinite(decay):
         raise ValueError(f"decay must be a number; got {describe(decay)}")
     falling = _fourier.frequencies(height, width).clamp(min=1 / max(height, width)) ** -float(decay)
@@ -210,7 +216,12 @@ def normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> tor
 
 def _palette(channels: int, statistics: ImageStatistics | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean colour ``(C,)`` and the matrix ``(C, C)`` that colours an uncorrelated pattern, in units of [0, 1]."""
+    exact = torch.float64
     if statistics is not None:
-        return statistics.mean, statistics.colours()
-    colours = torch.tensor(NATURAL_COLOURS) if channels == 3 else 0.25 * torch.eye(channels)
-    return torch.full((channels,), 0.5), colours
+        return statistics.mean.to(exact), statistics.colours().to(exact)
+    colours = (
+        torch.tensor(NATURAL_COLOURS, dtype=exact)
+        if channels == 3
+        else 0.25 * torch.eye(channels, dtype=exact)
+    )
+    return torch.full((channels,), 0.5, dtype=exact), colours

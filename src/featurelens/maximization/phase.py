@@ -28,7 +28,7 @@ class PhaseImage(Canvas):
     statistics
         Colours and spectrum of the user's own data; by default as for `FourierImage`.
     decay
-        How fast the spectrum falls where there are no statistics.
+        Let the spectrum fall as ``1 / frequency ** decay`` instead.
 
     Raises
     ------
@@ -43,8 +43,9 @@ class PhaseImage(Canvas):
 
     lr = 0.1
 
+    @torch.inference_mode(False)
     def __init__(
-        self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float = 1.0
+        self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float | None = None
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=0.0)
         self._magnitudes = _fourier.magnitudes(spectrum(self.shape, statistics, decay))

@@ -55,6 +55,9 @@ def redirect(gradient: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
     Images that would get no gradient at all get that part of it that makes inactive inputs larger.
     """
     passed = gradient * active
-    silent = ~passed.flatten(1).any(1) if passed.ndim > 1 else ~passed.any()[None]
-    silent = silent.view(-1, *[1] * (gradient.ndim - 1))
-    return torch.where(silent, gradient.clamp(max=0), passed)
+    beside_batch = tuple(range(1, gradient.ndim))
+    largest = (
+        torch.linalg.vector_norm(passed, torch.inf, beside_batch, keepdim=True) if beside_batch else passed
+    )
+    silent = largest == 0
+    return torch.where(silent, gradient.clamp(max=0), passed) if bool(silent.any()) else passed

@@ -32,7 +32,7 @@ def maximization(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Show optimized images in a grid, each with its objective and its score above it.
+    """Show optimized images in a grid, each with its score and its objective above it.
 
     One channel is drawn in grey, three as RGB, any other number as the mean over the channels in viridis.
 
@@ -66,7 +66,7 @@ def maximization(
     """
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
     labels = [
-        f"{objective}  {score:.3g}"
+        f"{score:.3g}  {objective}"
         for objective, score in zip(result.objectives, result.scores.tolist(), strict=True)
     ]
     return image_grid(result.images, labels=labels, columns=columns, limit=limit, title=title, ax=ax)
@@ -179,7 +179,9 @@ def verdict(
     note = "left: the optimized image; right of it: the strongest real images"
     ax = page(width, grid.height, title=heading, note=note, ax=ax)
     for k, row in enumerate(pictures):
-        values = [float(verdict.scores[k]), *verdict.top_scores[k, :real].tolist()]
+        values = [float(verdict.scores[k])]
+        if not bool(verdict.dead[k]):  # or any image would be as strong as another
+            values += verdict.top_scores[k, :real].tolist()
         for column, value in enumerate(values):
             x, y = grid.corner(k * grid.columns + column)
             x += TEXT + (APART if column else 0)

@@ -1,0 +1,304 @@
+"""Wrong calls, and the words that a user would read; nothing is optimized before they are raised."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from tests.nets import Fails, Reused, images, plain, seeded
+from tests.state import snapshot
+
+IMAGE = fl.FourierImage((1, 8, 8))
+
+
+def says(kind, text):
+    return pytest.raises(kind, match=re.escape(text))
+
+
+def run(wanted, model=None, image=IMAGE, **settings):
+    def never(parameters):
+        raise AssertionError("it was optimized")
+
+    model = model or plain()
+    return fl.ActivationMaximizer(model, image, **{"optimizer": never, **settings}).run(wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "text"),
+    [
+        ("conv_9", LookupError, "no layer matches 'conv_9'; there are conv_1 to conv_2"),
+        ("conv_9:2", LookupError, "no layer matches 'conv_9'"),
+        ("conv_1:4", LookupError, "layer 'conv_1' has 4 channels, 0 to 3; got channel 4"),
+        (fl.logit(10), LookupError, "layer 'the output' has 10 channels, 0 to 9; got channel 10"),
+        (
+            fl.channel("conv_1", 0, axis=4),
+            LookupError,
+            "returns shape (2, 4, 8, 8), which has no axis 4 of channels",
+        ),
+        (fl.channel("conv_1", 0, axis=0), LookupError, "which has no axis 0 of channels"),
+        (fl.neuron("conv_1", 0, (8, 0)), LookupError, "has positions within (8, 8); got position (8, 0)"),
+        (fl.neuron("conv_1", 0, (1,)), LookupError, "has positions within (8, 8); got position (1,)"),
+        (fl.direction("conv_1", [1.0]), ValueError, "layer 'conv_1' has 4 channels; got a direction of 1"),
+        (
+            nn.Conv2d,
+            TypeError,
+            "an objective is made by fl.channel, fl.logit, ..., or is text such as 'conv3'",
+        ),
+        ([7], TypeError, "got 7"),
+        ([], ValueError, "objectives must name at least one; got none"),
+        ("*", ValueError, "an objective looks at one layer; '*' means 9 layers: 0, 1, 2, 3, ..."),
+        (fl.l2(), ValueError, "an objective must look at the model; l2 looks at the image only"),
+    ],
+    ids=str,
+)
+def test_objectives_that_do_not_fit(wanted, kind, text):
+    with says(kind, text):
+        run(wanted)
+
+
+def test_a_layer_that_is_called_several_times():
+    with says(ValueError, "layer 'act' is called 3 times; say which call: act#1, act#2, act#3"):
+        run("act", seeded(Reused))
+
+
+class Cut(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv, self.head = how, nn.Conv2d(1, 2, 3), nn.Identity()
+
+    def forward(self, x):
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return self.head(self.conv(x))
+        if self.how == "integers":
+            return self.head(self.conv(x).long())
+        if self.how == "text":
+            return "no tensor"
+        return self.head(self.conv(x) / 0 * 0)
+
+
+def test_objectives_that_do_not_depend_on_the_image():
+    text = "objective head:0 does not depend on the image: its layer returned "
+    with says(ValueError, text + "float32 tensor (2, 2, 6, 6) without a gradient"):
+        run("head", Cut("no_grad"))
+    with says(ValueError, text + "int64 tensor (2, 2, 6, 6)"):
+        run("head:0", Cut("integers"))
+    with says(ValueError, "layer 'the output' must return a tensor (N, C, ...); got 'no tensor'"):
+        run(fl.logit(0), Cut("text"))
+
+
+def test_nan_stops_the_run_and_names_step_and_objective():
+    model = Cut("nan")
+    before = snapshot(model)
+    with says(
+        RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is given back"
+    ):
+        run([fl.channel("head", 1)], model, optimizer=None)
+    assert snapshot(model) == before
+
+
+def test_nan_on_the_way_is_told_with_its_step():
+    class Explode(torch.optim.SGD):
+        def step(self):
+            self.param_groups[0]["params"][0].data.fill_(torch.nan)
+
+    with says(RuntimeError, "the image of objective conv_1:0 is NaN or infinite in step 2"):
+        run("conv_1:0", optimizer=lambda parameters: Explode(parameters, lr=1))
+
+
+def test_a_model_that_fails_says_on_what():
+    with says(
+        RuntimeError, "the model failed on a batch (float32 tensor (2, 1, 8, 8)) in layer 'head'"
+    ) as raised:
+        run(fl.logit(0), Fails())
+    assert raised.value.__cause__ is not None
+    small = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Conv2d(2, 2, 5))
+    with says(RuntimeError, "the model failed on a batch (float32 tensor (2, 1, 6, 6)) in layer '1', Conv2d"):
+        run("conv_2", small, fl.FourierImage((1, 6, 6)))
+    with says(RuntimeError, "(float32 tensor (2, 3, 8, 8)) in layer '0', Conv2d(1, 4"):
+        run("conv_1", image=fl.FourierImage((3, 8, 8)))
+
+
+def flat(channels=1, last=nn.Sigmoid):
+    return nn.Sequential(nn.Linear(3, channels * 64), last(), nn.Unflatten(1, (channels, 8, 8)))
+
+
+def test_decoders_that_do_not_fit():
+    with says(
+        RuntimeError, "the model failed on a batch (float32 tensor (2, 2, 8, 8)) in layer '0', Conv2d(1, 4"
+    ):
+        run("conv_1", image=fl.LatentImage(flat(2), 3))
+    with says(RuntimeError, "the decoder failed on latents (2, 4): RuntimeError"):
+        run("conv_1", image=fl.LatentImage(flat(), 4))
+    with says(ValueError, "the decoder must return images (N, C, H, W); got float32 tensor (2, 3)"):
+        run("conv_1", image=fl.LatentImage(nn.Linear(3, 3), 3))
+    with says(ValueError, "LatentImage(Sequential, 3) must give images in [0, 1]; got values from -"):
+        run("conv_1", image=fl.LatentImage(flat(last=nn.Identity), 3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "text"),
+    [
+        ({"steps": 0}, ValueError, "steps must be at least 1; got 0"),
+        ({"steps": 1.5}, TypeError, "steps must be an integer from 0; got 1.5"),
+        ({"lr": -1.0}, ValueError, "lr must be a positive number; got -1.0"),
+        ({"chunk": 0}, ValueError, "chunk must be at least 1; got 0"),
+        ({"rescue": -1}, ValueError, "rescue must be an integer from 0; got -1"),
+        ({"seed": "a"}, TypeError, "seed must be an int, a torch.Generator or None; got 'a'"),
+        (
+            {"transforms": "none"},
+            ValueError,
+            "transforms must be 'standard', None or a list of them; got 'none'",
+        ),
+        ({"transforms": [3]}, TypeError, "a transform is callable on images (N, C, H, W); got 3"),
+        ({"transforms": fl.Jitter(2)}, TypeError, "transforms must be 'standard', None or a list of them"),
+        ({"optimizer": "adam"}, TypeError, "optimizer must be callable on parameters; got 'adam'"),
+        ({"autocast": 1}, TypeError, "autocast must be True or False; got 1"),
+        ({"preprocess": 0.5}, TypeError, "preprocess must be callable on images (N, C, H, W); got 0.5"),
+        ({"sample": [1]}, TypeError, "sample must be a tensor of images (N, C, H, W); got [1]"),
+        ({"sample": torch.rand(3, 8, 8)}, ValueError, "sample must be floating-point images (N, C, H, W)"),
+        ({"sample": images() * torch.nan}, ValueError, "sample must be finite; got NaN or infinite values"),
+        (
+            {"sample": images() * 3, "preprocess": torch.neg},
+            ValueError,
+            "with preprocess, sample must be in [0, 1]; got values from ",
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_settings_that_make_no_sense(settings, kind, text):
+    with says(kind, text):
+        fl.ActivationMaximizer(plain(), IMAGE, **settings)
+
+
+def test_what_the_maximizer_must_know():
+    text = "what shape have the images? Give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
+    with says(ValueError, text):
+        fl.ActivationMaximizer(plain())
+    with says(TypeError, "parametrization must be a PixelImage, FourierImage, ...; got (1, 8, 8)"):
+        fl.ActivationMaximizer(plain(), (1, 8, 8))
+    with says(TypeError, "model must be an nn.Module; got 3"):
+        fl.ActivationMaximizer(3, IMAGE)
+
+
+@pytest.mark.parametrize("kind", [fl.PixelImage, fl.FourierImage, fl.PhaseImage])
+def test_parametrizations_that_make_no_sense(kind):
+    text = "shape must be (C, H, W), three integers from 1: channels, height, width; got "
+    for shape, got in (((28, 28), "(28, 28)"), ((0, 4, 4), "(0, 4, 4)"), ("abc", "'abc'"), (28, "28")):
+        with says(ValueError, text + got):
+            kind(shape)
+    statistics = fl.ImageStatistics.fit(torch.rand(4, 3, 8, 8))
+    with says(ValueError, "statistics are of images with 3 channels; the image has 1"):
+        kind((1, 8, 8), statistics=statistics)
+    with says(TypeError, "statistics must be ImageStatistics or None; got 3"):
+        kind((1, 8, 8), statistics=3)
+
+
+def test_further_parametrizations_that_make_no_sense():
+    statistics = fl.ImageStatistics.fit(torch.rand(4, 3, 8, 8))
+    with says(ValueError, "statistics are of images of 8x8 pixels; the image has 9x8"):
+        fl.PhaseImage((3, 9, 8), statistics=statistics)
+    with says(ValueError, "images must be (N, 1, 8, 8); got float32 tensor (1, 1, 9, 9)"):
+        IMAGE.from_image(torch.rand(1, 1, 9, 9))
+    with says(ValueError, "images must be floating-point numbers in [0, 1]"):
+        IMAGE.from_image(torch.full((1, 1, 8, 8), 1.5))
+    with says(ValueError, "sd must be a number from 0; got -1"):
+        fl.FourierImage((1, 8, 8), sd=-1)
+    with says(ValueError, "decay must be a number; got inf"):
+        fl.FourierImage((1, 8, 8), decay=float("inf"))
+    with says(TypeError, "decoder must be an nn.Module; got the class Linear: call it to make one"):
+        fl.LatentImage(nn.Linear, 3)
+    with says(ValueError, "latent_dim must be an integer from 1; got 0"):
+        fl.LatentImage(flat(), 0)
+    with says(ValueError, "whitening is of latents of 2; latent_dim is 3"):
+        fl.LatentImage(flat(), 3, whitening=fl.LatentWhitening.fit(torch.rand(9, 2)))
+
+
+def test_data_that_make_no_statistics():
+    with says(ValueError, "the loader gave no images"):
+        fl.ImageStatistics.fit([])
+    with says(TypeError, "images must be a tensor (N, C, H, W) or a loader of them; got 3"):
+        fl.ImageStatistics.fit(3)
+    with says(ValueError, "images must be (N, C, H, W), none of them 0; got float32 tensor (2, 3)"):
+        fl.ImageStatistics.fit(torch.rand(2, 3))
+    with says(ValueError, "images must have one shape; got (1, 4, 4) and then (1, 5, 5)"):
+        fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
+    with says(ValueError, "images must be finite; got NaN or infinite values"):
+        fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
+    with says(ValueError, "whitening needs at least 2 latents; got 1"):
+        fl.LatentWhitening.fit(torch.rand(1, 4))
+    with says(ValueError, "latents must be a floating-point tensor (N, D); got float32 tensor (4,)"):
+        fl.LatentWhitening.fit(torch.rand(4))
+    with says(ValueError, "latents must be finite; got NaN or infinite values"):
+        fl.LatentWhitening.fit(torch.full((3, 4), torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "text"),
+    [
+        (lambda: fl.channel("conv", "7"), TypeError, "index must be an integer; got '7'"),
+        (lambda: fl.channel("conv", True), TypeError, "index must be an integer; got True"),
+        (lambda: fl.channel(3, 7), TypeError, "a layer is chosen by name or module; got 3"),
+        (
+            lambda: fl.neuron("conv", 7, "centre"),
+            TypeError,
+            "position must be a sequence of integers; got 'centre'",
+        ),
+        (
+            lambda: fl.direction("conv", [[1.0]]),
+            ValueError,
+            "vector must be (C,), one weight for each channel",
+        ),
+        (lambda: fl.direction("conv", [torch.nan]), ValueError, "vector must hold finite numbers"),
+        (lambda: fl.channel("conv", 7) + 3, TypeError, "unsupported operand"),
+        (
+            lambda: fl.channel("conv", 7) * float("nan"),
+            ValueError,
+            "an objective is multiplied by a finite number",
+        ),
+        (
+            lambda: fl.exponential(fl.l2()),
+            TypeError,
+            "exponential takes a single channel, neuron, logit or direction",
+        ),
+        (lambda: fl.exponential(3), TypeError, "objective must be an Objective; got 3"),
+        (
+            lambda: fl.RandomScale(1.1, 0.9),
+            ValueError,
+            "factors must be positive, the smaller first; got 1.1 and 0.9",
+        ),
+        (lambda: fl.RandomRotate(181), ValueError, "degrees must be a number from 0 to 180; got 181"),
+        (lambda: fl.Jitter(-1), ValueError, "pixels must be an integer from 0; got -1"),
+        (
+            lambda: fl.Pad(1, fill="wrap"),
+            ValueError,
+            "fill must be 'reflect' or a grey from 0 to 1; got 'wrap'",
+        ),
+    ],
+)
+def test_parts_that_make_no_sense(make, kind, text):
+    with says(kind, text):
+        make()
+
+
+def test_a_margin_that_cannot_be_reflected():
+    with says(ValueError, "a margin of 8 cannot be reflected from float32 tensor (1, 1, 8, 8)"):
+        run("conv_1:0", transforms=[fl.Pad(8, fill="reflect")], optimizer=None)
+
+
+def test_verdicts_of_what_does_not_fit():
+    result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
+    with says(ValueError, "the loader gave no images; got []"):
+        result.verdict([])
+    with says(ValueError, "the loader must give images (N, 1, H, W); got float32 tensor (2, 3, 8, 8)"):
+        result.verdict(torch.rand(2, 3, 8, 8))
+    with says(TypeError, "the loader must give floating-point images; got uint8 tensor (2, 1, 8, 8)"):
+        result.verdict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
+        result.verdict(3)
+    with says(ValueError, "top must be an integer from 1; got 0"):
+        result.verdict(images(), top=0)
+    with says(TypeError, "folder must be a path; got 3"):
+        result.save(3)

@@ -1,0 +1,117 @@
+"""Objectives against a slow replica that looks at one image at a time, in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from featurelens.maximization.plan import Layers, Plan, selectors_of
+from tests.nets import seeded
+
+
+def model():
+    return seeded(
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5))
+    ).double()
+
+
+def batch(n):
+    return torch.rand(n, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+VECTOR = torch.linspace(-1, 1, 4)
+
+# objective, and what it is for one image (2, 6, 6) with maps (4, 4, 4) of the convolution and logits (5,)
+CASES = [
+    (fl.channel("conv_1", 2), lambda x, maps, logits: maps[2].mean()),
+    (fl.channel("conv_1", -1), lambda x, maps, logits: maps[3].mean()),
+    (fl.channel("conv_1", 1, axis=2), lambda x, maps, logits: maps[:, 1].mean()),
+    (fl.channel("conv_1", 1, axis=-1), lambda x, maps, logits: maps[:, :, 1].mean()),
+    (fl.neuron("conv_1", 2), lambda x, maps, logits: maps[2, 2, 2]),
+    (fl.neuron("conv_1", 2, (0, -1)), lambda x, maps, logits: maps[2, 0, 3]),
+    (fl.neuron("linear_1", 2), lambda x, maps, logits: logits[2]),
+    (fl.logit(3), lambda x, maps, logits: logits[3]),
+    (fl.direction("conv_1", VECTOR), lambda x, maps, logits: (maps * VECTOR[:, None, None]).sum(0).mean()),
+    (fl.direction("linear_1", [1.0, 0, 0, 0, -2]), lambda x, maps, logits: logits[0] - 2 * logits[4]),
+    (fl.layer_energy("conv_1"), lambda x, maps, logits: (maps**2).mean()),
+    (fl.exponential(fl.channel("conv_1", 2)), lambda x, maps, logits: -(-maps[2]).exp().mean()),
+    (fl.exponential(fl.logit(1)), lambda x, maps, logits: -(-logits[1]).exp()),
+    (
+        fl.total_variation(),
+        lambda x, maps, logits: torch.cat([x.diff(dim=1).flatten(), x.diff(dim=2).flatten()]).abs().mean(),
+    ),
+    (fl.l2(), lambda x, maps, logits: ((x - 0.5) ** 2).mean()),
+    (fl.laplacian(), lambda x, maps, logits: _laplacian(x)),
+]
+
+
+def _laplacian(x):
+    total = 0.0
+    for plane in x:
+        for i in range(6):
+            for j in range(6):
+                near = [(max(i - 1, 0), j), (min(i + 1, 5), j), (i, max(j - 1, 0)), (i, min(j + 1, 5))]
+                total = total + (sum(plane[at] for at in near) - 4 * plane[i, j]) ** 2
+    return total / x.numel()
+
+
+def replica(function, x, network):
+    maps = network[0](x[None])[0]
+    return function(x, maps, network(x[None])[0])
+
+
+def evaluate(objectives, images, network):
+    layers = Layers(network, selectors_of(objectives))
+    recorder = fl.ActivationRecorder(network, layers.names, detach=False)
+    activations = recorder(images)
+    plan = Plan(layers, objectives, torch.device("cpu"))
+    return plan, activations
+
+
+def test_all_terms_at_once_are_the_replicas_image_by_image():
+    network = model()
+    objectives = [objective for objective, _ in CASES]
+    images = batch(len(CASES))
+    plan, activations = evaluate(objectives, images, network)
+    found = plan.diagonal(activations, images)
+    expected = torch.stack([replica(f, x, network) for x, (_, f) in zip(images, CASES, strict=True)])
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    every = plan.matrix(activations, images)
+    slow = torch.stack([torch.stack([replica(f, x, network) for x in images]) for _, f in CASES])
+    assert torch.allclose(every.double(), slow, atol=1e-5)
+
+
+def test_sums_are_sums_of_their_terms():
+    network, images = model(), batch(2)
+    one, other = fl.channel("conv_1", 0), fl.logit(2)
+    total = 2 * one - other / 4 + (-fl.l2())
+    parts = [evaluate([o] * 2, images, network) for o in (one, other, fl.l2() + 0 * one, total)]
+    a, b, c, found = (plan.diagonal(activations, images) for plan, activations in parts)
+    assert torch.allclose(found, 2 * a - b / 4 - c, atol=1e-6)
+    assert str(total) == "2 conv_1:0 - 0.25 logit 2 - l2"
+    assert str(sum([one, other])) == "conv_1:0 + logit 2"
+    assert one == fl.channel("conv_1", 0)
+    assert hash(one) == hash(fl.channel("conv_1", 0))
+
+
+def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
+    network, images = model(), batch(5)
+    facets, alone = fl.diversity("conv_1"), 2 * fl.diversity("conv_1")
+    plan, activations = evaluate([facets, facets, alone, facets, fl.logit(0)], images, network)
+    found = plan.diagonal(activations, images).double()
+    grams = [network[0](x[None])[0].flatten(1) for x in images]
+    grams = [(maps @ maps.T).flatten() for maps in grams]
+
+    def cosine(i, j):
+        return grams[i] @ grams[j] / grams[i].norm() / grams[j].norm()
+
+    for row, others in {0: (1, 3), 1: (0, 3), 3: (0, 1)}.items():
+        assert torch.isclose(found[row], -sum(cosine(row, other) for other in others) / 2, atol=1e-6)
+    assert found[2] == 0
+
+
+@pytest.mark.parametrize("penalty", [fl.total_variation(), fl.l2(), fl.laplacian()], ids=str)
+def test_gradients_of_penalties_agree_with_finite_differences(penalty):
+    term = penalty.terms[0][1]
+    images = batch(2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: type(term).values([term, term], x, torch.arange(2)), (images,))

@@ -1,0 +1,131 @@
+"""The verdict against a plain loop over the data, whatever the batches, and what it says of dead and weak channels."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from tests.nets import images, plain, seeded
+
+
+def result_of(model=None, wanted="conv_2", steps=4, **settings):
+    image = fl.FourierImage((1, 8, 8))
+    return fl.ActivationMaximizer(model or plain(), image, steps=steps, **settings).run(wanted)
+
+
+def test_it_is_what_a_plain_loop_finds():
+    model, data = plain().eval(), images(50, seed=3)
+    wanted = ["conv_2", fl.logit(1) - 2 * fl.l2()]
+    verdict = result_of(model, wanted).verdict(data, top=5)
+    with torch.no_grad():
+        maps = model[:4](data).mean((2, 3))
+        logits = model(data)[:, 1] - 2 * (data - 0.5).square().mean((1, 2, 3))
+    values = torch.cat([maps, logits[:, None]], dim=1).T  # (7, 50)
+    top = values.topk(5)
+    assert torch.equal(verdict.top_indices, top.indices)
+    assert torch.allclose(verdict.top_scores, top.values, atol=1e-5)
+    assert torch.allclose(verdict.data_maximum, values.amax(1), atol=1e-5)
+    assert torch.allclose(verdict.data_minimum, values.amin(1), atol=1e-5)
+    assert torch.equal(verdict.top_images, data[top.indices])
+    assert verdict.n == 50
+    assert len(verdict) == 7
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_batches_and_labels_change_nothing(size):
+    result, data = result_of(), images(50, seed=3)
+    whole = result.verdict(data)
+    parts = result.verdict([(batch, torch.zeros(len(batch))) for batch in data.split(size)])
+    assert torch.equal(whole.top_indices, parts.top_indices)
+    assert torch.allclose(whole.top_scores, parts.top_scores, atol=1e-5)
+    assert torch.equal(whole.top_images, parts.top_images)
+
+
+def test_fewer_images_than_asked_for():
+    assert result_of().verdict(images(3), top=8).top_images.shape == (6, 3, 1, 8, 8)
+
+
+def test_its_scores_are_the_results():
+    result = result_of()
+    assert torch.allclose(result.verdict(images()).scores, result.scores, atol=1e-5)
+    alone = fl.channel("conv_2", 1)
+    varied = result_of(wanted=[alone + 5 * fl.diversity("conv_1")] * 2)
+    verdict = varied.verdict(images())
+    with torch.no_grad():
+        expected = plain().eval()[:4](varied.images).mean((2, 3))[:, 1]
+    assert torch.allclose(verdict.scores, expected, atol=1e-5)
+
+
+def three_kinds():
+    """Channel 0 answers to light, channel 1 never to anything, channel 2 to the lack of light."""
+
+    def build():
+        conv = nn.Conv2d(1, 3, 1)
+        with torch.no_grad():
+            conv.weight[:] = torch.tensor([1.0, 0.1, -1.0]).view(3, 1, 1, 1)
+            conv.bias[:] = torch.tensor([0.0, -5.0, 1.0])
+        return nn.Sequential(conv, nn.ReLU())
+
+    return seeded(build)
+
+
+def test_it_says_what_is_dead_stronger_and_weaker():
+    result = result_of(three_kinds(), "relu_1", steps=40, lr=0.3)
+    grey = 0.3 + 0.1 * images(20)
+    verdict = result.verdict(grey)
+    assert verdict.dead.tolist() == [False, True, False]
+    assert verdict.stronger.tolist() == [True, False, True]
+    assert verdict.ratio[0] > 1
+    assert verdict.ratio[1].isnan()
+    black = result_of(three_kinds(), "relu_1", steps=1).verdict(torch.cat([grey, torch.zeros(1, 1, 8, 8)]))
+    assert black.weaker.tolist() == [False, False, True]
+    assert black.judgements[1:] == (
+        "dead: no real image and no optimized one changes it",
+        "weaker than real images: do not trust the picture",
+    )
+    assert black.top_indices[2, 0] == 20
+    assert (
+        repr(verdict) == "Verdict(3 objectives against 20 real images; 2 stronger than any of them; 1 dead)"
+    )
+
+
+def test_a_unit_that_only_the_optimized_image_wakes_is_not_dead():
+    result = result_of(three_kinds(), "relu_1:0", steps=40, lr=0.3)
+    verdict = result.verdict(torch.zeros(5, 1, 8, 8))
+    assert verdict.judgements == ("stronger than any real image",)
+
+
+def test_it_prints_as_a_table():
+    text = str(result_of(three_kinds(), "relu_1").verdict(0.3 + 0.1 * images(20))).splitlines()
+    assert text[0].split("  ")[0] == "objective"
+    assert text[2].startswith("relu_1:1           0             0      -  0, 1, 2")
+    assert text[-1].startswith("3 objectives against 20 real images; ")
+
+
+def test_real_images_go_the_way_of_the_optimized():
+    sample = images(20) * 4 - 2
+    model = three_kinds()
+    ranged = fl.ActivationMaximizer(model, sample=sample, steps=2).run("relu_1").verdict(sample)
+    by_hand = fl.ActivationMaximizer(
+        model, fl.FourierImage((1, 8, 8)), preprocess=lambda x: x * 4 - 2, steps=2
+    )
+    handed = by_hand.run("relu_1").verdict(images(20))
+    assert torch.equal(ranged.top_indices, handed.top_indices)
+    assert torch.allclose(ranged.top_scores, handed.top_scores, atol=1e-4)
+    assert torch.allclose(
+        ranged.top_images, handed.top_images, atol=0.01
+    )  # [0, 1] up to the sample's extremes
+
+
+def test_a_result_is_saved_as_pictures_and_tensors(tmp_path):
+    from matplotlib.image import imread
+
+    result = result_of(wanted=["conv_2:1", fl.logit(2) - 0.5 * fl.l2()])
+    result.save(tmp_path / "new" / "folder")
+    names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert names == ["000_conv_2-1.png", "001_logit-2-0.5-l2.png", "result.pt"]
+    loaded = torch.load(tmp_path / "new" / "folder" / "result.pt", weights_only=True)
+    assert torch.equal(loaded["images"], result.images)
+    assert loaded["objectives"] == ["conv_2:1", "logit 2 - 0.5 l2"]
+    picture = torch.tensor(imread(tmp_path / "new" / "folder" / "000_conv_2-1.png"))[..., 0]
+    assert torch.allclose(picture, result.images[0, 0], atol=0.5 / 255 + 1e-6)
