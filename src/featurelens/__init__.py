@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurelens import layers, plotting
     from featurelens._layer_table import Layer, LayerTable
-    from featurelens.ablation import AblationResult, ChannelAblator
+    from featurelens.ablation import (
+        AblationCurve,
+        AblationResult,
+        ChannelAblator,
+        DeconvDecoder,
+        ImportanceResult,
+    )
     from featurelens.information import (
         BinnedMutualInformation,
         ChannelInformationResult,
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AblationCurve": "ablation",
     "AblationResult": "ablation",
     "ActivationRecorder": "recording",
     "Activations": "recording",
@@ -60,7 +67,9 @@ _ROOMS = {
     "ChannelInformationResult": "information",
     "CopulaMutualInformation": "information",
     "CorrectedKSGMutualInformation": "information",
+    "DeconvDecoder": "ablation",
     "FeatureExtractor": "recording",
+    "ImportanceResult": "ablation",
     "InformationPlane": "information",
     "KSGMutualInformation": "information",
     "LatentMutualInformation": "information",
@@ -86,6 +95,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "AblationCurve",
     "AblationResult",
     "ActivationRecorder",
     "Activations",
@@ -94,7 +104,9 @@ __all__ = [
     "ChannelInformationResult",
     "CopulaMutualInformation",
     "CorrectedKSGMutualInformation",
+    "DeconvDecoder",
     "FeatureExtractor",
+    "ImportanceResult",
     "InformationPlane",
     "KSGMutualInformation",
     "LatentMutualInformation",

@@ -140,9 +140,9 @@ class Memory(TorchFunctionMode):
         if getattr(func, "__name__", "") in _NUMBERS:
             self.reads_values |= bool(self.features)
             self._deciders.update(self._open[-1:])
-        if self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter):
-            if result.ndim and len(result) % len(self.images) == 0:
-                self.largest = max(self.largest, result.numel())
+        made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
+        if made and result.ndim and len(result) % len(self.images) == 0:
+            self.largest = max(self.largest, result.numel())
         return result
 
     def _note_readers(self, args: Any, kwargs: Any) -> None:
