@@ -291,7 +291,6 @@ def _bars(
     places = np.arange(len(heights))
     ax = chart(ax, size=(min(max(1.5 + 0.2 * len(heights), NARROWEST), WIDTH), BARS))
     ax.bar(places, heights, width=0.72, color=SERIES[0], zorder=2)
-    ax.vlines(places, heights - spans, heights + spans, color="white", linewidth=3.0, zorder=3)
     ax.vlines(places, heights - spans, heights + spans, color=INK, linewidth=1.4, zorder=4)
     lines = wrap(note, room(ax)[0] - 0.9, NOTE)  # less the axis and its label
     dress(ax, xlabel=xlabel, ylabel=ylabel, title=title, pad=12 + NOTE * LINE * len(lines))
