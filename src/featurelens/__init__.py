@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurelens import layers, plotting
     from featurelens._layer_table import Layer, LayerTable
-    from featurelens.ablation import AblationResult, ChannelAblator
+    from featurelens.ablation import (
+        AblationCurve,
+        AblationResult,
+        ChannelAblator,
+        DeconvDecoder,
+        ImportanceResult,
+    )
     from featurelens.information import (
         BinnedMutualInformation,
         ChannelInformationResult,
@@ -78,6 +84,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AblationCurve": "ablation",
     "AblationResult": "ablation",
     "ActivationMaximizer": "maximization",
     "ActivationRecorder": "recording",
@@ -87,9 +94,11 @@ _ROOMS = {
     "ChannelInformationResult": "information",
     "CopulaMutualInformation": "information",
     "CorrectedKSGMutualInformation": "information",
+    "DeconvDecoder": "ablation",
     "FeatureExtractor": "recording",
     "FourierImage": "maximization",
     "ImageStatistics": "maximization",
+    "ImportanceResult": "ablation",
     "InformationPlane": "information",
     "Jitter": "maximization",
     "KSGMutualInformation": "information",
@@ -136,6 +145,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "AblationCurve",
     "AblationResult",
     "ActivationMaximizer",
     "ActivationRecorder",
@@ -145,9 +155,11 @@ __all__ = [
     "ChannelInformationResult",
     "CopulaMutualInformation",
     "CorrectedKSGMutualInformation",
+    "DeconvDecoder",
     "FeatureExtractor",
     "FourierImage",
     "ImageStatistics",
+    "ImportanceResult",
     "InformationPlane",
     "Jitter",
     "KSGMutualInformation",

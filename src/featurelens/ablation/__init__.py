@@ -1,6 +1,14 @@
 """Channel ablation: what a model does without some of a layer's channels, or with one of them alone."""
 
 from featurelens.ablation.ablator import ChannelAblator
-from featurelens.ablation.result import AblationResult
+from featurelens.ablation.decoder import DeconvDecoder, Encoding
+from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
 
-__all__ = ["AblationResult", "ChannelAblator"]
+__all__ = [
+    "AblationCurve",
+    "AblationResult",
+    "ChannelAblator",
+    "DeconvDecoder",
+    "Encoding",
+    "ImportanceResult",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import nn
@@ -12,9 +12,11 @@ from torch import nn
 from featurelens._checks import check_choice, check_module, check_type, describe
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._random import Seed, make_generator
+from featurelens.ablation.decoder import DeconvDecoder
 from featurelens.ablation.replay import check_features, listening
-from featurelens.ablation.result import AblationResult
-from featurelens.ablation.suffix import ModelSuffix, Output, Suffix
+from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
+from featurelens.ablation.scoring import Metric, Score, Tally, check_loader, labelled
+from featurelens.ablation.suffix import DecoderSuffix, ModelSuffix, Output, Suffix
 from featurelens.ablation.variants import (
     MODES,
     Fill,
@@ -24,9 +26,11 @@ from featurelens.ablation.variants import (
     check_channels,
     check_fill,
     one_by_one,
+    step_by_step,
     together,
 )
 from featurelens.layers import Choice, Selector, choose
+from featurelens.recording import ActivationRecorder
 
 
 @final
@@ -38,6 +42,11 @@ class ChannelAblator:
         ablator = fl.ChannelAblator(model, "conv2")
         with ablator.ablated([3, 5]): logits = model(images)     # around your own forward
         result = ablator.sweep(images)                           # every channel alone: (channels, N, ...)
+        worth = ablator.importance(loader)                       # accuracy lost without each channel
+        curve = ablator.curve(loader, order=worth)               # accuracy against channels removed
+
+        decoder = fl.DeconvDecoder(model, "conv2")
+        fl.ChannelAblator(model, "conv2", decoder=decoder).sweep(images).plot()
 
     Parameters
     ----------
@@ -46,6 +55,9 @@ class ChannelAblator:
     layer
         One layer that returns a tensor: exact name, ordinal alias (``"conv_2"``), module; ``"act#1"`` for the first
         call of one that is called several times, all of whose calls are ablated otherwise.
+    decoder
+        Sweeps give what this makes of the layer's output instead of what the model returns: a `DeconvDecoder`, or
+        any module that takes the layer's output and returns images `(N, C, H, W)`.
     output
         Which part of what the model returns a sweep is about, where it returns more than a tensor: a key, an index,
         an attribute, or a function of all that it returns.
@@ -66,7 +78,15 @@ class ChannelAblator:
     AblationResult(4 channels of 0 kept alone, 2 images, outputs (4, 2, 10))
     """
 
-    def __init__(self, model: nn.Module, layer: Selector, *, output: Output = None, axis: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Selector,
+        *,
+        decoder: nn.Module | None = None,
+        output: Output = None,
+        axis: int = 1,
+    ) -> None:
         self.model = unwrap(check_module(model))
         self._choice = _one_layer(self.model, layer)
         if output is not None and not isinstance(output, str | int) and not callable(output):
@@ -75,7 +95,10 @@ class ChannelAblator:
             raise TypeError(f"axis must be a whole number; got {describe(axis)}")
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another one")
-        self.output, self.axis = output, axis
+        if decoder is not None:
+            decoder = unwrap(check_module(decoder, argument="decoder"))
+            _check_fit(decoder, self.model.get_submodule(self._choice.name), self.layer)
+        self.decoder, self.output, self.axis = decoder, output, axis
 
     @property
     def layer(self) -> str:
@@ -131,7 +154,7 @@ class ChannelAblator:
             features = check_features(output, self.layer, None, self.axis)
             total = features.shape[self.axis]
             mask = together(check_channels(listed, total), total, mode, features.device)
-            filling = Filling.for_batch(fill, self.axis, len(features), generator).values(features)
+            filling = Filling.for_batch(fill, self.axis, len(features), generator).values(features, call)
             return ablate(features[None], mask, filling, self.axis % features.ndim)[0]
 
         def begin(module: nn.Module, args: Any) -> None:
@@ -200,7 +223,7 @@ class ChannelAblator:
         if channels is not None:
             channels = check_channels(channels)
         check_chunk(chunk)
-        suffix = self._suffix(images, fill, make_generator(seed))
+        suffix = self._suffix(images, fill, make_generator(seed), decoded=True)
         total = suffix.channels
         listed = list(range(total)) if channels is None else check_channels(channels, total)
         if not listed:
@@ -220,20 +243,208 @@ class ChannelAblator:
             notes=suffix.notes,
         )
 
-    def _suffix(self, images: torch.Tensor, fill: Fill, generator: torch.Generator) -> Suffix:
+    def importance(
+        self,
+        loader: Iterable[Any],
+        *,
+        metric: Metric = "accuracy",
+        mode: Mode = "drop",
+        channels: Iterable[int] | None = None,
+        fill: Fill = "zero",
+        chunk: int | None = None,
+        seed: Seed = 0,
+        progress: bool = True,
+    ) -> ImportanceResult:
+        """Measure what the task loses without each channel, over all images and class by class.
+
+        Of each batch, what comes before the layer runs once, as in `sweep`. A decoder plays no part.
+
+        Parameters
+        ----------
+        loader
+            Gives batches ``(images, labels)``; integer labels `(N,)` are taken for classes.
+        metric
+            "accuracy"; "loss", the cross-entropy in nats, whose drop is a rise; or a function
+            ``(outputs, labels) -> (N,)`` that scores every image, higher being better.
+        mode
+            "drop" takes one channel out at a time, "keep" leaves one alone.
+        channels
+            Which channels; by default all.
+        fill
+            As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then gone over twice:
+            first for the means.
+        chunk, seed
+            As for `sweep`.
+        progress
+            Show a progress bar, if standard error is a terminal.
+
+        Raises
+        ------
+        TypeError, ValueError, LookupError, RuntimeError
+            As for `sweep`; ValueError also if the loader gives no batch, or labels that do not fit the outputs.
+        """
+        check_choice(mode, MODES, argument="mode")
+        listed = None if channels is None else check_channels(channels)
+
+        def mask_for(total: int, device: torch.device) -> torch.Tensor:
+            nonlocal listed
+            listed = list(range(total)) if listed is None else check_channels(listed, total)
+            return one_by_one(listed, total, mode, device)
+
+        tally, notes = self._scored(loader, mask_for, metric, fill, chunk, seed, progress)
+        assert listed is not None
+        drop, error = tally.lost()
+        return ImportanceResult(
+            drop=drop,
+            standard_error=error,
+            per_class=tally.lost_by_class(),
+            baseline=float(tally.plain.sum() / tally.n),
+            baseline_per_class=tally.plain / tally.counts if tally.by_class else None,
+            counts=tally.counts.long() if tally.by_class else None,
+            channels=tuple(listed),
+            n=tally.n,
+            layer=self.layer,
+            metric=tally.score.name,
+            mode=mode,
+            fill=fill if isinstance(fill, str) else "tensor",
+            notes=notes,
+        )
+
+    def curve(
+        self,
+        loader: Iterable[Any],
+        *,
+        order: ImportanceResult | Iterable[int] | Literal["random"] = "random",
+        metric: Metric = "accuracy",
+        fill: Fill = "zero",
+        chunk: int | None = None,
+        seed: Seed = 0,
+        progress: bool = True,
+    ) -> AblationCurve:
+        """Measure how well the model does with more and more channels removed.
+
+        Parameters
+        ----------
+        order
+            Which channel goes first, second, ...: a result of `importance` removes the least important first (give
+            ``worth.order("most")`` for the contrary), "random" all in an order drawn from `seed`.
+        loader, metric, fill, chunk, progress
+            As for `importance`.
+        seed
+            For the random order, and for "resample".
+
+        Raises
+        ------
+        TypeError, ValueError, LookupError, RuntimeError
+            As for `importance`; ValueError also if `order` is of another layer.
+        """
+        if isinstance(order, ImportanceResult):
+            if order.layer != self.layer:
+                raise ValueError(
+                    f"order is the importance of layer {order.layer!r}; this ablator is for {self.layer!r}"
+                )
+            order = order.order("least")
+        generator = make_generator(seed)
+        listed = None
+        if isinstance(order, str):
+            check_choice(order, ("random", "a sequence", "a result of importance"), argument="order")
+        else:
+            listed = check_channels(order)
+        total = 0
+
+        def mask_for(channels: int, device: torch.device) -> torch.Tensor:
+            nonlocal listed, total
+            total = channels
+            if listed is None:
+                listed = torch.randperm(total, generator=generator).tolist()
+            return step_by_step(check_channels(listed, total), total, device)
+
+        tally, notes = self._scored(loader, mask_for, metric, fill, chunk, generator, progress)
+        assert listed is not None
+        sums = torch.cat([tally.plain[None], tally.sums])
+        return AblationCurve(
+            values=sums.sum(1) / tally.n,
+            per_class=sums / tally.counts if tally.by_class else None,
+            order=tuple(listed),
+            total=total,
+            n=tally.n,
+            layer=self.layer,
+            metric=tally.score.name,
+            fill=fill if isinstance(fill, str) else "tensor",
+            notes=notes,
+        )
+
+    def _scored(
+        self,
+        loader: Iterable[Any],
+        mask_for: Callable[[int, torch.device], torch.Tensor],
+        metric: Metric,
+        fill: Fill,
+        chunk: int | None,
+        seed: Seed,
+        progress: bool,
+    ) -> tuple[Tally, tuple[str, ...]]:
+        """Score the variants that `mask_for` makes for a number of channels over a data set."""
+        from tqdm import tqdm
+
+        check_fill(fill)
+        check_chunk(chunk)
+        over_loader = isinstance(fill, str) and fill == "mean"
+        check_loader(loader, twice=over_loader)
+        tally, generator = Tally(Score.of(metric)), make_generator(seed)
+        notes: dict[str, None] = {}
+        filled = self._means(loader, progress) if over_loader else fill
+        mask: torch.Tensor | None = None
+        bar = tqdm(loader, desc="ablating", unit="batch", disable=None if progress else True)
+        for number, batch in enumerate(bar, 1):
+            images, labels = labelled(batch)
+            suffix = self._suffix(images, filled, generator, decoded=False, where=f"images of batch {number}")
+            if mask is None:
+                mask = mask_for(suffix.channels, suffix.features.device)
+            tally.add(suffix, mask, labels, chunk)
+            notes |= dict.fromkeys(suffix.notes)
+        if not tally.n:
+            raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+        return tally, tuple(notes)
+
+    def _means(self, loader: Iterable[Any], progress: bool) -> dict[int, torch.Tensor]:
+        """Return the mean `(C,)` of every channel over a data set, for each of the layer's calls."""
+
+        def by_image(output: Any) -> torch.Tensor:
+            features = check_features(output, self.layer, None, self.axis)
+            others = [axis for axis in range(1, features.ndim) if axis != self.axis % features.ndim]
+            return features.mean(others) if others else features
+
+        recorder = ActivationRecorder(self.model, self.layer, reduce=by_image)
+        recorded = recorder.record(loader, progress=progress)
+        if self._choice.call is not None or len(recorded) == 1:
+            return {self._choice.call or 1: next(iter(recorded.values())).double().mean(0)}
+        return {call: values.double().mean(0) for call, values in enumerate(recorded.values(), 1)}
+
+    def _suffix(
+        self,
+        images: torch.Tensor,
+        fill: Fill | Mapping[int, torch.Tensor],
+        generator: torch.Generator,
+        *,
+        decoded: bool,
+        where: str = "images",
+    ) -> Suffix:
         """Run the model on one batch up to the layer, and return what comes after it."""
-        check_type(images, torch.Tensor, argument="images", expected="a tensor (N, ...)")
+        check_type(images, torch.Tensor, argument=where, expected="a tensor (N, ...)")
         if images.ndim == 0 or not len(images):
-            raise ValueError(f"images must be (N, ...) with N at least 1; got {describe(images)}")
+            raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(images)}")
         if images.is_floating_point() and not bool(torch.isfinite(images).all()):
             broken = int((~torch.isfinite(images)).sum())
             raise ValueError(
-                f"images must be finite; got {describe(images)} with {broken} NaN or infinite values"
+                f"{where} must be finite; got {describe(images)} with {broken} NaN or infinite values"
             )
         check_materialized(self.model)
         device = next((parameter.device for parameter in self.model.parameters()), images.device)
         images = images.detach().to(device)
         filling = Filling.for_batch(fill, self.axis, len(images), generator)
+        if self.decoder is not None and decoded:
+            return DecoderSuffix(self.model, self._choice, filling, images, self.decoder)
         return ModelSuffix(self.model, self._choice, filling, images, self.output)
 
 
@@ -251,3 +462,11 @@ def _one_layer(model: nn.Module, layer: Selector) -> Choice:
         names = ", ".join(choice.name for choice in choices[:4]) + (", ..." if len(choices) > 4 else "")
         raise ValueError(f"layer must be a single layer; {describe(layer)} matches {len(choices)}: {names}")
     return choices[0]
+
+
+def _check_fit(decoder: nn.Module, layer: nn.Module, name: str) -> None:
+    if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(layer):
+        raise ValueError(
+            f"the decoder does not lead back from layer {name!r}: it mirrors {', '.join(decoder.layers)} of "
+            f"{type(decoder.encoder).__name__}, and the layer must be one of these very modules"
+        )

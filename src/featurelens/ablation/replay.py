@@ -82,11 +82,11 @@ class Memory(TorchFunctionMode):
     def remember(self) -> None:
         """Run the forward pass, on a copy of the images, which a model may change in place."""
         images = self.images.clone()
-        self._copies.known[id(images)] = (images, None, self.images)
+        self._copies.add(images, self.images)
         with _forwards(self.model, self._call), listening(self.layer, self._take), self:
             self.output = self.model(images)
         self._note_readers((self.output,), None)
-        self._copies.known.clear()
+        self._copies.clear()
 
     def replay(self, times: int, change: Change) -> Any:
         """Run what comes after the layer on `times` variants at once, and return the output `(times * N, ...)`.
@@ -140,15 +140,15 @@ class Memory(TorchFunctionMode):
         if getattr(func, "__name__", "") in _NUMBERS:
             self.reads_values |= bool(self.features)
             self._deciders.update(self._open[-1:])
-        if self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter):
-            if result.ndim and len(result) % len(self.images) == 0:
-                self.largest = max(self.largest, result.numel())
+        made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
+        if made and result.ndim and len(result) % len(self.images) == 0:
+            self.largest = max(self.largest, result.numel())
         return result
 
     def _note_readers(self, args: Any, kwargs: Any) -> None:
         if self.features:
-            found = (self._copies.known.get(id(tensor)) for tensor in tensors((args, kwargs)))
-            self._needed.update(id(entry[2]) for entry in found if entry)
+            for tensor in tensors((args, kwargs)):
+                self._needed.update(map(id, self._copies.of(tensor)))
         else:
             for tensor in tensors((args, kwargs)):
                 self._readers.setdefault(id(tensor), set()).update(self._open[-1:])
@@ -197,34 +197,55 @@ class Memory(TorchFunctionMode):
     def _look_back(self) -> None:
         """The layer is reached: find out what is read by code that will run again."""
         around = set(self._open)
-        for identity, (_, _, copy) in self._copies.known.items():
-            if around & self._readers.get(identity, set()):
-                self._needed.add(id(copy))
+        for tensor in self._copies.originals():
+            if around & self._readers.get(id(tensor), set()):
+                self._needed.update(map(id, self._copies.of(tensor)))
         self.reads_values = bool(around & self._deciders)
         self._readers.clear()
 
 
 class _Copies:
-    """Copies of tensors as they were when a call returned them; the same tensor, unchanged, is copied once."""
+    """Copies of tensors as they were when calls returned them; an unchanged tensor is copied once."""
 
     def __init__(self) -> None:
-        self.known: dict[int, tuple[torch.Tensor, int | None, torch.Tensor]] = {}
+        self._known: dict[int, tuple[torch.Tensor, list[tuple[int | None, torch.Tensor]]]] = {}
+
+    def of(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return all copies of a tensor, of before and after changes in place."""
+        known = self._known.get(id(tensor))
+        return [] if known is None else [copy for _, copy in known[1]]
+
+    def originals(self) -> list[torch.Tensor]:
+        """Return all tensors of which there are copies."""
+        return [tensor for tensor, _ in self._known.values()]
 
     def take(self, value: Any) -> Any:
+        """Return `value` with a copy for every tensor."""
         return map_tensors(self._copy, value)
 
+    def add(self, tensor: torch.Tensor, copy: torch.Tensor) -> None:
+        """Take `copy` for that of `tensor`."""
+        self._known[id(tensor)] = (tensor, [(None, copy)])
+
     def drop(self, value: Any, *, but: Any) -> None:
-        kept = {id(copy) for copy in tensors(but)}
-        dropped = {id(copy) for copy in tensors(value)} - kept
-        for identity in [known for known, (_, _, copy) in self.known.items() if id(copy) in dropped]:
-            del self.known[identity]
+        """Forget the copies in `value`, those that are also in `but` excepted."""
+        dropped = {id(copy) for copy in tensors(value)} - {id(copy) for copy in tensors(but)}
+        for identity, (tensor, copies) in list(self._known.items()):
+            left = [entry for entry in copies if id(entry[1]) not in dropped]
+            self._known[identity] = (tensor, left)
+            if not left:
+                del self._known[identity]
+
+    def clear(self) -> None:
+        """Let go of the originals."""
+        self._known.clear()
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         version = None if tensor.is_inference() else tensor._version
-        found = self.known.get(id(tensor))
-        if found is None or version is None or found[1] != version:
-            self.known[id(tensor)] = found = (tensor, version, tensor.clone())
-        return found[2]
+        _, copies = self._known.setdefault(id(tensor), (tensor, []))
+        if not copies or version is None or copies[-1][0] != version:
+            copies.append((version, tensor.clone()))
+        return copies[-1][1]
 
 
 def check_features(output: Any, layer: str, size: int | None, axis: int) -> torch.Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
-from featurelens._checks import count, describe
+from featurelens._checks import check_choice, count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -100,10 +102,15 @@ class AblationResult(Result):
 
     def plot(
         self, *, image: int = 0, limit: int = 64, title: str | None = None, ax: Axes | None = None
-    ) -> Figure:
-        """Draw the original, the full reconstruction and every channel's; see `plotting.reconstructions`."""
+    ) -> Figure | Axes:
+        """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
+
+        Where the outputs are no images, draw how much each channel changes them: see `plotting.ablation_change`.
+        """
         from featurelens import plotting
 
+        if self.reconstructions is None:
+            return plotting.ablation_change(self, limit=limit, title=title, ax=ax)
         return plotting.reconstructions(self, image=image, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
@@ -116,3 +123,147 @@ class AblationResult(Result):
 
 def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
     return difference.square().flatten(first).mean(first) if difference.ndim > first else difference.square()
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImportanceResult(Result):
+    """What the task loses with each channel; made by `ChannelAblator.importance`.
+
+    Attributes
+    ----------
+    drop : torch.Tensor
+        `(channels,)`: accuracy lost, loss gained, or score of your own lost. Positive means that the channel is
+        needed; the unit is that of the metric, accuracies being fractions of 1.
+    standard_error : torch.Tensor
+        `(channels,)`, of `drop` over the images, each compared with itself.
+    per_class : torch.Tensor or None
+        `(channels, classes)`, the drop among the images of each class (NaN: no image); None without class labels.
+    baseline : float
+        The metric with nothing ablated.
+    baseline_per_class : torch.Tensor or None
+        `(classes,)`.
+    counts : torch.Tensor or None
+        `(classes,)`, images of each class.
+    channels : tuple of int
+        Which channel each drop is of.
+    n : int
+        Number of images.
+    layer, metric, mode, fill, notes
+        How it was computed.
+
+    Examples
+    --------
+    >>> result = ImportanceResult(
+    ...     drop=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.zeros(3), baseline=0.9, channels=(0, 1, 2),
+    ...     n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
+    >>> result
+    ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost 0.3000 without channel 1, n=100)
+    >>> result.top(2), result.order("least")
+    ([1, 2], [0, 2, 1])
+    """
+
+    drop: torch.Tensor
+    standard_error: torch.Tensor
+    baseline: float
+    channels: tuple[int, ...]
+    n: int
+    layer: str
+    metric: str
+    mode: str
+    fill: str
+    per_class: torch.Tensor | None = None
+    baseline_per_class: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def order(self, first: Literal["least", "most"] = "least") -> list[int]:
+        """Return the channels, the least or the most important one first; equal ones stay in their order."""
+        check_choice(first, ("least", "most"), argument="first")
+        ranks = self.drop.argsort(descending=first == "most", stable=True).tolist()
+        return [self.channels[rank] for rank in ranks]
+
+    def top(self, k: int) -> list[int]:
+        """Return the `k` most important channels, most important first."""
+        return self.order("most")[:k]
+
+    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a bar for each of the most important channels; see `plotting.importance`."""
+        from featurelens import plotting
+
+        return plotting.importance(self, limit=limit, title=title, ax=ax)
+
+    def plot_classes(
+        self,
+        *,
+        classes: Sequence[object] | None = None,
+        limit: int = 32,
+        title: str | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw what each class loses with each channel; see `plotting.class_importance`."""
+        from featurelens import plotting
+
+        return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
+
+    def __repr__(self) -> str:
+        most = int(self.drop.argmax())
+        done = "without" if self.mode == "drop" else "with only"
+        lost = "gained" if self.metric == "loss" else "lost"
+        return (
+            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer}, {self.metric} "
+            f"{self.baseline:.4f}, most {lost} {float(self.drop[most]):.4f} {done} channel {self.channels[most]}, "
+            f"n={self.n})"
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AblationCurve(Result):
+    """How well the model does with more and more channels removed; made by `ChannelAblator.curve`.
+
+    Attributes
+    ----------
+    values : torch.Tensor
+        `(len(order) + 1,)`, the metric with the first 0, 1, 2, ... channels of `order` ablated.
+    order : tuple of int
+        The channels, as they were removed.
+    per_class : torch.Tensor or None
+        `(len(order) + 1, classes)`; None without class labels.
+    total : int
+        How many channels the layer has.
+    n : int
+        Number of images.
+    layer, metric, fill, notes
+        How it was computed.
+
+    Examples
+    --------
+    >>> curve = AblationCurve(
+    ...     values=torch.tensor([0.9, 0.8, 0.3]), order=(2, 0), total=3, n=100, layer="conv1", metric="accuracy",
+    ...     fill="zero")
+    >>> curve
+    AblationCurve(2 of 3 channels of conv1, accuracy 0.9000 to 0.3000, n=100)
+    """
+
+    values: torch.Tensor
+    order: tuple[int, ...]
+    total: int
+    n: int
+    layer: str
+    metric: str
+    fill: str
+    per_class: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the metric against the number of channels removed; see `plotting.ablation_curves`."""
+        from featurelens import plotting
+
+        return plotting.ablation_curves({"": self}, title=title, ax=ax)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.order)} of {count(self.total, 'channel')} of {self.layer}, {self.metric} "
+            f"{float(self.values[0]):.4f} to {float(self.values[-1]):.4f}, n={self.n})"
+        )

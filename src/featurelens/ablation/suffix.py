@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias, final
 
 import torch
@@ -12,8 +12,8 @@ from torch import nn
 
 from featurelens._checks import describe
 from featurelens._hooks import eager, evaluating, exclusively, preserved
-from featurelens._structure import map_tensors, shapes
-from featurelens.ablation.replay import Diverged, Memory, listening
+from featurelens.ablation.decoder import DeconvDecoder, Encoding
+from featurelens.ablation.replay import Diverged, Memory, check_features, listening
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
 from featurelens.recording.failure import explain
@@ -77,7 +77,7 @@ class ModelSuffix(Suffix):
         self.features = next(iter(self.memory.features.values()))
         self.axis = filling.axis % self.features.ndim
         self.largest = self.memory.largest
-        self.fills = {call: filling.values(features) for call, features in self.memory.features.items()}
+        self.fills = {call: filling.values(features, call) for call, features in self.memory.features.items()}
         self.baseline = self._chosen(self.memory.output, len(images))
         if self.memory.reads_values:
             self.notes = (_note("forward depends on the values of tensors"),)
@@ -99,16 +99,17 @@ class ModelSuffix(Suffix):
         size, times = len(self.features), len(mask)
 
         def change(output: torch.Tensor, call: int) -> torch.Tensor:
-            variants = (
-                output.expand(times, *output.shape)
-                if len(output) == size
-                else output.unflatten(0, (-1, size))
-            )
+            plain = (
+                len(output) == size
+            )  # else it is that of a later call, in which the variants differ already
+            shape = (times, size, *output.shape[1:])
+            variants = output.expand(shape) if plain else output.reshape(shape)
             return ablate(variants, mask, self.fills[call], self.axis).flatten(0, 1)
 
         with guarded(self.model):
             returned = self.memory.replay(times, change)
-        outputs = self._chosen(returned, size * times).unflatten(0, (times, size))
+        outputs = self._chosen(returned, size * times)
+        outputs = outputs.reshape(times, size, *outputs.shape[1:])
         check_same(outputs[0], self.baseline)
         return outputs[1:]
 
@@ -121,7 +122,7 @@ class ModelSuffix(Suffix):
             call += 1
             if self.memory.choice.call not in (None, call):
                 return None
-            fill = self.fills[call] if call in self.fills else self.filling.values(output)
+            fill = self.fills[call] if call in self.fills else self.filling.values(output, call)
             return ablate(output[None], row[None], fill, self.axis)[0]
 
         with guarded(self.model), listening(self.memory.layer, receive):
@@ -138,32 +139,62 @@ class ModelSuffix(Suffix):
 
 @final
 class DecoderSuffix(Suffix):
-    """A decoder that makes images of the layer's output; the rest of the model does not run."""
+    """A decoder, which makes images of the layer's output; the rest of the model does not run."""
 
     def __init__(
-        self,
-        decode: Callable[[torch.Tensor], torch.Tensor],
-        features: torch.Tensor,
-        filling: Filling,
-        guards: tuple[nn.Module, ...],
+        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, decoder: nn.Module
     ) -> None:
-        self.decode, self.features = decode, features
-        self.axis = filling.axis % features.ndim
-        self.fill = filling.values(features)
-        self.guards = guards
-        self.baseline = self.run(torch.zeros(1, self.channels, dtype=torch.bool, device=features.device))[0]
-        self.largest = 4 * max(features.numel(), self.baseline.numel())
+        self.decoder, self.images = decoder, images
+        self.guards = [model, decoder]
+        self.encoding: Encoding | None = None
+        if isinstance(decoder, DeconvDecoder):
+            self.guards.append(decoder.encoder)
+            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, filling.axis)
+        else:
+            self.features = one_call(remember(model, choice, filling.axis, images))
+        self.axis = filling.axis % self.features.ndim
+        self.fill = filling.values(self.features, choice.call or 1)
+        self.largest = 4 * max(self.features.numel(), images.numel())
+        self.baseline = self.run(self.features.new_zeros(1, self.channels, dtype=torch.bool))[0]
 
     def run(self, mask: torch.Tensor) -> torch.Tensor:
         variants = self.features.expand(len(mask), *self.features.shape)
         batch = ablate(variants, mask, self.fill, self.axis).flatten(0, 1)
-        with guarded(*self.guards):
-            decoded = self.decode(batch)
-        if not isinstance(decoded, torch.Tensor) or len(decoded) != len(batch):
+        try:
+            with guarded(*self.guards):
+                decoded = self._decode(batch)
+        except Exception as error:
+            raise RuntimeError(
+                explain(error, self.decoder, "what the layer returned", (batch,), {})
+            ) from error
+        if not isinstance(decoded, torch.Tensor) or decoded.ndim == 0 or len(decoded) != len(batch):
             raise ValueError(
                 f"the decoder must make images (N, ...) of {describe(batch)}; it made {describe(decoded)}"
             )
-        return decoded.unflatten(0, (len(mask), -1))
+        return decoded.reshape(len(mask), -1, *decoded.shape[1:])
+
+    def _encoded(self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int) -> torch.Tensor:
+        with guarded(*self.guards):
+            try:
+                self.encoding = decoder.encode(self.images, layer=layer)
+            except Exception as error:
+                raise RuntimeError(explain(error, decoder.encoder, "a batch", (self.images,), {})) from error
+        return check_features(self.encoding.features, choice.name, len(self.images), axis)
+
+    def _decode(self, batch: torch.Tensor) -> Any:
+        if isinstance(self.decoder, DeconvDecoder) and self.encoding is not None:
+            return self.decoder.decode(self.encoding, features=batch)
+        return self.decoder(batch)
+
+
+def one_call(memory: Memory) -> torch.Tensor:
+    """Return what the layer returned in its only call."""
+    if len(memory.features) > 1:
+        name = memory.choice.name
+        raise ValueError(
+            f"layer {name!r} is called {len(memory.features)} times, and a decoder takes one of them: ask for {name + '#1'!r}"
+        )
+    return next(iter(memory.features.values()))
 
 
 def remember(model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> Memory:
@@ -215,7 +246,7 @@ def choose_output(returned: Any, output: Output) -> torch.Tensor:
 def check_same(outputs: torch.Tensor, baseline: torch.Tensor) -> None:
     """Raise `Diverged` unless the plain features gave among other variants what they gave alone."""
     if outputs.shape != baseline.shape:
-        raise Diverged(f"outputs of shape {shapes(outputs)} instead of {shapes(baseline)}")
+        raise Diverged(f"an output {tuple(outputs.shape)} instead of {tuple(baseline.shape)}")
     if not baseline.is_floating_point():
         same = torch.equal(outputs, baseline)
     else:
@@ -230,8 +261,6 @@ def check_same(outputs: torch.Tensor, baseline: torch.Tensor) -> None:
 @contextmanager
 def guarded(*models: nn.Module) -> Iterator[None]:
     """Run the models in eval mode without gradients, and give them back as they were."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         for model in models:
             for guard in (exclusively(model), preserved(model), evaluating(model)):

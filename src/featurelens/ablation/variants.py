@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 
@@ -62,21 +63,26 @@ def step_by_step(order: list[int], total: int, device: torch.device) -> torch.Te
 class Filling:
     """What is put in the place of ablated channels, for one batch.
 
-    `order` says from which other image each image of the batch takes its values; it is there for "resample".
+    `fill` may also be a tensor for each call of the layer, by the number of the call. `order` says from which other
+    image each image of the batch takes its values; it is there for "resample".
     """
 
-    fill: Fill
+    fill: Fill | Mapping[int, torch.Tensor]
     axis: int
     order: torch.Tensor | None = None
 
     @classmethod
-    def for_batch(cls, fill: Fill, axis: int, size: int, generator: torch.Generator) -> Filling:
+    def for_batch(
+        cls, fill: Fill | Mapping[int, torch.Tensor], axis: int, size: int, generator: torch.Generator
+    ) -> Filling:
         """Return the filling for a batch of `size` images."""
         order = derangement(size, generator) if isinstance(fill, str) and fill == "resample" else None
         return cls(fill, axis, order)
 
-    def values(self, output: torch.Tensor) -> torch.Tensor:
-        """Return what fits a layer's plain `output` `(N, ...)` by broadcasting."""
+    def values(self, output: torch.Tensor, call: int) -> torch.Tensor:
+        """Return what fits the plain `output` `(N, ...)` of the layer's given call by broadcasting."""
+        if isinstance(self.fill, Mapping):
+            return self._given(self.fill[call], output)
         if isinstance(self.fill, torch.Tensor):
             return self._given(self.fill, output)
         if self.fill == "mean":
@@ -127,25 +133,17 @@ def check_fill(fill: object) -> None:
 
 
 def check_channels(channels: object, total: int | None = None) -> list[int]:
-    """Return channels as a list, which must be different whole numbers from 0 to `total` - 1 (None: unknown yet)."""
+    """Return channels as a list; they must be different numbers from 0 to `total` - 1 (None: not known yet)."""
     if isinstance(channels, torch.Tensor):
         channels = channels.tolist()
-    listed = (
-        list(channels) if isinstance(channels, Iterable) and not isinstance(channels, str) else [channels]
-    )
+    several = isinstance(channels, Iterable) and not isinstance(channels, str)
+    listed: list[Any] = list(channels) if several else [channels]  # type: ignore[call-overload]
     if any(isinstance(channel, bool) or not isinstance(channel, int) for channel in listed):
         raise TypeError(f"channels must be whole numbers; got {describe(channels)}")
-    repeated = (
-        {channel for channel in listed if listed.count(channel) > 1}
-        if len(set(listed)) < len(listed)
-        else set()
-    )
-    if repeated:
-        raise ValueError(
-            f"channels must be different; got {min(repeated)} {listed.count(min(repeated))} times"
-        )
-    wrong = [channel for channel in listed if channel < 0 or (total is not None and channel >= total)]
-    if wrong:
-        allowed = "numbers from 0" if total is None else f"from 0 to {total - 1}"
-        raise ValueError(f"channels must be {allowed}; got {wrong[0]}")
+    for channel, times in Counter(listed).items():
+        if times > 1:
+            raise ValueError(f"channels must be different; got {channel} {times} times")
+        if channel < 0 or (total is not None and channel >= total):
+            allowed = "numbers from 0" if total is None else f"from 0 to {total - 1}"
+            raise ValueError(f"channels must be {allowed}; got {channel}")
     return listed

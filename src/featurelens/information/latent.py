@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from featurelens._checks import check_choice
+from featurelens._random import permutation
 from featurelens.information._cca import CanonicalMap, fit_canonical_maps
 from featurelens.information._networks import Network, Schedule, train
-from featurelens._random import permutation
 from featurelens.information._ranks import normal_scores
 from featurelens.information._resampling import block_standard_error
 from featurelens.information._variables import Variable

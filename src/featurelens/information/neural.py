@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from featurelens._checks import check_choice
+from featurelens._random import permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._networks import Network, Schedule, train
-from featurelens._random import permutation
 from featurelens.information._ranks import normal_scores
 from featurelens.information.base import Measurement, MutualInformation, Null, check_count
 

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from featurelens._checks import check_choice, count, describe
+from featurelens._random import Seed, make_generator
 from featurelens.information._chunks import elements_at_a_time, map_threaded, row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, information_from_sums
-from featurelens._random import Seed, make_generator
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._row_counts import row_sums
 from featurelens.information.base import check_count, check_interval

@@ -12,16 +12,26 @@ from featurelens.plotting._curves import training_curves
 from featurelens.plotting._feature_maps import feature_maps, input_and_feature_maps
 from featurelens.plotting._filters import filters
 from featurelens.plotting._images import image_grid
+from featurelens.plotting._importance import (
+    ablation_change,
+    ablation_curves,
+    class_importance,
+    importance,
+)
 from featurelens.plotting._information import information_curves, information_plane
 from featurelens.plotting._maximization import maximization, maximization_history, verdict, write_images
 
 __all__ = [
+    "ablation_change",
+    "ablation_curves",
     "ablation_gallery",
     "channel_bars",
+    "class_importance",
     "confusion_matrix",
     "feature_maps",
     "filters",
     "image_grid",
+    "importance",
     "information_curves",
     "information_plane",
     "input_and_feature_maps",

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from featurelens._checks import check_choice, check_type, count
+from featurelens._checks import check_choice, check_type
 from featurelens.ablation import AblationResult
 from featurelens.plotting._arrays import check_positive, check_whole, to_floats
-from featurelens.plotting._colours import INK, QUIET
-from featurelens.plotting._grid import LABEL, Grid, Tile, arrange, draw_tile, label_size
+from featurelens.plotting._colours import NOT_FINITE_NOTE, QUIET
+from featurelens.plotting._grid import Grid, Tile, arrange, draw_tile, label_size
 from featurelens.plotting._images import as_pictures
 from featurelens.plotting._page import finish, page, room
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
@@ -119,7 +121,7 @@ def ablation_gallery(
     """
     view = _View(result, scale, limit)
     shown = min(check_positive(images, argument="images"), len(result.images))
-    rows = [view.strip(image) for image in range(shown)]
+    rows = [view.strip(image, ("image", "all")) for image in range(shown)]
     tiles = [tile for row in rows for tile in row]
     grid = arrange(len(tiles), tiles[0].pixels.shape[:2], columns=len(rows[0]), room=room(ax), gap=BELOW)
     errors = [error for image in range(shown) for error in view.errors(image)]
@@ -152,10 +154,10 @@ class _View:
         variance = ((spread - spread.mean((2, 3), keepdims=True)) ** 2).mean()
         good = float(self.baseline_error.mean()) <= float(variance)
         self.shared = scale == "shared" or (scale == "auto" and good)
-        self.notes: tuple[str, ...] = ()
+        self.broken = not (np.isfinite(spread).all() and np.isfinite(self.error).all())
         self.cmap: Colormap | None = None
 
-    def strip(self, image: int) -> list[Tile]:
+    def strip(self, image: int, names: Sequence[str] = ("original", "all channels")) -> list[Tile]:
         """Return the tiles of one image: the original, the full reconstruction, and one for each channel."""
         size = len(self.result.images)
         if not -size <= check_whole(image, argument="image") < size:
@@ -173,9 +175,9 @@ class _View:
         else:
             others = np.stack([_stretched(picture, low, high) for picture in others])
         pictures = as_pictures(np.concatenate([original[None], others]).clip(low, high))
-        self.notes, self.cmap = pictures.notes, pictures.cmap
-        names = ["original", "all channels", *map(str, self.result.channels[: self.shown])]
-        return [pictures.tile(index, name) for index, name in enumerate(names)]
+        self.cmap = pictures.cmap
+        labels = [*names, *map(str, self.result.channels[: self.shown])]
+        return [pictures.tile(index, label) for index, label in enumerate(labels)]
 
     def errors(self, image: int) -> list[str]:
         """Return the text under each tile of one image."""
@@ -189,9 +191,15 @@ class _View:
         return text if self.shown == total else f"{text} (first {self.shown} of {total})"
 
     def note(self) -> str:
-        scale = "all on the original's scale" if self.shared else "every picture stretched by itself"
+        scale = (
+            "all on the original's scale, beyond which values are cut"
+            if self.shared
+            else "every picture stretched by itself"
+        )
         fill = "" if self.result.fill == "zero" else f"; ablated channels filled by {self.result.fill}"
-        return "; ".join([ERROR_NOTE, scale, *self.notes]) + fill
+        channels = self.result.images.shape[1]
+        mean = "" if channels in (1, 3) else f"; mean over {channels} channels"
+        return f"{ERROR_NOTE}; {scale}{mean}{fill}" + (f"; {NOT_FINITE_NOTE}" if self.broken else "")
 
 
 def _draw(ax: Axes, tiles: list[Tile], grid: Grid, errors: list[str], cmap: Colormap | None) -> None:
@@ -205,12 +213,13 @@ def _draw(ax: Axes, tiles: list[Tile], grid: Grid, errors: list[str], cmap: Colo
 def _range(picture: Floats) -> tuple[float, float]:
     finite = picture[np.isfinite(picture)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def _stretched(picture: Floats, low: float, high: float) -> Floats:
     """Bring a picture's own range to the one from `low` to `high`."""
     finite = picture[np.isfinite(picture)]
     if not finite.size or finite.min() == finite.max():
-        return picture * 0 + (low + high) / 2
-    return low + (high - low) * (picture - finite.min()) / (finite.max() - finite.min())
+        return np.where(np.isfinite(picture), (low + high) / 2, picture)
+    share: Floats = (picture - finite.min()) / (finite.max() - finite.min())
+    return low + (high - low) * share

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from featurelens.information import NoisyChannelMutualInformation
 from featurelens._random import make_generator
+from featurelens.information import NoisyChannelMutualInformation
 
 
 def activations(n, d, seed=0):
