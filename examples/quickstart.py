@@ -12,7 +12,7 @@ from pathlib import Path
 
 import featurelens as fl
 from reference import fit, fitting_network, load
-from reference.pictures import first_look
+from reference.pictures import deeper_look, first_look
 
 EPOCHS, BATCH = {"digits": 15}, {"digits": 32}  # few images want small batches and many passes
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("\nWhat can be recorded, and what one image costs:")
     print(fl.list_layers(model, data.test_images[:1].to(options.device)))
 
-    files = first_look(model, data, history, options.output)
+    files = first_look(model, data, history, options.output) + deeper_look(model, data, options.output)
     print(f"\nPictures in {options.output}:")
     for file in files:
         print(f"  {file.name}")

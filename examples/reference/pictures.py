@@ -42,6 +42,30 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
     return save(figures, output)
 
 
+def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
+    """Draw what channels want to see, what they carry, and what they are worth, into `output`; return the files.
+
+    ``wanted_LAYER.png``: the image that each channel of the last ReLU responds to most, beside the strongest real ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``:
+    what the loss gains without each channel of the last ReLU, and ``importance_classes.png`` by class.
+    """
+    last = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)][-1].replace(
+        "conv", "relu"
+    )
+    maximizer = fl.ActivationMaximizer(model, sample=data.train_images[:1000])
+    wanted = maximizer.run([f"{last}:{channel}" for channel in range(16)])
+    decoder = fl.DeconvDecoder(model, "relu2")
+    decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
+    batches = zip(data.test_images.split(500), data.test_labels.split(500), strict=True)
+    worth = fl.ChannelAblator(model, last).importance(list(batches), metric="loss")
+    figures = {
+        f"wanted_{last}": wanted.verdict(data.train_images.split(500)).plot(),
+        "reconstructions_relu2": decoded.plot(),
+        f"importance_{last}": worth.plot().figure,
+        "importance_classes": worth.plot_classes().figure,
+    }
+    return save(figures, output)
+
+
 def save(figures: dict[str, Figure], output: Path) -> list[Path]:
     """Write each figure to ``output/NAME.png`` and return the files."""
     output.mkdir(parents=True, exist_ok=True)
