@@ -72,7 +72,13 @@ class Board:
         output = fl.ActivationRecorder(model, model, reduce=lambda scores: scores.argmax(1, keepdim=True))
         predictions = output.record(images.split(1000), progress=False)[""].flatten()
         self.writer.confusion(epoch, (labels, predictions), classes=self.classes)
-        self.writer.information(epoch, {name: results[-1] for name, results in self.found.honest.items()})
+        plane = self.found.plane
+        for tag, curves in (
+            ("spatial information", self.found.honest),
+            ("input information", plane.inputs),
+            ("label information", plane.labels),
+        ):
+            self.writer.information(epoch, {name: results[-1] for name, results in curves.items()}, tag=tag)
         self.writer.feature_maps(epoch, fl.ActivationRecorder(model, LAYERS)(self.evaluation))
 
     def finish(

@@ -21,14 +21,14 @@ EVERY = "all layers"  # the chart over the main curve of each layer
 
 
 def write_information(run: Run, epoch: int, results: Mapping[str, Information], tag: str) -> None:
-    """Write what is known of each layer under ``TAG (UNITS)/LAYER``, with a chart for each and one for all."""
+    """Write what is known of each layer under ``TAG in UNITS/LAYER``, with a chart for each and one for all."""
     check_tag(tag)
     check_type(results, Mapping, argument="results", expected="a mapping from layers to results")
     for layer, result in results.items():
         _check_result(result, f"results[{layer!r}]")
     charts: dict[str, Charts] = {}
     for layer, result in results.items():
-        group = f"{tag} ({result.units})"
+        group = f"{tag} in {result.units}"
         points = {join(group, layer, part): value for part, value in _parts(result).items()}
         run.scalars(epoch, points)
         shown = charts.setdefault(group, {EVERY: []})

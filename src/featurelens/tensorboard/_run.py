@@ -39,12 +39,17 @@ class Run:
             self.events.add_scalar(tag, value, epoch)
 
     def chart(self, category: str, charts: Charts) -> None:
-        """Draw the curves of each chart's tags over each other, on TensorBoard's page *Custom Scalars*."""
+        """Draw the curves of each chart's tags over each other, on TensorBoard's page *Custom Scalars*.
+
+        That page takes a parenthesis for the beginning of the run's name, fails, and draws an empty chart: tags
+        with one have none.
+        """
         known = self._layout.get(category, {})
-        both = {
-            title: list(dict.fromkeys([*known.get(title, []), *charts.get(title, [])]))
-            for title in {**known, **charts}
-        }
+        both = {title: list(tags) for title, tags in known.items()}
+        for title, tags in charts.items():
+            drawn = [tag for tag in tags if "(" not in tag]
+            if drawn:
+                both[title] = list(dict.fromkeys([*both.get(title, []), *drawn]))
         if both == known:
             return
         self._layout[category] = both

@@ -41,7 +41,8 @@ class TensorBoardWriter:
     """Writes results to one run of TensorBoard; nothing is written outside the ``with`` block.
 
     What changes while a network trains takes the epoch first, a whole number from 0. A call that is refused
-    writes nothing. TensorBoard merges what a directory holds already with what is added: give each training a
+    writes nothing. *Custom Scalars* cannot draw tags with a parenthesis; those get no chart there, and are found
+    under *Scalars* like all others. TensorBoard merges what a directory holds already with what is added: give each training a
     directory of its own.
 
     Parameters
@@ -120,7 +121,7 @@ class TensorBoardWriter:
     ) -> None:
         """Write the information of each layer, its null and its interval, as far as they are known.
 
-        The tags are ``information (nats)/conv1/value``, ``.../null``, ``.../low`` and ``.../high``; *Custom
+        The tags are ``information in nats/conv1/value``, ``.../null``, ``.../low`` and ``.../high``; *Custom
         Scalars* has a chart for each layer and one for all. Of a result by channel these are ``.../mean`` and
         ``.../best`` over the channels and the mean ``.../null``, with a picture of the bars.
 
@@ -131,7 +132,8 @@ class TensorBoardWriter:
         results
             Layer to the result of an estimator, of `spatial_mutual_information` or of `channel_information`.
         tag
-            What was measured, for the heading: ``"I(X;T)"`` keeps it apart from ``"I(T;Y)"`` of the same layers.
+            What was measured, for the heading: ``"label information"`` keeps it apart from ``"input information"``
+            of the same layers.
 
         Raises
         ------

@@ -30,22 +30,22 @@ def test_information_has_its_unit_null_and_interval_as_far_as_known(board):
     board.information(4, {"fc": result(2.0, units="bits")})
     events = read(board)
     assert scalars(events) == {
-        "information (nats)/conv1/value": [(3, 0.5)],
-        "information (nats)/conv1/null": [(3, 0.1)],
-        "information (nats)/conv1/low": [(3, 0.4)],
-        "information (nats)/conv1/high": [(3, 0.6)],
-        "information (nats)/fc/value": [(3, -0.01)],
-        "information (bits)/fc/value": [(4, 2.0)],
+        "information in nats/conv1/value": [(3, 0.5)],
+        "information in nats/conv1/null": [(3, 0.1)],
+        "information in nats/conv1/low": [(3, 0.4)],
+        "information in nats/conv1/high": [(3, 0.6)],
+        "information in nats/fc/value": [(3, -0.01)],
+        "information in bits/fc/value": [(4, 2.0)],
     }
     charts = layout(events)
-    assert list(charts) == ["information (nats)", "information (bits)"]
-    lines = charts["information (nats)"]["all layers"]
+    assert list(charts) == ["information in nats", "information in bits"]
+    lines = charts["information in nats"]["all layers"]
     tags = scalars(events)
     assert [[tag for tag in tags if re.match(line, tag)] for line in lines] == [
-        ["information (nats)/conv1/value"],
-        ["information (nats)/fc/value"],
+        ["information in nats/conv1/value"],
+        ["information in nats/fc/value"],
     ]
-    assert len(charts["information (nats)"]["conv1"]) == 4
+    assert len(charts["information in nats"]["conv1"]) == 4
 
 
 def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(board):
@@ -62,8 +62,8 @@ def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(
     )
     board.information(1, {"conv6": spatial})
     found = scalars(read(board))
-    assert found["information (nats)/conv6/low"] == [(1, 2.25)]
-    assert found["information (nats)/conv6/high"] == [(1, 2.75)]
+    assert found["information in nats/conv6/low"] == [(1, 2.25)]
+    assert found["information in nats/conv6/high"] == [(1, 2.75)]
 
 
 def test_charts_grow_by_what_is_written_apart(board):
@@ -73,18 +73,31 @@ def test_charts_grow_by_what_is_written_apart(board):
     board.information(1, {"conv2": result(0.6)})
     charts = layout(read(board))
     assert charts["training"] == {"loss": ["^loss/train$", "^loss/test$"]}
-    assert len(charts["information (nats)"]["all layers"]) == 2
+    assert len(charts["information in nats"]["all layers"]) == 2
 
 
 def test_two_kinds_of_information_of_the_same_layers_stay_apart(board):
-    board.information(1, {"conv1": result(2.5)}, tag="I(X;T)")
-    board.information(1, {"conv1": result(1.5)}, tag="I(T;Y)")
+    board.information(1, {"conv1": result(2.5)}, tag="input information")
+    board.information(1, {"conv1": result(1.5)}, tag="label information")
     events = read(board)
     assert scalars(events) == {
-        "I(X;T) (nats)/conv1/value": [(1, 2.5)],
-        "I(T;Y) (nats)/conv1/value": [(1, 1.5)],
+        "input information in nats/conv1/value": [(1, 2.5)],
+        "label information in nats/conv1/value": [(1, 1.5)],
     }
-    assert list(layout(events)) == ["I(X;T) (nats)", "I(T;Y) (nats)"]
+    assert list(layout(events)) == ["input information in nats", "label information in nats"]
+
+
+def test_a_parenthesis_which_custom_scalars_cannot_draw_has_no_chart(board):
+    board.training(1, {"loss": {"train": 0.5, "test (clean)": 0.6}, "top (5)": {"train": 0.5}})
+    board.information(1, {"conv1": result(2.5)}, tag="I(X;T)")
+    events = read(board)
+    assert list(scalars(events)) == [
+        "loss/train",
+        "loss/test (clean)",
+        "top (5)/train",
+        "I(X;T) in nats/conv1/value",
+    ]
+    assert layout(events) == {"training": {"loss": ["^loss/train$"]}}
 
 
 def test_information_by_channel_is_mean_best_null_and_the_bars(board):
@@ -98,19 +111,19 @@ def test_information_by_channel_is_mean_best_null_and_the_bars(board):
     board.information(2, {"conv1": found, "fc": result(1.0, units="bits")})
     events = read(board)
     assert scalars(events) == {
-        "information (bits)/conv1/mean": [(2, 0.5)],
-        "information (bits)/conv1/best": [(2, 0.75)],
-        "information (bits)/conv1/null": [(2, 0.25)],
-        "information (bits)/fc/value": [(2, 1.0)],
+        "information in bits/conv1/mean": [(2, 0.5)],
+        "information in bits/conv1/best": [(2, 0.75)],
+        "information in bits/conv1/null": [(2, 0.25)],
+        "information in bits/fc/value": [(2, 1.0)],
     }
     (every,) = [
-        lines for title, lines in layout(events)["information (bits)"].items() if title == "all layers"
+        lines for title, lines in layout(events)["information in bits"].items() if title == "all layers"
     ]
     assert [re.sub(r"\\", "", line) for line in every] == [
-        "^information (bits)/conv1/mean$",
-        "^information (bits)/fc/value$",
+        "^information in bits/conv1/mean$",
+        "^information in bits/fc/value$",
     ]
-    (bars,) = events.Images("information (bits)/conv1")
+    (bars,) = events.Images("information in bits/conv1")
     assert bars.step == 2
     expected = io.BytesIO()
     found.plot(title="information of conv1, epoch 2").figure.savefig(expected)
@@ -120,8 +133,8 @@ def test_information_by_channel_is_mean_best_null_and_the_bars(board):
 def test_a_model_recorded_as_a_whole_has_tags_without_a_gap(board):
     board.information(1, {"": result(0.5)})
     events = read(board)
-    assert list(scalars(events)) == ["information (nats)/value"]
-    assert list(layout(events)["information (nats)"]) == ["all layers", "model"]
+    assert list(scalars(events)) == ["information in nats/value"]
+    assert list(layout(events)["information in nats"]) == ["all layers", "model"]
 
 
 @pytest.mark.parametrize(

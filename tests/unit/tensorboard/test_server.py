@@ -73,7 +73,7 @@ def test_a_real_server_shows_scalars_pictures_charts_and_the_projector(tmp_path)
         np.testing.assert_array_equal(found, (255 * image).round().permute(1, 2, 0))
 
         charts = json.loads(fetch("custom_scalars", "layout"))["category"]
-        assert [group["title"] for group in charts] == ["training", "information (nats)"]
+        assert [group["title"] for group in charts] == ["training", "information in nats"]
         (line, _) = charts[0]["chart"][0]["multiline"]["tag"]
         found = json.loads(fetch("custom_scalars", "scalars", run="run", tag=line))
         assert list(found["tag_to_events"]) == ["loss/train"]
