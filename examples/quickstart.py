@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import featurelens as fl
-from reference import fit, fitting_network, load
+from reference import fit, fitting_network, load, run
 from reference.pictures import first_look
 
 EPOCHS, BATCH = {"digits": 15}, {"digits": 32}  # few images want small batches and many passes
@@ -60,4 +60,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
