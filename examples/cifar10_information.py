@@ -23,7 +23,7 @@ import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import Dataset, GrayscaleCNN, fit, load, seeded
+from reference import Dataset, GrayscaleCNN, fit, load, run, seeded
 from reference.pictures import save
 from reference.training import History
 
@@ -72,7 +72,13 @@ class Board:
         output = fl.ActivationRecorder(model, model, reduce=lambda scores: scores.argmax(1, keepdim=True))
         predictions = output.record(images.split(1000), progress=False)[""].flatten()
         self.writer.confusion(epoch, (labels, predictions), classes=self.classes)
-        self.writer.information(epoch, {name: results[-1] for name, results in self.found.honest.items()})
+        plane = self.found.plane
+        for tag, curves in (
+            ("spatial information", self.found.honest),
+            ("input information", plane.inputs),
+            ("label information", plane.labels),
+        ):
+            self.writer.information(epoch, {name: results[-1] for name, results in curves.items()}, tag=tag)
         self.writer.feature_maps(epoch, fl.ActivationRecorder(model, LAYERS)(self.evaluation))
 
     def finish(
@@ -221,4 +227,4 @@ def report(found: Measurements, history: History, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

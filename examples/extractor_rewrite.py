@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import load, seeded
+from reference import load, run, seeded
 from reference.pictures import save
 
 CHOSEN = ("conv_1", "conv_2", "conv_4")
@@ -73,7 +73,7 @@ def digits_as_files(folder: Path) -> Path:
 
 def random_image(folder: Path, seed: int) -> tuple[torch.Tensor, str]:
     """Return one image `(1, C, H, W)` of a labelled folder and its label; the same seed gives the same image."""
-    data = load(folder, seed=seed)
+    data = load(folder, seed=seed, training=False)
     images, labels = (
         torch.cat([data.train_images, data.test_images]),
         torch.cat([data.train_labels, data.test_labels]),
@@ -92,4 +92,4 @@ def without_axes(image: torch.Tensor) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

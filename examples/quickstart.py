@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 import featurelens as fl
-from reference import fit, fitting_network, load
+from reference import fit, fitting_network, load, run
 from reference.pictures import deeper_look, first_look
 
 EPOCHS, BATCH = {"digits": 15}, {"digits": 32}  # few images want small batches and many passes
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     data = load(options.data, options.data_dir, seed=options.seed)
     print(data)
+    if options.data == "digits":  # on images of 8x8, threads wait for each other more than they compute
+        torch.set_num_threads(1)
     model = fitting_network(data.channels, data.size, len(data.classes), seed=options.seed)
     epochs = EPOCHS.get(options.data, 5) if options.epochs is None else options.epochs
     history = fit(
@@ -60,4 +64,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,7 +4,8 @@
 ``from reference import fit, load``.
 """
 
-from reference.data import Dataset, load
+from reference.command import run
+from reference.data import DataError, Dataset, load
 from reference.networks import (
     CifarClassifier,
     DigitsCNN,
@@ -19,6 +20,7 @@ from reference.training import History, accuracy, fit
 
 __all__ = [
     "CifarClassifier",
+    "DataError",
     "Dataset",
     "DigitsCNN",
     "GrayscaleCNN",
@@ -30,5 +32,6 @@ __all__ = [
     "fit",
     "fitting_network",
     "load",
+    "run",
     "seeded",
 ]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 NAMES = ("digits", "mnist", "cifar10")
 COMMON_SIZE = 64  # pixels: the square to which the images of a folder are brought if their sizes differ
 TEST_SHARE = 0.2  # where the data come without a split
+
+
+class DataError(Exception):
+    """The data cannot be used; one line says which file or folder, and why."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +59,9 @@ class Dataset:
         return f"Dataset({self.name!r}, {images}, {len(self.classes)} classes)"
 
 
-def load(source: str | Path, data_dir: str | Path = "data", *, seed: int = 0) -> Dataset:
+def load(
+    source: str | Path, data_dir: str | Path = "data", *, seed: int = 0, training: bool = True
+) -> Dataset:
     """Load a data set by name, or the images of a folder.
 
     Parameters
@@ -62,13 +74,14 @@ def load(source: str | Path, data_dir: str | Path = "data", *, seed: int = 0) ->
         Where MNIST and CIFAR-10 are, or are downloaded to.
     seed
         For the split of digits and of a folder without train and test.
+    training
+        Whether a network is to be trained, for which a folder needs two classes and test images.
 
     Raises
     ------
-    FileNotFoundError
-        If `source` is neither a name nor a folder with images.
-    RuntimeError
-        If a data set is not in `data_dir` and cannot be downloaded.
+    DataError
+        If `source` is neither a name nor a folder with images, an image cannot be read, or a data set is not in
+        `data_dir` and cannot be downloaded.
 
     Examples
     --------
@@ -81,8 +94,11 @@ def load(source: str | Path, data_dir: str | Path = "data", *, seed: int = 0) ->
         return _torchvision(str(source), Path(data_dir))
     folder = Path(source)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no data set {str(source)!r}: name a folder or one of {', '.join(NAMES)}")
-    return _folder(folder, seed)
+        raise DataError(f"no data set {str(source)!r}: name a folder or one of {', '.join(NAMES)}")
+    data = _folder(folder, seed)
+    if training:
+        _check_trainable(data, folder)
+    return data
 
 
 def stratified_split(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +132,7 @@ def _torchvision(name: str, data_dir: Path) -> Dataset:
     try:
         train, test = (source(data_dir, train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
+        raise DataError(
             f"{name} is not in {data_dir} and could not be downloaded ({error}); without a network, put "
             "torchvision's files there, name a folder of images, or take 'digits', which needs no download"
         ) from error
@@ -137,11 +153,15 @@ def _folder(folder: Path, seed: int) -> Dataset:
 
     parts = [folder / "train", folder / "test"]
     divided = all(part.is_dir() for part in parts)
-    trees = [ImageFolder(str(part)) for part in (parts if divided else [folder])]
+    try:
+        trees = [ImageFolder(str(part)) for part in (parts if divided else [folder])]
+    except FileNotFoundError as error:  # no class, or one without images
+        reason = str(error).partition(". Supported")[0].partition(f" in {folder}")[0]
+        raise DataError(f"{folder} must hold CLASS/IMAGE: {reason.rstrip('.').lower()}") from error
     classes = tuple(trees[0].classes)
     if tuple(trees[-1].classes) != classes:
         different = ", ".join(sorted(set(classes) ^ set(trees[-1].classes)))
-        raise ValueError(f"train and test of {folder} must have the same classes; they differ in {different}")
+        raise DataError(f"train and test of {folder} must have the same classes; they differ in {different}")
     pixels = _read([path for tree in trees for path, _ in tree.samples])
     labels = torch.tensor([label for tree in trees for label in tree.targets])
     images, labels = _tensors(pixels, labels)
@@ -149,6 +169,16 @@ def _folder(folder: Path, seed: int) -> Dataset:
         return _split(folder.name, images, labels, classes, seed)
     first = len(trees[0])
     return Dataset(folder.name, images[:first], labels[:first], images[first:], labels[first:], classes)
+
+
+def _check_trainable(data: Dataset, folder: Path) -> None:
+    if len(data.classes) < 2:
+        raise DataError(
+            f"{folder} holds one class, {data.classes[0]!r}: images stand in CLASS/IMAGE, in two or more"
+        )
+    for part, labels in (("training", data.train_labels), ("test", data.test_labels)):
+        if not len(labels):
+            raise DataError(f"{folder} leaves no image for the {part} set: give three or more of each class")
 
 
 def _read(paths: list[str]) -> np.ndarray:
@@ -160,17 +190,29 @@ def _read(paths: list[str]) -> np.ndarray:
         return np.stack(list(pool.map(lambda path: _pixels(path, mode, size), paths, chunksize=256)))
 
 
-def _header(path: str) -> tuple[str, tuple[int, int]]:
-    from PIL import Image
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """Open an image; whatever is wrong with the file is told in one line."""
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(path) as image:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not an image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _header(path: str) -> tuple[str, tuple[int, int]]:
+    with _opened(path) as image:
         return image.mode, image.size
 
 
 def _pixels(path: str, mode: str, size: tuple[int, int] | None) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
+    with _opened(path) as image:
         picture = image.convert(mode)
     if size is None:
         picture = ImageOps.fit(picture, (COMMON_SIZE, COMMON_SIZE), Image.Resampling.BILINEAR)

@@ -1,6 +1,5 @@
 """The examples, run end to end as a user runs them."""
 
-import importlib
 import importlib.util
 import json
 import os
@@ -89,9 +88,9 @@ def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
     assert other > 1.5, "another image's as well"
 
 
-def test_a_missing_data_set_is_told_in_one_sentence(tmp_path):
-    example = importlib.import_module("quickstart")
-    with pytest.raises(
-        FileNotFoundError, match="no data set 'nowhere': name a folder or one of digits, mnist, cifar10"
-    ):
-        example.main(["--data", "nowhere", "--output", str(tmp_path)])
+@pytest.mark.parametrize("example", ["quickstart", "cifar10_information"])
+def test_data_that_cannot_be_used_end_an_example_with_one_line(tmp_path, example):
+    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), "--data", "nowhere"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "no data set 'nowhere': name a folder or one of digits, mnist, cifar10\n"

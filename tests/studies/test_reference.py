@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from reference import (
     CifarClassifier,
+    DataError,
     DigitsCNN,
     GrayscaleCNN,
     MnistCNN,
@@ -22,6 +23,7 @@ from reference import (
     fit,
     fitting_network,
     load,
+    run,
     seeded,
 )
 from reference.data import stratified_split
@@ -293,13 +295,64 @@ def test_images_of_one_size_keep_it_and_others_are_brought_to_one(tmp_path):
 def test_train_and_test_must_have_the_same_classes(tmp_path):
     write_folder(tmp_path / "train", {"cat": 3, "dog": 2})
     write_folder(tmp_path / "test", {"cat": 1, "cow": 1})
-    with pytest.raises(ValueError, match="must have the same classes; they differ in cow, dog"):
+    with pytest.raises(DataError, match="must have the same classes; they differ in cow, dog"):
         load(tmp_path)
+
+
+def truncated(folder):
+    write_folder(folder, {"cat": 3, "dog": 3})
+    picture = sorted((folder / "dog").iterdir())[1]
+    picture.write_bytes(picture.read_bytes()[:-20])
+    return f"{picture} cannot be read: "
+
+
+def no_image(folder):
+    write_folder(folder, {"cat": 3, "dog": 3})
+    (folder / "cat" / "notes.png").write_text("not a picture")
+    return f"{folder / 'cat' / 'notes.png'} is not an image"
+
+
+def one_class(folder):
+    write_folder(folder, {"cat": 9})
+    return f"{folder} holds one class, 'cat': images stand in CLASS/IMAGE, in two or more"
+
+
+def too_few(folder):
+    write_folder(folder, {"cat": 2, "dog": 2})
+    return f"{folder} leaves no image for the test set: give three or more of each class"
+
+
+def an_empty_class(folder):
+    write_folder(folder, {"cat": 3, "dog": 3})
+    (folder / "cow").mkdir()
+    return f"{folder} must hold CLASS/IMAGE: found no valid file for the classes cow"
+
+
+def no_class(folder):
+    folder.mkdir()
+    return f"{folder} must hold CLASS/IMAGE: couldn't find any class folder"
+
+
+@pytest.mark.parametrize("damage", [truncated, no_image, one_class, too_few, an_empty_class, no_class])
+def test_a_folder_that_cannot_be_used_is_told_in_one_line(tmp_path, damage):
+    message = damage(tmp_path / "Photos")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "Photos")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: load(tmp_path / "Photos"))
+    assert ended.value.code == str(caught.value)
+
+
+def test_a_folder_that_nothing_is_trained_on_may_have_one_class(tmp_path):
+    write_folder(tmp_path, {"cat": 1})
+    assert len(load(tmp_path, training=False).train_labels) == 1
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
     message = "no data set 'minst': name a folder or one of digits, mnist, cifar10"
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(DataError, match=message):
         load("minst")
 
 
@@ -324,7 +377,7 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
         raise RuntimeError("no network")
 
     monkeypatch.setattr(datasets.CIFAR10, "download", fail)
-    with pytest.raises(RuntimeError, match=r"cifar10 is not in .* take 'digits', which needs no download"):
+    with pytest.raises(DataError, match=r"cifar10 is not in .* take 'digits', which needs no download"):
         load("cifar10", tmp_path)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from featurelens.plotting._arrays import Floats
 
+STRIP = 0.13  # of the height of the bars
 NARROWEST, BARS = 4.8, 3.5  # width and height in inches
 CELL = (0.38, 0.27)  # width and height, in inches, of a value that can be read
 FEW = 4  # so many image channels stand in blocks of a page's width
@@ -79,8 +80,11 @@ def channel_bars(
         ax.hlines(nulls, places - 0.42, places + 0.42, color="white", linewidth=3.2, zorder=3)
         ax.hlines(nulls, places - 0.42, places + 0.42, color=INK, linewidth=1.6, zorder=4)
         key = Line2D([], [], color=INK, linewidth=1.6, label="null (shuffled labels)")
-        ax.legend(handles=[key], frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1, 0.93))
+        ax.legend(handles=[key], frameon=False, fontsize=9, loc="upper right", borderaxespad=0)
     _draw_entropy(ax, result.label_entropy, float(heights.max()))
+    if ax.texts or result.null_mean is not None:  # a strip above the bars, for the words
+        low, high = ax.dataLim.intervaly
+        ax.set_ylim(top=high + STRIP * (high - min(low, 0.0)))
     text = title or "Information with the label"
     if len(shown) < len(result):
         text += f" (best {len(shown)} of {len(result)} channels)"
@@ -180,10 +184,10 @@ def _draw_entropy(ax: Axes, entropy: float | None, highest: float) -> None:
         ax.annotate(
             f"H(Y) = {entropy:.2f}",
             (0.0, entropy),
-            (2, -3),
+            (2, 2),
             xycoords=ax.get_yaxis_transform(),
             textcoords="offset points",
-            va="top",
+            va="bottom",
             fontsize=8,
             color=QUIET,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from featurelens.plotting._arrays import Floats
 
+LONGEST = 16  # names in a column of a legend
 SIZE = (6.0, 3.7)  # inches
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # one for every round of colours
 
 
 def training_curves(
@@ -69,7 +72,8 @@ def training_curves(
         raise ValueError(f"best must be an epoch from 1 to {epochs}; got {best}")
     ax = chart(ax, size=SIZE)
     for number, (name, values) in enumerate(lines.items()):
-        draw_curve(ax, name, np.arange(1, len(values) + 1), values, colour=SERIES[number % len(SERIES)])
+        colour, dashes = SERIES[number % len(SERIES)], DASHES[number // len(SERIES) % len(DASHES)]
+        draw_curve(ax, name, np.arange(1, len(values) + 1), values, colour=colour, dashes=dashes)
     if best is not None:
         ax.axvline(best, color=QUIET, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
         place = ax.get_xaxis_transform()
@@ -77,7 +81,10 @@ def training_curves(
         ax.text(best, 1.01, f"best epoch: {best}", transform=place, ha=side, fontsize=8, color=QUIET)
     dress(ax, xlabel="epoch", ylabel=ylabel, title=title)
     count_epochs(ax, 1, epochs)
-    ax.legend(frameon=False, fontsize=9)
+    if len(lines) <= len(SERIES):
+        ax.legend(frameon=False, fontsize=9)
+    else:
+        add_legend_beside(ax)
     return ax
 
 
@@ -91,14 +98,25 @@ def chart(ax: Axes | None, *, size: tuple[float, float]) -> Axes:
 
 
 def draw_curve(
-    ax: Axes, name: str, epochs: NDArray[Any], values: Floats, *, colour: str, marker: str = "o"
+    ax: Axes,
+    name: str,
+    epochs: NDArray[Any],
+    values: Floats,
+    *,
+    colour: str,
+    marker: str = "o",
+    dashes: Any = "-",
 ) -> None:
     """Draw a line over `epochs`; values that are NaN or infinite leave a gap, and a cross at the foot."""
     finite = np.isfinite(values)
+    style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "linewidth": 1.6}
     if len(values) > 30 and finite.all():
-        marker = ""  # only a value between gaps, which has no line, needs one
+        if marker == "o":
+            style["marker"] = ""  # only a value between gaps, which has no line, needs one
+        else:
+            style["markevery"] = math.ceil(len(values) / 12)  # it tells this line from another of its colour
     heights = np.where(finite, values, np.nan)
-    ax.plot(epochs, heights, color=colour, label=name, marker=marker, markersize=3.5, linewidth=1.6)
+    ax.plot(epochs, heights, label=name, markersize=3.5, **style)
     if not finite.all():
         foot = np.full((~finite).sum(), 0.03)
         ax.plot(
@@ -109,6 +127,21 @@ def draw_curve(
             transform=ax.get_xaxis_transform(),
             label=f"{name}: NaN or infinite",
         )
+
+
+def add_legend_beside(ax: Axes, handles: list[Any] | None = None) -> None:
+    """Put the legend to the right of the chart, where it covers no curve; many names stand in columns."""
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02)}
+    columns = math.ceil(len(handles) / LONGEST)
+    ax.legend(
+        handles=handles,
+        frameon=False,
+        fontsize=9 if columns == 1 else 7.5,
+        ncols=columns,
+        handlelength=2.6,
+        **place,
+    )
 
 
 def count_epochs(ax: Axes, first: float, last: float) -> None:

@@ -42,7 +42,8 @@ def feature_maps(
     Parameters
     ----------
     maps
-        Activations, ``(N, C, H, W)`` or ``(C, H, W)``.
+        Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. The tokens ``(N, L, D)`` of a transformer
+        are no maps until its patches are put back into rows: ``patches.mT.unflatten(2, (rows, columns))``.
     image
         Which image of the batch.
     scale
@@ -139,6 +140,7 @@ class _MapView:
         self.values: Floats = to_floats(chosen[: check_positive(limit, argument="limit")])
         self.shared = scale == "shared" or self.values[0].size == 1
         self.signed = is_signed(self.values)
+        self.single = maps.ndim == 3
         self.cmap = value_map(self.values)
 
     def tiles(self) -> list[Tile]:
@@ -169,6 +171,8 @@ class _MapView:
             parts.append(f"hatched: {count(constant, 'channel')} with one value everywhere")
         if not np.isfinite(self.values).all():
             parts.append(NOT_FINITE_NOTE)
+        if self.single:
+            parts.append("read as (C, H, W), the maps of one image")  # and not as tokens (N, L, D)
         return "; ".join([*parts, *notes])
 
 

@@ -13,9 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from featurelens._checks import check_choice
+from featurelens.information.result import SATURATION
 from featurelens.plotting._arrays import Array
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map
-from featurelens.plotting._curves import chart, count_epochs, draw_curve, dress
+from featurelens.plotting._curves import add_legend_beside, chart, count_epochs, draw_curve, dress
 from featurelens.plotting._estimates import (
     Estimates,
     OverEpochs,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 CURVES, PLANE = (7.0, 3.9), (7.0, 4.6)  # inches
 MARKERS = "osD^vP*Xph"
 DASHES = (0, (4, 2))
+LIMIT: dict[str, Any] = {"color": QUIET, "linewidth": 0.8, "zorder": 1}
+WORDS: dict[str, Any] = {"color": QUIET, "fontsize": 8}
 
 
 def information_curves(
@@ -86,7 +89,7 @@ def information_curves(
     dress(ax, xlabel="epoch", ylabel=ylabel or _with_units("mutual information", units), title=title, pad=10)
     count_epochs(ax, numbers[0], numbers[-1])
     handles = ax.get_legend_handles_labels()[0] + _keys(list(estimates.values()))
-    ax.legend(handles=handles, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    add_legend_beside(ax, handles)
     return ax
 
 
@@ -114,9 +117,10 @@ def information_plane(
     units
         ``"nats"`` or ``"bits"``; needed for plain numbers only, as results know theirs.
     x_ceiling
-        The largest I(X;T) that can be seen, log n for n distinct images: a grey line.
+        The largest I(X;T) that can be seen, log n for n distinct images: a grey line where a path comes above
+        0.6 of it, and words elsewhere.
     label_entropy
-        H(Y), more than which no layer can know of the label: a grey line.
+        H(Y), more than which no layer can know of the label: likewise.
     title
         The heading; by default none.
     ax
@@ -160,9 +164,12 @@ def information_plane(
         _draw_path(ax, across[name].values, up[name].values, numbers, scale, index)
     dress(ax, xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
     ax.grid(axis="x", color=PALE, linewidth=0.6)
-    _draw_ceilings(ax, x_ceiling, label_entropy)
+    if x_ceiling is not None:
+        _draw_ceiling(ax, x_ceiling, np.concatenate([each.values for each in across.values()]))
+    if label_entropy is not None:
+        _draw_entropy(ax, label_entropy, np.concatenate([each.values for each in up.values()]))
     names = [_layer_key(name, index) for index, name in enumerate(across)]
-    ax.legend(handles=names, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    add_legend_beside(ax, names)
     if len(numbers) > 1:
         _add_epoch_bar(ax, scale)
     return ax
@@ -233,36 +240,34 @@ def _layer_key(name: str, index: int) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linewidth=1.0, label=name)
 
 
-def _draw_ceilings(ax: Axes, x_ceiling: float | None, label_entropy: float | None) -> None:
-    style: dict[str, Any] = {"color": QUIET, "linewidth": 0.8, "zorder": 1}
-    words: dict[str, Any] = {"color": QUIET, "fontsize": 8}
-    if x_ceiling is not None:
-        ax.axvline(x_ceiling, **style)
-        place = ax.get_xaxis_transform()
-        ax.annotate(
-            f"ceiling {x_ceiling:.2f}",
-            (x_ceiling, 0.02),
-            (-3, 0),
-            xycoords=place,
-            textcoords="offset points",
-            rotation=90,
-            ha="right",
-            va="bottom",
-            **words,
-        )
-    if label_entropy is not None:
-        ax.axhline(label_entropy, **style)
-        place = ax.get_yaxis_transform()
-        ax.annotate(
-            f"H(Y) = {label_entropy:.2f}",
-            (0.01, label_entropy),
-            (0, -3),
-            xycoords=place,
-            textcoords="offset points",
-            ha="left",
-            va="top",
-            **words,
-        )
+def _draw_ceiling(ax: Axes, ceiling: float, values: Floats) -> None:
+    """Draw the ceiling of I(X;T), or say where it lies if the line would squeeze the paths to one side."""
+    if _reach(values, ceiling):
+        ax.axvline(ceiling, **LIMIT)
+        place, rotation, text = (ceiling, 0.02), 90, f"ceiling {ceiling:.2f}"
+        across: Any = ax.get_xaxis_transform()
+    else:
+        place, rotation, text = (1.0, 0.02), 0, f"ceiling {ceiling:.2f} →"
+        across = ax.transAxes
+    words: dict[str, Any] = {"rotation": rotation, "ha": "right", "va": "bottom", **WORDS}
+    ax.annotate(text, place, (-3, 0), xycoords=across, textcoords="offset points", **words)
+
+
+def _draw_entropy(ax: Axes, entropy: float, values: Floats) -> None:
+    """Draw H(Y), or say where it lies if the line would squeeze the paths to the ground."""
+    if _reach(values, entropy):
+        ax.axhline(entropy, **LIMIT)
+        place, offset, text = (0.01, entropy), (0, -3), f"H(Y) = {entropy:.2f}"
+        up: Any = ax.get_yaxis_transform()
+    else:
+        place, offset, text = (0.01, 1.0), (0, 0), f"H(Y) = {entropy:.2f} ↑"
+        up = ax.transAxes
+    ax.annotate(text, place, offset, xycoords=up, textcoords="offset points", ha="left", va="top", **WORDS)
+
+
+def _reach(values: Floats, limit: float) -> bool:
+    """Whether any value is so near to a limit that it should be read against it."""
+    return bool((values[np.isfinite(values)] > SATURATION * limit).any())
 
 
 def _add_epoch_bar(ax: Axes, scale: Normalize) -> None:

@@ -13,8 +13,7 @@ import torch
 from torch import fx, nn
 
 from featurelens._checks import check_module, near_misses
-from featurelens._hooks import check_materialized, eager, evaluating, preserved, unwrap
-from featurelens._layer_table import Layer, LayerTable
+from featurelens._hooks import check_materialized, eager, preserved, unwrap
 from featurelens._structure import map_tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import tracing
@@ -227,35 +226,6 @@ def _check_tapped(choices: Iterable[Choice], extractors: Iterable[str], traces: 
             )
     if not tapped:
         raise LookupError("none of the chosen layers is called in the forward pass")
-
-
-def list_operations(model: nn.Module) -> LayerTable:
-    """List the functions and methods that `model` calls outside its modules, by the names of its graph.
-
-    The rewrite backend takes these names as it takes layers'.
-
-    Raises
-    ------
-    RuntimeError
-        If the model cannot be traced.
-
-    Examples
-    --------
-    >>> class Block(nn.Module):
-    ...     def forward(self, x):
-    ...         return torch.relu(x + 1)
-    >>> list_operations(Block()).names
-    ('add', 'relu')
-    """
-    model = unwrap(check_module(model))
-    with evaluating(model):
-        found = trace_or_explain(model, tracing.defaults(model))
-    return LayerTable(
-        Layer(
-            name, f"{node.op.removeprefix('call_')} {getattr(node.target, '__name__', node.target)}", None, 0
-        )
-        for name, node in found.operations.items()
-    )
 
 
 def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:

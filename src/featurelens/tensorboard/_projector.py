@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from featurelens._checks import count
+from featurelens.tensorboard._run import check_tag
 
 if TYPE_CHECKING:
     import pathlib
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from featurelens.tensorboard._run import Run
+
     Array = torch.Tensor | NDArray[Any]
 
 LARGEST_SHEET = 8192  # pixels; browsers draw no larger texture
 
 
 def write_embedding(
-    log_dir: pathlib.Path,
+    run: Run,
     tag: str,
     vectors: Array,
     labels: Sequence[object] | Array | None,
@@ -36,6 +40,7 @@ def write_embedding(
     from featurelens.plotting._arrays import check_array, to_floats
     from featurelens.plotting._images import check_labels
 
+    check_tag(tag)
     rows = to_floats(check_array(vectors, {2: "(N, D)"}, argument="vectors"))
     if not np.isfinite(rows).all():
         raise ValueError("vectors must be finite: the projector cannot place NaN or infinite values")
@@ -46,14 +51,20 @@ def write_embedding(
         raise ValueError(
             f"sprites must show all of {count(len(rows), 'vector')}; got {count(len(sprites), 'image')}"
         )
-    folder = log_dir / "projector" / re.sub(r"[^\w.-]", "_", tag)
+    folder = run.log_dir / "projector" / _folder_name(tag)
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "vectors.tsv", rows, fmt="%.7g", delimiter="\t")
     if names is not None:  # a line for each, so a name has to be one line that is not empty
         lines = [" ".join(name.split()) or "-" for name in names]
         (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     side = None if sprites is None else _write_sheet(folder / "sprites.png", sprites)
-    _register(log_dir, tag, folder, labelled=names is not None, side=side)
+    _register(run.log_dir, tag, folder, labelled=names is not None, side=side)
+
+
+def _folder_name(tag: str) -> str:
+    """Return a name that any file system takes, another one for every tag: ``a/b`` is not ``a_b``."""
+    readable = re.sub(r"[^a-z0-9]+", "-", tag.lower()).strip("-")[:40]
+    return f"{readable}-{hashlib.sha256(tag.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def _write_sheet(path: pathlib.Path, sprites: Array) -> int:

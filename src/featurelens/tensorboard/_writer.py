@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import pathlib
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
-import numpy as np
-import torch
-from torch import nn
-
-from featurelens._checks import check_module, check_type, describe
-from featurelens._hooks import eager, evaluating, preserved, unwrap
-from featurelens._structure import tensors
+from featurelens._checks import describe
+from featurelens.tensorboard._graph import write_graph
+from featurelens.tensorboard._information import write_information
+from featurelens.tensorboard._pictures import (
+    write_confusion,
+    write_feature_maps,
+    write_figure,
+    write_filters,
+    write_image,
+)
 from featurelens.tensorboard._projector import write_embedding
+from featurelens.tensorboard._run import Run
+from featurelens.tensorboard._training import write_training
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import torch
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from torch import nn
 
-    from featurelens.information import MutualInformationResult, SpatialMutualInformationResult
+    from featurelens.tensorboard._information import Information
+    from featurelens.tensorboard._run import Charts
 
     Array = torch.Tensor | NDArray[Any]
-    Information = MutualInformationResult | SpatialMutualInformationResult
-
-FLUSH_SECONDS = 5  # so that a training can be watched
 
 
 @final
 class TensorBoardWriter:
     """Writes results to one run of TensorBoard; nothing is written outside the ``with`` block.
 
-    What changes while a network trains takes the epoch first. TensorBoard merges what a directory holds
-    already with what is added: give each training a directory of its own.
+    What changes while a network trains takes the epoch first, a whole number from 0. A call that is refused
+    writes nothing. *Custom Scalars* cannot draw tags with a parenthesis; those get no chart there, and are found
+    under *Scalars* like all others. TensorBoard merges what a directory holds already with what is added: give each training a
+    directory of its own.
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ class TensorBoardWriter:
     ------
     ImportError
         If the package ``tensorboard`` is not installed.
+    RuntimeError
+        By every method, outside the ``with`` block.
 
     Examples
     --------
@@ -68,15 +73,13 @@ class TensorBoardWriter:
                 "TensorBoardWriter needs the package tensorboard: pip install featurelens[tensorboard]"
             ) from error
         self.log_dir = pathlib.Path(log_dir)
-        self._writer: Any = None
-        self._charts: dict[str, dict[str, list[str]]] = {}
+        self._run: Run | None = None
+        self._layout: dict[str, Charts] = {}
 
     def __enter__(self) -> Self:
-        from torch.utils.tensorboard import SummaryWriter
-
-        if self._writer is not None:
+        if self._run is not None:
             raise RuntimeError(f"{self!r} is open already")
-        self._writer = SummaryWriter(str(self.log_dir), flush_secs=FLUSH_SECONDS)
+        self._run = Run(self.log_dir, self._layout)
         return self
 
     def __exit__(
@@ -85,8 +88,8 @@ class TensorBoardWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        writer, self._writer = self._writer, None
-        writer.close()
+        run, self._run = self._open(), None
+        run.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.log_dir)!r})"
@@ -96,126 +99,135 @@ class TensorBoardWriter:
 
         The tags are ``loss/train``, ``loss/test``, ``learning rate``; *Custom Scalars* has a chart for each
         group.
-        """
-        self._check(epoch)
-        check_type(
-            values,
-            Mapping,
-            argument="values",
-            expected="a mapping from names to numbers, or to parts of them",
-        )
-        charts: dict[str, list[str]] = {}
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                parts = {f"{name}/{part}": each for part, each in value.items()}
-                charts[name] = list(parts)
-            else:
-                parts = {name: value}
-            self._scalars(epoch, parts)
-        self._overlay("training", charts)
 
-    def information(self, epoch: int, results: Mapping[str, Information]) -> None:
+        Parameters
+        ----------
+        epoch
+            When.
+        values
+            Name to number (also a tensor of one), or to a mapping from parts to numbers.
+
+        Raises
+        ------
+        TypeError
+            If a name is no text or a value no number.
+        ValueError
+            If two values would have the same tag.
+        """
+        write_training(self._open(epoch), epoch, values)
+
+    def information(
+        self, epoch: int, results: Mapping[str, Information], *, tag: str = "information"
+    ) -> None:
         """Write the information of each layer, its null and its interval, as far as they are known.
 
-        The tags are ``information (nats)/conv1/value``, ``.../null``, ``.../low`` and ``.../high``; *Custom
-        Scalars* has a chart for each layer and one for all.
-        """
-        from featurelens.plotting._estimates import Estimate, interval_of
+        The tags are ``information in nats/conv1/value``, ``.../null``, ``.../low`` and ``.../high``; *Custom
+        Scalars* has a chart for each layer and one for all. Of a result by channel these are ``.../mean`` and
+        ``.../best`` over the channels and the mean ``.../null``, with a picture of the bars.
 
-        self._check(epoch)
-        expected = "a mapping from layers to results of estimators"
-        check_type(results, Mapping, argument="results", expected=expected)
-        charts: dict[str, dict[str, list[str]]] = {}
-        for layer, result in results.items():
-            check_type(result, Estimate, argument=f"results[{layer!r}]", expected="a result of an estimator")
-        for layer, result in results.items():
-            interval = interval_of(result)
-            low, high = (None, None) if interval is None else interval
-            group = f"information ({result.units})"
-            known = {"value": result.value, "null": result.null_mean, "low": low, "high": high}
-            parts = {f"{group}/{layer}/{part}": value for part, value in known.items() if value is not None}
-            self._scalars(epoch, parts)
-            shown = charts.setdefault(group, {"all layers": []})
-            shown["all layers"].append(f"{group}/{layer}/value")
-            shown[layer] = list(parts)
-        for group, shown in charts.items():
-            self._overlay(group, shown)
+        Parameters
+        ----------
+        epoch
+            When.
+        results
+            Layer to the result of an estimator, of `spatial_mutual_information` or of `channel_information`.
+        tag
+            What was measured, for the heading: ``"label information"`` keeps it apart from ``"input information"``
+            of the same layers.
+
+        Raises
+        ------
+        TypeError
+            If one of `results` is something else.
+        ValueError
+            If `tag` has neither letter nor digit.
+        """
+        write_information(self._open(epoch), epoch, results, tag)
 
     def confusion(
-        self, epoch: int, matrix: Array | tuple[Array, Array], classes: Sequence[object] | None = None
+        self,
+        epoch: int,
+        matrix: Array | tuple[Array, Array],
+        *,
+        classes: Sequence[object] | None = None,
     ) -> None:
-        """Draw which classes are taken for which: counts ``(K, K)``, or ``(labels, predictions)``.
+        """Draw which classes are taken for which, as `plotting.confusion_matrix` does.
 
-        See `plotting.confusion_matrix`.
+        Parameters
+        ----------
+        epoch
+            When.
+        matrix
+            ``(K, K)`` counts, or a pair ``(labels, predictions)`` of class numbers, ``(N,)`` each.
+        classes
+            The name of each class; by default its number.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As by `plotting.confusion_matrix`.
         """
-        from featurelens import plotting
-
-        self.figure(epoch, "confusion", plotting.confusion_matrix(matrix, classes=classes))
+        write_confusion(self._open(epoch), epoch, matrix, classes)
 
     def feature_maps(self, epoch: int, activations: Mapping[str, Any], *, image: int = 0) -> None:
         """Draw what every recorded layer made of one image, a grid ``feature maps/LAYER`` for each.
 
+        Parameters
+        ----------
+        epoch
+            When.
+        activations
+            Layer to feature maps ``(N, C, H, W)``, as a recorder returns them.
+        image
+            Which image of the batch.
+
         Raises
         ------
         ValueError
-            If what a layer returned is not ``(N, C, H, W)``; then nothing is drawn.
+            If a layer returned something else, or if the batch has no such image.
         """
-        from featurelens import plotting
-
-        self._check(epoch)
-        check_type(activations, Mapping, argument="activations", expected="what a recorder returns")
-        for layer, maps in activations.items():
-            if not isinstance(maps, torch.Tensor) or maps.ndim != 4:
-                raise ValueError(
-                    f"feature maps are (N, C, H, W), but layer {layer!r} returned {describe(maps)}: "
-                    "record other layers for this picture"
-                )
-        for layer, maps in activations.items():
-            title = f"Feature maps of {layer}, epoch {epoch}"
-            self.figure(epoch, f"feature maps/{layer}", plotting.feature_maps(maps, image=image, title=title))
+        write_feature_maps(self._open(epoch), epoch, activations, image)
 
     def filters(self, epoch: int, model: nn.Module | Array) -> None:
-        """Draw the filters of every 2-d convolution in `model`, or of one weight ``(out, in, kh, kw)``.
+        """Draw filters, as `plotting.filters` does: a grid ``filters/LAYER`` for each convolution.
+
+        Parameters
+        ----------
+        epoch
+            When.
+        model
+            Any module, all 2-d convolutions of which are drawn; or one weight ``(out, in, kh, kw)``.
 
         Raises
         ------
         ValueError
             If the model has no such convolution.
         """
-        from featurelens import plotting
-
-        if not isinstance(model, nn.Module):
-            self.figure(epoch, "filters", plotting.filters(model, title=f"Filters, epoch {epoch}"))
-            return
-        self._check(epoch)
-        convolutions = {
-            name: module
-            for name, module in unwrap(check_module(model)).named_modules()
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        }
-        if not convolutions:
-            raise ValueError(f"{type(model).__name__} has no 2-d convolution whose filters could be drawn")
-        for name, module in convolutions.items():
-            tag, of = (f"filters/{name}", f" of {name}") if name else ("filters", "")
-            self.figure(epoch, tag, plotting.filters(module, title=f"Filters{of}, epoch {epoch}"))
+        write_filters(self._open(epoch), epoch, model)
 
     def figure(self, epoch: int, tag: str, figure: Figure | Axes) -> None:
-        """Write any matplotlib figure, or the one that an Axes lies on, as a picture; it stays the caller's."""
-        from matplotlib.axes import Axes
-        from matplotlib.figure import Figure
+        """Write any matplotlib figure, or the one that an Axes lies on, as a picture; it stays the caller's.
 
-        writer = self._check(epoch)
-        check_type(figure, (Figure, Axes), argument="figure", expected="a matplotlib Figure or Axes")
-        whole = figure.figure.figure if isinstance(figure, Axes) else figure  # also from a sub-figure
-        writer.add_image(tag, _pixels(whole), epoch, dataformats="HWC")
+        Raises
+        ------
+        TypeError
+            If `figure` is neither.
+        ValueError
+            If `tag` has neither letter nor digit.
+        """
+        write_figure(self._open(epoch), epoch, tag, figure)
 
     def image(self, tag: str, image: Array) -> None:
-        """Write one image ``(C, H, W)``, pixel by pixel, with the colours of `plotting.image_grid`."""
-        from featurelens.plotting._arrays import check_array
-        from featurelens.plotting._images import as_pictures
+        """Write one image ``(C, H, W)``, pixel by pixel, with the colours of `plotting.image_grid`.
 
-        check_array(image, {3: "(C, H, W)"}, argument="image")
-        self._check(0).add_image(tag, as_pictures(image[None]).rgb()[0], 0, dataformats="HWC")
+        Raises
+        ------
+        TypeError
+            If `image` is not a tensor or array of real numbers.
+        ValueError
+            If it has another number of dimensions, or `tag` has neither letter nor digit.
+        """
+        write_image(self._open(), tag, image)
 
     def graph(self, model: nn.Module, sample: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
         """Write the graph of operations that a `sample` of the input goes through.
@@ -223,24 +235,21 @@ class TensorBoardWriter:
         It is traced by ``torch.jit.trace``: where the model decides by its data, the graph shows the way that
         `sample` took.
 
+        Parameters
+        ----------
+        model
+            Any module; it comes back as it was.
+        sample
+            A batch as the model takes it, ``(N, C, H, W)`` for images; or a tuple of several arguments.
+
         Raises
         ------
+        TypeError
+            If `model` is not a module.
         RuntimeError
             If the model cannot be traced, or fails on `sample`.
         """
-        writer = self._check(0)
-        inner = unwrap(check_module(model))
-        # torch prints why it failed and that no graph was saved; the error says both.
-        quiet = contextlib.redirect_stdout(io.StringIO())
-        with quiet, _silent_tracing(), torch.no_grad(), evaluating(inner), preserved(inner), eager():
-            inner.register_forward_hook(_only_tensors)
-            try:
-                writer.add_graph(inner, sample, use_strict_trace=False)
-            except Exception as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise RuntimeError(
-                    f"no graph of {type(inner).__name__} could be traced with {describe(sample)}: {reason}"
-                ) from error
+        write_graph(self._open(), model, sample)
 
     def embedding(
         self,
@@ -259,7 +268,7 @@ class TensorBoardWriter:
         vectors
             ``(N, D)``, one for each sample.
         labels
-            The class name of each sample.
+            The class name of each sample, ``(N,)``.
         sprites
             ``(N, C, H, W)``, a small image to be shown for each point, coloured as by `plotting.image_grid`.
         tag
@@ -267,66 +276,19 @@ class TensorBoardWriter:
 
         Raises
         ------
+        TypeError
+            If `vectors` or `sprites` are not tensors or arrays of real numbers.
         ValueError
-            If shapes do not fit each other.
+            If shapes do not fit each other, vectors are not finite, or `tag` has neither letter nor digit.
         """
-        self._check(0)
-        write_embedding(self.log_dir, tag, vectors, labels, sprites)
+        write_embedding(self._open(), tag, vectors, labels, sprites)
 
-    def _check(self, epoch: object) -> Any:
-        """Return the open writer, having checked the epoch."""
-        if self._writer is None:
+    def _open(self, epoch: object = 0) -> Run:
+        """Return the open run, having checked the epoch."""
+        if self._run is None:
             raise RuntimeError(
                 f"{self!r} is not open: write inside 'with {type(self).__name__}(...) as board:'"
             )
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
             raise ValueError(f"epoch must be a whole number from 0; got {describe(epoch)}")
-        return self._writer
-
-    def _scalars(self, epoch: int, values: Mapping[str, Any]) -> None:
-        for tag, value in values.items():
-            try:
-                number = float(value)
-            except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several numbers
-                raise TypeError(f"{tag!r} must be a number; got {describe(value)}") from None
-            self._writer.add_scalar(tag, number, epoch)
-
-    def _overlay(self, category: str, charts: Mapping[str, list[str]]) -> None:
-        """Draw the curves of each chart's tags over each other, on TensorBoard's page *Custom Scalars*."""
-        known = self._charts.get(category, {})
-        both = {**known, **charts}
-        if both == known:
-            return
-        self._charts[category] = both
-        layout = {
-            group: {
-                title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in shown.items()
-            }
-            for group, shown in self._charts.items()
-        }
-        self._writer.add_custom_scalars(layout)  # TensorBoard reads the last one
-
-
-def _only_tensors(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Let a model be traced that returns what a trace cannot: dataclasses, or dicts of different things."""
-    return output if isinstance(output, torch.Tensor) else tuple(tensors(output))
-
-
-def _pixels(figure: Any) -> NDArray[np.uint8]:
-    """Return ``(H, W, 3)`` bytes of a figure, whose canvas stays its own (a window's, perhaps)."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-@contextlib.contextmanager
-def _silent_tracing() -> Iterator[None]:
-    """Keep back what torch says of tracing in general, and of values that a trace makes constant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"`torch\.jit\."
-        )  # deprecated; TensorBoard has no other way
-        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        yield
+        return self._run

@@ -76,6 +76,22 @@ def test_the_entropy_of_the_labels_is_a_line_unless_it_dwarfs_the_bars(highest, 
     assert bool(ax.get_ylim()[1] > 2.3) is drawn
 
 
+@pytest.mark.parametrize("highest", [2.29, 1.0])
+def test_no_word_lies_on_a_bar(highest):
+    nulls = torch.full((40,), 0.02)
+    ax = channel_bars(channels([highest] * 40, label_entropy=2.3, null_mean=nulls), limit=40)
+    ax.figure.draw_without_rendering()
+    words = [*ax.texts, *ax.get_legend().get_texts()]
+    bars = [bar.get_window_extent() for bar in ax.patches]
+    assert "H(Y) = 2.30" in texts(ax)
+    assert not [text for text in words for bar in bars if text.get_window_extent().overlaps(bar)]
+
+
+def test_channels_that_know_nothing_are_drawn():
+    ax = channel_bars(channels([0.0, 0.0], label_entropy=0.0, null_mean=torch.zeros(2)))
+    ax.figure.draw_without_rendering()
+
+
 @pytest.mark.parametrize("count", [1, 2, 6, 32, 64, 512])
 def test_bars_of_any_number_fit_their_page(count):
     result = channels(

@@ -32,6 +32,17 @@ def test_ticks_are_epochs(epochs):
     assert all(tick == round(tick) and 1 <= tick <= epochs for tick in ticks)
 
 
+@pytest.mark.parametrize("epochs", [5, 60])
+def test_more_curves_than_colours_differ_in_their_dashes_and_leave_the_legend_outside(epochs):
+    ax = training_curves({f"run {i}": np.linspace(1, i, epochs) for i in range(16)}, ylabel="loss")
+    ax.figure.draw_without_rendering()
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in ax.lines}) == 16
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x0 >= ax.get_window_extent().x1
+    assert legend.y0 >= 0
+    assert legend.x1 <= ax.figure.bbox.x1
+
+
 def test_the_best_epoch_is_pointed_out():
     ax = training_curves({"test": [0.1, 0.9, 0.5]}, ylabel="accuracy", best=2)
     assert ax.lines[-1].get_xdata() == [2, 2]

@@ -47,6 +47,14 @@ def test_tiles_neither_overlap_nor_leave_the_page():
             assert r1 <= l2 or r2 <= l1 or b1 <= t2 or b2 <= t1
 
 
+def test_three_dimensions_are_said_to_be_one_image_as_tokens_have_three_too():
+    assert "read as (C, H, W), the maps of one image" in note(feature_maps(torch.rand(8, 16, 32)))
+    assert "read as" not in note(feature_maps(torch.rand(1, 8, 16, 32)))
+    tokens = torch.rand(2, 6, 4)  # a patch grid of 2 x 3, as the docstring puts it back
+    maps = tokens.mT.unflatten(2, (2, 3))
+    assert torch.equal(maps[1, :, 1, 2], tokens[1, 5])
+
+
 def test_colours_follow_the_sign_of_the_data():
     assert {i.get_cmap().name for i in pictures(feature_maps(torch.rand(3, 4, 4)))} == {"viridis"}
     signed = torch.tensor([[-1.0, 3.0], [0.0, 0.5]])[None]
@@ -118,7 +126,7 @@ def test_many_channels_are_limited_in_words():
 def test_any_real_array_is_welcome(maps):
     before = maps.clone() if isinstance(maps, torch.Tensor) else maps.copy()
     figure = feature_maps(maps, image=1)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert (maps == before).all()
 
 
@@ -133,7 +141,7 @@ def test_any_shape_can_be_drawn_and_saved(shape, tmp_path):
 
 def test_a_long_title_is_broken_into_lines_that_fit():
     figure = feature_maps(torch.rand(2, 4, 4), title="activations of a layer with a very long name " * 6)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for text in figure.texts:
         box = text.get_window_extent()
         assert box.x0 >= 0
@@ -174,9 +182,9 @@ def test_a_note_tells_that_a_normalized_input_was_stretched():
 
 def test_sixty_four_maps_take_well_under_a_second():
     maps = torch.rand(1, 64, 32, 32)
-    feature_maps(maps).canvas.draw()  # fonts are found once
+    feature_maps(maps).draw_without_rendering()  # fonts are found once
     start = time.perf_counter()
-    feature_maps(maps).canvas.draw()
+    feature_maps(maps).draw_without_rendering()
     assert time.perf_counter() - start < 2  # about 0.2 s when nothing else runs
 
 

@@ -97,6 +97,9 @@ def test_an_epoch_without_a_number_is_a_cross():
 def test_thirteen_layers_differ_in_colour_or_marker():
     ax = information_curves({f"conv{i}": [0.1 * i, 0.2 * i] for i in range(13)})
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines[:26]}) >= 13
+    ax = information_curves({f"conv{i}": np.linspace(0, i, 50) for i in range(13)})
+    lines = [line for line in ax.lines if line.get_label().startswith("conv")]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 13, "long curves too"
 
 
 def test_paths_of_layers_are_told_apart_and_epochs_are_colours():
@@ -111,9 +114,21 @@ def test_paths_of_layers_are_told_apart_and_epochs_are_colours():
     assert first.get_cmap().name == "cividis"
     assert not np.array_equal(first.get_paths()[0].vertices, second.get_paths()[0].vertices)
     assert legend(ax) == ["conv1", "fc"]
-    assert {text.get_text() for text in ax.texts} == {"ceiling 4.60", "H(Y) = 2.30"}
+    assert {text.get_text() for text in ax.texts} == {"ceiling 4.60", "H(Y) = 2.30 ↑"}
     (bar,) = [other for other in ax.figure.axes if other is not ax]
     assert bar.get_xlabel() == "epoch"
+
+
+def test_a_ceiling_far_from_the_paths_is_told_in_words_and_squeezes_nothing():
+    x, y = {"fc": [2.5, 3.0]}, {"fc": [0.5, 1.0]}
+    far = information_plane(x, y, units="nats", x_ceiling=6.9, label_entropy=2.3)
+    assert {text.get_text() for text in far.texts} == {"ceiling 6.90 →", "H(Y) = 2.30 ↑"}
+    assert far.get_xlim()[1] < 3.2
+    assert far.get_ylim()[1] < 1.2
+    near = information_plane(x, y, units="nats", x_ceiling=4.9, label_entropy=1.6)
+    assert {text.get_text() for text in near.texts} == {"ceiling 4.90", "H(Y) = 1.60"}
+    assert near.get_xlim()[1] > 4.9
+    assert near.get_ylim()[1] >= 1.6
 
 
 def test_one_layer_and_one_epoch_are_a_plane_too():

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -92,6 +93,38 @@ def test_functions_methods_and_sums_can_be_tapped():
     assert list(features) == ["add", "relu", "mean", "act#1", "act#2", "act#3", "conv2"]
     assert torch.equal(features["add"], features["conv2"] + features["act#1"])
     assert torch.equal(features["relu"], F.relu(features["act#3"]))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x):
+        torch._assert(x.dim() == 3, "tokens are (N, L, D)")
+        n, length = x.shape[0], x.size(1)
+        out, _ = self.lstm(x)
+        q, k, v = out.chunk(3, dim=2)
+        scale = math.sqrt(length // 2)
+        heads = torch.stack([q, k, v])
+        scores = (heads[0] @ heads[1].mT / scale).softmax(2)
+        return (scores @ v).T.reshape(-1, n)[:, 0]
+
+
+@pytest.mark.filterwarnings("ignore:The use of `x.T`")
+def test_what_gives_no_tensor_or_only_unpacks_is_not_listed_but_can_be_recorded():
+    model, x = seeded(Attention), torch.rand(2, 5, 4)
+    types = [layer.type.partition(" ")[2] for layer in fl.list_operations(model)]
+    assert types == [
+        *("chunk", "stack", "getitem", "getitem", "mT", "matmul", "truediv", "softmax", "matmul"),
+        *("T", "reshape", "getitem"),
+    ]
+    names = fl.list_operations(model).names
+    recorded = fl.ActivationRecorder(model, list(names), backend="rewrite")(x)
+    assert list(recorded) == list(names)
+    assert all(isinstance(value, torch.Tensor | tuple) for value in recorded.values())
+    hidden = fl.ActivationRecorder(model, ["chunk", "getitem_3"], backend="rewrite")(x)
+    assert any(torch.equal(hidden["getitem_3"], part) for part in hidden["chunk"])
 
 
 def test_one_call_of_several():

@@ -1,0 +1,83 @@
+"""The functions and methods that a model calls outside its modules, as names that can be recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from featurelens._checks import check_module
+from featurelens._hooks import evaluating, unwrap
+from featurelens._layer_table import Layer, LayerTable
+from featurelens.recording import tracing
+from featurelens.recording.rewrite import trace_or_explain
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "requires_grad"}
+QUESTIONS = {"size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device"}
+SEVERAL = {"chunk", "split", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "topk", "sort"}
+
+
+def list_operations(model: nn.Module) -> LayerTable:
+    """List the functions and methods that `model` calls outside its modules, by the names of its graph.
+
+    The rewrite backend takes these names as it takes layers'. Left out is what gives no tensor (shapes, sizes,
+    arithmetic with them, assertions), and what only takes one of several tensors that another name gives: those of
+    ``q, k, v = x.chunk(3)`` are recorded together as ``chunk``.
+
+    Raises
+    ------
+    RuntimeError
+        If the model cannot be traced.
+
+    Examples
+    --------
+    >>> class Block(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.relu(x + 1).reshape(x.shape[0], -1)
+    >>> list_operations(Block()).names
+    ('add', 'relu', 'reshape')
+    """
+    model = unwrap(check_module(model))
+    with evaluating(model):
+        found = trace_or_explain(model, tracing.defaults(model))
+    no_tensors: set[fx.Node] = set()
+    for node in found.operations.values():  # in the order of the graph, so what a node takes comes before it
+        if _gives_no_tensor(node, no_tensors):
+            no_tensors.add(node)
+    return LayerTable(
+        Layer(name, _kind(node), None, 0)
+        for name, node in found.operations.items()
+        if node not in no_tensors and not _only_unpacks(node)
+    )
+
+
+def _kind(node: fx.Node) -> str:
+    if node.target is getattr:
+        return f"attribute {node.args[1]}"
+    return f"{node.op.removeprefix('call_')} {_called(node)}"
+
+
+def _called(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _gives_no_tensor(node: fx.Node, no_tensors: set[fx.Node]) -> bool:
+    if node.op == "call_method":
+        return node.target in QUESTIONS
+    if node.target is getattr:
+        return node.args[1] in ATTRIBUTES
+    if node.target is torch._assert:
+        return True
+    plain = getattr(node.target, "__module__", None) in ("_operator", "math")
+    return plain and all(taken in no_tensors for taken in node.all_input_nodes)
+
+
+def _only_unpacks(node: fx.Node) -> bool:
+    """Whether a node is ``several[0]``; an index into a tensor, as in ``tokens[:, 0]``, makes something new."""
+    if _called(node) != "getitem" or not isinstance(node.args[1], int | str):
+        return False
+    source = node.args[0]
+    return getattr(source, "op", None) == "call_module" or _called(source) in SEVERAL  # type: ignore[arg-type]

@@ -1,0 +1,108 @@
+"""What every kind of summary is made of: scalars with charts over them, and pictures."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import numpy as np
+
+from featurelens._checks import check_type, describe
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+Charts: TypeAlias = dict[str, list[str]]  # title -> tags of the curves
+FLUSH_SECONDS = 5  # so that a training can be watched
+
+
+@final
+class Run:
+    """The open files of one run."""
+
+    def __init__(self, log_dir: pathlib.Path, layout: dict[str, Charts]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.log_dir = log_dir
+        self.events: Any = SummaryWriter(str(log_dir), flush_secs=FLUSH_SECONDS)
+        self._layout = layout
+
+    def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Write a point of each curve, by tag."""
+        for tag, value in values.items():
+            self.events.add_scalar(tag, value, epoch)
+
+    def chart(self, category: str, charts: Charts) -> None:
+        """Draw the curves of each chart's tags over each other, on TensorBoard's page *Custom Scalars*.
+
+        That page takes a parenthesis for the beginning of the run's name, fails, and draws an empty chart: tags
+        with one have none.
+        """
+        known = self._layout.get(category, {})
+        both = {title: list(tags) for title, tags in known.items()}
+        for title, tags in charts.items():
+            drawn = [tag for tag in tags if "(" not in tag]
+            if drawn:
+                both[title] = list(dict.fromkeys([*both.get(title, []), *drawn]))
+        if both == known:
+            return
+        self._layout[category] = both
+        layout = {
+            group: {
+                title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in shown.items()
+            }
+            for group, shown in self._layout.items()
+        }
+        self.events.add_custom_scalars(layout)  # TensorBoard reads the last one
+
+    def figures(self, epoch: int, figures: Mapping[str, Figure | Axes]) -> None:
+        """Write figures, or those that Axes lie on, as pictures by tag."""
+        for tag, figure in figures.items():
+            self.pixels(epoch, tag, _drawn(figure))
+
+    def pixels(self, epoch: int, tag: str, pixels: NDArray[np.uint8]) -> None:
+        """Write a picture of ``(H, W, 3)`` bytes."""
+        self.events.add_image(tag, pixels, epoch, dataformats="HWC")
+
+    def close(self) -> None:
+        self.events.close()
+
+
+def check_tag(tag: object, *, argument: str = "tag") -> str:
+    """Return `tag` if it is a name that can be read; it becomes a heading, and the projector's a folder."""
+    check_type(tag, str, argument=argument, expected="text")
+    if not any(character.isalnum() for character in str(tag)):
+        raise ValueError(f"{argument} must be a name with a letter or a digit in it; got {tag!r}")
+    return str(tag)
+
+
+def join(*names: str) -> str:
+    """Return a tag of several names; a model that is recorded as a whole has none."""
+    return "/".join(name for name in names if name)
+
+
+def check_number(value: Any, tag: str) -> float:
+    """Return `value` as a float, NaN and infinity included: a training may diverge."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several numbers
+        pass
+    raise TypeError(f"{tag!r} must be a number; got {describe(value)}")
+
+
+def _drawn(figure: Figure | Axes) -> NDArray[np.uint8]:
+    """Return ``(H, W, 3)`` bytes of a figure, whose canvas stays its own (a window's, perhaps)."""
+    from matplotlib.axes import Axes
+    from PIL import Image
+
+    whole: Any = figure.figure.figure if isinstance(figure, Axes) else figure  # also from a sub-figure
+    buffer = io.BytesIO()
+    whole.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))
