@@ -106,6 +106,7 @@ class ChannelInformationResult:
             null_mean=None if self.null_mean is None else float(self.null_mean[channel]),
             p_value=None if self.p_values is None else float(self.p_values[channel]),
             ceiling=self.ceiling,
+            label_entropy=self.label_entropy,
             notes=self.notes,
         )
 

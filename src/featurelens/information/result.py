@@ -45,6 +45,8 @@ class MutualInformationResult:
         permutations)``.
     ceiling : float or None
         The largest value that this estimator can return on so many samples; None if there is no such limit.
+    label_entropy : float or None
+        Entropy of the labels, where a side holds labels that recur: the truth is no larger.
     noise_model : str or None
         The noise that makes the information of a deterministic layer finite; None if none was assumed.
     bracket : tuple of float or None
@@ -74,14 +76,25 @@ class MutualInformationResult:
     null_mean: float | None = None
     p_value: float | None = None
     ceiling: float | None = None
+    label_entropy: float | None = None
     noise_model: str | None = None
     bracket: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def saturated(self) -> bool:
-        """Whether the estimate is above 0.6 of its ceiling, and so better read as a lower bound."""
-        return self.ceiling is not None and self.value > SATURATION * self.ceiling
+        """Whether the estimate is above 0.6 of its ceiling, and so better read as a lower bound.
+
+        A ceiling at the entropy of the labels is none of the estimator's making: the truth keeps to it too.
+        """
+        if self.ceiling is None or (self.label_entropy is not None and self.ceiling >= self.label_entropy):
+            return False
+        return self.value > SATURATION * self.ceiling
+
+    @property
+    def excess(self) -> float | None:
+        """What is left of the value once the null is taken off, None without a null."""
+        return None if self.null_mean is None else self.value - self.null_mean
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
@@ -97,6 +110,7 @@ class MutualInformationResult:
             interval=_scaled_pair(self.interval, factor),
             null_mean=_scaled(self.null_mean, factor),
             ceiling=_scaled(self.ceiling, factor),
+            label_entropy=_scaled(self.label_entropy, factor),
             bracket=_scaled_pair(self.bracket, factor),
         )
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -187,3 +188,41 @@ def test_an_update_that_fails_leaves_no_trace():
     with pytest.raises(ValueError, match="must be finite"):
         plane.update(1)
     assert (plane.epochs, plane.inputs, plane.labels) == ([], {}, {})
+
+
+def test_labels_without_meaning_have_no_excess_and_real_ones_do():
+    model, (x, y) = plain(), probe(300)
+    shuffled = y[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    real, random = (layer_information(model, "conv_2", x, labels)["3"] for labels in (y, shuffled))
+    assert real.excess > 5 * abs(random.excess)
+    assert real.p_value == pytest.approx(1 / 11)
+    assert layer_information(model, "conv_2", x, "inputs")["3"].null_mean is None
+    without = layer_information(model, "conv_2", x, y, null=None)["3"]
+    assert (without.null_mean, without.value) == (None, real.value)
+    for options in ({}, {"estimator": KSGMutualInformation()}):
+        by_channel = layer_information(model, "conv_2", x, y, per="channel", permutations=4, **options)["3"]
+        assert by_channel.null_mean.shape == by_channel.p_values.shape == (6,)
+        assert by_channel[0].p_value == pytest.approx(float(by_channel.p_values[0]))
+        assert by_channel.label_entropy == pytest.approx(real.ceiling, abs=1e-6)
+
+
+def test_the_plane_keeps_and_draws_its_null(tmp_path):
+    model, (x, y) = plain(), probe()
+    plane = InformationPlane(model, ["conv_1", "8"], x, y, permutations=3)
+    plane.update(np.int64(1))
+    (result,) = plane.labels["8"]
+    assert result.p_value >= 1 / 4
+    assert result.excess == result.value - result.null_mean
+    assert plane.inputs["8"][0].null_mean is None
+    ax = plane.plot()
+    assert "null" in [text.get_text() for text in ax.get_legend().get_texts()]
+    plane.save(tmp_path / "plane.json")
+    again = InformationPlane(model, ["conv_1", "8"], x, y, permutations=3)
+    again.load(tmp_path / "plane.json")
+    assert again.labels == plane.labels
+    with pytest.raises(ValueError, match="was saved with permutations 3; this plane has 5"):
+        InformationPlane(model, ["conv_1", "8"], x, y, permutations=5).load(tmp_path / "plane.json")
+    without = InformationPlane(model, ["conv_1", "8"], x, y, null=None)
+    without.update(1)
+    assert without.labels["8"][0].null_mean is None
+    assert "null" not in [text.get_text() for text in without.plot().get_legend().get_texts()]
