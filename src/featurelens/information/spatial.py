@@ -17,6 +17,7 @@ from featurelens.information._entropy import CORRECTIONS, Correction, informatio
 from featurelens.information._random import Seed, make_generator
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._row_counts import row_sums
+from featurelens.information._variables import to_tensor
 from featurelens.information.base import check_count, check_interval
 from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty
 
@@ -150,12 +151,13 @@ def spatial_mutual_information(
 
     Smooth maps share information with any image by chance, and short maps fill few bins of many. Both show in
     the null: image i with the maps of image j, which keeps what pixels of one map have in common with their
-    neighbours (shuffled pixels would not, and give a null that is too low).
+    neighbours (shuffled pixels would not, and give a null that is too low). A map that is the same everywhere
+    shares exactly nothing, and a note counts such maps.
 
     Parameters
     ----------
     images : torch.Tensor or numpy.ndarray
-        ``(N, C1, H, W)``.
+        ``(N, C1, H, W)``, of at least 2 pixels.
     activations : torch.Tensor or numpy.ndarray
         ``(N, C2, h, w)``, of the same images in the same order.
     bins : int, optional
@@ -185,8 +187,11 @@ def spatial_mutual_information(
 
     Raises
     ------
+    TypeError
+        If images or activations are neither a tensor nor an array of real numbers.
     ValueError
-        If shapes do not fit, values are not finite, or the null is asked of a single image.
+        If shapes do not fit, values are not finite, an image has one pixel only, or the null is asked of a
+        single image.
 
     Examples
     --------
@@ -215,14 +220,16 @@ def spatial_mutual_information(
         )
     if null is not None and len(maps) < 2:
         raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
-    scorer = _PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction)
+    if image_maps[0, 0].numel() < 2:
+        raise ValueError(f"images must have at least 2 pixels; got {describe(images)}")
+    scorer = _PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction, legacy)
     true = scorer.scores(0)
     shuffled = None
     if null is not None:
         shifts = torch.randperm(len(maps) - 1, generator=make_generator(seed))[:pairings] + 1
         shuffled = torch.stack([scorer.scores(int(shift)) for shift in shifts])
     name = f"spatial(bins={bins}, strategy={strategy!r}, correction={correction!r})"
-    return _summary(true, shuffled, interval, bins, name).to(units)
+    return _summary(true, shuffled, interval, bins, name, scorer.notes()).to(units)
 
 
 @final
@@ -234,16 +241,34 @@ class _PairScorer:
     map_codes: torch.Tensor  # (N, C2, H * W)
     image_sums: torch.Tensor  # (N, C1)
     map_sums: torch.Tensor  # (N, C2)
+    flat_images: torch.Tensor  # (N, C1) bool: the same everywhere
+    flat_maps: torch.Tensor  # (N, C2) bool
     bins: int
     correction: Correction
+    legacy: bool
 
     @classmethod
     def of(
-        cls, images: torch.Tensor, maps: torch.Tensor, bins: int, strategy: Strategy, correction: Correction
+        cls,
+        images: torch.Tensor,
+        maps: torch.Tensor,
+        bins: int,
+        strategy: Strategy,
+        correction: Correction,
+        legacy: bool,
     ) -> Self:
         image_codes, image_sums = _codes(images, images.shape[-2:], bins, strategy, correction)
         map_codes, map_sums = _codes(maps, images.shape[-2:], bins, strategy, correction)
-        return cls(image_codes, map_codes, image_sums, map_sums, bins, correction)
+        flat = _flat(images), _flat(maps)
+        return cls(image_codes, map_codes, image_sums, map_sums, *flat, bins, correction, legacy)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say how many images and maps never change."""
+        return tuple(
+            f"{int(flat.sum())} of {count(flat.numel(), name)} never change"
+            for name, flat in (("image", self.flat_images), ("map", self.flat_maps))
+            if bool(flat.any())
+        )
 
     def scores(self, shift: int) -> torch.Tensor:
         """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
@@ -259,23 +284,20 @@ class _PairScorer:
                     joint[image, channel, maps] = row_sums(keys, self.bins**2, self.correction)
 
         map_threaded(count, range(n), joint.device)
-        return information_from_sums(
+        values = information_from_sums(
             joint,
             self.image_sums[:, :, None],
             self.map_sums[partner][:, None],
             n=pixels,
             correction=self.correction,
         )
+        if self.legacy:
+            return values
+        return values.masked_fill_(self.flat_images[:, :, None] | self.flat_maps[partner][:, None], 0.0)
 
 
 def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
-    if not isinstance(data, torch.Tensor):
-        try:
-            data = torch.as_tensor(data)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"{name} must be a tensor or an array of shape (N, C, H, W); got {describe(data)}"
-            ) from error
+    data = to_tensor(data, name)
     if data.ndim != 4 or 0 in data.shape:
         raise ValueError(f"{name} must have shape (N, C, H, W), none of them 0; got {describe(data)}")
     if not data.is_floating_point() or data.dtype in {torch.float16, torch.bfloat16}:
@@ -285,7 +307,13 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
         raise ValueError(
             f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values"
         )
-    return data.detach()
+    return data
+
+
+def _flat(maps: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, C)``: whether a map is the same everywhere; asked before resizing, which rounds."""
+    pixels = maps.flatten(2)
+    return (pixels == pixels[..., :1]).all(dim=2)
 
 
 def _codes(
@@ -307,7 +335,12 @@ def _codes(
 
 
 def _summary(
-    true: torch.Tensor, shuffled: torch.Tensor | None, confidence: float | None, bins: int, name: str
+    true: torch.Tensor,
+    shuffled: torch.Tensor | None,
+    confidence: float | None,
+    bins: int,
+    name: str,
+    notes: tuple[str, ...],
 ) -> SpatialMutualInformationResult:
     n, dim_x, dim_y = true.shape
     per_image = true.mean(dim=(1, 2))
@@ -339,4 +372,5 @@ def _summary(
         null_per_pair=null_per_pair,
         p_value=p_value,
         ceiling=math.log(bins),
+        notes=notes,
     )
