@@ -18,7 +18,7 @@ from featurelens.information._random import Seed, make_generator, permutation
 from featurelens.information._variables import ArrayLike, entropy, make_variable, to_tensor
 from featurelens.information.base import Null, check_count
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
-from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units
+from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units, rescaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,14 +80,7 @@ class ChannelInformationResult:
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        scaled = {
-            name: getattr(self, name) * factor
-            for name in ("values", "null_mean", "label_entropy", "ceiling")
-            if getattr(self, name) is not None
-        }
-        return dataclasses.replace(self, units=units, **scaled)
+        return rescaled(self, units, ("values", "null_mean", "label_entropy", "ceiling"))
 
     def __len__(self) -> int:
         return len(self.values)

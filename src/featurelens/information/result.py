@@ -6,13 +6,16 @@ import dataclasses
 import html
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, TypeVar, final
 
 from featurelens._checks import check_choice, count
 
 Units = Literal["nats", "bits"]
 
+Result = TypeVar("Result")
+
 NATS_PER_UNIT = {"nats": 1.0, "bits": math.log(2.0)}
+MEASURED = ("value", "standard_error", "interval", "null_mean", "ceiling", "label_entropy", "bracket")
 SATURATION = 0.6
 """Above this share of its ceiling an estimate is more ceiling than estimate."""
 
@@ -98,21 +101,7 @@ class MutualInformationResult:
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        if factor == 1.0:
-            return self
-        return dataclasses.replace(
-            self,
-            units=units,
-            value=self.value * factor,
-            standard_error=_scaled(self.standard_error, factor),
-            interval=_scaled_pair(self.interval, factor),
-            null_mean=_scaled(self.null_mean, factor),
-            ceiling=_scaled(self.ceiling, factor),
-            label_entropy=_scaled(self.label_entropy, factor),
-            bracket=_scaled_pair(self.bracket, factor),
-        )
+        return rescaled(self, units, MEASURED)
 
     def __float__(self) -> float:
         return self.value
@@ -162,9 +151,17 @@ def describe_certainty(
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def rescaled(result: Result, units: Units, names: tuple[str, ...]) -> Result:
+    """Return a result with the fields in `names` (numbers, pairs of them, tensors, or None) in other units."""
+    check_choice(units, NATS_PER_UNIT, argument="units")
+    measured: Any = result
+    factor = NATS_PER_UNIT[measured.units] / NATS_PER_UNIT[units]
+    values = {name: _scaled(getattr(measured, name), factor) for name in names}
+    replaced: Result = dataclasses.replace(measured, units=units, **values)
+    return replaced
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    if isinstance(value, tuple):
+        return tuple(part * factor for part in value)
     return None if value is None else value * factor
-
-
-def _scaled_pair(pair: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
-    return None if pair is None else (pair[0] * factor, pair[1] * factor)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
-from torch.nn import functional
 
 from featurelens._checks import check_choice, count, describe
-from featurelens.information._chunks import elements_at_a_time, map_threaded, row_slices
-from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
-from featurelens.information._entropy import CORRECTIONS, Correction, information_from_sums
+from featurelens.information._discretize import STRATEGIES, Strategy
+from featurelens.information._entropy import CORRECTIONS, Correction
+from featurelens.information._pairs import PairScorer
 from featurelens.information._random import Seed, make_generator
 from featurelens.information._resampling import permutation_p_value, t_quantile
-from featurelens.information._row_counts import row_sums
 from featurelens.information._variables import to_tensor
 from featurelens.information.base import check_count, check_interval
-from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty
+from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty, rescaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +26,16 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
+MEASURED = (
+    "value",
+    "per_pair",
+    "per_image",
+    "standard_error",
+    "interval",
+    "null_mean",
+    "null_per_pair",
+    "ceiling",
+)
 
 
 @final
@@ -88,23 +95,7 @@ class SpatialMutualInformationResult:
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        scaled = {
-            name: getattr(self, name) * factor
-            for name in (
-                "value",
-                "per_pair",
-                "per_image",
-                "standard_error",
-                "null_mean",
-                "null_per_pair",
-                "ceiling",
-            )
-            if getattr(self, name) is not None
-        }
-        interval = None if self.interval is None else (self.interval[0] * factor, self.interval[1] * factor)
-        return dataclasses.replace(self, units=units, interval=interval, **scaled)
+        return rescaled(self, units, MEASURED)
 
     def __float__(self) -> float:
         return self.value
@@ -222,7 +213,7 @@ def spatial_mutual_information(
         raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
     if image_maps[0, 0].numel() < 2:
         raise ValueError(f"images must have at least 2 pixels; got {describe(images)}")
-    scorer = _PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction, legacy)
+    scorer = PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction, legacy)
     true = scorer.scores(0)
     shuffled = None
     if null is not None:
@@ -230,70 +221,6 @@ def spatial_mutual_information(
         shuffled = torch.stack([scorer.scores(int(shift)) for shift in shifts])
     name = f"spatial(bins={bins}, strategy={strategy!r}, correction={correction!r})"
     return _summary(true, shuffled, interval, bins, name, scorer.notes()).to(units)
-
-
-@final
-@dataclass(frozen=True)
-class _PairScorer:
-    """Codes and marginal sums of all maps, computed once and paired in as many ways as the null wants."""
-
-    image_codes: torch.Tensor  # (N, C1, H * W)
-    map_codes: torch.Tensor  # (N, C2, H * W)
-    image_sums: torch.Tensor  # (N, C1)
-    map_sums: torch.Tensor  # (N, C2)
-    flat_images: torch.Tensor  # (N, C1) bool: the same everywhere
-    flat_maps: torch.Tensor  # (N, C2) bool
-    bins: int
-    correction: Correction
-    legacy: bool
-
-    @classmethod
-    def of(
-        cls,
-        images: torch.Tensor,
-        maps: torch.Tensor,
-        bins: int,
-        strategy: Strategy,
-        correction: Correction,
-        legacy: bool,
-    ) -> Self:
-        image_codes, image_sums = _codes(images, images.shape[-2:], bins, strategy, correction)
-        map_codes, map_sums = _codes(maps, images.shape[-2:], bins, strategy, correction)
-        flat = _flat(images), _flat(maps)
-        return cls(image_codes, map_codes, image_sums, map_sums, *flat, bins, correction, legacy)
-
-    def notes(self) -> tuple[str, ...]:
-        """Say how many images and maps never change."""
-        return tuple(
-            f"{int(flat.sum())} of {count(flat.numel(), name)} never change"
-            for name, flat in (("image", self.flat_images), ("map", self.flat_maps))
-            if bool(flat.any())
-        )
-
-    def scores(self, shift: int) -> torch.Tensor:
-        """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
-        n, channels, pixels = self.image_codes.shape
-        partner = (torch.arange(n, device=self.image_codes.device) + shift) % n
-        joint = self.image_sums.new_empty(n, channels, self.map_codes.shape[1])
-
-        def count(image: int) -> None:
-            own, others = self.image_codes[image] * self.bins, self.map_codes[partner[image]]
-            for channel in range(channels):
-                for maps in row_slices(len(others), pixels, elements_at_a_time(own.device)):
-                    keys = own[channel] + others[maps]
-                    joint[image, channel, maps] = row_sums(keys, self.bins**2, self.correction)
-
-        map_threaded(count, range(n), joint.device)
-        values = information_from_sums(
-            joint,
-            self.image_sums[:, :, None],
-            self.map_sums[partner][:, None],
-            n=pixels,
-            correction=self.correction,
-        )
-        if self.legacy:
-            return values
-        return values.masked_fill_(self.flat_images[:, :, None] | self.flat_maps[partner][:, None], 0.0)
 
 
 def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
@@ -308,30 +235,6 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
             f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values"
         )
     return data
-
-
-def _flat(maps: torch.Tensor) -> torch.Tensor:
-    """Return ``(N, C)``: whether a map is the same everywhere; asked before resizing, which rounds."""
-    pixels = maps.flatten(2)
-    return (pixels == pixels[..., :1]).all(dim=2)
-
-
-def _codes(
-    maps: torch.Tensor, size: torch.Size, bins: int, strategy: Strategy, correction: Correction
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return bins ``(N, C, H * W)`` of the maps resized to `size`, and the sums ``(N, C)`` over their counts."""
-    single = maps.reshape(-1, 1, *maps.shape[2:])
-
-    def cut(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        part = single[rows]
-        if part.shape[-2:] != size:
-            part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
-        codes = bin_codes(part.flatten(1), bins, strategy)
-        return codes, row_sums(codes, bins, correction)
-
-    chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
-    codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
-    return torch.cat(codes).reshape(*maps.shape[:2], -1), torch.cat(sums).reshape(maps.shape[:2])
 
 
 def _summary(
