@@ -219,6 +219,6 @@ def check_interval(interval: object) -> None:
 def saturation(result: MutualInformationResult) -> str:
     """Say that a result is limited by its samples, in the same words for the same estimator and samples."""
     return (
-        f"is above {SATURATION} of its ceiling with n = {result.n} ({result.ceiling:.3g} {result.units}): "
+        f"is above {SATURATION} of the ceiling with n = {result.n} ({result.ceiling:.3g} {result.units}): "
         "read it as a lower bound"
     )

@@ -364,6 +364,6 @@ def test_inputs_are_told_apart_once(monkeypatch):
 def test_a_layer_that_runs_out_of_images_is_named():
     model, x = nn.Sequential(nn.Flatten()), images(100)
     with pytest.warns(
-        UserWarning, match=r"^layer '0' is above 0.6 of its ceiling with n = 100 \(4.61 nats\)"
+        UserWarning, match=r"^layer '0' is above 0.6 of the ceiling with n = 100 \(4.61 nats\)"
     ):
         layer_information(model, "0", x, "inputs", estimator=NoisyChannelMutualInformation(sigma=1e-3))

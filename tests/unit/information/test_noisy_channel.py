@@ -47,7 +47,7 @@ def test_duplicates_give_zero_and_distance_gives_log_n():
     x = activations(300, 2)
     estimator = NoisyChannelMutualInformation()
     assert estimator.estimate(x, torch.zeros(300, 4), seed=0).value == pytest.approx(0.0, abs=1e-12)
-    with pytest.warns(UserWarning, match="^NoisyChannel.* is above 0.6 of its ceiling with n = 300"):
+    with pytest.warns(UserWarning, match="^NoisyChannel.* is above 0.6 of the ceiling with n = 300"):
         assert estimator.estimate(x, 1e5 * x, seed=0).value == pytest.approx(math.log(300))
     assert NoisyChannelMutualInformation(relative=True).estimate(x, torch.ones(300), seed=0).value == 0.0
 
