@@ -29,7 +29,9 @@ def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generat
     n = len(x)
     blocks = min(BLOCKS, n // SMALLEST_BLOCK)
     if blocks < 2:
-        raise ValueError(f"interval needs at least {2 * SMALLEST_BLOCK} samples; got {n}")
+        raise ValueError(
+            f"interval needs at least {2 * SMALLEST_BLOCK} samples; got {n}: give more, or interval=None"
+        )
     size = n // blocks
     variances = []
     for _ in range(PARTITIONS):

@@ -105,7 +105,12 @@ def make_variable(data: ArrayLike, name: str) -> Variable:
     return _as_variable(_as_tensor(data, name), name, allow_constant=False)
 
 
-def _as_tensor(data: object, name: str) -> torch.Tensor:
+def to_tensor(data: object, name: str) -> torch.Tensor:
+    """Return a tensor of real numbers, of any shape.
+
+    >>> to_tensor(np.ones((2, 3), dtype=np.uint16), "x").dtype
+    torch.int64
+    """
     if isinstance(data, np.ndarray):
         if data.dtype.kind not in "biuf":
             raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}")
@@ -117,13 +122,18 @@ def _as_tensor(data: object, name: str) -> torch.Tensor:
         raise TypeError(f"{name} must be a torch tensor or a numpy array; got {describe(data)}")
     if data.is_complex():
         raise TypeError(f"{name} must hold real numbers; got {describe(data)}")
+    return data.detach()
+
+
+def _as_tensor(data: object, name: str) -> torch.Tensor:
+    data = to_tensor(data, name)
     if data.ndim not in {1, 2}:
         raise ValueError(f"{name} must have shape (N,) or (N, D); got {describe(data)}")
     if 0 in data.shape:
         raise ValueError(
             f"{name} is empty: expected at least one sample and one column; got {describe(data)}"
         )
-    return data.detach()
+    return data
 
 
 def _as_variable(data: torch.Tensor, name: str, *, allow_constant: bool) -> Variable:
@@ -165,3 +175,22 @@ def label_codes(columns: torch.Tensor) -> torch.Tensor:
     else:
         codes = torch.unique(columns, dim=0, return_inverse=True)[1]
     return codes
+
+
+def entropy(codes: torch.Tensor) -> float:
+    """Return the entropy in nats of codes ``(N,)`` as they are distributed here.
+
+    >>> round(entropy(torch.tensor([0, 1, 0, 1])), 4)
+    0.6931
+    """
+    shares = codes.bincount().double() / len(codes)
+    return float(-torch.xlogy(shares, shares).sum())
+
+
+def label_entropy(x: Variable, y: Variable) -> float | None:
+    """Return the smaller entropy in nats of the sides that hold labels, None if neither does.
+
+    Labels that occur less than twice on average number the samples: their entropy speaks of how many there are.
+    """
+    recurring = [side for side in (x, y) if side.discrete and 2 * (int(side.values.max()) + 1) <= len(side)]
+    return min((entropy(side.values) for side in recurring), default=None)

@@ -17,7 +17,7 @@ from featurelens.information._resampling import (
     shuffled_values,
     t_quantile,
 )
-from featurelens.information._variables import ArrayLike, Variable, make_pair
+from featurelens.information._variables import ArrayLike, Variable, label_entropy, make_pair
 from featurelens.information.result import NATS_PER_UNIT, SATURATION, MutualInformationResult, Units
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ Null = Literal["permutation"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What an estimator found on one pair of variables, in nats."""
+    """What an estimator found on one pair of variables, in nats; an error of its own has so many `degrees`."""
 
     value: float
     ceiling: float | None = None
     notes: tuple[str, ...] = ()
     standard_error: float | None = None
+    degrees: int = BLOCKS - 1
     noise_model: str | None = None
     bracket: tuple[float, float] | None = None
 
@@ -94,28 +95,49 @@ class MutualInformation(ABC):
         Warns
         -----
         UserWarning
-            If the estimate is above 0.6 of the ceiling, where it says more about the estimator than about the
-            data.
+            If the estimate is above 0.6 of a ceiling that the truth need not keep to, where it says more about
+            the number of samples than about the data.
         """
-        _check_options(units, interval, null, permutations)
+        result = self._estimated(x, y, units, interval, null, permutations, seed)
+        if result.saturated:
+            warnings.warn(f"{self.method} {saturation(result)}", UserWarning, stacklevel=2)
+        return result
+
+    def _estimated(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        units: Units,
+        interval: float | None,
+        null: Null | None,
+        permutations: int,
+        seed: Seed,
+    ) -> MutualInformationResult:
+        """Return what :meth:`estimate` returns, without its warning."""
+        check_estimate(units, interval, null, permutations)
         first, second = make_pair(x, y, allow_constant=self._accepts_constants)
         self._check_pair(first, second, null=null)
         generator = make_generator(seed)
-        measured = self._measure(first, second, generator)
-
+        shuffled = None
+        if null is None:
+            measured = self._measure(first, second, generator)
+        else:
+            measured, shuffled = self._measure_with_null(first, second, permutations, generator)
         error = None
         if interval is not None:
             error = self._standard_error(first, second, measured, generator)
-        shuffled = None
-        if null is not None:
-            shuffled = shuffled_values(self._value(generator), first, second, permutations, generator)
-        result = self._result(first, second, measured, error, interval, shuffled).to(units)
-        _warn_if_saturated(result)
-        return result
+        return self._result(first, second, measured, error, interval, shuffled).to(units)
 
     @abstractmethod
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         """Return the estimate in nats. Must accept subsamples, in which a side may happen to be constant."""
+
+    def _measure_with_null(
+        self, x: Variable, y: Variable, permutations: int, generator: torch.Generator
+    ) -> tuple[Measurement, torch.Tensor]:
+        """Return the estimate, and the values ``(permutations,)`` of broken pairings; may share their work."""
+        measured = self._measure(x, y, generator)
+        return measured, shuffled_values(self._value(generator), x, y, permutations, generator)
 
     def _standard_error(
         self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
@@ -142,7 +164,7 @@ class MutualInformation(ABC):
     ) -> MutualInformationResult:
         interval = None
         if error is not None and confidence is not None:
-            half = t_quantile(confidence, BLOCKS - 1) * error
+            half = t_quantile(confidence, measured.degrees) * error
             interval = (measured.value - half, measured.value + half)
         return MutualInformationResult(
             value=measured.value,
@@ -155,6 +177,7 @@ class MutualInformation(ABC):
             null_mean=None if shuffled is None else float(shuffled.mean()),
             p_value=None if shuffled is None else permutation_p_value(measured.value, shuffled),
             ceiling=measured.ceiling,
+            label_entropy=label_entropy(x, y),
             noise_model=measured.noise_model,
             bracket=measured.bracket,
             notes=(*x.notes, *y.notes, *measured.notes),
@@ -175,7 +198,8 @@ def check_count(value: object, *, argument: str, least: int) -> None:
         raise ValueError(f"{argument} must be at least {least}; got {value}")
 
 
-def _check_options(units: str, interval: object, null: object, permutations: object) -> None:
+def check_estimate(units: str, interval: object, null: object, permutations: object) -> None:
+    """Raise unless these are options of :meth:`MutualInformation.estimate`."""
     check_choice(units, NATS_PER_UNIT, argument="units")
     check_choice(null, (None, "permutation"), argument="null")
     check_count(permutations, argument="permutations", least=1)
@@ -192,11 +216,9 @@ def check_interval(interval: object) -> None:
         raise ValueError(f"interval must be a confidence between 0 and 1, such as 0.95; got {interval!r}")
 
 
-def _warn_if_saturated(result: MutualInformationResult) -> None:
-    if result.saturated:
-        warnings.warn(
-            f"{result.value:.3g} {result.units} is above {SATURATION} of the ceiling of {result.method} with "
-            f"n = {result.n} ({result.ceiling:.3g} {result.units}): read it as a lower bound",
-            UserWarning,
-            stacklevel=3,
-        )
+def saturation(result: MutualInformationResult) -> str:
+    """Say that a result is limited by its samples, in the same words for the same estimator and samples."""
+    return (
+        f"is above {SATURATION} of the ceiling with n = {result.n} ({result.ceiling:.3g} {result.units}): "
+        "read it as a lower bound"
+    )

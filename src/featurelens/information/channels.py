@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_choice, count, describe
-from featurelens._random import Seed, make_generator, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
-from featurelens.information._variables import ArrayLike, make_variable
+from featurelens._random import Seed, make_generator, permutation
+from featurelens.information._variables import ArrayLike, entropy, make_variable, to_tensor
 from featurelens.information.base import Null, check_count
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
-from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units
+from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units, rescaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,14 +80,7 @@ class ChannelInformationResult:
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        scaled = {
-            name: getattr(self, name) * factor
-            for name in ("values", "null_mean", "label_entropy", "ceiling")
-            if getattr(self, name) is not None
-        }
-        return dataclasses.replace(self, units=units, **scaled)
+        return rescaled(self, units, ("values", "null_mean", "label_entropy", "ceiling"))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -106,6 +99,7 @@ class ChannelInformationResult:
             null_mean=None if self.null_mean is None else float(self.null_mean[channel]),
             p_value=None if self.p_values is None else float(self.p_values[channel]),
             ceiling=self.ceiling,
+            label_entropy=self.label_entropy,
             notes=self.notes,
         )
 
@@ -154,7 +148,8 @@ def channel_information(
     labels : torch.Tensor or numpy.ndarray
         ``(N,)`` integers or booleans.
     bins : int or "auto"
-        Bins per channel; ``"auto"`` leaves five samples to a cell: ``N / 5K`` for K labels, from 2 to 64.
+        Bins per channel, at most N; ``"auto"`` leaves five samples to a cell: ``N / 5K`` for K labels, from 2 to
+        64.
     strategy : {"quantile", "uniform"}
         Bins of equal count (the zeros of a ReLU get one of their own) or equal width.
     correction : {"grassberger", "miller-madow", "none"}
@@ -177,9 +172,10 @@ def channel_information(
     Raises
     ------
     TypeError
-        If the labels are not integers.
+        If the activations are not real numbers, or the labels not integers.
     ValueError
-        If lengths differ, values are not finite, or there is only one label.
+        If shapes or lengths do not fit, values are not finite, there is only one label, or there are more bins
+        than samples.
 
     Examples
     --------
@@ -200,8 +196,13 @@ def channel_information(
     check_count(permutations, argument="permutations", least=1)
     if bins != "auto":
         check_count(bins, argument="bins", least=2)
-    rows, classes = _as_rows(activations, labels, reduce)
-    table = _ChannelTable.of(rows, _bins_for(classes) if bins == "auto" else bins, strategy, correction)
+    rows = _as_rows(activations, reduce)
+    classes = _as_classes(labels, samples=rows.shape[1]).to(rows.device)
+    if bins == "auto":
+        bins = _bins_for(classes)
+    elif bins > len(classes):
+        raise ValueError(f"bins must be at most the number of samples, {len(classes)}; got {bins}")
+    table = _ChannelTable.of(rows, bins, strategy, correction)
     values = table.information(classes)
     shuffled = None
     if null is not None:
@@ -212,15 +213,14 @@ def channel_information(
                 for _ in range(permutations)
             ]
         )
-    shares = classes.bincount() / len(classes)
-    constant = int((rows == rows[:, :1]).all(dim=1).sum())
+    constant = int(table.constant.sum())
     return ChannelInformationResult(
         values=values,
         method=f"channels(bins={table.bins}, strategy={strategy!r}, correction={correction!r})",
         n=len(classes),
         null_mean=None if shuffled is None else shuffled.mean(dim=0),
         p_values=None if shuffled is None else (1 + (shuffled >= values).sum(dim=0)) / (1 + permutations),
-        label_entropy=float(-torch.xlogy(shares, shares).sum()),
+        label_entropy=entropy(classes),
         ceiling=math.log(table.bins),
         notes=(f"{count(constant, 'channel')} never changed",) if constant else (),
     ).to(units)
@@ -256,7 +256,7 @@ class _ChannelTable:
         weights = count_weights(n, self.correction).to(classes.device)
         cells = self.bins * levels
         sums = []
-        for channels in row_slices(len(self.codes), n, VALUES_AT_A_TIME):
+        for channels in row_slices(len(self.codes), max(n, cells), VALUES_AT_A_TIME):
             part = self.codes[channels]
             offset = torch.arange(len(part), device=part.device)[:, None] * cells
             counts = torch.bincount((part * levels + classes + offset).flatten(), minlength=len(part) * cells)
@@ -273,36 +273,40 @@ class _ChannelTable:
         return values.masked_fill(self.constant, 0.0).cpu()
 
 
-def _as_rows(activations: ArrayLike, labels: ArrayLike, reduce: Reduce) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return activations as ``(C, N)`` in their own precision, and labels as codes ``(N,)``."""
-    if isinstance(activations, np.ndarray):
-        activations = torch.from_numpy(np.array(activations, order="C"))
-    if not isinstance(activations, torch.Tensor):
-        raise TypeError(f"activations must be a torch tensor or a numpy array; got {describe(activations)}")
-    if activations.ndim < 2 or 0 in activations.shape:
+def _as_rows(activations: ArrayLike, reduce: Reduce) -> torch.Tensor:
+    """Return activations as ``(C, N)`` in their own precision."""
+    values = to_tensor(activations, "activations")
+    if values.ndim < 2 or 0 in values.shape:
         raise ValueError(
-            f"activations must have shape (N, C) or (N, C, ...), none of them 0; got {describe(activations)}"
+            f"activations must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}"
         )
-    activations = activations.detach()
-    if not activations.is_floating_point() or activations.dtype in {torch.float16, torch.bfloat16}:
-        activations = activations.float()
-    if activations.ndim > 2:
-        spatial = activations.flatten(2)
-        activations = spatial.mean(dim=2) if reduce == "mean" else spatial.amax(dim=2)
-    if not bool(torch.isfinite(activations).all()):
+    if not values.is_floating_point() or values.dtype in {torch.float16, torch.bfloat16}:
+        values = values.float()
+    if values.ndim > 2:
+        spatial = values.flatten(2)
+        values = spatial.mean(dim=2) if reduce == "mean" else spatial.amax(dim=2)
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        bad = (~finite).any(dim=0).nonzero()[:, 0].tolist()
         raise ValueError(
-            f"activations must be finite; got {describe(activations)} with NaN or infinite values"
+            f"activations must be finite; got {describe(values)} with NaN or infinite values in "
+            f"{count(len(bad), 'channel')}, the first {bad[0]}"
         )
-    if not isinstance(labels, torch.Tensor | np.ndarray):
-        raise TypeError(f"labels must be a torch tensor or a numpy array; got {describe(labels)}")
-    if len(labels) != len(activations):
+    return values.T.contiguous()
+
+
+def _as_classes(labels: ArrayLike, *, samples: int) -> torch.Tensor:
+    """Return labels as codes ``(N,)``."""
+    values = to_tensor(labels, "labels")
+    if values.ndim != 1:
+        raise ValueError(f"labels must have shape (N,), one for each sample; got {describe(values)}")
+    if len(values) != samples:
         raise ValueError(
-            f"activations and labels must have the same number of samples; got {len(activations)} and {len(labels)}"
+            f"activations and labels must have the same number of samples; got {samples} and {len(values)}"
         )
-    classes = make_variable(labels, "labels")
-    if not classes.discrete:
-        raise TypeError(f"labels must be integers or booleans; got {describe(torch.as_tensor(labels))}")
-    return activations.T.contiguous(), classes.values.to(activations.device)
+    if values.is_floating_point():
+        raise TypeError(f"labels must be integers or booleans; got {describe(values)}")
+    return make_variable(values, "labels").values
 
 
 def _bins_for(classes: torch.Tensor) -> int:

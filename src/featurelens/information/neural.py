@@ -105,6 +105,7 @@ class NeuralMutualInformation(MutualInformation):
             value=sum(values) / len(values),
             ceiling=math.log(len(parts[0])) if self.bound == "infonce" else None,
             standard_error=float(scatter.std()) / math.sqrt(len(scatter)),
+            degrees=len(scatter) - 1,
             notes=("not a bound: SMILE can be too high",) if self.bound == "smile" else ("a lower bound",),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import final
@@ -9,9 +10,9 @@ from typing import final
 import torch
 
 from featurelens._checks import check_type
-from featurelens._random import normal
 from featurelens.information._chunks import row_slices
-from featurelens.information._variables import Variable, label_codes
+from featurelens._random import normal, permutation
+from featurelens.information._variables import Variable, entropy, label_codes
 from featurelens.information.base import Measurement, MutualInformation, Null, check_count
 
 CHUNK_ELEMENTS = 2**22
@@ -37,7 +38,11 @@ class NoisyChannelMutualInformation(MutualInformation):
     distinct x; they need no sampling. Noise is added to y, or to x where y holds labels.
 
     Keep `sigma` fixed over epochs and layers that are compared, or a change of scale passes for information.
-    The standard error is that of a mean over the N samples.
+    The standard error is that of a mean over the N samples, noise included: how the value scatters from one set of
+    samples to another. It knows nothing of the bias, which grows with the columns: against labels, many columns and
+    few samples look informed whatever the labels are, so ask for ``null="permutation"`` and read `excess`. All orders
+    share their distances and cost little. The ceiling is the entropy of x as it is distributed here: that of the
+    labels, or log N for N distinct inputs.
 
     Parameters
     ----------
@@ -75,13 +80,19 @@ class NoisyChannelMutualInformation(MutualInformation):
         if x.discrete and y.discrete:
             raise TypeError("noise needs a continuous side; got integer labels for both x and y")
         given, noisy = _roles(x, y)
-        if null is not None and int(_groups(given).max()) + 1 == len(given):
+        if null is not None and _distinct(_groups(given)):
             raise ValueError(
                 f"null='permutation' says nothing here: with {len(given)} distinct {given.name}, every pairing "
                 f"with {noisy.name} gives the same value; give labels, or null=None"
             )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
+        return self._measure_with_null(x, y, 0, generator)[0]
+
+    def _measure_with_null(
+        self, x: Variable, y: Variable, permutations: int, generator: torch.Generator
+    ) -> tuple[Measurement, torch.Tensor]:
+        """Return the estimate and its null, all pairings from the same distances and the same noise."""
         given, noisy = _roles(x, y)
         groups = _groups(given)
         h = noisy.values
@@ -89,21 +100,31 @@ class NoisyChannelMutualInformation(MutualInformation):
         if self.relative:
             sigma *= float((h - h.mean(dim=0)).square().mean().sqrt())
         noise_model = f"{noisy.name} + N(0, {sigma:.4g}^2 I)"
-        ceiling = math.log(len(h))
-        if sigma == 0.0:  # a constant layer has no scale of its own, and nothing to tell
-            return Measurement(value=0.0, ceiling=ceiling, noise_model=noise_model, standard_error=0.0)
-        scaled = (h - h.mean(dim=0)) / sigma
-        terms = torch.stack(
-            [_log_ratios(scaled, groups, generator) for _ in range(self.samples)],
-        ).mean(dim=0)
-        distinct = int(groups.max()) + 1 == len(groups)
-        return Measurement(
-            value=float(terms.mean()),
-            ceiling=ceiling,
+        measured = Measurement(
+            value=0.0,
+            ceiling=entropy(groups),
             noise_model=noise_model,
-            standard_error=float(terms.std()) / math.sqrt(len(terms)),
-            bracket=(_pairwise_bound(scaled, 8.0), _pairwise_bound(scaled, 2.0)) if distinct else None,
+            standard_error=0.0,
+            degrees=len(h) - 1,
         )
+        if sigma == 0.0:  # a constant layer has no scale of its own, and nothing to tell
+            return measured, h.new_zeros(permutations)
+        scaled = (h - h.mean(dim=0)) / sigma
+        # All noise is drawn before the first order, so that the null leaves the estimate as it is.
+        noises = [normal(tuple(h.shape), generator, h.device) for _ in range(self.samples)]
+        orders = [permutation(len(h), generator, h.device) for _ in range(permutations)]
+        pairings = [groups, *(groups[order] for order in orders)]
+        terms = torch.stack([_log_ratios(scaled, noise, pairings) for noise in noises]).mean(dim=0)
+        values = terms.mean(dim=1).cpu()
+        measured = dataclasses.replace(
+            measured,
+            value=float(values[0]),
+            standard_error=float(terms[0].std()) / math.sqrt(len(h)),
+            bracket=(_pairwise_bound(scaled, 8.0), _pairwise_bound(scaled, 2.0))
+            if _distinct(groups)
+            else None,
+        )
+        return measured, values[1:]
 
 
 def _roles(x: Variable, y: Variable) -> tuple[Variable, Variable]:
@@ -115,25 +136,41 @@ def _groups(given: Variable) -> torch.Tensor:
     return given.values if given.discrete else label_codes(given.values)
 
 
-def _log_ratios(h: torch.Tensor, groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return ``log p(t_i | x_i) / p(t_i)`` ``(N,)`` at ``t_i = h_i + z_i``, for activations in units of the noise."""
+def _distinct(groups: torch.Tensor) -> bool:
+    return int(groups.max()) + 1 == len(groups)
+
+
+def _log_ratios(h: torch.Tensor, noise: torch.Tensor, pairings: list[torch.Tensor]) -> torch.Tensor:
+    """Return ``log p(t_i | x_i) / p(t_i)`` ``(P, N)`` at ``t_i = h_i + noise_i``, for P groupings of the samples.
+
+    Activations and noise are in units of sigma.
+    """
     n = len(h)
-    noise = normal(tuple(h.shape), generator, h.device)
-    sizes = groups.bincount()
-    alone = int(sizes.max()) == 1
+    sizes = [groups.bincount().double() for groups in pairings]
     parts = []
     for rows in row_slices(n, n, CHUNK_ELEMENTS):
-        # The noise of sample i is |t_i - h_i|; taking it off leaves exp(0) at j = i, so nothing underflows.
+        # The noise of sample i is |t_i - h_i|; taking it off leaves exp(0) at j = i, and the few nats by which
+        # another h_j can be nearer to t_i by chance are taken off too: no sum over a group vanishes.
         own = noise[rows].square().sum(dim=1, keepdim=True)
         exponent = -0.5 * (squared_distances(h[rows] + noise[rows], h) - own)
-        whole = exponent.logsumexp(dim=1) - math.log(n)
-        if alone:
-            parts.append(-whole)
-            continue
-        same = groups[rows][:, None] == groups
-        exponent.masked_fill_(~same, -torch.inf)
-        parts.append(exponent.logsumexp(dim=1) - sizes[groups[rows]].double().log() - whole)
-    return torch.cat(parts)
+        masses = (exponent - exponent.amax(dim=1, keepdim=True)).exp_()
+        whole = masses.mean(dim=1)
+        means = [
+            _group_means(masses, groups, size, rows) for groups, size in zip(pairings, sizes, strict=True)
+        ]
+        parts.append((torch.stack(means) / whole).log_())
+    return torch.cat(parts, dim=1)
+
+
+def _group_means(
+    masses: torch.Tensor, groups: torch.Tensor, sizes: torch.Tensor, rows: slice
+) -> torch.Tensor:
+    """Return the mean over j of each row's group of `masses` ``(rows, N)``."""
+    if len(sizes) == len(groups):  # everyone is a group
+        return masses.diagonal(rows.start).clone()
+    sums = masses.new_zeros(len(masses), len(sizes)).index_add_(1, groups, masses)
+    mine = groups[rows]
+    return sums.gather(1, mine[:, None])[:, 0] / sizes[mine]
 
 
 def _pairwise_bound(h: torch.Tensor, c: float) -> float:

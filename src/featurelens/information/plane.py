@@ -6,14 +6,28 @@ import dataclasses
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 
-from featurelens._checks import check_module, count
+from featurelens._checks import check_module, count, describe
+from featurelens.information._variables import entropy, label_codes
 from featurelens.information.base import MutualInformation, check_count
-from featurelens.information.layerwise import check_probe, default_estimator, layer_rows
+from featurelens.information.layerwise import (
+    PERMUTATIONS,
+    Given,
+    Options,
+    check_estimator,
+    check_images,
+    check_labels,
+    default_estimator,
+    estimate_layer,
+    given_inputs,
+    layer_rows,
+)
 from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units
 from featurelens.recording import ActivationRecorder
 
@@ -23,6 +37,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import nn
 
+    from featurelens.information._variables import ArrayLike
+    from featurelens.information.base import Null
     from featurelens.layers import Selector
     from featurelens.recording.keeping import Reduction
 
@@ -59,8 +75,15 @@ class InformationPlane:
         What of a feature map is measured, by default its mean: one number for each channel.
     units
         "nats" or "bits".
+    interval
+        Confidence of the intervals, or None for none; estimators without an error of their own take theirs from
+        disjoint parts of the probe set, and need 50 images.
+    null, permutations
+        "permutation" measures I(T; Y) for that many random orders of the labels too: with many channels and few
+        images a layer shows information about *any* labels. `plot` draws it beside the layer's path. None leaves
+        it out.
     seed
-        For the noise, the same in every epoch.
+        For noise and orders, the same in every epoch.
 
     Attributes
     ----------
@@ -88,39 +111,48 @@ class InformationPlane:
         self,
         model: nn.Module,
         layers: Selector | Iterable[Selector],
-        images: torch.Tensor,
-        labels: torch.Tensor,
+        images: ArrayLike,
+        labels: ArrayLike,
         *,
         estimator: MutualInformation | None = None,
         reduce: Reduction | Mapping[Selector, Reduction] = "mean",
         units: Units = "nats",
+        interval: float | None = 0.95,
+        null: Null | None = "permutation",
+        permutations: int = PERMUTATIONS,
         seed: int = 0,
     ) -> None:
         self.model = check_module(model)
-        check_probe(images, labels)
-        self.layers = ActivationRecorder(model, layers).layers
+        self._images = check_images(images)
+        self._targets = check_labels(labels, self._images, argument="labels")
+        if estimator is not None:
+            check_estimator(estimator)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed must be an int, the same for every epoch; got {describe(seed)}")
+        self._options = Options(units, interval, null, permutations, seed)
+        self._options.check()
+        self.layers = ActivationRecorder(model, layers, reduce=reduce).layers
         self._selectors, self._reduce = layers, reduce
-        self._images, self._targets = images, labels
         self.estimator = estimator or default_estimator()
-        self.units, self.seed = units, seed
         self.epochs: list[int] = []
         self.inputs: dict[str, list[MutualInformationResult]] = {}
         self.labels: dict[str, list[MutualInformationResult]] = {}
 
     def update(self, epoch: int) -> None:
         """Measure every layer now, and note it under `epoch`, which must be later than those before."""
-        check_count(epoch, argument="epoch", least=0)
+        epoch = _whole(epoch)
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(
                 f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
             )
+        sides = (
+            (self._inputs, dataclasses.replace(self._options, null=None), self.inputs),
+            (Given(self._targets, 1), self._options, self.labels),
+        )
         measured: list[tuple[dict[str, list[MutualInformationResult]], str, MutualInformationResult]] = []
         for name, values in layer_rows(self.model, self._selectors, self._images, self._reduce).items():
-            for given, results in ((self._images.flatten(1), self.inputs), (self._targets, self.labels)):
-                result = self.estimator.estimate(
-                    given.to(values.device), values, units=self.units, interval=0.95, seed=self.seed
-                )
-                measured.append((results, name, result))
+            for given, options, results in sides:
+                measured.append((results, name, estimate_layer(self.estimator, name, given, values, options)))
         for results, name, result in measured:  # all or nothing, whatever went wrong above
             results.setdefault(name, []).append(result)
         self.epochs.append(epoch)
@@ -140,11 +172,19 @@ class InformationPlane:
             ax=ax,
         )
 
+    @cached_property
+    def _inputs(self) -> Given:
+        return given_inputs(self.estimator, self._images)
+
+    @property
+    def units(self) -> Units:
+        """Unit of every value."""
+        return self._options.units
+
     @property
     def label_entropy(self) -> float:
         """Entropy of the labels in the probe set, in `units`: no layer can know more of them."""
-        shares = torch.unique(self._targets, return_counts=True)[1] / len(self._targets)
-        return float(-(shares * shares.log()).sum()) / NATS_PER_UNIT[self.units]
+        return entropy(label_codes(self._targets[:, None])) / NATS_PER_UNIT[self.units]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything measured so far to a JSON file."""
@@ -190,9 +230,8 @@ class InformationPlane:
             "layers": list(self.layers),
             "samples": len(self._targets),
             "probe set": _digest(self._images, self._targets),
-            "seed": self.seed,
             "estimator": self.estimator.method,
-            "units": self.units,
+            **vars(self._options),
         }
 
     def _results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -211,6 +250,15 @@ def _digest(*tensors: torch.Tensor) -> str:
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _whole(epoch: object) -> int:
+    """Return the epoch as an int, which numpy's whole numbers are too."""
+    if isinstance(epoch, np.integer):
+        epoch = int(epoch)
+    check_count(epoch, argument="epoch", least=0)
+    assert isinstance(epoch, int)
+    return epoch
 
 
 def _from_json(fields: dict[str, Any]) -> MutualInformationResult:

@@ -6,13 +6,16 @@ import dataclasses
 import html
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, TypeVar, final
 
 from featurelens._checks import check_choice, count
 
 Units = Literal["nats", "bits"]
 
+Result = TypeVar("Result")
+
 NATS_PER_UNIT = {"nats": 1.0, "bits": math.log(2.0)}
+MEASURED = ("value", "standard_error", "interval", "null_mean", "ceiling", "label_entropy", "bracket")
 SATURATION = 0.6
 """Above this share of its ceiling an estimate is more ceiling than estimate."""
 
@@ -45,6 +48,8 @@ class MutualInformationResult:
         permutations)``.
     ceiling : float or None
         The largest value that this estimator can return on so many samples; None if there is no such limit.
+    label_entropy : float or None
+        Entropy of the labels, where a side holds labels that recur: the truth is no larger.
     noise_model : str or None
         The noise that makes the information of a deterministic layer finite; None if none was assumed.
     bracket : tuple of float or None
@@ -74,31 +79,29 @@ class MutualInformationResult:
     null_mean: float | None = None
     p_value: float | None = None
     ceiling: float | None = None
+    label_entropy: float | None = None
     noise_model: str | None = None
     bracket: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def saturated(self) -> bool:
-        """Whether the estimate is above 0.6 of its ceiling, and so better read as a lower bound."""
-        return self.ceiling is not None and self.value > SATURATION * self.ceiling
+        """Whether the estimate is above 0.6 of its ceiling, and so better read as a lower bound.
+
+        A ceiling at the entropy of the labels is none of the estimator's making: the truth keeps to it too.
+        """
+        if self.ceiling is None or (self.label_entropy is not None and self.ceiling >= self.label_entropy):
+            return False
+        return self.value > SATURATION * self.ceiling
+
+    @property
+    def excess(self) -> float | None:
+        """What is left of the value once the null is taken off, None without a null."""
+        return None if self.null_mean is None else self.value - self.null_mean
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        if factor == 1.0:
-            return self
-        return dataclasses.replace(
-            self,
-            units=units,
-            value=self.value * factor,
-            standard_error=_scaled(self.standard_error, factor),
-            interval=_scaled_pair(self.interval, factor),
-            null_mean=_scaled(self.null_mean, factor),
-            ceiling=_scaled(self.ceiling, factor),
-            bracket=_scaled_pair(self.bracket, factor),
-        )
+        return rescaled(self, units, MEASURED)
 
     def __float__(self) -> float:
         return self.value
@@ -148,9 +151,17 @@ def describe_certainty(
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def rescaled(result: Result, units: Units, names: tuple[str, ...]) -> Result:
+    """Return a result with the fields in `names` (numbers, pairs of them, tensors, or None) in other units."""
+    check_choice(units, NATS_PER_UNIT, argument="units")
+    measured: Any = result
+    factor = NATS_PER_UNIT[measured.units] / NATS_PER_UNIT[units]
+    values = {name: _scaled(getattr(measured, name), factor) for name in names}
+    replaced: Result = dataclasses.replace(measured, units=units, **values)
+    return replaced
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    if isinstance(value, tuple):
+        return tuple(part * factor for part in value)
     return None if value is None else value * factor
-
-
-def _scaled_pair(pair: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
-    return None if pair is None else (pair[0] * factor, pair[1] * factor)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
-from torch.nn import functional
 
 from featurelens._checks import check_choice, count, describe
+from featurelens.information._discretize import STRATEGIES, Strategy
+from featurelens.information._entropy import CORRECTIONS, Correction
+from featurelens.information._pairs import PairScorer
 from featurelens._random import Seed, make_generator
-from featurelens.information._chunks import elements_at_a_time, map_threaded, row_slices
-from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
-from featurelens.information._entropy import CORRECTIONS, Correction, information_from_sums
 from featurelens.information._resampling import permutation_p_value, t_quantile
-from featurelens.information._row_counts import row_sums
+from featurelens.information._variables import to_tensor
 from featurelens.information.base import check_count, check_interval
-from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty
+from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty, rescaled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +26,16 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
+MEASURED = (
+    "value",
+    "per_pair",
+    "per_image",
+    "standard_error",
+    "interval",
+    "null_mean",
+    "null_per_pair",
+    "ceiling",
+)
 
 
 @final
@@ -87,23 +95,7 @@ class SpatialMutualInformationResult:
 
     def to(self, units: Units) -> Self:
         """Return the same result in ``"nats"`` or ``"bits"``."""
-        check_choice(units, NATS_PER_UNIT, argument="units")
-        factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
-        scaled = {
-            name: getattr(self, name) * factor
-            for name in (
-                "value",
-                "per_pair",
-                "per_image",
-                "standard_error",
-                "null_mean",
-                "null_per_pair",
-                "ceiling",
-            )
-            if getattr(self, name) is not None
-        }
-        interval = None if self.interval is None else (self.interval[0] * factor, self.interval[1] * factor)
-        return dataclasses.replace(self, units=units, interval=interval, **scaled)
+        return rescaled(self, units, MEASURED)
 
     def __float__(self) -> float:
         return self.value
@@ -150,12 +142,13 @@ def spatial_mutual_information(
 
     Smooth maps share information with any image by chance, and short maps fill few bins of many. Both show in
     the null: image i with the maps of image j, which keeps what pixels of one map have in common with their
-    neighbours (shuffled pixels would not, and give a null that is too low).
+    neighbours (shuffled pixels would not, and give a null that is too low). A map that is the same everywhere
+    shares exactly nothing, and a note counts such maps.
 
     Parameters
     ----------
     images : torch.Tensor or numpy.ndarray
-        ``(N, C1, H, W)``.
+        ``(N, C1, H, W)``, of at least 2 pixels.
     activations : torch.Tensor or numpy.ndarray
         ``(N, C2, h, w)``, of the same images in the same order.
     bins : int, optional
@@ -185,8 +178,11 @@ def spatial_mutual_information(
 
     Raises
     ------
+    TypeError
+        If images or activations are neither a tensor nor an array of real numbers.
     ValueError
-        If shapes do not fit, values are not finite, or the null is asked of a single image.
+        If shapes do not fit, values are not finite, an image has one pixel only, or the null is asked of a
+        single image.
 
     Examples
     --------
@@ -215,67 +211,20 @@ def spatial_mutual_information(
         )
     if null is not None and len(maps) < 2:
         raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
-    scorer = _PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction)
+    if image_maps[0, 0].numel() < 2:
+        raise ValueError(f"images must have at least 2 pixels; got {describe(images)}")
+    scorer = PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction, legacy)
     true = scorer.scores(0)
     shuffled = None
     if null is not None:
         shifts = torch.randperm(len(maps) - 1, generator=make_generator(seed))[:pairings] + 1
         shuffled = torch.stack([scorer.scores(int(shift)) for shift in shifts])
     name = f"spatial(bins={bins}, strategy={strategy!r}, correction={correction!r})"
-    return _summary(true, shuffled, interval, bins, name).to(units)
-
-
-@final
-@dataclass(frozen=True)
-class _PairScorer:
-    """Codes and marginal sums of all maps, computed once and paired in as many ways as the null wants."""
-
-    image_codes: torch.Tensor  # (N, C1, H * W)
-    map_codes: torch.Tensor  # (N, C2, H * W)
-    image_sums: torch.Tensor  # (N, C1)
-    map_sums: torch.Tensor  # (N, C2)
-    bins: int
-    correction: Correction
-
-    @classmethod
-    def of(
-        cls, images: torch.Tensor, maps: torch.Tensor, bins: int, strategy: Strategy, correction: Correction
-    ) -> Self:
-        image_codes, image_sums = _codes(images, images.shape[-2:], bins, strategy, correction)
-        map_codes, map_sums = _codes(maps, images.shape[-2:], bins, strategy, correction)
-        return cls(image_codes, map_codes, image_sums, map_sums, bins, correction)
-
-    def scores(self, shift: int) -> torch.Tensor:
-        """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
-        n, channels, pixels = self.image_codes.shape
-        partner = (torch.arange(n, device=self.image_codes.device) + shift) % n
-        joint = self.image_sums.new_empty(n, channels, self.map_codes.shape[1])
-
-        def count(image: int) -> None:
-            own, others = self.image_codes[image] * self.bins, self.map_codes[partner[image]]
-            for channel in range(channels):
-                for maps in row_slices(len(others), pixels, elements_at_a_time(own.device)):
-                    keys = own[channel] + others[maps]
-                    joint[image, channel, maps] = row_sums(keys, self.bins**2, self.correction)
-
-        map_threaded(count, range(n), joint.device)
-        return information_from_sums(
-            joint,
-            self.image_sums[:, :, None],
-            self.map_sums[partner][:, None],
-            n=pixels,
-            correction=self.correction,
-        )
+    return _summary(true, shuffled, interval, bins, name, scorer.notes()).to(units)
 
 
 def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
-    if not isinstance(data, torch.Tensor):
-        try:
-            data = torch.as_tensor(data)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"{name} must be a tensor or an array of shape (N, C, H, W); got {describe(data)}"
-            ) from error
+    data = to_tensor(data, name)
     if data.ndim != 4 or 0 in data.shape:
         raise ValueError(f"{name} must have shape (N, C, H, W), none of them 0; got {describe(data)}")
     if not data.is_floating_point() or data.dtype in {torch.float16, torch.bfloat16}:
@@ -285,29 +234,16 @@ def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
         raise ValueError(
             f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values"
         )
-    return data.detach()
-
-
-def _codes(
-    maps: torch.Tensor, size: torch.Size, bins: int, strategy: Strategy, correction: Correction
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return bins ``(N, C, H * W)`` of the maps resized to `size`, and the sums ``(N, C)`` over their counts."""
-    single = maps.reshape(-1, 1, *maps.shape[2:])
-
-    def cut(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        part = single[rows]
-        if part.shape[-2:] != size:
-            part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
-        codes = bin_codes(part.flatten(1), bins, strategy)
-        return codes, row_sums(codes, bins, correction)
-
-    chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
-    codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
-    return torch.cat(codes).reshape(*maps.shape[:2], -1), torch.cat(sums).reshape(maps.shape[:2])
+    return data
 
 
 def _summary(
-    true: torch.Tensor, shuffled: torch.Tensor | None, confidence: float | None, bins: int, name: str
+    true: torch.Tensor,
+    shuffled: torch.Tensor | None,
+    confidence: float | None,
+    bins: int,
+    name: str,
+    notes: tuple[str, ...],
 ) -> SpatialMutualInformationResult:
     n, dim_x, dim_y = true.shape
     per_image = true.mean(dim=(1, 2))
@@ -339,4 +275,5 @@ def _summary(
         null_per_pair=null_per_pair,
         p_value=p_value,
         ceiling=math.log(bins),
+        notes=notes,
     )

@@ -52,7 +52,7 @@ class Estimates:
 
 def interval_of(estimate: Estimate) -> tuple[float, float] | None:
     """Return the interval around the value; that of a spatial result lies around its excess over the null."""
-    if estimate.interval is None or getattr(estimate, "excess", None) is None:
+    if estimate.interval is None or not hasattr(estimate, "per_image"):
         return estimate.interval
     null = estimate.null_mean or 0.0
     return estimate.interval[0] + null, estimate.interval[1] + null

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,12 +107,15 @@ def information_plane(
 ) -> Axes:
     """Draw the path of every layer through the information plane: I(X;T) across, I(T;Y) upwards.
 
-    Each layer has a marker and a line of its own colour; the filling of a marker is its epoch.
+    Each layer has a marker and a line of its own colour; the filling of a marker is its epoch. Where results have
+    a null, it is dashed, and hollow at the last epoch: what a layer shows of labels in random order. What it knows
+    is its height above that.
 
     Parameters
     ----------
     x, y
-        Layer -> I(X;T), and layer -> I(T;Y), one result (or number) for each epoch; the same layers in both.
+        Layer -> I(X;T), and layer -> I(T;Y), one result (or number) for each epoch; the same layers in both. Nulls
+        are those of `y`.
     epochs
         The epochs of all paths, growing; by default they are counted from 1.
     units
@@ -162,6 +166,7 @@ def information_plane(
     scale = Normalize(numbers[0], numbers[-1])
     for index, name in enumerate(across):
         _draw_path(ax, across[name].values, up[name].values, numbers, scale, index)
+        _draw_null_path(ax, across[name].values, up[name], index)
     dress(ax, xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
     ax.grid(axis="x", color=PALE, linewidth=0.6)
     if x_ceiling is not None:
@@ -169,7 +174,7 @@ def information_plane(
     if label_entropy is not None:
         _draw_entropy(ax, label_entropy, np.concatenate([each.values for each in up.values()]))
     names = [_layer_key(name, index) for index, name in enumerate(across)]
-    add_legend_beside(ax, names)
+    add_legend_beside(ax, [*names, *_keys([_without_interval(each) for each in up.values()])])
     if len(numbers) > 1:
         _add_epoch_bar(ax, scale)
     return ax
@@ -204,6 +209,11 @@ def _draw_estimates(ax: Axes, name: str, each: Estimates, epochs: NDArray[np.int
         ax.plot(epochs, each.nulls, color=colour, linestyle=DASHES, linewidth=1.1, **only)
 
 
+def _without_interval(each: Estimates) -> Estimates:
+    unknown = np.full(len(each), np.nan)
+    return replace(each, lows=unknown, highs=unknown)
+
+
 def _keys(estimates: list[Estimates]) -> list[Any]:
     """Explain dashes and bands once for all curves, in grey."""
     keys: list[Any] = []
@@ -233,6 +243,25 @@ def _draw_path(
         linewidths=0.8,
         zorder=3,
     )
+
+
+def _draw_null_path(ax: Axes, across: Floats, up: Estimates, index: int) -> None:
+    """Draw what the layer shows of shuffled labels, tied to its last value by a thin line."""
+    known = np.isfinite(up.nulls)
+    if not known.any():
+        return
+    colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+    last = int(np.flatnonzero(known)[-1])
+    ax.plot(across, up.nulls, color=colour, linestyle=DASHES, linewidth=1.0, alpha=0.55, zorder=2)
+    ends: dict[str, Any] = {"color": colour, "linewidth": 0.8, "linestyle": ":", "zorder": 1.5}
+    ax.plot([across[last]] * 2, [up.nulls[last], up.values[last]], **ends)
+    hollow: dict[str, Any] = {
+        "marker": marker,
+        "markersize": 6.5,
+        "markerfacecolor": "white",
+        "markeredgecolor": colour,
+    }
+    ax.plot(across[last], up.nulls[last], linestyle="none", zorder=3, **hollow)
 
 
 def _layer_key(name: str, index: int) -> Line2D:

@@ -82,10 +82,27 @@ def test_maps_are_reduced_first(reduce):
         (torch.rand(5, 2), torch.rand(5), TypeError, "labels must be integers or booleans; got float32 tensor (5,)"),
         (torch.rand(5, 2), torch.zeros(5).int(), ValueError, "labels is constant (one label, [0]): it cannot share information"),
         (torch.rand(5, 2), [0, 1, 0, 1, 0], TypeError, "labels must be a torch tensor or a numpy array; got [0, 1, 0, 1, ...]"),
-        (torch.full((5, 2), math.inf), torch.arange(5), ValueError, "activations must be finite; got float32 tensor (5, 2) with NaN or infinite values"),
+        (torch.full((5, 2), math.inf), torch.arange(5), ValueError, "activations must be finite; got float32 tensor (5, 2) with NaN or infinite values in 2 channels, the first 0"),
+        (torch.rand(5, 2), torch.tensor(3), ValueError, "labels must have shape (N,), one for each sample; got int64 tensor ()"),
+        (torch.rand(5, 2), torch.zeros(5, 2).int(), ValueError, "labels must have shape (N,), one for each sample; got int32 tensor (5, 2)"),
+        (torch.rand(5, 2, dtype=torch.complex64), torch.arange(5), TypeError, "activations must hold real numbers; got complex64 tensor (5, 2)"),
+        (np.full((5, 2), "a"), torch.arange(5), TypeError, "activations must hold numbers; got an array of dtype <U1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(activations, labels, error, message):
     with pytest.raises(error) as caught:
         channel_information(activations, labels)
     assert str(caught.value) == message
+
+
+def test_more_bins_than_samples_are_refused():
+    with pytest.raises(ValueError, match="bins must be at most the number of samples, 50; got 1000000000"):
+        channel_information(torch.rand(50, 2), torch.arange(50) % 2, bins=10**9)
+
+
+def test_a_large_table_is_counted_in_parts(monkeypatch):
+    activations = torch.randn(200, 9, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(200) % 100
+    whole = channel_information(activations, labels, bins=200)
+    monkeypatch.setattr("featurelens.information.channels.VALUES_AT_A_TIME", 50_000)
+    assert torch.equal(channel_information(activations, labels, bins=200).values, whole.values)

@@ -47,7 +47,7 @@ def test_duplicates_give_zero_and_distance_gives_log_n():
     x = activations(300, 2)
     estimator = NoisyChannelMutualInformation()
     assert estimator.estimate(x, torch.zeros(300, 4), seed=0).value == pytest.approx(0.0, abs=1e-12)
-    with pytest.warns(UserWarning, match="above 0.6 of the ceiling of NoisyChannel"):
+    with pytest.warns(UserWarning, match="^NoisyChannel.* is above 0.6 of the ceiling with n = 300"):
         assert estimator.estimate(x, 1e5 * x, seed=0).value == pytest.approx(math.log(300))
     assert NoisyChannelMutualInformation(relative=True).estimate(x, torch.ones(300), seed=0).value == 0.0
 
@@ -118,3 +118,82 @@ def test_data_drawn_with_the_same_seed_do_not_meet_their_own_numbers():
     assert not torch.equal(torch.randn(500, 1, generator=make_generator(0), dtype=torch.float64), h)
     values = [NoisyChannelMutualInformation().estimate(h, h, seed=seed).value for seed in (0, 1)]
     assert values[0] == pytest.approx(values[1], abs=0.05)
+
+
+def test_the_ceiling_is_what_there_is_to_know():
+    """Three labels in shares 1/2, 1/4 and 1/4: a layer that tells them apart knows 1.5 bits, and no warning."""
+    labels = torch.arange(400) % 4 // 2 * (1 + torch.arange(400) % 2)
+    h = 1e4 * labels[:, None].double()
+    result = NoisyChannelMutualInformation().estimate(labels, h, units="bits", seed=0)
+    assert result.value == pytest.approx(1.5, abs=1e-9)
+    assert result.ceiling == result.label_entropy == pytest.approx(1.5)
+    assert not result.saturated
+
+
+def test_labels_that_hardly_recur_number_the_samples():
+    """Their entropy is that of the number of samples, and a layer that reaches it is cut off by that."""
+    h = 1e4 * activations(100, 2)
+    for x in (torch.arange(100), torch.arange(100) % 67):
+        with pytest.warns(UserWarning, match="read it as a lower bound"):
+            result = NoisyChannelMutualInformation().estimate(x, h, seed=0)
+        assert result.label_entropy is None
+
+
+def test_the_null_is_the_slow_formula_with_the_labels_in_another_order(monkeypatch):
+    monkeypatch.setattr("featurelens.information.noisy_channel.CHUNK_ELEMENTS", 700)
+    n, labels = 60, torch.arange(60) % 4
+    h = activations(n, 2)
+    generator = make_generator(3)
+    noises = [torch.randn((n, 2), generator=generator, dtype=torch.float64) for _ in range(2)]
+    orders = [torch.randperm(n, generator=generator) for _ in range(5)]
+
+    def slow(x):
+        terms = [
+            math.log(density[x == x[i]].mean() / density.mean())
+            for z in noises
+            for i in range(n)
+            for density in [torch.exp(-((h[i] + z[i] - h) ** 2).sum(dim=1) / 2)]
+        ]
+        return sum(terms) / len(terms)
+
+    estimator = NoisyChannelMutualInformation(samples=2)
+    result = estimator.estimate(labels, h, null="permutation", permutations=5, seed=3)
+    null = [slow(labels[order]) for order in orders]
+    assert result.value == pytest.approx(slow(labels), abs=1e-12)
+    assert result.null_mean == pytest.approx(sum(null) / 5, abs=1e-12)
+    assert result.p_value == (1 + sum(value >= result.value for value in null)) / 6
+    assert result.excess == result.value - result.null_mean
+    assert result.value == estimator.estimate(labels, h, seed=3).value, (
+        "the null leaves the estimate as it is"
+    )
+
+
+def test_p_values_of_labels_that_mean_nothing_are_uniform():
+    p = torch.tensor(
+        [
+            NoisyChannelMutualInformation(samples=1)
+            .estimate(
+                torch.arange(60) % 3, activations(60, 8, seed), null="permutation", permutations=19, seed=seed
+            )
+            .p_value
+            for seed in range(80)
+        ]
+    )
+    assert 0.42 < p.mean() < 0.63  # uniform on 0.05 ... 1: 0.525, standard error 0.032
+    assert (p <= 0.1).float().mean() < 0.22
+
+
+def test_many_columns_show_labels_that_are_not_there_and_the_null_shows_as_much():
+    h, labels = activations(300, 40), torch.arange(300) % 10
+    result = NoisyChannelMutualInformation(relative=True).estimate(
+        labels, h, null="permutation", permutations=10, seed=0
+    )
+    assert result.value > 0.6 * math.log(10)
+    assert abs(result.excess) < 0.03
+
+
+def test_its_own_error_has_as_many_degrees_of_freedom_as_samples():
+    h = activations(40, 1)  # fewer than the blocks of other estimators need
+    result = NoisyChannelMutualInformation().estimate(h, h, interval=0.95, seed=0)
+    half = (result.interval[1] - result.interval[0]) / 2
+    assert half / result.standard_error == pytest.approx(2.0227, abs=1e-3)  # t with 39 degrees

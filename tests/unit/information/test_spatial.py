@@ -68,6 +68,32 @@ def test_null_is_the_mean_over_other_images():
     assert result.excess == pytest.approx(result.value - result.null_mean)
 
 
+@pytest.mark.parametrize("correction", ["none", "miller-madow", "grassberger"])
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_a_map_that_never_changes_shares_exactly_nothing(size, correction):
+    """Resizing leaves rounding noise in a flat map, and ranks would make 16 bins of it."""
+    images, activations = maps(6, 2, 16, 0), maps(6, 3, size, 1)
+    activations[:, 1] = 0.1
+    activations[2, 0] = torch.pi
+    images[4, 1] = 0.3
+    result = spatial_mutual_information(images, activations, correction=correction, seed=0)
+    assert result.per_pair[:, 1].tolist() == result.null_per_pair[:, 1].tolist() == [0.0, 0.0]
+    flat_maps = 7 if size > 1 else 18
+    assert result.notes == ("1 of 12 images never change", f"{flat_maps} of 18 maps never change")
+    assert f"{flat_maps} of 18 maps never change" in str(result)
+    if size == 1:
+        assert (result.value, result.null_mean, result.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_a_flat_map_is_counted_as_the_recipe_counts_it():
+    images = maps(2, 1, 32, 0)
+    activations = torch.full((2, 1, 6, 6), 0.1)
+    large = torch.nn.functional.interpolate(activations, size=(32, 32), mode="bilinear", align_corners=False)
+    result = spatial_mutual_information(images, activations, legacy=True)
+    assert result.value == pytest.approx(recipe(images, large, 255).mean(), abs=1e-10)
+    assert result.notes == ("2 of 2 maps never change",)
+
+
 def test_a_map_of_its_image_stands_out():
     images = maps(8, 1, 16, 0)
     result = spatial_mutual_information(images, images.square(), seed=0, interval=0.95)
@@ -129,6 +155,7 @@ def test_arrays_and_bytes():
         (torch.rand(2, 1, 8, 8), torch.rand(3, 1, 8, 8), {}, "images and activations must pair up; got 2 and 3 of them"),
         (torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), math.nan), {}, "activations must be finite; got 128 NaN or infinite values"),
         (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), {}, "null='cross_image' needs at least 2 images; got 1: give more, or null=None"),
+        (torch.rand(2, 1, 1, 1), torch.rand(2, 1, 8, 8), {}, "images must have at least 2 pixels; got float32 tensor (2, 1, 1, 1)"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"bins": 1}, "bins must be at least 2; got 1"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"null": "shuffle"}, "null must be one of None, 'cross_image'; got 'shuffle'"),
     ],
@@ -140,7 +167,5 @@ def test_bad_input_is_named(images, activations, options, message):
 
 
 def test_lists_are_refused():
-    with pytest.raises(
-        TypeError, match=r"images must be a tensor or an array of shape \(N, C, H, W\); got 'cat'"
-    ):
+    with pytest.raises(TypeError, match="images must be a torch tensor or a numpy array; got 'cat'"):
         spatial_mutual_information("cat", torch.rand(2, 1, 8, 8))

@@ -131,6 +131,21 @@ def test_a_ceiling_far_from_the_paths_is_told_in_words_and_squeezes_nothing():
     assert near.get_ylim()[1] >= 1.6
 
 
+def test_the_null_of_a_layer_is_dashed_and_ends_hollow_below_its_last_value():
+    x = {"conv1": [result(3.0), result(2.5)], "fc": [result(2.0), result(1.5)]}
+    y = {
+        "conv1": [result(0.5, null_mean=0.3), result(0.7, null_mean=0.4)],
+        "fc": [result(0.2), result(0.9)],
+    }
+    ax = information_plane(x, y)
+    _, dashes, tie, end, _ = ax.lines
+    np.testing.assert_allclose(dashes.get_xydata(), [[3.0, 0.3], [2.5, 0.4]])
+    np.testing.assert_allclose(tie.get_xydata(), [[2.5, 0.4], [2.5, 0.7]])
+    np.testing.assert_allclose(end.get_xydata(), [[2.5, 0.4]])
+    assert end.get_markerfacecolor() == "white"
+    assert legend(ax) == ["conv1", "fc", "null"]
+
+
 def test_one_layer_and_one_epoch_are_a_plane_too():
     ax = information_plane({"fc": [3.0]}, {"fc": [1.0]}, units="bits")
     assert ax.get_xlabel() == "I(X;T), bits"

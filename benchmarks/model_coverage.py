@@ -1,7 +1,7 @@
 """Record every module of every model that torchvision lists, and compare with hooks written by hand.
 
-    python benchmarks/coverage.py                  # all models, random weights, smallest valid input
-    python benchmarks/coverage.py resnet18 vit_b_16
+    python benchmarks/model_coverage.py                  # all models, random weights, smallest valid input
+    python benchmarks/model_coverage.py resnet18 vit_b_16
 
 For each model: whether `backend="hooks"` records, for every module that forward reaches and for each of its
 calls, exactly what hooks written by hand do; whether the model comes back as it was; whether
