@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_choice, count, describe
+from featurelens._random import Seed, make_generator, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
-from featurelens._random import Seed, make_generator, permutation
 from featurelens.information._variables import ArrayLike, entropy, make_variable, to_tensor
 from featurelens.information.base import Null, check_count
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_choice, check_type, count, describe
-from featurelens.information._chunks import row_slices
 from featurelens._random import make_generator
+from featurelens.information._chunks import row_slices
 from featurelens.information._variables import label_codes, to_tensor
 from featurelens.information.base import MutualInformation, check_estimate, saturation
 from featurelens.information.channels import ChannelInformationResult, channel_information

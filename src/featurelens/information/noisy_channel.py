@@ -10,8 +10,8 @@ from typing import final
 import torch
 
 from featurelens._checks import check_type
-from featurelens.information._chunks import row_slices
 from featurelens._random import normal, permutation
+from featurelens.information._chunks import row_slices
 from featurelens.information._variables import Variable, entropy, label_codes
 from featurelens.information.base import Measurement, MutualInformation, Null, check_count
 

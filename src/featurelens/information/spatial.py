@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, Self, final
 import torch
 
 from featurelens._checks import check_choice, count, describe
+from featurelens._random import Seed, make_generator
 from featurelens.information._discretize import STRATEGIES, Strategy
 from featurelens.information._entropy import CORRECTIONS, Correction
 from featurelens.information._pairs import PairScorer
-from featurelens._random import Seed, make_generator
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._variables import to_tensor
 from featurelens.information.base import check_count, check_interval
