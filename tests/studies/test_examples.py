@@ -36,6 +36,10 @@ def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
         "orig_and_conv1_grid.png",
         "training_loss.png",
         "training_accuracy.png",
+        "wanted_relu3.png",
+        "reconstructions_relu2.png",
+        "importance_relu3.png",
+        "importance_classes.png",
     }
     assert {file.name for file in tmp_path.iterdir()} == expected
     assert all(5_000 < file.stat().st_size < 300_000 for file in tmp_path.iterdir())
@@ -64,16 +68,22 @@ def test_study_b_writes_its_six_files(tmp_path):
     assert float(re.search(r"test accuracy +not reported +([\d.]+)%", text)[1]) > 97
 
 
-def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
+def coloured_folder(folder, images=12):
+    """Write images of two classes that differ in brightness: FOLDER/train/CLASS/NUMBER.png, and test."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
-    for part, images in (("train", 12), ("test", 12)):
+    for part in ("train", "test"):
         for name, brightness in (("dark", 90), ("light", 165)):
-            (tmp_path / "data" / part / name).mkdir(parents=True)
+            (folder / part / name).mkdir(parents=True)
             for number in range(images):
                 pixels = generator.normal(brightness, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{number}.png")
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
+    coloured_folder(tmp_path / "data")
     output = tmp_path / "a"
     text = run(
         "cifar10_information", "--data", tmp_path / "data", "--epochs", 2, "--tensorboard", "--output", output
@@ -86,6 +96,34 @@ def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
     own, other = figures["layers"]["relu6"][1]
     assert own > 1.5, "255 bins call anything information"
     assert other > 1.5, "another image's as well"
+
+
+def test_study_c_goes_through_its_stages_and_resumes(tmp_path):
+    arguments = ("--data", "digits", "--epochs", 2, "--steps", 20, "--channels", 3, "--output", tmp_path)
+    text = run("cifar10_visualization", *arguments, "--stage", "vae", "--vae-epochs", 1)
+    assert re.search(r"test accuracy [\d.]+% \(study: 80.6%", text)
+    weights = (tmp_path / "classifier.pt").read_bytes()
+    text = run("cifar10_visualization", *arguments, "--vae-epochs", 2)
+    assert "VAEHistory(2 epochs" in text
+    assert (tmp_path / "classifier.pt").read_bytes() == weights, "the classifier is not trained again"
+    for space in ("pixels", "Fourier, decorrelated", "latent code", "latent code, decorrelated"):
+        assert re.search(rf"^{space} +-?\d", text, re.MULTILINE)
+    pictures = {"classifier_loss", "classifier_accuracy", "confusion"}
+    pictures |= {"vae_loss", "vae_divergence", "vae_reconstructions", "vae_latents"}
+    pictures |= {f"features_{name}" for name in ("relu1", "relu2", "relu3", "class_scores")}
+    assert {file.stem for file in tmp_path.glob("*.png")} == pictures
+
+
+def test_study_e_rebuilds_images_from_single_channels(tmp_path):
+    data = coloured_folder(tmp_path / "data")
+    output = tmp_path / "e"
+    text = run("cifar10_reconstruction", "--data", data, "--epochs", 2, "--grid-search", "--output", output)
+    assert re.search(r"chosen: 1 and [\d.]+\n", text)
+    assert re.search(r"accuracy of light +\d+\.\d%", text)
+    assert re.search(r"test accuracy [\d.]+%, MSE 0\.\d{4} in epoch [12]\n", text)
+    pictures = {"loss", "reconstruction_error", "accuracy", "reconstructions"}
+    pictures |= {f"channels_{layer}_{part}" for layer in ("pool1", "pool2") for part in ("train", "test")}
+    assert {file.stem for file in output.glob("*.png")} == pictures
 
 
 @pytest.mark.parametrize("example", ["quickstart", "cifar10_information"])
