@@ -171,12 +171,10 @@ class Optimization:
     def _looking_at(self, objectives: Sequence[Objective]) -> Iterator[Plan]:
         """Evaluate `objectives` inside the block, with no more of the last layer than they look at."""
         labels = [str(objective) for objective in objectives]
-        if (
-            self._probed.output is None
-            and "#" not in self.layers.names[-1]
-            and self.layers.names == list(self._probed)
-        ):  # ended at this layer
-            layer = self.model.get_submodule(self.layers.names[0])
+        names = self.layers.names
+        ended_here = self._probed.output is None and len(names) == 1 and names == list(self._probed)
+        if ended_here and "#" not in names[0]:
+            layer = self.model.get_submodule(names[0])
             channels = channels_looked_at(layer, objectives)
             if channels is not None and isinstance(layer, nn.Conv2d):
                 with only_channels(layer, channels):
