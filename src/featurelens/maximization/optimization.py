@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, final
@@ -22,6 +22,7 @@ from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.rescue import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
+from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain, check_count
 from featurelens.recording import ActivationRecorder, Activations
@@ -114,15 +115,15 @@ class Optimization:
         from tqdm import tqdm
 
         Plan(self.layers, objectives, self.device).check(self._probed, self._first)
-        chunks = _chunks(objectives, self.settings.chunk or 32)
+        chunks = _chunks(objectives, self.settings.chunk or self._chunk())
         show = None if self.settings.progress else True
         parts = []
         with tqdm(
             total=len(chunks) * self.settings.steps, desc="maximizing", unit="step", disable=show
         ) as bar:
-            parts = [
-                self._optimize([objectives[row] for row in rows], rows, root, bar.update) for rows in chunks
-            ]
+            for rows in chunks:
+                with self._looking_at([objectives[row] for row in rows]) as plan:
+                    parts.append(self._optimize(plan, rows, root, bar.update))
         images, history, scores = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
@@ -135,10 +136,9 @@ class Optimization:
         )
 
     def _optimize(
-        self, objectives: Sequence[Objective], rows: Sequence[int], root: int, tick: Callable[[], Any]
+        self, plan: Plan, rows: Sequence[int], root: int, tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
-        plan = Plan(self.layers, objectives, self.device)
         parameters = self._start(root, rows)
         before = self._score(plan, parameters, "at the start")
         chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
@@ -148,11 +148,11 @@ class Optimization:
         for step in range(self.settings.steps):
             with RedirectedReLU() if step < self.settings.rescue else nullcontext():
                 images = self.parametrization.images(parameters)
-                _check_finite(images, objectives, "image", f"in step {step + 1}")
+                _check_finite(images, plan, "image", f"in step {step + 1}")
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
                     activations = self._look(chain(images, numbers[step]))
                 values = plan.diagonal(activations, images)
-                _check_finite(values[:, None], objectives, "value", f"in step {step + 1}")
+                _check_finite(values[:, None], plan, "value", f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
             history.append(values.detach().cpu())
             optimizer.step()
@@ -161,6 +161,27 @@ class Optimization:
         better = after[1] >= before[1]
         images = torch.where(better[:, None, None, None], after[0], before[0])
         return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
+
+    def _chunk(self) -> int:
+        """How many images suit the cache of a processor, or keep an accelerator busy."""
+        pixels = self._first.shape[2] * self._first.shape[3]
+        return max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
+
+    @contextmanager
+    def _looking_at(self, objectives: Sequence[Objective]) -> Iterator[Plan]:
+        """Evaluate `objectives` inside the block, with no more of the last layer than they look at."""
+        labels = [str(objective) for objective in objectives]
+        names = self.layers.names
+        ended_here = self._probed.output is None and len(names) == 1 and names == list(self._probed)
+        if ended_here and "#" not in names[0]:
+            layer = self.model.get_submodule(names[0])
+            channels = channels_looked_at(layer, objectives)
+            if channels is not None and isinstance(layer, nn.Conv2d):
+                with only_channels(layer, channels):
+                    alone = [on_the_only_channel(objective) for objective in objectives]
+                    yield Plan(self.layers, alone, self.device, labels=labels)
+                return
+        yield Plan(self.layers, objectives, self.device, labels=labels)
 
     def _start(self, root: int, rows: Sequence[int]) -> torch.Tensor:
         parameters = self.parametrization.start(streams(root, "start", rows))
@@ -178,9 +199,9 @@ class Optimization:
     @torch.no_grad()
     def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
-        _check_finite(images, plan.objectives, "image", when)
+        _check_finite(images, plan, "image", when)
         values = plan.diagonal(self._look(images), images)
-        _check_finite(values[:, None], plan.objectives, "value", when)
+        _check_finite(values[:, None], plan, "value", when)
         return images, values
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
@@ -213,13 +234,13 @@ def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
     return chunks
 
 
-def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], what: str, when: str) -> None:
+def _check_finite(values: torch.Tensor, plan: Plan, what: str, when: str) -> None:
     """Raise an error that names the first objective whose row of `values` holds something not finite."""
     # The sum is finite if every value is; reading once is all that the usual case costs.
     broken = ~values.detach().flatten(1).sum(1).isfinite()
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         raise RuntimeError(
-            f"the {what} of objective {objectives[row]} is NaN or infinite {when}; nothing is given back. A smaller "
+            f"the {what} of objective {plan.labels[row]} is NaN or infinite {when}; nothing is given back. A smaller "
             "lr may help, if the model itself does not overflow"
         )

@@ -95,9 +95,17 @@ class _Group:
 class Plan:
     """Evaluates objectives: each on an image of its own, or all of them on every image."""
 
-    def __init__(self, layers: Layers, objectives: Sequence[Objective], device: torch.device) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        objectives: Sequence[Objective],
+        device: torch.device,
+        *,
+        labels: Sequence[str] | None = None,
+    ) -> None:
         self.layers = layers
         self.objectives = list(objectives)
+        self.labels = [str(objective) for objective in objectives] if labels is None else list(labels)
         parts: dict[Any, list[tuple[float, Term, int]]] = {}
         for row, objective in enumerate(self.objectives):
             for weight, term in objective.terms:

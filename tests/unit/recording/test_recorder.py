@@ -316,3 +316,19 @@ def test_the_model_itself_can_be_chosen_by_instance():
         acts = fl.ActivationRecorder(model, [model, "0"], backend=backend)(images())
         assert acts[""].shape == (4, 10)
         assert torch.equal(acts.output, acts[""])
+
+
+def test_held_does_what_a_call_does_and_guards_the_model_once():
+    model = plain().train()
+    before = snapshot(model)
+    recorder = fl.ActivationRecorder(model, "norm_1", detach=False)
+    with recorder.held() as forward:
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        batch = images().requires_grad_()
+        found = [forward(batch)["4"] for _ in range(2)]
+        assert found[1].requires_grad
+        assert not model.training
+    assert snapshot(model) == before
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], recorder(images())["4"])
