@@ -18,6 +18,7 @@ from torch import nn
 from featurelens._checks import check_module, check_type, describe
 from featurelens._hooks import eager, evaluating, preserved, unwrap
 from featurelens._structure import tensors
+from featurelens.tensorboard._ablation import AblationSummaries
 from featurelens.tensorboard._projector import write_embedding
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ FLUSH_SECONDS = 5  # so that a training can be watched
 
 
 @final
-class TensorBoardWriter:
+class TensorBoardWriter(AblationSummaries):
     """Writes results to one run of TensorBoard; nothing is written outside the ``with`` block.
 
     What changes while a network trains takes the epoch first. TensorBoard merges what a directory holds
