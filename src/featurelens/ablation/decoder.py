@@ -150,9 +150,10 @@ class DeconvDecoder(nn.Module):
         """
         maps = encoding.features if features is None else features
         if maps.shape[1:] != encoding.features.shape[1:] or len(maps) % len(encoding.features):
-            expected = ("V * N", *encoding.features.shape[1:])
+            expected = ", ".join(map(str, encoding.features.shape[1:]))
             raise ValueError(
-                f"features must be {expected} for N = {len(encoding.features)}; got {describe(maps)}"
+                f"features must be (V * {len(encoding.features)}, {expected}), V variants of every image; "
+                f"got {describe(maps)}"
             )
         steps = self._steps[: len(encoding.sizes)]
         for step, size, switches in zip(

@@ -144,7 +144,7 @@ class DecoderSuffix(Suffix):
     def __init__(
         self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, decoder: nn.Module
     ) -> None:
-        self.decoder, self.images = decoder, images
+        self.decoder, self.images, self.layer = decoder, images, choice.name
         self.guards = [model, decoder]
         self.encoding: Encoding | None = None
         if isinstance(decoder, DeconvDecoder):
@@ -164,8 +164,10 @@ class DecoderSuffix(Suffix):
             with guarded(*self.guards):
                 decoded = self._decode(batch)
         except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
             raise RuntimeError(
-                explain(error, self.decoder, "what the layer returned", (batch,), {})
+                f"the decoder failed on what layer {self.layer!r} returned ({describe(batch)}): "
+                f"{type(error).__name__}: {reason}"
             ) from error
         if not isinstance(decoded, torch.Tensor) or decoded.ndim == 0 or len(decoded) != len(batch):
             raise ValueError(

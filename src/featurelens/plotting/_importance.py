@@ -15,7 +15,6 @@ from featurelens.plotting._arrays import check_positive, to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map, limits, text_colour
 from featurelens.plotting._curves import chart, draw_curve, dress
 from featurelens.plotting._grid import WIDTH
-from featurelens.plotting._images import check_labels
 from featurelens.plotting._page import LINE, NOTE, TITLE, room, wrap
 
 if TYPE_CHECKING:
@@ -131,7 +130,9 @@ def class_importance(
     ranks = _ranks(result, limit)
     factor = 100 if result.metric == "accuracy" else 1
     values = factor * to_floats(result.per_class)[ranks].T
-    names = check_labels(classes if classes is not None else range(len(values)), len(values), "class")
+    names = [str(name) for name in (classes if classes is not None else range(len(values)))]
+    if len(names) != len(values):
+        raise ValueError(f"classes must name all of {len(values)} classes; got {count(len(names), 'name')}")
     columns = [str(result.channels[rank]) for rank in ranks]
     width = min(max(CELL[0] * len(columns) + 2.2, NARROWEST), WIDTH + 1)
     ax = chart(ax, size=(width, min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0)))

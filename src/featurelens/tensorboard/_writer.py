@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
 from featurelens._checks import describe
+from featurelens.tensorboard._ablation import write_curves, write_importance, write_reconstructions
 from featurelens.tensorboard._graph import write_graph
 from featurelens.tensorboard._information import write_information
+from featurelens.tensorboard._maximization import write_maximization
 from featurelens.tensorboard._pictures import (
     write_confusion,
     write_feature_maps,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from featurelens.ablation import AblationCurve, AblationResult, ImportanceResult
+    from featurelens.maximization import MaximizationResult
     from featurelens.tensorboard._information import Information
     from featurelens.tensorboard._run import Charts
 
@@ -228,6 +232,61 @@ class TensorBoardWriter:
             If it has another number of dimensions, or `tag` has neither letter nor digit.
         """
         write_image(self._open(), tag, image)
+
+    def maximization(self, epoch: int, result: MaximizationResult, *, tag: str = "maximization") -> None:
+        """Draw the images that an `ActivationMaximizer` found, and write the mean of their scores.
+
+        The picture is `tag`, the scalar ``TAG/mean score``.
+
+        Raises
+        ------
+        TypeError
+            If `result` is something else.
+        ValueError
+            If `tag` has neither letter nor digit.
+        """
+        write_maximization(self._open(epoch), epoch, result, tag)
+
+    def reconstructions(self, epoch: int, result: AblationResult, *, image: int = 0) -> None:
+        """Draw what every channel makes of one image, and write the errors over all images.
+
+        The picture is ``reconstructions/LAYER``; the scalars ``reconstruction error/LAYER/all channels`` and
+        ``.../one channel``, the mean over channels.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As by `plotting.reconstructions`.
+        """
+        write_reconstructions(self._open(epoch), epoch, result, image)
+
+    def importance(
+        self, epoch: int, result: ImportanceResult, *, classes: Sequence[object] | None = None
+    ) -> None:
+        """Draw what the task loses without each channel, overall and by class, and write mean and largest loss.
+
+        The pictures are ``importance/LAYER`` and ``importance by class/LAYER``; the scalars
+        ``importance in METRIC/LAYER/mean`` and ``.../largest``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As by `plotting.importance`.
+        """
+        write_importance(self._open(epoch), epoch, result, classes)
+
+    def ablation_curves(self, epoch: int, curves: AblationCurve | Mapping[str, AblationCurve]) -> None:
+        """Draw how well the model does with more and more channels removed, and write it as scalars.
+
+        The picture is ``channels removed``; the scalars ``channels removed/NAME, epoch 3`` have the number of
+        channels removed in the place of the epoch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As by `plotting.ablation_curves`.
+        """
+        write_curves(self._open(epoch), epoch, curves)
 
     def graph(self, model: nn.Module, sample: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
         """Write the graph of operations that a `sample` of the input goes through.
