@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, check_type, describe
+from featurelens._checks import check_choice, check_module
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.decoder import DeconvDecoder
-from featurelens.ablation.replay import check_features, listening
 from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
-from featurelens.ablation.scoring import Metric, Score, Tally, check_loader, labelled
-from featurelens.ablation.suffix import DecoderSuffix, ModelSuffix, Output, Suffix
+from featurelens.ablation.scoring import Metric, Score, Tally, score
+from featurelens.ablation.site import Site
+from featurelens.ablation.suffix import Output
 from featurelens.ablation.variants import (
     MODES,
     Fill,
@@ -24,13 +24,13 @@ from featurelens.ablation.variants import (
     Mode,
     ablate,
     check_channels,
+    check_chunk,
     check_fill,
     one_by_one,
     step_by_step,
     together,
 )
-from featurelens.layers import Choice, Selector, choose
-from featurelens.recording import ActivationRecorder
+from featurelens.layers import Selector
 
 
 @final
@@ -88,22 +88,16 @@ class ChannelAblator:
         axis: int = 1,
     ) -> None:
         self.model = unwrap(check_module(model))
-        self._choice = _one_layer(self.model, layer)
-        if output is not None and not isinstance(output, str | int) and not callable(output):
-            raise TypeError(f"output must be a key, an index, a function or None; got {describe(output)}")
-        if isinstance(axis, bool) or not isinstance(axis, int):
-            raise TypeError(f"axis must be a whole number; got {describe(axis)}")
-        if axis == 0:
-            raise ValueError("axis 0 is the batch; the channels must be in another one")
+        self._site = Site.of(self.model, layer, axis, output)
         if decoder is not None:
             decoder = unwrap(check_module(decoder, argument="decoder"))
-            _check_fit(decoder, self.model.get_submodule(self._choice.name), self.layer)
+            _check_fit(decoder, self._site)
         self.decoder, self.output, self.axis = decoder, output, axis
 
     @property
     def layer(self) -> str:
         """The layer's exact name, with ``#k`` where one call was asked for."""
-        return self._choice.name if self._choice.call is None else f"{self._choice.name}#{self._choice.call}"
+        return self._site.name
 
     def __repr__(self) -> str:
         return f"ChannelAblator({type(self.model).__name__}, {self.layer!r})"
@@ -143,38 +137,23 @@ class ChannelAblator:
         listed = check_channels(channels)
         check_choice(mode, MODES, argument="mode")
         check_fill(fill)
+        check_materialized(self.model)
         generator = make_generator(seed)
-        call = 0
 
-        def receive(output: Any) -> torch.Tensor | None:
-            nonlocal call
-            call += 1
-            if self._choice.call not in (None, call):
-                return None
-            features = check_features(output, self.layer, None, self.axis)
+        def change(features: torch.Tensor, call: int) -> torch.Tensor:
             total = features.shape[self.axis]
             mask = together(check_channels(listed, total), total, mode, features.device)
             filling = Filling.for_batch(fill, self.axis, len(features), generator).values(features, call)
             return ablate(features[None], mask, filling, self.axis % features.ndim)[0]
 
-        def begin(module: nn.Module, args: Any) -> None:
-            nonlocal call
-            call = 0
-
-        check_materialized(self.model)
-        layer = self.model.get_submodule(self._choice.name)
         with (
             exclusively(self.model),
             preserved(self.model, randomness=False),
             evaluating(self.model),
             eager(),
+            self._site.changed(change),
         ):
-            handle = self.model.register_forward_pre_hook(begin)
-            try:
-                with listening(layer, receive):
-                    yield
-            finally:
-                handle.remove()
+            yield
 
     def sweep(
         self,
@@ -223,7 +202,7 @@ class ChannelAblator:
         if channels is not None:
             channels = check_channels(channels)
         check_chunk(chunk)
-        suffix = self._suffix(images, fill, make_generator(seed), decoded=True)
+        suffix = self._site.suffix(images, fill, make_generator(seed), decoder=self.decoder)
         total = suffix.channels
         listed = list(range(total)) if channels is None else check_channels(channels, total)
         if not listed:
@@ -291,7 +270,8 @@ class ChannelAblator:
             listed = list(range(total)) if listed is None else check_channels(listed, total)
             return one_by_one(listed, total, mode, device)
 
-        tally, notes = self._scored(loader, mask_for, metric, fill, chunk, seed, progress)
+        tally = Tally(Score.of(metric))
+        notes = score(tally, self._site, loader, mask_for, fill, chunk, make_generator(seed), progress)
         assert listed is not None
         drop, error = tally.lost()
         return ImportanceResult(
@@ -359,7 +339,8 @@ class ChannelAblator:
                 listed = torch.randperm(total, generator=generator).tolist()
             return step_by_step(check_channels(listed, total), total, device)
 
-        tally, notes = self._scored(loader, mask_for, metric, fill, chunk, generator, progress)
+        tally = Tally(Score.of(metric))
+        notes = score(tally, self._site, loader, mask_for, fill, chunk, generator, progress)
         assert listed is not None
         sums = torch.cat([tally.plain[None], tally.sums])
         return AblationCurve(
@@ -374,99 +355,10 @@ class ChannelAblator:
             notes=notes,
         )
 
-    def _scored(
-        self,
-        loader: Iterable[Any],
-        mask_for: Callable[[int, torch.device], torch.Tensor],
-        metric: Metric,
-        fill: Fill,
-        chunk: int | None,
-        seed: Seed,
-        progress: bool,
-    ) -> tuple[Tally, tuple[str, ...]]:
-        """Score the variants that `mask_for` makes for a number of channels over a data set."""
-        from tqdm import tqdm
 
-        check_fill(fill)
-        check_chunk(chunk)
-        over_loader = isinstance(fill, str) and fill == "mean"
-        check_loader(loader, twice=over_loader)
-        tally, generator = Tally(Score.of(metric)), make_generator(seed)
-        notes: dict[str, None] = {}
-        filled = self._means(loader, progress) if over_loader else fill
-        mask: torch.Tensor | None = None
-        bar = tqdm(loader, desc="ablating", unit="batch", disable=None if progress else True)
-        for number, batch in enumerate(bar, 1):
-            images, labels = labelled(batch)
-            suffix = self._suffix(images, filled, generator, decoded=False, where=f"images of batch {number}")
-            if mask is None:
-                mask = mask_for(suffix.channels, suffix.features.device)
-            tally.add(suffix, mask, labels, chunk)
-            notes |= dict.fromkeys(suffix.notes)
-        if not tally.n:
-            raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-        return tally, tuple(notes)
-
-    def _means(self, loader: Iterable[Any], progress: bool) -> dict[int, torch.Tensor]:
-        """Return the mean `(C,)` of every channel over a data set, for each of the layer's calls."""
-
-        def by_image(output: Any) -> torch.Tensor:
-            features = check_features(output, self.layer, None, self.axis)
-            others = [axis for axis in range(1, features.ndim) if axis != self.axis % features.ndim]
-            return features.mean(others) if others else features
-
-        recorder = ActivationRecorder(self.model, self.layer, reduce=by_image)
-        recorded = recorder.record(loader, progress=progress)
-        if self._choice.call is not None or len(recorded) == 1:
-            return {self._choice.call or 1: next(iter(recorded.values())).double().mean(0)}
-        return {call: values.double().mean(0) for call, values in enumerate(recorded.values(), 1)}
-
-    def _suffix(
-        self,
-        images: torch.Tensor,
-        fill: Fill | Mapping[int, torch.Tensor],
-        generator: torch.Generator,
-        *,
-        decoded: bool,
-        where: str = "images",
-    ) -> Suffix:
-        """Run the model on one batch up to the layer, and return what comes after it."""
-        check_type(images, torch.Tensor, argument=where, expected="a tensor (N, ...)")
-        if images.ndim == 0 or not len(images):
-            raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(images)}")
-        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-            broken = int((~torch.isfinite(images)).sum())
-            raise ValueError(
-                f"{where} must be finite; got {describe(images)} with {broken} NaN or infinite values"
-            )
-        check_materialized(self.model)
-        device = next((parameter.device for parameter in self.model.parameters()), images.device)
-        images = images.detach().to(device)
-        filling = Filling.for_batch(fill, self.axis, len(images), generator)
-        if self.decoder is not None and decoded:
-            return DecoderSuffix(self.model, self._choice, filling, images, self.decoder)
-        return ModelSuffix(self.model, self._choice, filling, images, self.output)
-
-
-def check_chunk(chunk: object) -> None:
-    """Raise an error unless `chunk` is None or a whole number from 1."""
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk must be a whole number from 1, or None; got {describe(chunk)}")
-
-
-def _one_layer(model: nn.Module, layer: Selector) -> Choice:
-    if isinstance(layer, list | tuple):
-        raise TypeError(f"layer must be a single layer; got {describe(layer)}")
-    choices = choose(model, layer)
-    if len(choices) > 1:
-        names = ", ".join(choice.name for choice in choices[:4]) + (", ..." if len(choices) > 4 else "")
-        raise ValueError(f"layer must be a single layer; {describe(layer)} matches {len(choices)}: {names}")
-    return choices[0]
-
-
-def _check_fit(decoder: nn.Module, layer: nn.Module, name: str) -> None:
-    if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(layer):
+def _check_fit(decoder: nn.Module, site: Site) -> None:
+    if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(site.module):
         raise ValueError(
-            f"the decoder does not lead back from layer {name!r}: it mirrors {', '.join(decoder.layers)} of "
+            f"the decoder does not lead back from layer {site.name!r}: it mirrors {', '.join(decoder.layers)} of "
             f"{type(decoder.encoder).__name__}, and the layer must be one of these very modules"
         )

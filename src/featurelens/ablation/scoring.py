@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from featurelens._checks import check_choice, describe
+from featurelens.ablation.site import Site
 from featurelens.ablation.suffix import Suffix
+from featurelens.ablation.variants import Fill, check_chunk, check_fill
 
 Metric: TypeAlias = Literal["accuracy", "loss"] | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """How well an output `(N, ...)` does, given its labels: `(N,)`, one score for each image, higher being better."""
@@ -149,6 +151,39 @@ class Tally:
             self.counts, self.plain, self.sums = (
                 F.pad(t, (0, more)) for t in (self.counts, self.plain, self.sums)
             )
+
+
+def score(
+    tally: Tally,
+    site: Site,
+    loader: Iterable[Any],
+    mask_for: Callable[[int, torch.device], torch.Tensor],
+    fill: Fill,
+    chunk: int | None,
+    generator: torch.Generator,
+    progress: bool,
+) -> tuple[str, ...]:
+    """Score the variants that `mask_for` makes for a number of channels over a data set; return the notes."""
+    from tqdm import tqdm
+
+    check_fill(fill)
+    check_chunk(chunk)
+    over_loader = isinstance(fill, str) and fill == "mean"
+    check_loader(loader, twice=over_loader)
+    filled = site.means(loader, progress=progress) if over_loader else fill
+    notes: dict[str, None] = {}
+    mask: torch.Tensor | None = None
+    bar = tqdm(loader, desc="ablating", unit="batch", disable=None if progress else True)
+    for number, batch in enumerate(bar, 1):
+        images, labels = labelled(batch)
+        suffix = site.suffix(images, filled, generator, where=f"images of batch {number}")
+        if mask is None:
+            mask = mask_for(suffix.channels, suffix.features.device)
+        tally.add(suffix, mask, labels, chunk)
+        notes |= dict.fromkeys(suffix.notes)
+    if not tally.n:
+        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+    return tuple(notes)
 
 
 def labelled(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -147,3 +147,9 @@ def check_channels(channels: object, total: int | None = None) -> list[int]:
             allowed = "numbers from 0" if total is None else f"from 0 to {total - 1}"
             raise ValueError(f"channels must be {allowed}; got {channel}")
     return listed
+
+
+def check_chunk(chunk: object) -> None:
+    """Raise an error unless `chunk` is None or a whole number from 1."""
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk must be a whole number from 1, or None; got {describe(chunk)}")

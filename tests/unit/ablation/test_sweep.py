@@ -193,9 +193,26 @@ def test_only_the_rest_of_the_model_runs():
     sizes = {2: [], 6: [], 3: []}
     model = nn.Sequential(Counting(1, 2, 3), nn.ReLU(), Counting(2, 6, 3), nn.ReLU(), Counting(6, 3, 3))
     fl.ChannelAblator(model, "2").sweep(nets.images(2), chunk=3)
-    # What comes before the layer, and the layer itself, run once; then there are two batches of three variants, in
-    # each of which the plain features run along.
-    assert sizes == {2: [2], 6: [2], 3: [2, 8, 8]}
+    # What comes before the layer, and the layer itself, run once; what follows also on two variants that show
+    # whether images act on each other, and on two batches of three.
+    assert sizes == {2: [2], 6: [2], 3: [2, 4, 6, 6]}
+
+
+def test_images_that_hardly_act_on_each_other_are_noticed_where_the_layer_hardly_acts_at_all():
+    class Faint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return x.mean((2, 3)) + 1e-4 * (y - y.mean(0)).square().mean((2, 3))
+
+    model = nets.seeded(Faint)
+    result = fl.ChannelAblator(model, "conv").sweep(nets.images(), mode="drop")
+    assert result.notes == (
+        "the whole model ran for every variant (images of a batch that act on each other)",
+    )
 
 
 @pytest.mark.parametrize("replayed", [True, False])
