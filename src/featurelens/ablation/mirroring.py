@@ -17,6 +17,7 @@ from featurelens.recording import tracing
 Size: TypeAlias = tuple[int, int]
 
 MIRRORED = "Conv2d, BatchNorm2d, ReLU, MaxPool2d and Dropout, one after the other"
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
@@ -159,10 +160,10 @@ class Pooling(Step):
     options: dict[str, Any]
 
     def run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad():
-            _, switches = F.max_pool2d(x, **self.options, return_indices=True)
-        # The module is called as well, so that hooks on it see what they always see.
-        return (F.max_pool2d(x, **self.options) if self.module is None else self.module(x)), switches
+        values, switches = F.max_pool2d(x, **self.options, return_indices=True)
+        if self.module is not None and any(vars(self.module)[hooks] for hooks in _HOOKS):
+            values = self.module(x)  # so that the user's hooks see what they always see
+        return values, switches
 
     def back(self, x: torch.Tensor, size: Size, switches: torch.Tensor | None) -> torch.Tensor:
         assert switches is not None

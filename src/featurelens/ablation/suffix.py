@@ -273,7 +273,7 @@ def check_same(outputs: torch.Tensor, baseline: torch.Tensor, emptied: torch.Ten
         tolerance = min(max(0.01 * effect, least), most)
         same = torch.allclose(outputs, baseline, rtol=0, atol=tolerance, equal_nan=True)
     if not same:
-        raise Diverged("images of a batch that act on each other")
+        raise Diverged("images of a batch act on each other, or in place on what is read again")
 
 
 def _largest(values: torch.Tensor) -> float:

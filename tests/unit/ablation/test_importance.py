@@ -197,7 +197,7 @@ def test_what_ran_in_full_is_told():
         [(batch(4), torch.tensor([0, 1, 0, 1]))] * 2
     )
     assert result.notes == (
-        "the whole model ran for every variant (images of a batch that act on each other)",
+        "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)",
     )
 
 

@@ -130,7 +130,10 @@ def test_reasons_are_told():
     def note(build):
         return fl.ChannelAblator(double(build), "conv").sweep(batch()).notes[0]
 
-    assert note(Coupled) == "the whole model ran for every variant (images of a batch that act on each other)"
+    assert (
+        note(Coupled)
+        == "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)"
+    )
     assert (
         note(Branching) == "the whole model ran for every variant (forward depends on the values of tensors)"
     )
@@ -211,7 +214,7 @@ def test_images_that_hardly_act_on_each_other_are_noticed_where_the_layer_hardly
     model = nets.seeded(Faint)
     result = fl.ChannelAblator(model, "conv").sweep(nets.images(), mode="drop")
     assert result.notes == (
-        "the whole model ran for every variant (images of a batch that act on each other)",
+        "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)",
     )
 
 
