@@ -108,6 +108,9 @@ class ChannelAblator:
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
+        The model is in eval mode inside, and comes back as it was, ``.grad`` and BatchNorm's statistics included.
+        Blocks may be nested.
+
         Parameters
         ----------
         channels
@@ -167,10 +170,10 @@ class ChannelAblator:
     ) -> AblationResult:
         """Return the output for each channel kept alone, or dropped.
 
-        What comes before the layer runs once, what comes after it on batches of variants. That is checked in every
-        batch: the plain features run along with the variants and must give what they gave alone. If they do
-        not (images of a batch that act on each other, control flow that depends on the data), the whole model
-        runs for each variant, and the result's notes say so.
+        What comes before the layer runs once, what comes after it on batches of variants. Whether that is right for
+        the model is tried first: the plain features, beside ones with all channels ablated, must give what they
+        gave alone. If they do not (images of a batch that act on each other), or if forward makes Python values of
+        tensors, the whole model runs for each variant, and the result's notes say so.
 
         Parameters
         ----------
