@@ -7,7 +7,7 @@ Every contender leaves out each channel of the layer in turn and gives the model
 round runs each contender once, in a new order; the table gives the median over rounds of the ratio of the loop's
 time to the contender's in the same round, so that a machine that slows down slows down all, and the largest
 difference from what the loop gave. Peak memory is that of one call in a process of its own, above what the process
-held before. captum comes from the `bench` dependency group; without it that row is left out.
+held before (Linux). captum comes from the `bench` dependency group; without it that row is left out.
 """
 
 from __future__ import annotations
@@ -118,18 +118,19 @@ def compare(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float, 
     }
 
 
-def resident() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+def memory(field: str) -> float:
+    """Return a size in MiB from what Linux says of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def peak(name: str, layer: str) -> float:
     """Return by how many MiB the process grows, at its highest, while one contender runs once."""
-    import resource
-
     run = contenders(layer)[name]
-    before = resident()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = memory("VmRSS")
     run()
-    return max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+    return max(0.0, memory("VmHWM") - before)
 
 
 def main() -> None:
@@ -159,8 +160,8 @@ def main() -> None:
             if not options.time_only:
                 command = [sys.executable, __file__, "--memory", name, "--layers", layer]
                 command += ["--threads", str(options.threads)]
-                memory = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-                row += f" {float(memory[-1]) if memory else float('nan'):9.0f}"
+                said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+                row += f" {float(said[-1]) if said else float('nan'):9.0f}"
             print(row, flush=True)
 
 

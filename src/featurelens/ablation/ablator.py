@@ -26,6 +26,7 @@ from featurelens.ablation.variants import (
     check_channels,
     check_chunk,
     check_fill,
+    chosen_channels,
     one_by_one,
     step_by_step,
     together,
@@ -108,6 +109,9 @@ class ChannelAblator:
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
+        The model is in eval mode inside, and comes back as it was, ``.grad`` and BatchNorm's statistics included.
+        Blocks may be nested.
+
         Parameters
         ----------
         channels
@@ -167,10 +171,10 @@ class ChannelAblator:
     ) -> AblationResult:
         """Return the output for each channel kept alone, or dropped.
 
-        What comes before the layer runs once, what comes after it on batches of variants. That is checked in every
-        batch: the plain features run along with the variants and must give what they gave alone. If they do
-        not (images of a batch that act on each other, control flow that depends on the data), the whole model
-        runs for each variant, and the result's notes say so.
+        What comes before the layer runs once, what comes after it on batches of variants. Whether that is right for
+        the model is tried first: the plain features, beside ones with all channels ablated, must give what they
+        gave alone. If they do not (images of a batch that act on each other), or if forward makes Python values of
+        tensors, the whole model runs for each variant, and the result's notes say so.
 
         Parameters
         ----------
@@ -199,14 +203,11 @@ class ChannelAblator:
         """
         check_choice(mode, MODES, argument="mode")
         check_fill(fill)
-        if channels is not None:
-            channels = check_channels(channels)
         check_chunk(chunk)
+        named = None if channels is None else check_channels(channels)
         suffix = self._site.suffix(images, fill, make_generator(seed), decoder=self.decoder)
         total = suffix.channels
-        listed = list(range(total)) if channels is None else check_channels(channels, total)
-        if not listed:
-            raise ValueError("channels must name at least one channel; got none")
+        listed = chosen_channels(named, total)
         mask = one_by_one(listed, total, mode, suffix.features.device)
         outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
         for part, values in suffix.outputs(mask, chunk):
@@ -267,7 +268,7 @@ class ChannelAblator:
 
         def mask_for(total: int, device: torch.device) -> torch.Tensor:
             nonlocal listed
-            listed = list(range(total)) if listed is None else check_channels(listed, total)
+            listed = chosen_channels(listed, total)
             return one_by_one(listed, total, mode, device)
 
         tally = Tally(Score.of(metric))
@@ -337,7 +338,7 @@ class ChannelAblator:
             total = channels
             if listed is None:
                 listed = torch.randperm(total, generator=generator).tolist()
-            return step_by_step(check_channels(listed, total), total, device)
+            return step_by_step(chosen_channels(listed, total), total, device)
 
         tally = Tally(Score.of(metric))
         notes = score(tally, self._site, loader, mask_for, fill, chunk, generator, progress)

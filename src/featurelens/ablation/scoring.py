@@ -35,14 +35,19 @@ class Score:
         check_choice(metric, ("accuracy", "loss", "a function"), argument="metric")
         return cls("accuracy", accuracy) if metric == "accuracy" else cls("loss", loss, sign=-1)
 
+    def check(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Raise a ValueError unless labels and outputs fit each other, as far as the metric is one of ours."""
+        if self.function in (accuracy, loss):
+            _check_classes(outputs, labels, self.name)
+
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scores of a batch as float64 on the CPU."""
+        """Return the score of each image `(N,)`."""
         scores: Any = self.function(outputs, labels)
         if not isinstance(scores, torch.Tensor) or scores.shape != (len(outputs),):
             raise ValueError(
                 f"metric must return one score for each image, {(len(outputs),)}; {self.name} returned {describe(scores)}"
             )
-        return scores.detach().cpu().double()
+        return scores.detach()
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -51,14 +56,12 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     tensor([1., 0.])
     """
-    _check_classes(outputs, labels, "accuracy")
     right = (outputs.argmax(1) == labels).float()
     return right.flatten(1).mean(1) if right.ndim > 1 else right
 
 
 def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy of each image, in nats."""
-    _check_classes(outputs, labels, "loss")
     values = F.cross_entropy(outputs, labels, reduction="none")
     return values.flatten(1).mean(1) if values.ndim > 1 else values
 
@@ -112,15 +115,15 @@ class Tally:
             self.sums = self.sums.new_zeros(len(mask), self.sums.shape[1])
             self._lost = self._lost_squared = self.sums.new_zeros(len(mask))
         self._grow(int(classes.max()) + 1)
-        plain = self.score(suffix.baseline, labels)
+        self.score.check(suffix.baseline, labels)
+        plain = self.score(suffix.baseline, labels).cpu().double()
         self.counts.index_add_(0, classes, torch.ones_like(plain))
         self.plain.index_add_(0, classes, plain)
-        scores = torch.cat(
-            [
-                torch.stack([self.score(output, labels) for output in part])
-                for _, part in suffix.outputs(mask, chunk)
-            ]
-        )
+        parts = [
+            torch.stack([self.score(output, labels) for output in outputs])
+            for _, outputs in suffix.outputs(mask, chunk)
+        ]
+        scores = torch.cat(parts).cpu().double()
         self.sums.index_add_(1, classes, scores)
         lost = self.score.sign * (plain - scores)
         self._lost = self._lost + lost.sum(1)

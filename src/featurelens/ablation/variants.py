@@ -149,6 +149,15 @@ def check_channels(channels: object, total: int | None = None) -> list[int]:
     return listed
 
 
+def chosen_channels(channels: list[int] | None, total: int) -> list[int]:
+    """Return the channels to go through, all of `total` if None; there must be one at least."""
+    if channels is None:
+        return list(range(total))
+    if not channels:
+        raise ValueError("channels must name at least one channel; got none")
+    return check_channels(channels, total)
+
+
 def check_chunk(chunk: object) -> None:
     """Raise an error unless `chunk` is None or a whole number from 1."""
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):

@@ -76,6 +76,16 @@ MISUSE = [
         ValueError,
         "channels must name at least one channel; got none",
     ),
+    (
+        lambda: ablator().importance([PAIR], channels=[]),
+        ValueError,
+        "channels must name at least one channel; got none",
+    ),
+    (
+        lambda: ablator().curve([PAIR], order=[]),
+        ValueError,
+        "channels must name at least one channel; got none",
+    ),
     (lambda: ablator().sweep(X, chunk=0), ValueError, "chunk must be a whole number from 1, or None; got 0"),
     (
         lambda: ablator().sweep([X]),

@@ -139,6 +139,21 @@ def test_reasons_are_told():
     )
 
 
+def test_values_that_are_read_before_the_layer_are_noticed_too():
+    class Early(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            return self.conv(x / max(float(x.abs().max()), 1e-6)).mean((2, 3))
+
+    result = same(double(Early), "conv", batch(), replayed=False)
+    assert result.notes == (
+        "the whole model ran for every variant (forward depends on the values of tensors)",
+    )
+
+
 def test_random_models_draw_the_same_numbers_for_every_variant():
     model = double(Noisy)
     before = torch.get_rng_state()
