@@ -117,6 +117,8 @@ class ChannelInformationResult:
         best = ", ".join(f"{channel}: {float(self.values[channel]):.3f}" for channel in self.top(5))
         text = f"{count(len(self), 'channel')} by {self.method} from {count(self.n, 'sample')}; most {best}"
         text += f" {self.units}"
+        if self.null_mean is not None:
+            text += f", above their nulls by {float((self.values - self.null_mean).mean()):.3f} on average"
         if self.label_entropy is not None:
             text += f"; the labels hold {self.label_entropy:.3f}"
         return "; ".join([text, *self.notes])

@@ -169,8 +169,16 @@ class InformationPlane:
             epochs=self.epochs,
             x_ceiling=next(iter(self.inputs.values()))[-1].ceiling,
             label_entropy=self.label_entropy,
+            title=f"T: {self._kept} of each layer; {self.estimator.method}",
             ax=ax,
         )
+
+    @property
+    def _kept(self) -> str:
+        """What is measured of a layer, in words for the picture."""
+        if isinstance(self._reduce, str):
+            return f"channel {self._reduce}s"
+        return "the whole output" if self._reduce is None else "a reduction of one's own"
 
     @cached_property
     def _inputs(self) -> Given:

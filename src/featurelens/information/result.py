@@ -110,7 +110,9 @@ class MutualInformationResult:
         return f"{type(self).__name__}({self.value:.4f} {self.units}, {self.method}, n={self.n})"
 
     def __str__(self) -> str:
-        sure = describe_certainty(self.standard_error, self.interval, self.null_mean, self.p_value)
+        sure = describe_certainty(
+            self.standard_error, self.interval, self.excess, self.null_mean, self.p_value
+        )
         parts = [
             (
                 f"{self.value:.4f} {self.units}{sure} by {self.method}, from {count(self.n, 'sample')} of "
@@ -133,21 +135,24 @@ class MutualInformationResult:
 def describe_certainty(
     standard_error: float | None,
     interval: tuple[float, float] | None,
+    excess: float | None,
     null_mean: float | None,
     p_value: float | None,
 ) -> str:
     """Return the bracket that follows a value in a sentence, or nothing if nothing is known.
 
-    >>> describe_certainty(0.01, (0.4, 0.44), 0.002, 0.0099)
-    ' (interval 0.4000 to 0.4400; null 0.0020, p = 0.0099)'
+    >>> describe_certainty(0.01, (0.4, 0.44), 0.418, 0.002, 0.0099)
+    ' (interval 0.4000 to 0.4400; 0.4180 above the null of 0.0020, p = 0.0099)'
     """
     parts = []
     if interval is not None:
         parts.append(f"interval {interval[0]:.4f} to {interval[1]:.4f}")
     elif standard_error is not None:
         parts.append(f"standard error {standard_error:.2g}")
-    if null_mean is not None:
-        parts.append(f"null {null_mean:.4f}" + ("" if p_value is None else f", p = {p_value:.2g}"))
+    if null_mean is not None and excess is not None:
+        side = "above" if excess >= 0 else "below"
+        sure = "" if p_value is None else f", p = {p_value:.2g}"
+        parts.append(f"{abs(excess):.4f} {side} the null of {null_mean:.4f}{sure}")
     return f" ({'; '.join(parts)})" if parts else ""
 
 

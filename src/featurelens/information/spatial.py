@@ -108,7 +108,7 @@ class SpatialMutualInformationResult:
         )
 
     def __str__(self) -> str:
-        sure = describe_certainty(None, None, self.null_mean, self.p_value)
+        sure = describe_certainty(None, None, self.excess, self.null_mean, self.p_value)
         text = (
             f"{self.value:.4f} {self.units}{sure} by {self.method}, from {count(self.n, 'image')} and "
             f"{self.dim_x} x {self.dim_y} pairs of channels"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,7 +173,9 @@ def information_plane(
     if label_entropy is not None:
         _draw_entropy(ax, label_entropy, np.concatenate([each.values for each in up.values()]))
     names = [_layer_key(name, index) for index, name in enumerate(across)]
-    add_legend_beside(ax, [*names, *_keys([_without_interval(each) for each in up.values()])])
+    if any(np.isfinite(each.nulls).any() for each in up.values()):
+        names.append(_null_key())
+    add_legend_beside(ax, names)
     if len(numbers) > 1:
         _add_epoch_bar(ax, scale)
     return ax
@@ -207,11 +208,6 @@ def _draw_estimates(ax: Axes, name: str, each: Estimates, epochs: NDArray[np.int
     if known:
         only: dict[str, Any] = {"marker": "_", "markersize": 16} if known == 1 else {}
         ax.plot(epochs, each.nulls, color=colour, linestyle=DASHES, linewidth=1.1, **only)
-
-
-def _without_interval(each: Estimates) -> Estimates:
-    unknown = np.full(len(each), np.nan)
-    return replace(each, lows=unknown, highs=unknown)
 
 
 def _keys(estimates: list[Estimates]) -> list[Any]:
@@ -252,7 +248,7 @@ def _draw_null_path(ax: Axes, across: Floats, up: Estimates, index: int) -> None
         return
     colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
     last = int(np.flatnonzero(known)[-1])
-    ax.plot(across, up.nulls, color=colour, linestyle=DASHES, linewidth=1.0, alpha=0.55, zorder=2)
+    ax.plot(across, up.nulls, color=colour, linestyle=DASHES, linewidth=1.1, alpha=0.85, zorder=2)
     ends: dict[str, Any] = {"color": colour, "linewidth": 0.8, "linestyle": ":", "zorder": 1.5}
     ax.plot([across[last]] * 2, [up.nulls[last], up.values[last]], **ends)
     hollow: dict[str, Any] = {
@@ -266,7 +262,12 @@ def _draw_null_path(ax: Axes, across: Floats, up: Estimates, index: int) -> None
 
 def _layer_key(name: str, index: int) -> Line2D:
     colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-    return Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linewidth=1.0, label=name)
+    return Line2D([], [], color=colour, marker=marker, linewidth=1.0, label=name)
+
+
+def _null_key() -> Line2D:
+    look: dict[str, Any] = {"color": QUIET, "linestyle": DASHES, "linewidth": 1.0, "markerfacecolor": "white"}
+    return Line2D([], [], marker="o", label="null: labels shuffled", **look)
 
 
 def _draw_ceiling(ax: Axes, ceiling: float, values: Floats) -> None:
