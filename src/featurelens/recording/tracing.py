@@ -11,6 +11,7 @@ import inspect
 import math
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from torch import fx, nn
 from featurelens._hooks import all_modules, preserved
 
 _PLAIN = (bool, int, float, str, type(None))
+_one_at_a_time = threading.RLock()  # torch.fx patches nn.Module itself while it traces
 
 
 @dataclass
@@ -63,7 +65,7 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         raise fx.proxy.TraceError("forward asks for the type of a tensor")
     tracer = _Tracer(model)
     drawn = torch.get_rng_state(), random.getstate()
-    with warnings.catch_warnings():
+    with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the placeholders, which the user never sees
         tracer.found.graph = tracer.trace(model, concrete_args=fixed or None)
     if tracer.doubts:
@@ -224,6 +226,7 @@ class _Tracer(fx.Tracer):
         self.names = {id(module): name for name, module in model.named_modules()}
         self.parameters: dict[str, Any] = {}
         self.doubts: list[str] = []
+        self.thread = threading.get_ident()
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Placeholder(node, self)
@@ -245,6 +248,8 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)  # someone else's model, which runs while this one is traced
         name = self.names[id(m)]
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
@@ -256,6 +261,8 @@ class _Tracer(fx.Tracer):
         return returned
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
         self.parameters = parameter_proxy_cache
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
