@@ -143,7 +143,7 @@ def test_the_null_of_a_layer_is_dashed_and_ends_hollow_below_its_last_value():
     np.testing.assert_allclose(tie.get_xydata(), [[2.5, 0.4], [2.5, 0.7]])
     np.testing.assert_allclose(end.get_xydata(), [[2.5, 0.4]])
     assert end.get_markerfacecolor() == "white"
-    assert legend(ax) == ["conv1", "fc", "null"]
+    assert legend(ax) == ["conv1", "fc", "null: labels shuffled"]
 
 
 def test_one_layer_and_one_epoch_are_a_plane_too():
