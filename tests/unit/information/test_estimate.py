@@ -214,7 +214,8 @@ def test_a_result_reads_as_a_sentence():
     result = KSG.estimate(*pair(), interval=0.95, null="permutation", permutations=3, seed=0)
     low, high = result.interval
     assert str(result) == (
-        f"{result.value:.4f} nats (interval {low:.4f} to {high:.4f}; null {result.null_mean:.4f}, p = 0.25) by "
+        f"{result.value:.4f} nats (interval {low:.4f} to {high:.4f}; {result.excess:.4f} above the null "
+        f"of {result.null_mean:.4f}, p = 0.25) by "
         f"KSG(k=5, variant=1, marginals='normal-score'), from 200 samples of 2 + 2 columns; ceiling 3.79 nats"
     )
     assert repr(result).startswith("MutualInformationResult(")

@@ -256,7 +256,9 @@ def test_the_plane_keeps_and_draws_its_null(tmp_path):
     without = InformationPlane(model, ["conv_1", "8"], x, y, null=None)
     without.update(1)
     assert without.labels["8"][0].null_mean is None
-    assert "null" not in [text.get_text() for text in without.plot().get_legend().get_texts()]
+    assert "null: labels shuffled" not in [
+        text.get_text() for text in without.plot().get_legend().get_texts()
+    ]
 
 
 WRONG_PLANES = [
