@@ -204,7 +204,8 @@ def channels(model: ReconstructingCNN, images: dict[str, Tensor]) -> dict[str, F
     """Draw what is decoded from every channel alone, of both layers, for each of the images."""
     figures = {}
     for layer in ("pool1", "pool2"):
-        ablator = fl.ChannelAblator(model, f"cnn.{layer}", decoder=model.decoder)
+        # The way back was learned from pool2: what is left of pool1 goes through the second convolution first.
+        ablator = fl.ChannelAblator(model, f"cnn.{layer}", output=1)
         for part, image in images.items():
             figures[f"channels_{layer}_{part}"] = ablator.sweep(image, mode="keep").plot(
                 title=f"One channel of {layer} at a time, {part} image"
