@@ -240,6 +240,21 @@ def check_materialized(model: nn.Module) -> None:
                 )
 
 
+def random_state(model: nn.Module) -> dict[str, Any]:
+    """Return the state of every global generator that the model's forward may draw from."""
+    return _random_state({parameter.device for parameter in _parameters(model)})
+
+
+def same_random_state(one: Any, other: Any) -> bool:
+    """Return whether nothing was drawn between two calls of `random_state`."""
+    if isinstance(one, dict):
+        return all(same_random_state(one[key], other[key]) for key in one if key in other)
+    if isinstance(one, list | tuple):
+        return all(map(same_random_state, one, other))
+    same = one == other
+    return bool(same if isinstance(same, bool) else same.all())
+
+
 def _random_state(devices: set[torch.device]) -> dict[str, Any]:
     """The state of every global generator a forward pass may draw from."""
     state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}

@@ -13,7 +13,7 @@ from torch import nn
 from featurelens._checks import describe
 from featurelens._hooks import eager, evaluating, exclusively, preserved
 from featurelens.ablation.decoder import DeconvDecoder, Encoding
-from featurelens.ablation.replay import Diverged, Memory, check_features, listening
+from featurelens.ablation.replay import Change, Diverged, Memory, check_features, listening
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
 from featurelens.recording.failure import explain
@@ -83,6 +83,10 @@ class ModelSuffix(Suffix):
         self.baseline = self._chosen(self.memory.output, len(images))
         if self.memory.reads_values:
             self.notes = (_note("forward depends on the values of tensors"),)
+        elif self.memory.draws:
+            self.notes = (_note("forward draws random numbers"),)
+        elif self.memory.mixes_images:
+            self.notes = (_note("images of a batch act on each other"),)
         else:
             self._attempt(self._probe)
 
@@ -102,11 +106,24 @@ class ModelSuffix(Suffix):
             return None
 
     def _probe(self) -> torch.Tensor:
-        """Run the plain features beside ones with nothing left: they must give what they gave alone."""
+        """Run the plain features before ones with nothing left, and behind strong ones of other images.
+
+        They must give both times what they gave alone. Between them the two batches show what the first images of
+        a batch do to later ones, later ones to the first, and large values and small ones to all.
+        """
         nothing_and_all = torch.tensor([[False], [True]], device=self.features.device)
         outputs = self._replay(nothing_and_all.expand(2, self.channels))
         check_same(outputs[0], self.baseline, outputs[1])
+        behind = self._replayed(2, lambda output, call: self._behind_strong(output))
+        check_same(behind[1], self.baseline, outputs[1])
         return outputs
+
+    def _behind_strong(self, output: torch.Tensor) -> torch.Tensor:
+        if output is not self.features:
+            return output
+        # Neither the same images nor mere multiples of them, as a normalization would undo that.
+        strong = 3 * output.roll(1, 0) + output.flip(list(range(1, output.ndim)))
+        return torch.cat([strong if strong.any() else strong + 1, output])
 
     def _replay(self, mask: torch.Tensor) -> torch.Tensor:
         """Run all variants in one batch."""
@@ -120,8 +137,12 @@ class ModelSuffix(Suffix):
             variants = output.expand(shape) if plain else output.reshape(shape)
             return ablate(variants, mask, self.fills[call], self.axis).flatten(0, 1)
 
+        return self._replayed(times, change)
+
+    def _replayed(self, times: int, change: Change) -> torch.Tensor:
         with guarded(self.model):
             returned = self.memory.replay(times, change)
+        size = len(self.features)
         outputs = self._chosen(returned, size * times)
         return outputs.reshape(times, size, *outputs.shape[1:])
 
