@@ -66,7 +66,7 @@ class Memory(TorchFunctionMode):
         What was wrong with the layer's output.
     """
 
-    def __init__(self, model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> None:
         super().__init__()
         self.model, self.choice, self.axis, self.images = model, choice, axis, images
         self.layer = model.get_submodule(choice.name)
@@ -274,7 +274,7 @@ class _Copies:
         return copies[-1][1]
 
 
-def check_features(output: Any, layer: str, size: int | None, axis: int) -> torch.Tensor:
+def check_features(output: Any, layer: str, size: int | None, axis: int | None) -> torch.Tensor:
     """Return what a layer returned for a batch of `size`, if it has channels to ablate."""
     if not isinstance(output, torch.Tensor):
         raise TypeError(
@@ -285,6 +285,13 @@ def check_features(output: Any, layer: str, size: int | None, axis: int) -> torc
         raise ValueError(
             f"layer {layer!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
         )
+    if axis is None:
+        if output.ndim == 3:
+            raise ValueError(
+                f"layer {layer!r} returns (N, L, D), {describe(output)}: say axis=-1 to ablate features of tokens, "
+                "axis=1 for channels"
+            )
+        axis = 1
     if not 0 < axis % output.ndim < output.ndim or not -output.ndim <= axis < output.ndim:
         raise ValueError(
             f"axis {axis} is not one that holds channels: layer {layer!r} returns {describe(output)}"

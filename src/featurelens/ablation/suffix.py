@@ -72,10 +72,16 @@ class ModelSuffix(Suffix):
     """The rest of the model's own forward: replayed, or after that fails run in full for each variant."""
 
     def __init__(
-        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, output: Output
+        self,
+        model: nn.Module,
+        choice: Choice,
+        axis: int | None,
+        filling: Filling,
+        images: torch.Tensor,
+        output: Output,
     ) -> None:
         self.model, self.filling, self.output = model, filling, output
-        self.memory = remember(model, choice, filling.axis, images)
+        self.memory = remember(model, choice, axis, images)
         self.features = next(iter(self.memory.features.values()))
         self.axis = filling.axis % self.features.ndim
         self.largest = self.memory.largest
@@ -175,16 +181,22 @@ class DecoderSuffix(Suffix):
     """A decoder, which makes images of the layer's output; the rest of the model does not run."""
 
     def __init__(
-        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, decoder: nn.Module
+        self,
+        model: nn.Module,
+        choice: Choice,
+        axis: int | None,
+        filling: Filling,
+        images: torch.Tensor,
+        decoder: nn.Module,
     ) -> None:
         self.decoder, self.images, self.layer = decoder, images, choice.name
         self.guards = [model, decoder]
         self.encoding: Encoding | None = None
         if isinstance(decoder, DeconvDecoder):
             self.guards.append(decoder.encoder)
-            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, filling.axis)
+            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, axis)
         else:
-            self.features = one_call(remember(model, choice, filling.axis, images))
+            self.features = one_call(remember(model, choice, axis, images))
         self.axis = filling.axis % self.features.ndim
         self.fill = filling.values(self.features, choice.call or 1)
         self.largest = 4 * max(self.features.numel(), images.numel())
@@ -208,7 +220,9 @@ class DecoderSuffix(Suffix):
             )
         return decoded.reshape(len(mask), -1, *decoded.shape[1:])
 
-    def _encoded(self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int) -> torch.Tensor:
+    def _encoded(
+        self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int | None
+    ) -> torch.Tensor:
         with guarded(*self.guards):
             try:
                 self.encoding = decoder.encode(self.images, layer=layer)
@@ -232,7 +246,7 @@ def one_call(memory: Memory) -> torch.Tensor:
     return next(iter(memory.features.values()))
 
 
-def remember(model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> Memory:
+def remember(model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> Memory:
     """Run one plain forward pass and return what is to be remembered of it."""
     memory = Memory(model, choice, axis, images)
     with guarded(model):

@@ -1,5 +1,6 @@
 """Sweeps equal a slow loop of full forwards, for any architecture; and only the rest of the model runs."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -307,6 +308,37 @@ def test_a_fill_of_the_shape_of_an_image_s_features():
     x, fill = batch(2, channels=3, size=2), batch(1, channels=3, size=2, seed=5)[0]
     result = fl.ChannelAblator(model, "0").sweep(x, fill=fill, channels=[2])
     torch.testing.assert_close(result.outputs[0, 0], torch.cat([fill[:2], x[0, 2:]]))
+
+
+def test_numpy_numbers_and_fills():
+    ablator, x = fl.ChannelAblator(double(Residual), "left"), batch()
+    fill = torch.tensor([1.0, 2, 3, 4])
+    expected = ablator.sweep(x, channels=[1, 3], fill=fill)
+    for channels in (np.array([1, 3]), [np.int64(1), np.int32(3)], torch.tensor([1, 3])):
+        result = ablator.sweep(x, channels=channels, fill=fill.numpy())
+        assert result.channels == (1, 3)
+        assert torch.equal(result.outputs, expected.outputs)
+    with pytest.raises(TypeError, match="channels must be whole numbers"):
+        ablator.sweep(x, channels=np.array([1.0]))
+    with pytest.raises(TypeError, match="channels must be whole numbers"):
+        ablator.sweep(x, channels=np.array([True]))
+
+
+def test_outputs_that_are_not_finite_are_counted():
+    class Log(nn.Module):
+        def forward(self, x):
+            return x.sum(1).log()
+
+    model = nn.Sequential(nn.Identity(), Log())
+    result = fl.ChannelAblator(model, "0").sweep(torch.ones(2, 1, 3, 3), mode="drop")
+    assert result.notes == ("18 of 18 outputs are not finite",)
+
+
+def test_a_result_keeps_its_own_images():
+    x = batch()
+    result = fl.ChannelAblator(double(Residual), "left").sweep(x)
+    x.zero_()
+    assert torch.equal(result.images, batch())
 
 
 def test_a_batch_of_one():
