@@ -92,18 +92,19 @@ def _set_training(module: nn.Module, training: bool) -> None:
 
 
 @contextmanager
-def preserved(model: nn.Module, *, randomness: bool = True) -> Iterator[None]:
+def preserved(model: nn.Module, *, randomness: bool = True, gradients: bool = True) -> Iterator[None]:
     """Give back every module's attributes, hooks and buffers, and the random state, as they were before the block.
 
     Inside the block the model runs on copies of its buffers, so that what it does to them, and what it returns of
     them, is untouched when the originals are put back. Containers directly among a module's attributes are put
     back too, and parameters that the block replaced. A parameter that it changed in place cannot be, as the
-    guard would need a copy of the whole model: that is told in a RuntimeWarning.
+    guard would need a copy of the whole model: that is told in a RuntimeWarning. Without `gradients`, what a
+    backward pass in the block adds to ``.grad`` stays.
     """
     with ExitStack() as stack:
         if randomness:
             stack.callback(_restore_random_state, _random_state({p.device for p in _parameters(model)}))
-        stack.enter_context(_parameters_preserved(model))
+        stack.enter_context(_parameters_preserved(model, gradients))
         stack.enter_context(_attributes_preserved(model))
         yield
 
@@ -164,7 +165,7 @@ def _same_items(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _parameters_preserved(model: nn.Module) -> Iterator[None]:
+def _parameters_preserved(model: nn.Module, gradients: bool) -> Iterator[None]:
     saved = [
         (p, _storage(p), p._version if not p.is_inference() else 0, p.requires_grad, p.grad)
         for p in _parameters(model)
@@ -180,7 +181,7 @@ def _parameters_preserved(model: nn.Module) -> Iterator[None]:
                 parameter.data = storage
             if parameter.requires_grad != requires_grad:
                 parameter.requires_grad_(requires_grad)
-            if parameter.grad is not grad:
+            if gradients and parameter.grad is not grad:
                 parameter.grad = grad
         _warn_of_changes(model, changed)
 
@@ -238,6 +239,21 @@ def check_materialized(model: nn.Module) -> None:
                 raise ValueError(
                     f"parameter {name!r} is not initialized yet: run one batch through the lazy model, then record it"
                 )
+
+
+def random_state(model: nn.Module) -> dict[str, Any]:
+    """Return the state of every global generator that the model's forward may draw from."""
+    return _random_state({parameter.device for parameter in _parameters(model)})
+
+
+def same_random_state(one: Any, other: Any) -> bool:
+    """Return whether nothing was drawn between two calls of `random_state`."""
+    if isinstance(one, dict):
+        return all(same_random_state(one[key], other[key]) for key in one if key in other)
+    if isinstance(one, list | tuple):
+        return all(map(same_random_state, one, other))
+    same = one == other
+    return bool(same if isinstance(same, bool) else same.all())
 
 
 def _random_state(devices: set[torch.device]) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module
+from featurelens._checks import check_choice, check_module, count
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.decoder import DeconvDecoder
@@ -32,6 +34,7 @@ from featurelens.ablation.variants import (
     together,
 )
 from featurelens.layers import Selector
+from featurelens.recording.session import not_reached
 
 
 @final
@@ -63,13 +66,14 @@ class ChannelAblator:
         Which part of what the model returns a sweep is about, where it returns more than a tensor: a key, an index,
         an attribute, or a function of all that it returns.
     axis
-        Where the layer's output has its channels: 1 in `(N, C, H, W)` and `(N, C)`, as everywhere in featurelens;
-        say -1 for tokens `(N, L, D)` whose features are to be ablated.
+        Where the layer's output has its channels: 1 by default, as in `(N, C, H, W)` and `(N, C)`. It has to be said
+        for outputs with three axes, -1 for tokens `(N, L, D)` whose features are to be ablated and 1 for
+        `(N, C, L)`, save those of `nn.Conv1d`, `nn.ConvTranspose1d` and `nn.BatchNorm1d`.
 
     Raises
     ------
     TypeError, LookupError, ValueError
-        If `model` is not a module, or `layer` not one of its layers.
+        If `model` is not a module, `layer` not one of its layers, or `decoder` and `output` are both given.
 
     Examples
     --------
@@ -86,14 +90,18 @@ class ChannelAblator:
         *,
         decoder: nn.Module | None = None,
         output: Output = None,
-        axis: int = 1,
+        axis: int | None = None,
     ) -> None:
         self.model = unwrap(check_module(model))
         self._site = Site.of(self.model, layer, axis, output)
         if decoder is not None:
+            if output is not None:
+                raise ValueError(
+                    "give a decoder or output=, not both: with a decoder the model's output is not used"
+                )
             decoder = unwrap(check_module(decoder, argument="decoder"))
             _check_fit(decoder, self._site)
-        self.decoder, self.output, self.axis = decoder, output, axis
+        self.decoder, self.output, self.axis = decoder, output, self._site.channel_axis
 
     @property
     def layer(self) -> str:
@@ -109,8 +117,9 @@ class ChannelAblator:
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
-        The model is in eval mode inside, and comes back as it was, ``.grad`` and BatchNorm's statistics included.
-        Blocks may be nested.
+        The model is in eval mode inside, and comes back as it was, BatchNorm's statistics included; ``.grad`` is
+        yours, so that a backward pass inside the block counts. Blocks may be nested. A RuntimeWarning tells at the
+        end if the model ran and never called the layer.
 
         Parameters
         ----------
@@ -129,6 +138,8 @@ class ChannelAblator:
         ------
         TypeError, ValueError
             If an argument is wrong; in the forward pass, if a channel or `fill` does not fit the layer.
+        RuntimeError
+            If the block is closed before one that was opened inside it, which is then closed too.
 
         Examples
         --------
@@ -140,7 +151,7 @@ class ChannelAblator:
         """
         listed = check_channels(channels)
         check_choice(mode, MODES, argument="mode")
-        check_fill(fill)
+        fill = check_fill(fill)
         check_materialized(self.model)
         generator = make_generator(seed)
 
@@ -150,14 +161,15 @@ class ChannelAblator:
             filling = Filling.for_batch(fill, self.axis, len(features), generator).values(features, call)
             return ablate(features[None], mask, filling, self.axis % features.ndim)[0]
 
-        with (
-            exclusively(self.model),
-            preserved(self.model, randomness=False),
-            evaluating(self.model),
-            eager(),
-            self._site.changed(change),
-        ):
+        with exclusively(self.model), _closed_in_order(self.model) as block:
+            block.enter_context(preserved(self.model, randomness=False, gradients=False))
+            block.enter_context(evaluating(self.model))
+            block.enter_context(eager())
+            passes = block.enter_context(self._site.changed(change))
             yield
+        if passes.begun and not passes.changed:
+            reason = not_reached(self._site.choice, passes.calls)
+            warnings.warn(f"nothing was ablated: {reason}", RuntimeWarning, stacklevel=3)
 
     def sweep(
         self,
@@ -172,9 +184,11 @@ class ChannelAblator:
         """Return the output for each channel kept alone, or dropped.
 
         What comes before the layer runs once, what comes after it on batches of variants. Whether that is right for
-        the model is tried first: the plain features, beside ones with all channels ablated, must give what they
-        gave alone. If they do not (images of a batch that act on each other), or if forward makes Python values of
-        tensors, the whole model runs for each variant, and the result's notes say so.
+        the model is tried first, for each batch: the plain features must give what they gave alone, before ones
+        with all channels ablated and behind strong ones. If they do not (images of a batch that act on each other),
+        or if forward reduces a batch to a single number, makes Python values of tensors or draws random numbers,
+        the whole model runs for each variant, and the result's notes say so. No test of a few batches can find every
+        way in which images may act on each other; with ``chunk=1`` each variant has a batch to itself.
 
         Parameters
         ----------
@@ -202,7 +216,7 @@ class ChannelAblator:
             If the model fails on the images.
         """
         check_choice(mode, MODES, argument="mode")
-        check_fill(fill)
+        fill = check_fill(fill)
         check_chunk(chunk)
         named = None if channels is None else check_channels(channels)
         suffix = self._site.suffix(images, fill, make_generator(seed), decoder=self.decoder)
@@ -215,12 +229,12 @@ class ChannelAblator:
         return AblationResult(
             outputs=outputs,
             baseline=suffix.baseline,
-            images=images.detach().to(suffix.baseline.device),
+            images=images.detach().to(suffix.baseline.device, copy=True),
             channels=tuple(listed),
             layer=self.layer,
             mode=mode,
             fill=fill if isinstance(fill, str) else "tensor",
-            notes=suffix.notes,
+            notes=suffix.notes + _not_finite(outputs),
         )
 
     def importance(
@@ -331,6 +345,8 @@ class ChannelAblator:
             check_choice(order, ("random", "a sequence", "a result of importance"), argument="order")
         else:
             listed = check_channels(order)
+            if not listed:
+                raise ValueError("order must name at least one channel; got none")
         total = 0
 
         def mask_for(channels: int, device: torch.device) -> torch.Tensor:
@@ -355,6 +371,35 @@ class ChannelAblator:
             fill=fill if isinstance(fill, str) else "tensor",
             notes=notes,
         )
+
+
+_blocks: WeakKeyDictionary[nn.Module, list[ExitStack]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _closed_in_order(model: nn.Module) -> Iterator[ExitStack]:
+    """Give a stack of guards to be closed at the end of the block, together with those opened after it.
+
+    Each guard puts back what it found, so an outer one that ends first would have its work undone by an inner one.
+    """
+    blocks, block = _blocks.setdefault(model, []), ExitStack()
+    blocks.append(block)
+    try:
+        yield block
+    finally:
+        inner = blocks[blocks.index(block) + 1 :] if block in blocks else []
+        while block in blocks:
+            blocks.pop().close()
+        if inner:
+            raise RuntimeError(
+                f"a block of `ablated` ended before {count(len(inner), 'block')} opened inside it: all were closed, "
+                "and the model is as it was; close the innermost first"
+            )
+
+
+def _not_finite(outputs: torch.Tensor) -> tuple[str, ...]:
+    broken = int((~torch.isfinite(outputs)).sum())
+    return (f"{broken} of {outputs.numel()} outputs are not finite",) if broken else ()
 
 
 def _check_fit(decoder: nn.Module, site: Site) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from featurelens._checks import describe
-from featurelens._hooks import all_modules
+from featurelens._hooks import all_modules, random_state, same_random_state
 from featurelens._structure import map_tensors, tensors
 from featurelens.layers import Choice
 
@@ -55,20 +56,24 @@ class Memory(TorchFunctionMode):
         What the model returned.
     reads_values
         Whether code that a replay would run again makes Python values of tensors.
+    mixes_images
+        Whether a tensor after the layer is too small to hold something of every image: one of all images together.
+    draws
+        Whether random numbers were drawn, of which a larger batch gets other ones.
     largest
         Elements of the largest tensor after the layer, among those with the batch in axis 0.
     error
         What was wrong with the layer's output.
     """
 
-    def __init__(self, model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> None:
         super().__init__()
         self.model, self.choice, self.axis, self.images = model, choice, axis, images
         self.layer = model.get_submodule(choice.name)
         self.features: dict[int, torch.Tensor] = {}
         self.calls = 0
         self.output: Any = None
-        self.reads_values = False
+        self.reads_values = self.mixes_images = self.draws = False
         self.largest = 1
         self.error: Exception | None = None
         self._resting = False
@@ -78,15 +83,19 @@ class Memory(TorchFunctionMode):
         self._readers: dict[int, set[Step]] = {}  # id of a tensor -> the innermost calls that read it
         self._deciders: set[Step] = set()  # the innermost calls that made Python values of tensors
         self._needed: set[int] = set()  # ids of the copies that a replay reads
+        self._following: dict[int, ref[torch.Tensor]] = {}  # what was computed of the layer's output, by id
 
     def remember(self) -> None:
         """Run the forward pass, on a copy of the images, which a model may change in place."""
         images = self.images.clone()
         self._copies.add(images, self.images)
+        before = random_state(self.model)
         with _forwards(self.model, self._call), listening(self.layer, self._take), self:
             self.output = self.model(images)
         self._note_readers((self.output,), None)
+        self.draws = not same_random_state(before, random_state(self.model))
         self._copies.clear()
+        self._following.clear()
 
     def replay(self, times: int, change: Change) -> Any:
         """Run what comes after the layer on `times` variants at once, and return the output `(times * N, ...)`.
@@ -137,13 +146,29 @@ class Memory(TorchFunctionMode):
         if self._resting:
             return result
         self._note_readers(args, kwargs)
-        if getattr(func, "__name__", "") in _NUMBERS:
+        name = getattr(func, "__name__", "")
+        self._follow(name, args, kwargs, result)
+        if name in _NUMBERS:
             self.reads_values |= bool(self.features)
             self._deciders.update(self._open[-1:])
         made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
         if made and result.ndim and len(result) % len(self.images) == 0:
             self.largest = max(self.largest, result.numel())
         return result
+
+    def _follow(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """Follow what is computed of the layer's output: nothing of it may hold all images in a single number."""
+        if not any(self._follows(tensor) for tensor in tensors((args, kwargs))):
+            return
+        made = list(tensors(result))
+        self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < len(self.images) for tensor in made)
+        if name == "__setitem__":
+            made.append(args[0])
+        self._following.update((id(tensor), ref(tensor)) for tensor in made)
+
+    def _follows(self, tensor: torch.Tensor) -> bool:
+        known = self._following.get(id(tensor))
+        return known is not None and known() is tensor
 
     def _note_readers(self, args: Any, kwargs: Any) -> None:
         if self.features:
@@ -184,6 +209,7 @@ class Memory(TorchFunctionMode):
         if not self.features:
             self._look_back()
         self.features[self.calls] = features
+        self._following[id(output)] = ref(output)
 
     @contextmanager
     def _rest(self) -> Iterator[None]:
@@ -248,7 +274,7 @@ class _Copies:
         return copies[-1][1]
 
 
-def check_features(output: Any, layer: str, size: int | None, axis: int) -> torch.Tensor:
+def check_features(output: Any, layer: str, size: int | None, axis: int | None) -> torch.Tensor:
     """Return what a layer returned for a batch of `size`, if it has channels to ablate."""
     if not isinstance(output, torch.Tensor):
         raise TypeError(
@@ -259,6 +285,13 @@ def check_features(output: Any, layer: str, size: int | None, axis: int) -> torc
         raise ValueError(
             f"layer {layer!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
         )
+    if axis is None:
+        if output.ndim == 3:
+            raise ValueError(
+                f"layer {layer!r} returns (N, L, D), {describe(output)}: say axis=-1 to ablate features of tokens, "
+                "axis=1 for channels"
+            )
+        axis = 1
     if not 0 < axis % output.ndim < output.ndim or not -output.ndim <= axis < output.ndim:
         raise ValueError(
             f"axis {axis} is not one that holds channels: layer {layer!r} returns {describe(output)}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -102,7 +102,7 @@ class AblationResult(Result):
 
     def plot(
         self, *, image: int = 0, limit: int = 64, title: str | None = None, ax: Axes | None = None
-    ) -> Figure | Axes:
+    ) -> Figure | SubFigure:
         """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
 
         Where the outputs are no images, draw how much each channel changes them: see `plotting.ablation_change`.
@@ -110,7 +110,7 @@ class AblationResult(Result):
         from featurelens import plotting
 
         if self.reconstructions is None:
-            return plotting.ablation_change(self, limit=limit, title=title, ax=ax)
+            return plotting.ablation_change(self, limit=limit, title=title, ax=ax).figure
         return plotting.reconstructions(self, image=image, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:

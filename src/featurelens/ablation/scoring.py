@@ -169,7 +169,7 @@ def score(
     """Score the variants that `mask_for` makes for a number of channels over a data set; return the notes."""
     from tqdm import tqdm
 
-    check_fill(fill)
+    fill = check_fill(fill)
     check_chunk(chunk)
     over_loader = isinstance(fill, str) and fill == "mean"
     check_loader(loader, twice=over_loader)
@@ -179,6 +179,11 @@ def score(
     bar = tqdm(loader, desc="ablating", unit="batch", disable=None if progress else True)
     for number, batch in enumerate(bar, 1):
         images, labels = labelled(batch)
+        if len(images) == 1 and isinstance(fill, str) and fill == "resample":
+            raise ValueError(
+                f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
+                "give the DataLoader drop_last=True"
+            )
         suffix = site.suffix(images, filled, generator, where=f"images of batch {number}")
         if mask is None:
             mask = mask_for(suffix.channels, suffix.features.device)

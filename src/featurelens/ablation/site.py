@@ -18,6 +18,18 @@ from featurelens.ablation.variants import Fill, Filling
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import ActivationRecorder
 
+ONE_DIMENSIONAL = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
+"""Layers whose channels are in axis 1 of `(N, C, L)`, where others return `(N, L, D)`."""
+
+
+@dataclass
+class Passes:
+    """What forward passes did: how often one began, the most calls of the layer in one, and those changed."""
+
+    begun: int = 0
+    calls: int = 0
+    changed: int = 0
+
 
 @final
 @dataclass(frozen=True)
@@ -26,11 +38,11 @@ class Site:
 
     model: nn.Module
     choice: Choice
-    axis: int
+    axis: int | None
     output: Output
 
     @classmethod
-    def of(cls, model: nn.Module, layer: Selector, axis: int, output: Output) -> Self:
+    def of(cls, model: nn.Module, layer: Selector, axis: int | None, output: Output) -> Self:
         """Return the site that these arguments of a `ChannelAblator` mean.
 
         Raises
@@ -40,11 +52,19 @@ class Site:
         """
         if output is not None and not isinstance(output, str | int) and not callable(output):
             raise TypeError(f"output must be a key, an index, a function or None; got {describe(output)}")
-        if isinstance(axis, bool) or not isinstance(axis, int):
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
             raise TypeError(f"axis must be a whole number; got {describe(axis)}")
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another one")
-        return cls(model, _one_layer(model, layer), axis, output)
+        choice = _one_layer(model, layer)
+        if axis is None and isinstance(model.get_submodule(choice.name), ONE_DIMENSIONAL):
+            axis = 1
+        return cls(model, choice, axis, output)
+
+    @property
+    def channel_axis(self) -> int:
+        """Which axis holds the channels, of an output that `check_features` let pass."""
+        return 1 if self.axis is None else self.axis
 
     @property
     def name(self) -> str:
@@ -57,25 +77,28 @@ class Site:
         return self.model.get_submodule(self.choice.name)
 
     @contextmanager
-    def changed(self, change: Change) -> Iterator[None]:
+    def changed(self, change: Change) -> Iterator[Passes]:
         """Put what `change` makes of the layer's output in its place, in every forward pass in the block."""
-        calls = 0
+        calls, passes = 0, Passes()
 
         def begin(module: nn.Module, args: Any) -> None:
             nonlocal calls
             calls = 0
+            passes.begun += 1
 
         def receive(output: Any) -> torch.Tensor | None:
             nonlocal calls
             calls += 1
+            passes.calls = max(passes.calls, calls)
             if self.choice.call not in (None, calls):
                 return None
+            passes.changed += 1
             return change(check_features(output, self.name, None, self.axis), calls)
 
         handle = self.model.register_forward_pre_hook(begin)
         try:
             with listening(self.module, receive):
-                yield
+                yield passes
         finally:
             handle.remove()
 
@@ -100,17 +123,17 @@ class Site:
         check_materialized(self.model)
         device = next((parameter.device for parameter in self.model.parameters()), images.device)
         images = images.detach().to(device)
-        filling = Filling.for_batch(fill, self.axis, len(images), generator)
+        filling = Filling.for_batch(fill, self.channel_axis, len(images), generator)
         if decoder is not None:
-            return DecoderSuffix(self.model, self.choice, filling, images, decoder)
-        return ModelSuffix(self.model, self.choice, filling, images, self.output)
+            return DecoderSuffix(self.model, self.choice, self.axis, filling, images, decoder)
+        return ModelSuffix(self.model, self.choice, self.axis, filling, images, self.output)
 
     def means(self, loader: Iterable[Any], *, progress: bool) -> dict[int, torch.Tensor]:
         """Return the mean `(C,)` of every channel over a data set, for each of the layer's calls."""
 
         def by_image(output: Any) -> torch.Tensor:
             features = check_features(output, self.name, None, self.axis)
-            others = [axis for axis in range(1, features.ndim) if axis != self.axis % features.ndim]
+            others = [axis for axis in range(1, features.ndim) if axis != self.channel_axis % features.ndim]
             return features.mean(others) if others else features
 
         recorder = ActivationRecorder(self.model, self.name, reduce=by_image)

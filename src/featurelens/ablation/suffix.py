@@ -13,7 +13,7 @@ from torch import nn
 from featurelens._checks import describe
 from featurelens._hooks import eager, evaluating, exclusively, preserved
 from featurelens.ablation.decoder import DeconvDecoder, Encoding
-from featurelens.ablation.replay import Diverged, Memory, check_features, listening
+from featurelens.ablation.replay import Change, Diverged, Memory, check_features, listening
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
 from featurelens.recording.failure import explain
@@ -72,10 +72,16 @@ class ModelSuffix(Suffix):
     """The rest of the model's own forward: replayed, or after that fails run in full for each variant."""
 
     def __init__(
-        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, output: Output
+        self,
+        model: nn.Module,
+        choice: Choice,
+        axis: int | None,
+        filling: Filling,
+        images: torch.Tensor,
+        output: Output,
     ) -> None:
         self.model, self.filling, self.output = model, filling, output
-        self.memory = remember(model, choice, filling.axis, images)
+        self.memory = remember(model, choice, axis, images)
         self.features = next(iter(self.memory.features.values()))
         self.axis = filling.axis % self.features.ndim
         self.largest = self.memory.largest
@@ -83,6 +89,10 @@ class ModelSuffix(Suffix):
         self.baseline = self._chosen(self.memory.output, len(images))
         if self.memory.reads_values:
             self.notes = (_note("forward depends on the values of tensors"),)
+        elif self.memory.draws:
+            self.notes = (_note("forward draws random numbers"),)
+        elif self.memory.mixes_images:
+            self.notes = (_note("images of a batch act on each other"),)
         else:
             self._attempt(self._probe)
 
@@ -102,11 +112,24 @@ class ModelSuffix(Suffix):
             return None
 
     def _probe(self) -> torch.Tensor:
-        """Run the plain features beside ones with nothing left: they must give what they gave alone."""
+        """Run the plain features before ones with nothing left, and behind strong ones of other images.
+
+        They must give both times what they gave alone. Between them the two batches show what the first images of
+        a batch do to later ones, later ones to the first, and large values and small ones to all.
+        """
         nothing_and_all = torch.tensor([[False], [True]], device=self.features.device)
         outputs = self._replay(nothing_and_all.expand(2, self.channels))
         check_same(outputs[0], self.baseline, outputs[1])
+        behind = self._replayed(2, lambda output, call: self._behind_strong(output))
+        check_same(behind[1], self.baseline, outputs[1])
         return outputs
+
+    def _behind_strong(self, output: torch.Tensor) -> torch.Tensor:
+        if output is not self.features:
+            return output
+        # Neither the same images nor mere multiples of them, as a normalization would undo that.
+        strong = 3 * output.roll(1, 0) + output.flip(list(range(1, output.ndim)))
+        return torch.cat([strong if strong.any() else strong + 1, output])
 
     def _replay(self, mask: torch.Tensor) -> torch.Tensor:
         """Run all variants in one batch."""
@@ -120,8 +143,12 @@ class ModelSuffix(Suffix):
             variants = output.expand(shape) if plain else output.reshape(shape)
             return ablate(variants, mask, self.fills[call], self.axis).flatten(0, 1)
 
+        return self._replayed(times, change)
+
+    def _replayed(self, times: int, change: Change) -> torch.Tensor:
         with guarded(self.model):
             returned = self.memory.replay(times, change)
+        size = len(self.features)
         outputs = self._chosen(returned, size * times)
         return outputs.reshape(times, size, *outputs.shape[1:])
 
@@ -154,16 +181,22 @@ class DecoderSuffix(Suffix):
     """A decoder, which makes images of the layer's output; the rest of the model does not run."""
 
     def __init__(
-        self, model: nn.Module, choice: Choice, filling: Filling, images: torch.Tensor, decoder: nn.Module
+        self,
+        model: nn.Module,
+        choice: Choice,
+        axis: int | None,
+        filling: Filling,
+        images: torch.Tensor,
+        decoder: nn.Module,
     ) -> None:
         self.decoder, self.images, self.layer = decoder, images, choice.name
         self.guards = [model, decoder]
         self.encoding: Encoding | None = None
         if isinstance(decoder, DeconvDecoder):
             self.guards.append(decoder.encoder)
-            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, filling.axis)
+            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, axis)
         else:
-            self.features = one_call(remember(model, choice, filling.axis, images))
+            self.features = one_call(remember(model, choice, axis, images))
         self.axis = filling.axis % self.features.ndim
         self.fill = filling.values(self.features, choice.call or 1)
         self.largest = 4 * max(self.features.numel(), images.numel())
@@ -187,7 +220,9 @@ class DecoderSuffix(Suffix):
             )
         return decoded.reshape(len(mask), -1, *decoded.shape[1:])
 
-    def _encoded(self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int) -> torch.Tensor:
+    def _encoded(
+        self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int | None
+    ) -> torch.Tensor:
         with guarded(*self.guards):
             try:
                 self.encoding = decoder.encode(self.images, layer=layer)
@@ -211,7 +246,7 @@ def one_call(memory: Memory) -> torch.Tensor:
     return next(iter(memory.features.values()))
 
 
-def remember(model: nn.Module, choice: Choice, axis: int, images: torch.Tensor) -> Memory:
+def remember(model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> Memory:
     """Run one plain forward pass and return what is to be remembered of it."""
     memory = Memory(model, choice, axis, images)
     with guarded(model):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
+import numpy as np
 import torch
 
 from featurelens._checks import check_choice, describe
@@ -124,22 +126,30 @@ def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
     return order
 
 
-def check_fill(fill: object) -> None:
-    """Raise an error unless `fill` is one; whether a tensor fits the layer is seen when the layer was called."""
+def check_fill(fill: Any) -> Fill:
+    """Return `fill`, an array as a tensor; whether it fits the layer is seen when the layer was called."""
+    if isinstance(fill, np.ndarray):
+        fill = torch.from_numpy(fill.copy())
     if not isinstance(fill, torch.Tensor):
         check_choice(fill, (*FILLS, "a tensor"), argument="fill")
     elif not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
         raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
+    checked: Fill = fill
+    return checked
 
 
 def check_channels(channels: object, total: int | None = None) -> list[int]:
     """Return channels as a list; they must be different numbers from 0 to `total` - 1 (None: not known yet)."""
-    if isinstance(channels, torch.Tensor):
+    if isinstance(channels, torch.Tensor | np.ndarray | np.generic):
         channels = channels.tolist()
     several = isinstance(channels, Iterable) and not isinstance(channels, str)
     listed: list[Any] = list(channels) if several else [channels]  # type: ignore[call-overload]
-    if any(isinstance(channel, bool) or not isinstance(channel, int) for channel in listed):
-        raise TypeError(f"channels must be whole numbers; got {describe(channels)}")
+    try:
+        if any(isinstance(channel, bool) for channel in listed):
+            raise TypeError
+        listed = [operator.index(channel) for channel in listed]
+    except TypeError:
+        raise TypeError(f"channels must be whole numbers; got {describe(channels)}") from None
     for channel, times in Counter(listed).items():
         if times > 1:
             raise ValueError(f"channels must be different; got {channel} {times} times")

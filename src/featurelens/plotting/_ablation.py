@@ -40,7 +40,7 @@ def reconstructions(
 ) -> Figure:
     """Show one image, its full reconstruction, and what every channel makes of it, alone or left out.
 
-    Under each stands its mean squared error against the original.
+    Under each stands its mean squared error against the original, unless pictures are stretched by themselves.
 
     Parameters
     ----------
@@ -180,26 +180,29 @@ class _View:
         return [pictures.tile(index, label) for index, label in enumerate(labels)]
 
     def errors(self, image: int) -> list[str]:
-        """Return the text under each tile of one image."""
+        """Return the text under each tile of one image, nothing for pictures that are stretched."""
+        if not self.shared:  # an error on another scale than the picture's says nothing of it
+            return [""] * (2 + self.shown)
         values = [self.baseline_error[image], *self.error[: self.shown, image]]
         return ["", *(f"{value:.3g}" for value in values)]
 
     def heading(self) -> str:
         done = "each channel alone" if self.result.mode == "keep" else "without each channel"
-        text = f"{self.result.layer or 'Model'}: {done}"
+        layer = self.result.layer
+        text = f"{'Layer ' + layer if layer[:1].isdigit() else layer or 'Model'}: {done}"
         total = len(self.result.channels)
         return text if self.shown == total else f"{text} (first {self.shown} of {total})"
 
     def note(self) -> str:
         scale = (
-            "all on the original's scale, beyond which values are cut"
+            f"{ERROR_NOTE}; all on the original's scale, beyond which values are cut"
             if self.shared
             else "every picture stretched by itself"
         )
         fill = "" if self.result.fill == "zero" else f"; ablated channels filled by {self.result.fill}"
         channels = self.result.images.shape[1]
         mean = "" if channels in (1, 3) else f"; mean over {channels} channels"
-        return f"{ERROR_NOTE}; {scale}{mean}{fill}" + (f"; {NOT_FINITE_NOTE}" if self.broken else "")
+        return f"{scale}{mean}{fill}" + (f"; {NOT_FINITE_NOTE}" if self.broken else "")
 
 
 def _draw(ax: Axes, tiles: list[Tile], grid: Grid, errors: list[str], cmap: Colormap | None) -> None:

@@ -66,7 +66,7 @@ def importance(
     factor = 100 if result.metric == "accuracy" else 1
     heights = factor * to_floats(result.drop)[ranks]
     spans = 2 * factor * to_floats(result.standard_error)[ranks]
-    text = title or f"Importance of {_of(result.layer)}"
+    text = title or f"Importance of {layer_name(result.layer)}"
     if len(ranks) < len(result.channels):
         text += f" (most important {len(ranks)} of {len(result.channels)})"
     names = [result.channels[rank] for rank in ranks]
@@ -137,14 +137,16 @@ def class_importance(
     width = min(max(CELL[0] * len(columns) + 2.2, NARROWEST), WIDTH + 1)
     ax = chart(ax, size=(width, min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0)))
     low, high = limits(values, signed=True)
-    picture = ax.imshow(values, cmap=colour_map("RdBu_r"), vmin=low, vmax=high, aspect="auto")
+    picture = ax.imshow(
+        values, cmap=colour_map("RdBu_r").with_extremes(bad=PALE), vmin=low, vmax=high, aspect="auto"
+    )
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8)
     bar.set_label(_lost(result), fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_edgecolor(PALE)
     if len(columns) <= 18 and len(names) <= 20:
         for (row, column), value in np.ndenumerate(values):
-            colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else "white"
+            colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else QUIET
             shown = f"{value:.0f}".replace("-0", "0") if factor == 100 else f"{value:.2g}"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
             ax.text(column, row, shown if np.isfinite(value) else "–", **style)
@@ -153,7 +155,7 @@ def class_importance(
     ax.tick_params(length=0)
     ax.spines[:].set_color(PALE)
     ax.set_xlabel("channel, most important first", color=INK)
-    text = title or f"Importance of {_of(result.layer)} by class"
+    text = title or f"Importance of {layer_name(result.layer)} by class"
     if len(ranks) < len(result.channels):
         text += f" (most important {len(ranks)} of {len(result.channels)})"
     ax.set_title("\n".join(wrap(text, room(ax)[0], TITLE)), loc="left", fontsize=TITLE, color=INK, pad=8)
@@ -210,13 +212,13 @@ def ablation_curves(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if factor == 100:
         ax.set_ylim(bottom=0)
-    layers = " and ".join(dict.fromkeys(curve.layer for curve in named.values()))
+    layers = " and ".join(dict.fromkeys(layer_name(curve.layer) for curve in named.values()))
     ylabel = "accuracy (%)" if factor == 100 else "loss (nats)" if first.metric == "loss" else first.metric
     dress(
         ax,
         xlabel="channels removed",
         ylabel=ylabel,
-        title=title or f"Channels of {_of(layers)} removed",
+        title=title or f"Channels of {layers} removed",
         pad=8,
     )
     if any(named):
@@ -263,7 +265,7 @@ def ablation_change(
     ranks = np.argsort(-change.mean(1), kind="stable")[: check_positive(limit, argument="limit")]
     errors = change.std(1, ddof=1) / math.sqrt(change.shape[1]) if change.shape[1] > 1 else 0 * change[:, 0]
     done = "kept alone" if result.mode == "keep" else "left out"
-    text = title or f"{_of(result.layer, capital=True)}: change of the output with each channel {done}"
+    text = title or f"{layer_name(result.layer, capital=True)}: change of the output with each channel {done}"
     if len(ranks) < len(change):
         text += f" (first {len(ranks)} of {len(change)})"
     return _bars(
@@ -338,8 +340,12 @@ def _lost(result: ImportanceResult) -> str:
     return f"loss gained {done} (nats)" if result.metric == "loss" else f"{result.metric} lost {done}"
 
 
-def _of(layer: str, *, capital: bool = False) -> str:
-    return layer or ("The model" if capital else "the model")
+def layer_name(layer: str, *, capital: bool = False) -> str:
+    """Return a layer's name as it may stand in a sentence: a bare number, as in a Sequential, says "layer"."""
+    if layer and not layer[0].isdigit():
+        return layer
+    text = f"layer {layer}" if layer else "the model"
+    return text.capitalize() if capital else text
 
 
 def _fill(fill: str) -> str:

@@ -122,6 +122,63 @@ class Coupled(nn.Module):
         return self.head((x - x.mean(0)).square().mean((2, 3)))
 
 
+class Mixing(nn.Module):
+    """Images of a batch act on each other in the way that `mix` says."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.mix = mix
+
+    def forward(self, x):
+        return self.mix(F.relu(self.conv(x) + 0.2)).mean((2, 3))
+
+
+def _quantized(h):
+    scale = h.amax().float() / 127
+    return torch.fake_quantize_per_tensor_affine(h.float(), scale, torch.zeros(()).int(), -128, 127).double()
+
+
+MIXES = {
+    "largest": lambda h: h / (h.amax() + 0.1),
+    "largest kept": lambda h: h / (h.amax((0, 1, 2, 3), keepdim=True) + 0.1),
+    "largest of a channel": lambda h: h / (h.amax((0, 2, 3), keepdim=True) + 0.1),
+    "sum": lambda h: h / (h.sum() + 1),
+    "sum over images": lambda h: h / (h.sum(0) + 1),
+    "norm": lambda h: h / (h.norm() + 0.1),
+    "first": lambda h: h - h[:1],
+    "last": lambda h: h - h[-1:],
+    "largest in place": lambda h: h + h.amax(0),
+    "running sum": lambda h: h.cumsum(0),
+    "shift": lambda h: h.roll(1, 0),
+    "shift back": lambda h: h.roll(-1, 0),
+    "normalized shift": lambda h: h - F.layer_norm(h.roll(1, 0), h.shape[1:]),
+    "any": lambda h: torch.where((h > 0.3).any(), h, -h),
+    "median": lambda h: h - h[h > 0.1].median().nan_to_num(),
+    "written": lambda h: h / (_written(h).max(0).values + 0.1),
+    "quantized": _quantized,
+}
+
+
+def _written(h):
+    out = torch.zeros(h.numel(), dtype=h.dtype)
+    out[:] = h.flatten()
+    return out
+
+
+class Sampling(nn.Module):
+    """Noise of 16 numbers per image, of which a longer draw starts with the same ones as a shorter one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+
+    def forward(self, x):
+        x = self.pool(self.conv(x)).flatten(1)
+        return x + torch.randn_like(x)
+
+
 class Branching(nn.Module):
     """Takes one of two ways by the values of the whole batch."""
 

@@ -29,7 +29,7 @@ def test_nothing_ablated_is_the_identity_bit_for_bit(mode, channels, fill):
 def test_other_channels_are_untouched_and_these_are_replaced():
     model = nn.Sequential(nn.Identity(), nn.Identity())
     x = torch.tensor([float("nan"), float("inf"), -0.0, 1.0]).reshape(1, 4, 1)
-    with fl.ChannelAblator(model, "0").ablated([3]):
+    with fl.ChannelAblator(model, "0", axis=1).ablated([3]):
         out = model(x)
     assert bits(out[:, :3]) == bits(x[:, :3])
     assert out[0, 3, 0] == 0
@@ -37,7 +37,7 @@ def test_other_channels_are_untouched_and_these_are_replaced():
 
 def test_not_even_nan_passes_an_ablated_channel():
     model = nn.Sequential(nn.Identity(), nn.Identity())
-    with fl.ChannelAblator(model, "0").ablated(0):
+    with fl.ChannelAblator(model, "0", axis=1).ablated(0):
         assert model(torch.full((1, 1, 2), float("nan"))).tolist() == [[[0.0, 0.0]]]
 
 
@@ -100,6 +100,48 @@ def test_gradients_flow_around_ablated_channels():
         (gradient,) = torch.autograd.grad(model(batch()).sum(), model.patch.bias)
     assert gradient[[1, 2]].tolist() == [0, 0]
     assert (gradient[[0, 3]] != 0).all()
+
+
+def test_a_backward_pass_inside_counts():
+    model = double(Tokens).eval()
+    with fl.ChannelAblator(model, "patch").ablated([1, 2]):
+        model(batch()).sum().backward()
+    assert model.patch.bias.grad[[1, 2]].tolist() == [0, 0]
+    assert (model.patch.bias.grad[[0, 3]] != 0).all()
+    model.zero_grad()
+
+
+def test_blocks_that_end_out_of_order_leave_the_model_as_it_was():
+    model = double(Residual).train()
+    before = snapshot(model)
+    p, q, r = (fl.ChannelAblator(model, layer).ablated(0) for layer in ("left", "right", "stem"))
+    for block in (p, q, r):
+        block.__enter__()
+    with pytest.raises(RuntimeError, match="ended before 1 block opened inside it: all were closed"):
+        q.__exit__(None, None, None)
+    r.__exit__(None, None, None)
+    assert not model.training
+    p.__exit__(None, None, None)
+    assert snapshot(model) == before
+    model.eval()
+    plain = model(batch())
+    with fl.ChannelAblator(model, "left").ablated(range(4)):
+        assert bits(model(batch())) != bits(plain)
+    assert bits(model(batch())) == bits(plain)
+    model.train()
+
+
+def test_a_layer_that_never_ran_is_told():
+    model = nets.seeded(nets.Unused)
+    with pytest.warns(RuntimeWarning, match="nothing was ablated: layer 'aux' was never called") as caught:
+        with fl.ChannelAblator(model, "aux").ablated(0):
+            model(nets.images())
+    assert caught[0].filename == __file__
+    with fl.ChannelAblator(model, "aux").ablated(0):
+        pass
+    with pytest.raises(KeyError), fl.ChannelAblator(model, "aux").ablated(0):
+        model(nets.images())
+        raise KeyError
 
 
 def test_resampling_is_seeded_and_leaves_the_global_state():

@@ -12,6 +12,16 @@ X = nets.images()
 PAIR = (X, torch.tensor([0, 1, 2, 0]))
 
 
+class Rows(nn.Sequential):
+    """Rows of an image as tokens, and as channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Flatten(1, 2)
+        self.attn_in = nn.Linear(8, 8)
+        self.conv = nn.Conv1d(8, 5, 3)
+
+
 def ablator(layer="left", build=Residual, **more):
     return fl.ChannelAblator(nets.seeded(build), layer, **more)
 
@@ -82,9 +92,30 @@ MISUSE = [
         "channels must name at least one channel; got none",
     ),
     (
+        lambda: ablator(decoder=nn.Identity(), output=0),
+        ValueError,
+        "give a decoder or output=, not both: with a decoder the model's output is not used",
+    ),
+    (
+        lambda: ablator("attn_in", Rows).sweep(X),
+        ValueError,
+        (
+            "layer 'attn_in' returns (N, L, D), float32 tensor (4, 8, 8): say axis=-1 to ablate features of tokens, "
+            "axis=1 for channels"
+        ),
+    ),
+    (
+        lambda: ablator().importance([PAIR, (X[:1], PAIR[1][:1])], fill="resample"),
+        ValueError,
+        (
+            "fill='resample' takes a channel from another image of the batch; batch 2 has one image: "
+            "give the DataLoader drop_last=True"
+        ),
+    ),
+    (
         lambda: ablator().curve([PAIR], order=[]),
         ValueError,
-        "channels must name at least one channel; got none",
+        "order must name at least one channel; got none",
     ),
     (lambda: ablator().sweep(X, chunk=0), ValueError, "chunk must be a whole number from 1, or None; got 0"),
     (
@@ -242,6 +273,11 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_channels_of_one_dimensional_convolutions_need_no_axis():
+    assert ablator("conv", Rows).sweep(X).outputs.shape == (5, 4, 5, 6)
+    assert ablator("attn_in", Rows, axis=1).sweep(X).outputs.shape == (8, 4, 5, 6)
 
 
 def test_lazy_layers_must_have_seen_a_batch():

@@ -1,5 +1,6 @@
 """Sweeps equal a slow loop of full forwards, for any architecture; and only the rest of the model runs."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,12 +8,15 @@ from torch import nn
 import featurelens as fl
 from tests import nets
 from tests.unit.ablation.nets import (
+    MIXES,
     Branching,
     Coupled,
+    Mixing,
     Noisy,
     Recurrent,
     Remembered,
     Residual,
+    Sampling,
     Skips,
     Stateful,
     Tokens,
@@ -121,6 +125,32 @@ def test_what_cannot_be_replayed_runs_in_full_and_says_so(build, mode):
     assert len(result.notes) == 1
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("mode", ["keep", "drop"])
+@pytest.mark.parametrize("mix", MIXES)
+def test_images_that_act_on_each_other(mix, mode, size):
+    result = same(double(lambda: Mixing(MIXES[mix])), "conv", batch(size) + 0.3, mode=mode, replayed=False)
+    assert "images of a batch act on each other" in result.notes[0]
+
+
+def test_scalars_of_the_weights_alone_do_not_matter():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 3)))
+    same(model, "0", batch(3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_random_numbers_in_forward(size):
+    model, x = double(Sampling), batch(size)
+    result = fl.ChannelAblator(model, "conv").sweep(x, mode="drop")
+    assert result.notes == ("the whole model ran for every variant (forward draws random numbers)",)
+    before = torch.get_rng_state()
+    for channel, outputs in enumerate(result.outputs):
+        torch.set_rng_state(before)
+        expected = slow_loop(model, "conv", x, mode="drop", channels=[channel])[0]
+        torch.testing.assert_close(outputs, expected)
+    torch.set_rng_state(before)
+
+
 def test_control_flow_inside_a_part_that_is_answered_does_not_matter():
     same(double(nets.InnerLoop), "head", batch())
     same(double(nets.InnerLoop), "loop.conv", batch(), replayed=False)
@@ -176,6 +206,7 @@ def test_random_models_draw_the_same_numbers_for_every_variant():
         ("resnet18", "layer4.1.relu#2", 32),
         ("densenet121", "features.denseblock3.denselayer5.conv1", 32),
         ("mobilenet_v2", "features.7.conv.0", 32),
+        ("mobilenet_v3_small", "features.4.block.1.0", 32),
         ("googlenet", "inception4b.branch2", 64),
         ("squeezenet1_0", "features.5.squeeze", 64),
         ("shufflenet_v2_x0_5", "stage3.1.branch2.0", 64),
@@ -211,9 +242,9 @@ def test_only_the_rest_of_the_model_runs():
     sizes = {2: [], 6: [], 3: []}
     model = nn.Sequential(Counting(1, 2, 3), nn.ReLU(), Counting(2, 6, 3), nn.ReLU(), Counting(6, 3, 3))
     fl.ChannelAblator(model, "2").sweep(nets.images(2), chunk=3)
-    # What comes before the layer, and the layer itself, run once; what follows also on two variants that show
-    # whether images act on each other, and on two batches of three.
-    assert sizes == {2: [2], 6: [2], 3: [2, 4, 6, 6]}
+    # What comes before the layer, and the layer itself, run once; what follows also on two batches of
+    # two variants that show whether images act on each other, and on two of three.
+    assert sizes == {2: [2], 6: [2], 3: [2, 4, 4, 6, 6]}
 
 
 def test_images_that_hardly_act_on_each_other_are_noticed_where_the_layer_hardly_acts_at_all():
@@ -277,6 +308,37 @@ def test_a_fill_of_the_shape_of_an_image_s_features():
     x, fill = batch(2, channels=3, size=2), batch(1, channels=3, size=2, seed=5)[0]
     result = fl.ChannelAblator(model, "0").sweep(x, fill=fill, channels=[2])
     torch.testing.assert_close(result.outputs[0, 0], torch.cat([fill[:2], x[0, 2:]]))
+
+
+def test_numpy_numbers_and_fills():
+    ablator, x = fl.ChannelAblator(double(Residual), "left"), batch()
+    fill = torch.tensor([1.0, 2, 3, 4])
+    expected = ablator.sweep(x, channels=[1, 3], fill=fill)
+    for channels in (np.array([1, 3]), [np.int64(1), np.int32(3)], torch.tensor([1, 3])):
+        result = ablator.sweep(x, channels=channels, fill=fill.numpy())
+        assert result.channels == (1, 3)
+        assert torch.equal(result.outputs, expected.outputs)
+    with pytest.raises(TypeError, match="channels must be whole numbers"):
+        ablator.sweep(x, channels=np.array([1.0]))
+    with pytest.raises(TypeError, match="channels must be whole numbers"):
+        ablator.sweep(x, channels=np.array([True]))
+
+
+def test_outputs_that_are_not_finite_are_counted():
+    class Log(nn.Module):
+        def forward(self, x):
+            return x.sum(1).log()
+
+    model = nn.Sequential(nn.Identity(), Log())
+    result = fl.ChannelAblator(model, "0").sweep(torch.ones(2, 1, 3, 3), mode="drop")
+    assert result.notes == ("18 of 18 outputs are not finite",)
+
+
+def test_a_result_keeps_its_own_images():
+    x = batch()
+    result = fl.ChannelAblator(double(Residual), "left").sweep(x)
+    x.zero_()
+    assert torch.equal(result.images, batch())
 
 
 def test_a_batch_of_one():

@@ -121,10 +121,33 @@ def test_the_gallery_has_a_row_for_each_image():
 
 def test_other_outputs_are_drawn_as_bars():
     result = sweep(outputs=torch.rand(5, 3, 10), baseline=torch.rand(3, 10))
-    ax = result.plot()
+    figure = result.plot()
+    ax = figure.axes[0]
     heights = [bar.get_height() for bar in ax.patches]
     np.testing.assert_allclose(heights, result.change.mean(1).sort(descending=True).values, rtol=1e-5)
     assert len(ablation_change(sweep(5, 1)).patches) == 5
+
+
+def test_pictures_that_are_stretched_have_no_error_below():
+    figure = sweep(baseline=torch.rand(3, 1, 6, 6) + 5).plot()
+    assert texts(figure) == ["original", "all channels", *"01234"]
+    assert "stretched" in note(figure)
+    assert "error" not in note(figure)
+
+
+def test_numbered_layers_are_called_layers():
+    outputs = {"outputs": torch.rand(5, 3, 10), "baseline": torch.rand(3, 10)}
+    assert importance(worth(layer="2"), limit=3).get_title(loc="left") == "Importance of layer 2"
+    assert ablation_curves(curve(layer="2")).get_title(loc="left") == "Channels of layer 2 removed"
+    assert ablation_change(sweep(layer="2", **outputs)).get_title(loc="left").startswith("Layer 2: change")
+    assert sweep(layer="2").plot().get_suptitle() == "Layer 2: each channel alone"
+
+
+def test_absent_classes_are_quiet():
+    per_class = torch.tensor([[0.0, torch.nan], [0.2, torch.nan], [0.3, torch.nan]])
+    picture = class_importance(worth(per_class=per_class)).images[0]
+    red, green, blue, _ = picture.to_rgba(picture.get_array())[1, 0]
+    assert min(red, green, blue) > 0.8
 
 
 def test_importance_is_sorted_and_in_points():
