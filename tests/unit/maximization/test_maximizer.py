@@ -249,7 +249,7 @@ def test_tokens_have_their_channels_on_the_last_axis_if_asked():
             return self.block(self.embed(x).flatten(2).mT)  # (N, L, D)
 
     model = seeded(Tokens)
-    result = maximizer(model).run([fl.channel("block", 4, axis=-1), fl.channel("block", 3)])
+    result = maximizer(model).run([fl.channel("block", 4, axis=-1), fl.channel("block", 3, axis=1)])
     with torch.no_grad():
         tokens = model(result.images)
     assert torch.allclose(
