@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
 
 import torch
 
@@ -18,16 +19,25 @@ def root_seed(seed: Seed) -> int:
         return int(torch.randint(2**62, (), generator=seed, device=seed.device))
     if seed is None:
         return torch.Generator().seed()
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}")
-    return seed
+    words = "seed must be an int, a torch.Generator or None"
+    if isinstance(seed, bool):
+        raise TypeError(f"{words}; got {seed}")
+    return as_integer(seed, words)
 
 
-def streams(root: int, purpose: str, rows: Sequence[int]) -> list[torch.Generator]:
-    """Return a CPU generator for each of the images `rows`; whatever the device, the numbers are the same."""
-    return [torch.Generator().manual_seed(_mixed(f"{root}/{purpose}/{row}")) for row in rows]
+def as_integer(value: object, words: str) -> int:
+    """Return an integer of any kind, also numpy's, as an int, or raise a TypeError that begins with `words`."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{words}; got {describe(value)}") from None
+
+
+def streams(root: int, purpose: str, names: Iterable[str]) -> list[torch.Generator]:
+    """Return a CPU generator for each of the images `names`; whatever the device, the numbers are the same."""
+    return [torch.Generator().manual_seed(_mixed(f"{root}/{purpose}/{name}")) for name in names]
 
 
 def _mixed(text: str) -> int:
-    # torch's CPU generator uses the lower 32 bits of a seed, so these must differ for neighbouring rows.
+    # torch's CPU generator uses the lower 32 bits of a seed, so these must differ for neighbouring names.
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,9 +55,12 @@ def judge(
             scores.append(part.diagonal(look(preparation.for_model, images), images.to(first.device)).cpu())
         for batch in tqdm(batches, desc="judging", unit="batch", disable=show):
             images = _images_of(batch, result.images)
+            _check_real(images, strongest, preparation)
             activations = look(preparation.real_for_model, images)
             shown = preparation.real_for_view(images)
-            strongest.add(plan.matrix(activations, shown.to(first.device)).cpu(), shown)
+            values = plan.matrix(activations, shown.to(first.device)).cpu()
+            _check_values(values, result.objectives, strongest.n)
+            strongest.add(values, shown)
     if not strongest.n:
         raise ValueError(f"the loader gave no images; got {describe(loader)}")
     return Verdict(
@@ -76,6 +79,29 @@ def judge(
 def _alone(objective: Objective) -> Objective:
     """Return the part of `objective` that a single image can be judged by."""
     return Objective(tuple((w, term) for w, term in objective.terms if not isinstance(term, Diversity)))
+
+
+def _check_real(images: torch.Tensor, strongest: Strongest, preparation: Preparation) -> None:
+    """Raise an error unless real images are finite, of one size, and in the range that is expected."""
+    broken = ~images.flatten(1).isfinite().all(1)
+    if bool(broken.any()):
+        place = strongest.n + int(broken.nonzero()[0])
+        raise ValueError(f"the loader must give finite images; image {place} has NaN or infinite values")
+    before = next(iter(strongest.images.values()), images[0])
+    if before.shape != images.shape[1:]:
+        raise ValueError(
+            f"the loader must give images of one size; got {tuple(before.shape)} and then, from image "
+            f"{strongest.n}, {tuple(images.shape[1:])}"
+        )
+    preparation.check_real(images)
+
+
+def _check_values(values: torch.Tensor, objectives: Sequence[Objective], seen: int) -> None:
+    """Raise an error that names objective and image if one of the values ``(N, B)`` is NaN."""
+    broken = values.isnan()
+    if bool(broken.any()):
+        row, place = broken.nonzero()[0].tolist()
+        raise ValueError(f"objective {objectives[row]} is NaN for image {seen + place} of the loader")
 
 
 def _images_of(batch: Any, like: torch.Tensor) -> torch.Tensor:

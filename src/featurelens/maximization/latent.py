@@ -39,8 +39,10 @@ class LatentWhitening:
     unwhitening: torch.Tensor
 
     @classmethod
-    def fit(cls, latents: torch.Tensor | Iterable[torch.Tensor]) -> Self:
+    def fit(cls, latents: torch.Tensor | Iterable[Any]) -> Self:
         """Measure mean and covariance of latents ``(N, D)``, or of a loader of such batches, in one pass.
+
+        Tuples and dicts count by their first tensor.
 
         Raises
         ------
@@ -151,9 +153,10 @@ class LatentImage(Parametrization):
 
 
 def _rows(batch: Any) -> torch.Tensor:
-    if not isinstance(batch, torch.Tensor) or batch.ndim != 2 or not batch.is_floating_point():
+    latents = next(tensors(batch), None)
+    if latents is None or latents.ndim != 2 or not latents.is_floating_point():
         raise ValueError(f"latents must be a floating-point tensor (N, D); got {describe(batch)}")
-    rows = batch.detach().cpu().double()
+    rows = latents.detach().cpu().double()
     if not bool(rows.isfinite().all()):
         raise ValueError("latents must be finite; got NaN or infinite values")
     return rows

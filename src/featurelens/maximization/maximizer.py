@@ -60,11 +60,13 @@ class ActivationMaximizer:
     optimizer
         Called with the list of parameters, returns the optimizer to use instead of Adam.
     seed
-        The same seed gives the same images, whatever they are batched with; None takes fresh entropy.
+        The same seed gives the same images, and whatever they are batched with the same up to rounding; None takes
+        fresh entropy.
     autocast
         Run the model in bfloat16 where it can be. Scores are always taken in full precision.
     rescue
-        In how many of the first steps a ReLU that passes no gradient for an image lets through what would wake it.
+        In how many of the first steps a ReLU that passes no gradient for an image lets through what would wake it;
+        for an image that is still in the dark then, until it wakes. 0 for never.
     chunk
         How many images are optimized at a time; by default as many as a processor's cache or a device's memory suit.
     progress

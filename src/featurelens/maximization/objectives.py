@@ -16,6 +16,7 @@ import torch
 
 from featurelens._checks import check_type, describe
 from featurelens.layers import Selector
+from featurelens.maximization._streams import as_integer
 from featurelens.maximization.terms import (
     Activation,
     Channel,
@@ -85,7 +86,7 @@ class Objective:
         return f"Objective({self})"
 
 
-def channel(layer: Selector, index: int, *, axis: int = 1) -> Objective:
+def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objective:
     """Ask for the mean activation of one channel over all its positions.
 
     Parameters
@@ -95,8 +96,9 @@ def channel(layer: Selector, index: int, *, axis: int = 1) -> Objective:
     index
         The channel, counted from 0; negative numbers count from the end.
     axis
-        Which axis of the layer's output `(N, ...)` holds the channels: 1 in `(N, C, H, W)` and `(N, D)`, and
-        -1 for the features of tokens `(N, L, D)`.
+        Which axis of the layer's output `(N, ...)` holds the channels: by default 1, as in `(N, C, H, W)` and
+        `(N, D)`. With three axes it must be said, unless the layer is a ``Conv1d`` or alike: -1 for the features of
+        tokens `(N, L, D)`, 1 for the channels of `(N, C, L)`.
 
     Raises
     ------
@@ -108,10 +110,10 @@ def channel(layer: Selector, index: int, *, axis: int = 1) -> Objective:
     >>> channel("conv3", 7)
     Objective(conv3:7)
     """
-    return _single(Channel(_named(layer), _whole(index, "index"), axis=_whole(axis, "axis")))
+    return _single(Channel(_named(layer), _whole(index, "index"), axis=_axis(axis)))
 
 
-def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int = 1) -> Objective:
+def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int | None = None) -> Objective:
     """Ask for the activation of one channel at one position, by default the centre.
 
     Parameters
@@ -135,7 +137,7 @@ def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *
         if not isinstance(position, list | tuple):
             raise TypeError(f"position must be a sequence of integers; got {describe(position)}")
         position = tuple(_whole(number, "position") for number in position)
-    return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_whole(axis, "axis")))
+    return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_axis(axis)))
 
 
 def logit(index: int) -> Objective:
@@ -154,7 +156,7 @@ def logit(index: int) -> Objective:
     return _single(Channel("", _whole(index, "index")))
 
 
-def direction(layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int = 1) -> Objective:
+def direction(layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None) -> Objective:
     """Ask for the mean over positions of the scalar product of activations with a vector over the channels.
 
     Parameters
@@ -179,7 +181,7 @@ def direction(layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: 
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):
         raise ValueError("vector must hold finite numbers; got NaN or infinite ones")
-    return _single(Direction(_named(layer), tuple(values.tolist()), axis=_whole(axis, "axis")))
+    return _single(Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
 
 
 def layer_energy(layer: Selector) -> Objective:
@@ -319,6 +321,10 @@ def _named(layer: Selector) -> Selector:
 
 
 def _whole(value: object, argument: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} must be an integer; got {describe(value)}")
-    return value
+    if isinstance(value, bool):
+        raise TypeError(f"{argument} must be an integer; got {value}")
+    return as_integer(value, f"{argument} must be an integer")
+
+
+def _axis(value: object) -> int | None:
+    return None if value is None else _whole(value, "axis")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, final
@@ -20,7 +21,7 @@ from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
-from featurelens.maximization.rescue import RedirectedReLU
+from featurelens.maximization.rescue import Rescue
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
@@ -45,6 +46,8 @@ class Settings:
     @classmethod
     def checked(cls, **given: Any) -> Self:
         """Raise an error unless the settings make sense."""
+        if isinstance(given["transforms"], Iterable) and not isinstance(given["transforms"], str):
+            given["transforms"] = tuple(given["transforms"])  # a generator can be read only once
         settings = cls(**given)
         as_chain(settings.transforms, (8, 8))
         if check_count(settings.steps, "steps") < 1:
@@ -108,13 +111,17 @@ class Optimization:
 
     def channels(self, selector: Selector) -> int:
         """Return how many channels a layer has."""
-        return int(self.layers.output(selector, self._probed).shape[1])
+        output = self.layers.output(selector, self._probed)
+        self.layers.check_axis(selector, tuple(output.shape))
+        return int(output.shape[1])
 
     def run(self, objectives: Sequence[Objective], root: int) -> MaximizationResult:
         """Optimize one image for each objective."""
         from tqdm import tqdm
 
+        objectives = [self.layers.named(objective) for objective in objectives]
         Plan(self.layers, objectives, self.device).check(self._probed, self._first)
+        names = _names([self.layers.identity(objective) for objective in objectives])
         chunks = _chunks(objectives, self.settings.chunk or self._chunk())
         show = None if self.settings.progress else True
         parts = []
@@ -123,7 +130,7 @@ class Optimization:
         ) as bar:
             for rows in chunks:
                 with self._looking_at([objectives[row] for row in rows]) as plan:
-                    parts.append(self._optimize(plan, rows, root, bar.update))
+                    parts.append(self._optimize(plan, [names[row] for row in rows], root, bar.update))
         images, history, scores = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
@@ -136,17 +143,18 @@ class Optimization:
         )
 
     def _optimize(
-        self, plan: Plan, rows: Sequence[int], root: int, tick: Callable[[], Any]
+        self, plan: Plan, names: Sequence[str], root: int, tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
-        parameters = self._start(root, rows)
+        parameters = self._start(root, names)
         before = self._score(plan, parameters, "at the start")
         chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
-        numbers = self._numbers(chain, root, rows)
+        numbers = self._numbers(chain, root, names)
         optimizer = self.settings.make_optimizer(parameters)
+        rescue = Rescue(len(names), self.settings.rescue, self.device)
         history = []
         for step in range(self.settings.steps):
-            with RedirectedReLU() if step < self.settings.rescue else nullcontext():
+            with rescue.step():
                 images = self.parametrization.images(parameters)
                 _check_finite(images, plan, "image", f"in step {step + 1}")
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
@@ -183,13 +191,13 @@ class Optimization:
                 return
         yield Plan(self.layers, objectives, self.device, labels=labels)
 
-    def _start(self, root: int, rows: Sequence[int]) -> torch.Tensor:
-        parameters = self.parametrization.start(streams(root, "start", rows))
+    def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
+        parameters = self.parametrization.start(streams(root, "start", names))
         return parameters.to(self.device, self.parameter_dtype).requires_grad_()
 
-    def _numbers(self, chain: Chain, root: int, rows: Sequence[int]) -> torch.Tensor:
+    def _numbers(self, chain: Chain, root: int, names: Sequence[str]) -> torch.Tensor:
         size = (self.settings.steps, chain.numbers)
-        drawn = [torch.rand(size, generator=stream) for stream in streams(root, "transforms", rows)]
+        drawn = [torch.rand(size, generator=stream) for stream in streams(root, "transforms", names)]
         return torch.stack(drawn, dim=1).to(self.device, self.parameter_dtype)
 
     def _look(self, images: torch.Tensor) -> Activations:
@@ -206,7 +214,7 @@ class Optimization:
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
         """Run the model on two first images, before anything is optimized."""
-        images = self.parametrization.images(self._start(0, [0, 1]))
+        images = self.parametrization.images(self._start(0, ["first", "second"]))
         low, high = float(images.detach().min()), float(images.detach().max())
         if not (low >= 0 and high <= 1):
             raise ValueError(
@@ -218,6 +226,16 @@ class Optimization:
             # Some models view what convolutions return as if it were contiguous.
             self.memory_format = torch.contiguous_format
             return images, self._look(images)
+
+
+def _names(identities: Sequence[str]) -> list[str]:
+    """Tell objectives that are the same apart by number: what images draw their random numbers by."""
+    seen: Counter[str] = Counter()
+    names = []
+    for identity in identities:
+        names.append(f"{identity}/{seen[identity]}")
+        seen[identity] += 1
+    return names
 
 
 def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:

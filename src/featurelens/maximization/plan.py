@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -13,7 +13,7 @@ from featurelens._checks import count, describe
 from featurelens._structure import tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.maximization.objectives import Objective
-from featurelens.maximization.terms import Diversity, LayerTerm, Term
+from featurelens.maximization.terms import Activation, Diversity, LayerTerm, Term
 
 MOST_VALUES = 2**25
 """How many activations `Plan.matrix` may look at in one go."""
@@ -24,7 +24,11 @@ class Layers:
     """The layers that objectives look at."""
 
     def __init__(self, model: nn.Module, selectors: Iterable[Selector]) -> None:
-        self.keys = {selector: name_of(one_layer(model, selector)) for selector in dict.fromkeys(selectors)}
+        choices = {selector: one_layer(model, selector) for selector in dict.fromkeys(selectors)}
+        self.keys = {selector: name_of(choice) for selector, choice in choices.items()}
+        self.keys |= {name: name for name in self.keys.values()}
+        modules = dict(model.named_modules(remove_duplicate=False))
+        self.modules = {name_of(choice): modules[choice.name] for choice in choices.values()}
 
     @property
     def names(self) -> list[str]:
@@ -35,7 +39,13 @@ class Layers:
         """Return what `term` looks at."""
         if not isinstance(term, LayerTerm):
             return images
-        return self.output(term.layer, activations)
+        output = self.output(term.layer, activations)
+        if len(output) != len(images):
+            raise ValueError(
+                f"layer {self.keys[term.layer] or 'the output'!r} returned {describe(output)} for "
+                f"{count(len(images), 'image')}: its first axis must be that of the images"
+            )
+        return output
 
     def output(self, selector: Selector, activations: Mapping[str, Any]) -> torch.Tensor:
         """Return what the layer that `selector` names gave."""
@@ -46,6 +56,41 @@ class Layers:
                 f"layer {name!r} is called {len(called)} times; say which call: {', '.join(called)}"
             )
         return single_tensor(activations[called[0]], name)
+
+
+    def check_axis(self, selector: Selector, shape: tuple[int, ...]) -> None:
+        """Raise an error if only the user can tell which axis of `shape` holds the channels."""
+        name = self.keys[selector]
+        if len(shape) == 3 and not any(
+            kind.__name__.lower().endswith("1d") for kind in type(self.modules[name]).mro()
+        ):
+            raise ValueError(
+                f"layer {name or 'the output'!r} returns {shape}, which may be (N, L, D) or (N, C, L): say "
+                f"fl.channel({name!r}, index, axis=-1) for the features of tokens, axis=1 for channels"
+            )
+
+    def named(self, objective: Objective) -> Objective:
+        """Return `objective` with names where layers were chosen by module, type or predicate."""
+        return _with_layers(objective, lambda s: s if isinstance(s, str) else self.keys[s])
+
+    def identity(self, objective: Objective) -> str:
+        """Return a text that is the same for objectives that are, however their layers are called."""
+        exact = _with_layers(objective, lambda selector: self.keys[selector])
+        return repr(
+            [
+                (w, replace(term, axis=term.channel_axis) if isinstance(term, Activation) else term)
+                for w, term in exact.terms
+            ]
+        )
+
+
+def _with_layers(objective: Objective, name: Callable[[Selector], str]) -> Objective:
+    return Objective(
+        tuple(
+            (w, replace(term, layer=name(term.layer)) if isinstance(term, LayerTerm) else term)
+            for w, term in objective.terms
+        )
+    )
 
 
 def selectors_of(objectives: Iterable[Objective]) -> list[Selector]:
@@ -129,6 +174,8 @@ class Plan:
         for group in self.groups:
             observed = self.layers.observed(group.terms[0], activations, images)
             for term in group.terms:
+                if isinstance(term, Activation) and term.axis is None:
+                    self.layers.check_axis(term.layer, tuple(observed.shape))
                 if isinstance(term, LayerTerm):
                     term.check(tuple(observed.shape))
             if not observed.requires_grad:

@@ -11,6 +11,10 @@ import torch
 from featurelens._checks import describe
 
 
+ROUNDING = 1e-3
+"""By how much images may leave [0, 1] and still count as being in it."""
+
+
 @final
 @dataclass(frozen=True)
 class Preparation:
@@ -51,7 +55,7 @@ class Preparation:
     def for_model(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the model takes for images `(N, C, H, W)` in [0, 1]."""
         if self.preprocess is not None:
-            return self.preprocess(images)
+            return self._preprocessed(self.preprocess, images)
         if self.low is None or self.high is None:
             return images
         low, high = self.low.to(images), self.high.to(images)
@@ -59,7 +63,33 @@ class Preparation:
 
     def real_for_model(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the model takes for the user's own images, which are like the sample."""
-        return images if self.preprocess is None else self.preprocess(images)
+        return images if self.preprocess is None else self._preprocessed(self.preprocess, images)
+
+    @staticmethod
+    def _preprocessed(
+        preprocess: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    ) -> torch.Tensor:
+        prepared = preprocess(images)
+        if prepared.shape[:1] != images.shape[:1]:
+            raise ValueError(
+                f"preprocess must return as many images as it is given, {len(images)}; got {describe(prepared)}"
+            )
+        return prepared
+
+    def check_real(self, images: torch.Tensor) -> None:
+        """Raise an error if the user's own images should be in [0, 1] and are not."""
+        if self.low is not None:
+            return
+        low, high = float(images.min()), float(images.max())
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            hint = (
+                "the maximizer was given no sample: with ActivationMaximizer(model, sample=images) it learns the range"
+                if self.preprocess is None
+                else "the maximizer's preprocess is applied to them"
+            )
+            raise ValueError(
+                f"the loader must give images in [0, 1]; got values from {low:.3g} to {high:.3g} ({hint})"
+            )
 
     def real_for_view(self, images: torch.Tensor) -> torch.Tensor:
         """Return the user's own images in [0, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ def channels_looked_at(layer: nn.Module, objectives: Sequence[Objective]) -> lis
     found = []
     for objective in objectives:
         terms = [term for _, term in objective.terms if isinstance(term, LayerTerm)]
-        if len(terms) != 1 or not isinstance(terms[0], Unit) or terms[0].axis != 1:
+        if len(terms) != 1 or not isinstance(terms[0], Unit) or terms[0].channel_axis != 1:
             return None
         found.append(terms[0].index)
     return found
@@ -48,7 +49,12 @@ def only_channels(layer: nn.Conv2d, channels: Sequence[int]) -> Iterator[None]:
     shifts = torch.eye(height * width, dtype=layer.weight.dtype, device=layer.weight.device)
     shifts = shifts.view(1, height * width, height, width)
 
+    thread = threading.get_ident()
+
     def forward(images: torch.Tensor) -> torch.Tensor:
+        # What runs beside, and a batch that is not the images', get the layer as it is.
+        if threading.get_ident() != thread or len(images) != len(index):
+            return type(layer).forward(layer, images)
         filters = layer.weight[index].permute(0, 2, 3, 1).flatten(1, 2)  # (N, taps, C)
         seen = (filters @ images.flatten(2)).unflatten(2, images.shape[2:])  # type: ignore[no-untyped-call]
         summed = F.conv2d(seen, shifts, None, layer.stride, layer.padding, layer.dilation)

@@ -11,6 +11,7 @@ import torch
 from featurelens._checks import count, describe
 from featurelens._structure import tensors
 from featurelens.maximization import _fourier
+from featurelens.maximization.preparation import ROUNDING
 
 NATURAL_COLOURS = (
     (0.231, 0.079, 0.022),
@@ -84,10 +85,15 @@ class ImageStatistics:
         return f"ImageStatistics({count(self.n, 'image')} of {shape})"
 
     def check_channels(self, channels: int) -> None:
-        """Raise an error unless the statistics are those of images with so many channels."""
+        """Raise an error unless the statistics are those of images in [0, 1] with so many channels."""
         if len(self.mean) != channels:
             raise ValueError(
                 f"statistics are of images with {count(len(self.mean), 'channel')}; the image has {channels}"
+            )
+        low, high = float(self.low.min()), float(self.high.max())
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise ValueError(
+                f"statistics must be of images in [0, 1]: fit them on such; these go from {low:.3g} to {high:.3g}"
             )
 
     def colours(self) -> torch.Tensor:

@@ -56,12 +56,17 @@ class LayerTerm(Term):
 class Activation(LayerTerm):
     """A term that is the mean over positions of some activation, or of ``-exp(-activation)``."""
 
-    axis: int = field(default=1, kw_only=True)
+    axis: int | None = field(default=None, kw_only=True)
     exponential: bool = field(default=False, kw_only=True)
 
     @property
     def kind(self) -> Hashable:
-        return type(self), self.axis, self.exponential
+        return type(self), self.channel_axis, self.exponential
+
+    @property
+    def channel_axis(self) -> int:
+        """Which axis holds the channels."""
+        return 1 if self.axis is None else self.axis
 
     @property
     @abstractmethod
@@ -77,15 +82,15 @@ class Activation(LayerTerm):
         return (-(-activations).exp() if self.exponential else activations).mean(1)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        axis = self.axis + len(shape) if self.axis < 0 else self.axis
+        axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
         if not 1 <= axis < len(shape):
             raise LookupError(
-                f"layer {self.layer_name!r} returns shape {shape}, which has no axis {self.axis} of channels"
+                f"layer {self.layer_name!r} returns shape {shape}, which has no axis {self.channel_axis} of channels"
             )
 
     def channels(self, shape: tuple[int, ...]) -> int:
         """How many channels an output of `shape` has."""
-        return shape[self.axis]
+        return shape[self.channel_axis]
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class Channel(Unit):
     @classmethod
     def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         index = torch.tensor([term.index for term in terms], device=observed.device)
-        return terms[0].over_positions(observed.movedim(terms[0].axis, 1)[rows, index])
+        return terms[0].over_positions(observed.movedim(terms[0].channel_axis, 1)[rows, index])
 
 
 @final
@@ -133,7 +138,7 @@ class Neuron(Unit):
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
         if self.position is not None:
-            axis = self.axis % len(shape)
+            axis = self.channel_axis % len(shape)
             sizes = shape[1:axis] + shape[axis + 1 :]
             fits = len(sizes) == len(self.position) and all(
                 -size <= at < size for at, size in zip(self.position, sizes, strict=True)
@@ -145,7 +150,7 @@ class Neuron(Unit):
 
     @classmethod
     def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(terms[0].axis, 1)
+        observed = observed.movedim(terms[0].channel_axis, 1)
         centre = tuple(size // 2 for size in observed.shape[2:])
         places = [(term.index, *(centre if term.position is None else term.position)) for term in terms]
         index = torch.tensor(places, device=observed.device).T
@@ -174,7 +179,7 @@ class Direction(Activation):
     @classmethod
     def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         vectors = torch.tensor([term.vector for term in terms], dtype=observed.dtype, device=observed.device)
-        activations = observed.movedim(terms[0].axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
+        activations = observed.movedim(terms[0].channel_axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
         if activations is None:
             return terms[0].over_positions((observed[rows] * vectors).sum(1))
         return terms[0].over_positions(torch.einsum("kcp,kc->kp", activations, vectors))

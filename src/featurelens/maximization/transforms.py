@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import describe
+from featurelens.maximization._streams import as_integer
 
 Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Tensor]"]
 
@@ -185,9 +186,9 @@ class Chain:
             images, pending = warp(images, pending), None
             if isinstance(transform, Transform):
                 own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
-                images = transform(images, own)
+                images = _as_many(images, transform(images, own), transform)
             else:
-                images = transform(images)
+                images = _as_many(images, transform(images), transform)
         return _centre(warp(images, pending), size)
 
 
@@ -224,6 +225,15 @@ def standard(size: tuple[int, int]) -> list[Transform]:
     return [Jitter(max(1, round(min(size) / 16))), RandomScale(0.9, 1.1), RandomRotate(5)]
 
 
+def _as_many(images: torch.Tensor, changed: object, transform: object) -> torch.Tensor:
+    if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != len(images):
+        raise ValueError(
+            f"a transform must return as many images (N, C, H, W) as it is given, {len(images)}; "
+            f"{describe(transform)} returned {describe(changed)}"
+        )
+    return changed
+
+
 def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
     down, across = images.shape[2] - size[0], images.shape[3] - size[1]
     if not down and not across:
@@ -238,10 +248,10 @@ def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 def check_count(value: object, argument: str) -> int:
     """Return `value` if it is an integer from 0."""
-    check_type(value, int, argument=argument, expected="an integer from 0")
-    if isinstance(value, bool) or value < 0:  # type: ignore[operator]
+    number = as_integer(value, f"{argument} must be an integer from 0")
+    if isinstance(value, bool) or number < 0:
         raise ValueError(f"{argument} must be an integer from 0; got {value!r}")
-    return value  # type: ignore[return-value]
+    return number
 
 
 def _is_grey(value: object) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from featurelens._checks import count
 from featurelens.maximization.objectives import Objective
+from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 DEAD = "dead: no real image and no optimized one changes it"
 STRONGER = "stronger than any real image"
 WEAKER = "weaker than real images: do not trust the picture"
+EQUAL = "as strong as the strongest"
+UNJUDGED = "not judged: diversity is between images"
+
+FEW_ROUNDINGS = 8
+"""Values that differ by this many machine epsilons of the largest are the same."""
 
 
 @final
@@ -61,31 +67,40 @@ class Verdict:
 
     @property
     def dead(self) -> torch.Tensor:
-        """``(N,)`` bool: real images all give the same value, and the optimized image none above it."""
-        slack = 1e-6 * (1 + self.data_maximum.abs())
+        """``(N,)`` bool: at least two real images all give the same value, up to rounding, and the optimized none above."""
+        largest = torch.maximum(self.data_maximum.abs(), self.data_minimum.abs())
+        slack = FEW_ROUNDINGS * torch.finfo(largest.dtype).eps * largest
         same = self.data_maximum - self.data_minimum <= slack
-        return same & (self.scores <= self.data_maximum + slack)
+        return self.judged & same & (self.scores <= self.data_maximum + slack) & (self.n >= 2)
+
+    @property
+    def judged(self) -> torch.Tensor:
+        """``(N,)`` bool: the objective asks for more than diversity, of which one image has none."""
+        terms = [[term for _, term in objective.terms] for objective in self.objectives]
+        return torch.tensor([not all(isinstance(term, Diversity) for term in each) for each in terms])
 
     @property
     def stronger(self) -> torch.Tensor:
         """``(N,)`` bool: the optimized image is above every real one."""
-        return ~self.dead & (self.scores > self.data_maximum)
+        return self.judged & ~self.dead & (self.scores > self.data_maximum)
 
     @property
     def weaker(self) -> torch.Tensor:
         """``(N,)`` bool: some real image is above the optimized one."""
-        return ~self.dead & (self.scores < self.data_maximum)
+        return self.judged & ~self.dead & (self.scores < self.data_maximum)
 
     @property
     def judgements(self) -> tuple[str, ...]:
         """One sentence for each objective."""
-        words = []
-        for dead, stronger, weaker in zip(
-            self.dead.tolist(), self.stronger.tolist(), self.weaker.tolist(), strict=True
+        words = [EQUAL] * len(self)
+        for which, judgement in (
+            (~self.judged, UNJUDGED),
+            (self.dead, DEAD),
+            (self.stronger, STRONGER),
+            (self.weaker, WEAKER),
         ):
-            words.append(
-                DEAD if dead else STRONGER if stronger else WEAKER if weaker else "as strong as the strongest"
-            )
+            for row in which.nonzero().flatten().tolist():
+                words[row] = judgement
         return tuple(words)
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """Runs from end to end: reproducible, no worse than the start, and the model as it was, whatever the model."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -234,7 +235,7 @@ def test_a_call_of_a_reused_module_can_be_asked_for():
 
 
 def test_of_a_structure_the_first_tensor_counts():
-    result = maximizer(seeded(Nested), steps=4).run([fl.channel("lstm", 2, axis=-1), fl.channel("dict", 0)])
+    result = maximizer(seeded(Nested), steps=4).run([fl.channel("lstm", 2, axis=-1), fl.channel("dict", 0, axis=1)])
     assert result.scores.isfinite().all()
 
 
@@ -249,7 +250,7 @@ def test_tokens_have_their_channels_on_the_last_axis_if_asked():
             return self.block(self.embed(x).flatten(2).mT)  # (N, L, D)
 
     model = seeded(Tokens)
-    result = maximizer(model).run([fl.channel("block", 4, axis=-1), fl.channel("block", 3)])
+    result = maximizer(model).run([fl.channel("block", 4, axis=-1), fl.channel("block", 3, axis=1)])
     with torch.no_grad():
         tokens = model(result.images)
     assert torch.allclose(
@@ -325,3 +326,41 @@ def test_repr_and_length():
     assert repr(settings) == "ActivationMaximizer(Sequential, FourierImage((1, 8, 8)))"
     assert repr(settings.run("conv_1")) == "MaximizationResult(4 images of 1x8x8, 6 steps)"
     assert len(settings.run("conv_1:0")) == 1
+
+
+def test_an_image_hangs_on_its_objective_and_not_on_its_place():
+    model = plain()
+    whole = maximizer(model).run("conv_2")
+    for alone in ("conv_2:3", "3:3", fl.channel(model[3], 3)):
+        one = maximizer(model).run(alone)
+        assert torch.allclose(one.images[0], whole.images[3], atol=1e-4)
+    twice = maximizer(model).run(["conv_2:3", "conv_2:3"]).images
+    assert not torch.allclose(twice[0], twice[1], atol=0.01)
+    vectors = [fl.direction("conv_1", row) for row in torch.eye(4)]
+    shuffled = maximizer(model).run([vectors[2], vectors[0]])
+    assert torch.allclose(shuffled.images[0], maximizer(model).run(vectors).images[2], atol=1e-4)
+
+
+def test_objectives_of_modules_print_the_name_of_the_layer():
+    model = plain()
+    objectives = maximizer(model).run([fl.channel(model[0], 1), model[3]]).objectives
+    assert [str(objective) for objective in objectives] == ["0:1", *(f"3:{index}" for index in range(6))]
+
+
+def test_transforms_from_a_generator_are_kept():
+    def of(transforms):
+        return maximizer(plain(), transforms=transforms)
+
+    listed, generated = of([fl.Jitter(2)]), of(fl.Jitter(2) for _ in range(1))
+    assert same(listed.run("conv_1"), generated.run("conv_1"))
+    assert same(listed.run("conv_1"), generated.run("conv_1"))
+
+
+def test_a_conv1d_has_its_channels_on_axis_1_without_asking():
+    model = seeded(lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 3, 5)))
+    assert len(maximizer(model).run("1")) == 3
+
+
+def test_integers_of_numpy_are_integers():
+    one = maximizer(plain(), seed=np.int64(3), steps=np.int32(2)).run(fl.channel("conv_1", np.int64(1)))
+    assert same(one, maximizer(plain(), seed=3, steps=2).run("conv_1:1"))

@@ -302,3 +302,79 @@ def test_verdicts_of_what_does_not_fit():
         result.verdict(images(), top=0)
     with says(TypeError, "folder must be a path; got 3"):
         result.save(3)
+
+
+def test_real_images_that_cannot_be_judged():
+    result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
+    broken = images(9).clone()
+    broken[7, 0, 3, 3] = torch.nan
+    with says(ValueError, "the loader must give finite images; image 7 has NaN or infinite values"):
+        result.verdict(broken.split(4))
+    with says(ValueError, "the loader must give images of one size; got (1, 8, 8) and then, from image 3"):
+        result.verdict([images(3), torch.rand(2, 1, 9, 9)])
+    text = "the loader must give images in [0, 1]; got values from "
+    with says(ValueError, text):
+        result.verdict(images() * 255)
+    prepared = fl.ActivationMaximizer(plain(), IMAGE, steps=1, preprocess=torch.neg).run("conv_1")
+    with says(ValueError, text):
+        prepared.verdict(-images())
+
+
+def test_a_value_that_is_nan_is_told_with_objective_and_image():
+    class Root(nn.Module):
+        def forward(self, x):
+            return (x.mean((1, 2, 3)) - 0.2).sqrt()[:, None] + x[:, :, 0, 0]
+
+    dark = torch.cat([0.5 + 0.1 * images(5), torch.zeros(1, 1, 8, 8)])
+    result = fl.ActivationMaximizer(Root(), IMAGE, steps=1).run(fl.logit(0))
+    with says(ValueError, "objective logit 0 is NaN for image 5 of the loader"):
+        result.verdict(dark.split(4))
+
+
+class Rebatched(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.conv, self.head, self.change = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), change
+
+    def forward(self, x):
+        return self.head(self.change(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [(lambda x: torch.cat([x] * 4), "(8, 2, 4, 4)"), (lambda x: x.mean(0, keepdim=True), "(1, 2, 4, 4)")],
+    ids=["cat", "mean"],
+)
+def test_a_batch_that_is_not_that_of_the_images(change, shape):
+    with says(ValueError, f"layer 'head' returned float32 tensor {shape} for 2 images"):
+        run("head:0", Rebatched(change))
+
+
+def test_transforms_and_preprocess_that_return_another_batch():
+    with says(ValueError, "preprocess must return as many images as it is given, 2; got float32 tensor (1, "):
+        run("conv_1:0", preprocess=lambda x: x[:1])
+    with says(ValueError, "a transform must return as many images (N, C, H, W) as it is given, 1; "):
+        run("conv_1:0", transforms=[lambda x: torch.cat([x, x])], optimizer=None)
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mlp, self.conv = nn.Linear(8, 5), nn.Linear(5, 6), nn.Conv1d(8, 3, 1)
+
+    def forward(self, x):
+        return self.conv(self.mlp(self.embed(x.flatten(1, 2))))
+
+
+@pytest.mark.parametrize("wanted", ["mlp", "mlp:0", fl.neuron("mlp", 0)], ids=str)
+def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
+    text = "layer 'mlp' returns (2, 8, 6), which may be (N, L, D) or (N, C, L): say fl.channel('mlp', index, axis=-1)"
+    with says(ValueError, text):
+        run(wanted, seeded(Tokens))
+
+
+def test_statistics_of_images_that_are_not_between_0_and_1():
+    statistics = fl.ImageStatistics.fit(images(20) * 4 - 10)
+    for kind in (fl.PixelImage, fl.FourierImage, fl.PhaseImage):
+        with says(ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"):
+            kind((1, 8, 8), statistics=statistics)

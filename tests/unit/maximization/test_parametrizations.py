@@ -86,7 +86,7 @@ def correlated(n=400, size=8):
     colours = torch.tensor([[0.10, 0.03, 0.0], [0.08, -0.03, 0.02], [0.06, 0.0, -0.03]])
     falling = 1 / _fourier.frequencies(size, size).clamp(min=1 / size)
     noise = _fourier.synthesize(torch.randn(n, 3, size, size, generator=generator()) * falling)
-    return 0.5 + 0.1 * torch.einsum("dc,nchw->ndhw", colours, noise).double() / 0.1, colours
+    return 0.5 + 0.25 * torch.einsum("dc,nchw->ndhw", colours, noise).double(), colours
 
 
 def test_statistics_are_those_of_the_data_however_it_is_batched():
@@ -196,3 +196,10 @@ def test_our_adam_is_torchs():
             parameters.grad = torch.cos(parameters.detach() * (number + 1))
             optimizer.step()
     assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_latents_come_in_tuples_too():
+    latents = torch.rand(20, 3, generator=generator())
+    whole = fl.LatentWhitening.fit(latents)
+    parts = fl.LatentWhitening.fit([(batch, torch.zeros(len(batch))) for batch in latents.split(6)])
+    assert torch.allclose(whole.mean, parts.mean)

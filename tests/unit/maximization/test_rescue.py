@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization.rescue import RedirectedReLU
+from featurelens.maximization.rescue import RedirectedReLU, Rescue
 from tests.nets import seeded
 
 
@@ -98,3 +98,34 @@ def test_a_dead_unit_wakes_only_with_rescue(relu):
     assert score(0) == 0
     assert score(16) > 0.5
     assert F.relu(torch.tensor([-1.0], requires_grad=True)).grad_fn.name() == "ReluBackward0"
+
+
+def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone():
+    model = seeded(lambda: Dead(nn.ReLU()))
+
+    def scores(rescue):
+        maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.05, rescue=rescue)
+        return maximizer.run([fl.logit(0)] * 2).scores
+
+    assert (scores(0) == 0).all()
+    assert (scores(1) > 0.5).all()
+
+
+def test_rows_leave_the_rescue_one_by_one():
+    rescue = Rescue(3, 1, torch.device("cpu"))
+    values = torch.tensor([[-1.0], [1.0], [-1.0]], requires_grad=True)
+
+    def gradient():
+        with rescue.step():
+            return torch.autograd.grad(-torch.relu(values).sum(), values)[0].flatten().tolist()
+
+    assert gradient() == [-1, -1, -1]
+    assert rescue.rows.tolist() == [True, False, True]
+    with torch.no_grad():
+        values[:] = torch.tensor([[-1.0], [-1.0], [1.0]])
+    assert gradient() == [-1, 0, -1]
+    assert rescue.rows.tolist() == [True, False, False]
+    with torch.no_grad():
+        values[:] = 1.0
+    gradient()
+    assert not rescue.on

@@ -1,5 +1,7 @@
 """One channel of a last convolution for each image: against the whole convolution, and only where it is safe."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -93,3 +95,17 @@ def test_it_is_left_alone_where_the_forward_pass_goes_on():
     assert run(seeded(Untraceable), "conv").scores.isfinite().all()
     assert run(seeded(Untraceable), ["conv:1", fl.logit(0)]).scores.isfinite().all()
     assert run(nn.Sequential(nn.Conv2d(1, 4, 3)), fl.logit(1)).scores.isfinite().all()
+
+
+def test_other_threads_and_other_batches_get_the_whole_layer():
+    layer = seeded(lambda: nn.Conv2d(1, 4, 3))
+    images, found = torch.rand(2, 1, 6, 6), []
+    whole = layer(images)
+    with only_channels(layer, [1, 2]):
+        thread = threading.Thread(target=lambda: found.append(layer(images)))
+        thread.start()
+        thread.join()
+        found.append(layer(images[:1]))
+        assert layer(images).shape[1] == 1
+    assert torch.equal(found[0], whole)
+    assert found[1].shape == (1, 4, 4, 4)

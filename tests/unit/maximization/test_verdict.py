@@ -129,3 +129,26 @@ def test_a_result_is_saved_as_pictures_and_tensors(tmp_path):
     assert loaded["objectives"] == ["conv_2:1", "logit 2 - 0.5 l2"]
     picture = torch.tensor(imread(tmp_path / "new" / "folder" / "000_conv_2-1.png"))[..., 0]
     assert torch.allclose(picture, result.images[0, 0], atol=0.5 / 255 + 1e-6)
+
+
+def scaled(factor):
+    def build():
+        conv = nn.Conv2d(1, 2, 1)
+        with torch.no_grad():
+            conv.weight[:] = factor * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+            conv.bias[:] = 0.0
+        return conv
+
+    return nn.Sequential(seeded(build))
+
+
+def test_a_faint_channel_is_not_dead_nor_one_seen_on_a_single_image():
+    assert not result_of(scaled(1e-9), "conv_1").verdict(images(20)).dead.any()
+    assert not result_of(three_kinds(), "relu_1").verdict(0.3 + 0.1 * images(1)).dead.any()
+
+
+def test_diversity_alone_is_not_judged():
+    verdict = result_of(wanted=[fl.diversity("conv_1"), fl.channel("conv_2", 0)]).verdict(images(20))
+    assert verdict.judgements[0] == "not judged: diversity is between images"
+    assert verdict.judged.tolist() == [False, True]
+    assert not (verdict.dead | verdict.stronger | verdict.weaker)[0]
