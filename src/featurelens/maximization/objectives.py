@@ -113,7 +113,9 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     return _single(Channel(_named(layer), _whole(index, "index"), axis=_axis(axis)))
 
 
-def neuron(layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int | None = None) -> Objective:
+def neuron(
+    layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int | None = None
+) -> Objective:
     """Ask for the activation of one channel at one position, by default the centre.
 
     Parameters
@@ -156,7 +158,9 @@ def logit(index: int) -> Objective:
     return _single(Channel("", _whole(index, "index")))
 
 
-def direction(layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None) -> Objective:
+def direction(
+    layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None
+) -> Objective:
     """Ask for the mean over positions of the scalar product of activations with a vector over the channels.
 
     Parameters

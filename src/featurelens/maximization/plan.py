@@ -57,7 +57,6 @@ class Layers:
             )
         return single_tensor(activations[called[0]], name)
 
-
     def check_axis(self, selector: Selector, shape: tuple[int, ...]) -> None:
         """Raise an error if only the user can tell which axis of `shape` holds the channels."""
         name = self.keys[selector]

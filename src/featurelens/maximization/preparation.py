@@ -10,7 +10,6 @@ import torch
 
 from featurelens._checks import describe
 
-
 ROUNDING = 1e-3
 """By how much images may leave [0, 1] and still count as being in it."""
 

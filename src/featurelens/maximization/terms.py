@@ -179,7 +179,9 @@ class Direction(Activation):
     @classmethod
     def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         vectors = torch.tensor([term.vector for term in terms], dtype=observed.dtype, device=observed.device)
-        activations = observed.movedim(terms[0].channel_axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
+        activations = (
+            observed.movedim(terms[0].channel_axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
+        )
         if activations is None:
             return terms[0].over_positions((observed[rows] * vectors).sum(1))
         return terms[0].over_positions(torch.einsum("kcp,kc->kp", activations, vectors))

@@ -235,7 +235,9 @@ def test_a_call_of_a_reused_module_can_be_asked_for():
 
 
 def test_of_a_structure_the_first_tensor_counts():
-    result = maximizer(seeded(Nested), steps=4).run([fl.channel("lstm", 2, axis=-1), fl.channel("dict", 0, axis=1)])
+    result = maximizer(seeded(Nested), steps=4).run(
+        [fl.channel("lstm", 2, axis=-1), fl.channel("dict", 0, axis=1)]
+    )
     assert result.scores.isfinite().all()
 
 

@@ -376,5 +376,7 @@ def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
 def test_statistics_of_images_that_are_not_between_0_and_1():
     statistics = fl.ImageStatistics.fit(images(20) * 4 - 10)
     for kind in (fl.PixelImage, fl.FourierImage, fl.PhaseImage):
-        with says(ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"):
+        with says(
+            ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"
+        ):
             kind((1, 8, 8), statistics=statistics)
