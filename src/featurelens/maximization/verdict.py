@@ -18,6 +18,7 @@ DEAD = "dead: no real image and no optimized one changes it"
 STRONGER = "stronger than any real image"
 WEAKER = "weaker than real images: do not trust the picture"
 EQUAL = "as strong as the strongest"
+UNIFORM = "; the optimized image is a single colour"
 UNJUDGED = "not judged: diversity is between images"
 
 FEW_ROUNDINGS = 8
@@ -90,6 +91,12 @@ class Verdict:
         return self.judged & ~self.dead & (self.scores < self.data_maximum)
 
     @property
+    def uniform(self) -> torch.Tensor:
+        """``(N,)`` bool: the optimized image has one colour all over, as far as 256 levels can tell."""
+        pixels = self.images.flatten(2)
+        return (pixels.amax(2) - pixels.amin(2) < 1 / 255).all(1)
+
+    @property
     def judgements(self) -> tuple[str, ...]:
         """One sentence for each objective."""
         words = [EQUAL] * len(self)
@@ -101,6 +108,8 @@ class Verdict:
         ):
             for row in which.nonzero().flatten().tolist():
                 words[row] = judgement
+        for row in self.uniform.nonzero().flatten().tolist():
+            words[row] += UNIFORM
         return tuple(words)
 
     def __len__(self) -> int:

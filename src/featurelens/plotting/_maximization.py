@@ -73,6 +73,7 @@ def maximization(
 
 
 MOST_LINES = 7
+LEGEND = 2.5  # width of the words in the legend, in inches
 
 
 def maximization_history(
@@ -107,11 +108,10 @@ def maximization_history(
     steps = np.arange(1, len(values) + 1)
     ax = chart(ax, size=SIZE)
     if values.shape[1] <= MOST_LINES:
-        for row, objective in enumerate(result.objectives):
+        names = ["\n".join(wrap(str(objective), LEGEND, 8.0)) for objective in result.objectives]
+        for row in range(len(names)):
             marker = "o" if len(steps) == 1 else ""
-            ax.plot(
-                steps, values[:, row], color=SERIES[row], label=str(objective), marker=marker, linewidth=1.4
-            )
+            ax.plot(steps, values[:, row], color=SERIES[row], label=names[row], marker=marker, linewidth=1.4)
     else:
         low, quarter, middle, three, high = np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=1)
         ax.fill_between(steps, low, high, color=SERIES[0], alpha=0.15, linewidth=0, label="all")

@@ -152,3 +152,12 @@ def test_diversity_alone_is_not_judged():
     assert verdict.judgements[0] == "not judged: diversity is between images"
     assert verdict.judged.tolist() == [False, True]
     assert not (verdict.dead | verdict.stronger | verdict.weaker)[0]
+
+
+def test_an_image_of_one_colour_is_told():
+    verdict = result_of(three_kinds(), ["relu_1:0", "relu_1:1"], steps=80, lr=1.0).verdict(images(5) * 0.5)
+    assert verdict.uniform.tolist() == [False, True]
+    assert verdict.judgements == (
+        "stronger than any real image",
+        "dead: no real image and no optimized one changes it; the optimized image is a single colour",
+    )
