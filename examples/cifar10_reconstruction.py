@@ -1,6 +1,6 @@
 """Study E: a small CNN that classifies CIFAR-10 and rebuilds its input, and what each of its channels carries.
 
-    python examples/cifar10_reconstruction.py                        # downloads CIFAR-10 once; 3 minutes on two cores
+    python examples/cifar10_reconstruction.py                        # downloads CIFAR-10 once; some minutes
     python examples/cifar10_reconstruction.py --data my/cifar10      # a folder: train/CLASS/IMAGE, test/CLASS/IMAGE
     python examples/cifar10_reconstruction.py --grid-search          # first choose the weights of the two losses
 
