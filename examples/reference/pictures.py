@@ -45,25 +45,57 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
 def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     """Draw what channels want to see, what they carry, and what they are worth, into `output`; return the files.
 
-    ``wanted_LAYER.png``: the image that each channel of the last ReLU responds to most, beside the strongest real ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``:
-    what the loss gains without each channel of the last ReLU, and ``importance_classes.png`` by class.
+    ``wanted_LAYER.png``: the image that each channel of the last ReLU responds to most, beside the strongest real
+    ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``: what
+    the loss gains without each channel of the last ReLU, and ``importance_classes.png`` by class. ``overview.png``:
+    one picture for each of the four verbs.
     """
-    last = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)][-1].replace(
-        "conv", "relu"
-    )
+    last = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][-1]
     maximizer = fl.ActivationMaximizer(model, sample=data.train_images[:1000])
     wanted = maximizer.run([f"{last}:{channel}" for channel in range(16)])
     decoder = fl.DeconvDecoder(model, "relu2")
     decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
-    batches = zip(data.test_images.split(500), data.test_labels.split(500), strict=True)
-    worth = fl.ChannelAblator(model, last).importance(list(batches), metric="loss")
+    batches = list(zip(data.test_images.split(500), data.test_labels.split(500), strict=True))
+    worth = fl.ChannelAblator(model, last).importance(batches, metric="loss")
+    acts = fl.ActivationRecorder(model, ["relu1", last], reduce={last: "mean"}).record(batches, progress=False)
+    knows = fl.channel_information(acts[last], data.test_labels)
     figures = {
         f"wanted_{last}": wanted.verdict(data.train_images.split(500)).plot(),
         "reconstructions_relu2": decoded.plot(),
         f"importance_{last}": worth.plot().figure,
         "importance_classes": worth.plot_classes().figure,
+        "overview": overview(data, acts["relu1"], knows, wanted, worth, last),
     }
     return save(figures, output)
+
+
+def overview(
+    data: Dataset,
+    maps: Tensor,
+    knows: fl.ChannelInformationResult,
+    wanted: fl.MaximizationResult,
+    worth: fl.ImportanceResult,
+    layer: str,
+) -> Figure:
+    """Draw one picture for each of the four verbs."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    (record, measure), (visualize, ablate) = figure.subplots(2, 2)
+    draw = fl.plotting
+    draw.input_and_feature_maps(
+        data.test_images, maps, limit=8, ax=record, title="Record: an image, and what relu1 makes of it"
+    )
+    draw.channel_bars(knows, limit=16, ax=measure, title=f"Measure: what channels of {layer} tell about the class")
+    draw.maximization(
+        wanted, limit=8, columns=4, ax=visualize, title=f"Visualize: what channels of {layer} want to see"
+    )
+    draw.class_importance(
+        worth,
+        classes=data.classes,
+        limit=16,
+        ax=ablate,
+        title=f"Ablate: which classes need which channels of {layer}",
+    )
+    return figure
 
 
 def save(figures: dict[str, Figure], output: Path) -> list[Path]:
