@@ -43,10 +43,10 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
 
 
 def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
-    """Draw what channels want to see, what they carry, and what they are worth, into `output`; return the files.
+    """Draw what channels know, want to see, carry, and are worth, into `output`; return the files.
 
-    ``wanted_LAYER.png``: the image that each channel of the last ReLU responds to most, beside the strongest real
-    ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``: what
+    ``information_LAYER.png``: what the mean of each channel of the last ReLU tells about the class.
+    ``wanted_LAYER.png``: the images that six of them respond to most, beside the strongest real ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``: what
     the loss gains without each channel of the last ReLU, and ``importance_classes.png`` by class. ``overview.png``:
     one picture for each of the four verbs.
     """
@@ -57,10 +57,13 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
     batches = list(zip(data.test_images.split(500), data.test_labels.split(500), strict=True))
     worth = fl.ChannelAblator(model, last).importance(batches, metric="loss")
-    acts = fl.ActivationRecorder(model, ["relu1", last], reduce={last: "mean"}).record(batches, progress=False)
+    acts = fl.ActivationRecorder(model, ["relu1", last], reduce={last: "mean"}).record(
+        batches, progress=False
+    )
     knows = fl.channel_information(acts[last], data.test_labels)
     figures = {
-        f"wanted_{last}": wanted.verdict(data.train_images.split(500)).plot(),
+        f"information_{last}": knows.plot().figure,
+        f"wanted_{last}": wanted.verdict(data.train_images.split(500)).plot(limit=6),
         "reconstructions_relu2": decoded.plot(),
         f"importance_{last}": worth.plot().figure,
         "importance_classes": worth.plot_classes().figure,
@@ -84,7 +87,9 @@ def overview(
     draw.input_and_feature_maps(
         data.test_images, maps, limit=8, ax=record, title="Record: an image, and what relu1 makes of it"
     )
-    draw.channel_bars(knows, limit=16, ax=measure, title=f"Measure: what channels of {layer} tell about the class")
+    draw.channel_bars(
+        knows, limit=16, ax=measure, title=f"Measure: what channels of {layer} tell about the class"
+    )
     draw.maximization(
         wanted, limit=8, columns=4, ax=visualize, title=f"Visualize: what channels of {layer} want to see"
     )

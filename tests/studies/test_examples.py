@@ -36,6 +36,8 @@ def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
         "orig_and_conv1_grid.png",
         "training_loss.png",
         "training_accuracy.png",
+        "overview.png",
+        "information_relu3.png",
         "wanted_relu3.png",
         "reconstructions_relu2.png",
         "importance_relu3.png",
