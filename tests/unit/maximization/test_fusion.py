@@ -24,22 +24,14 @@ class Residual(nn.Module):
         return self.norm(x) + x
 
 
-class Negated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
-        return -x
-
-    @staticmethod
-    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
-        return -g
-
-
 class Hidden(Residual):
-    """The second use is one that no torch function shows."""
+    """The second use is in code that no torch function shows."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)
-        return self.norm(x) + Negated.apply(x)
+        with torch._C.DisableTorchFunction():
+            beside = -x
+        return self.norm(x) + beside
 
 
 class Gated(Residual):
