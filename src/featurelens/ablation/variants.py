@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, describe
+from featurelens._checks import check_choice, check_whole, describe
 
 Fill: TypeAlias = Literal["zero", "mean", "resample"] | torch.Tensor
 """What stands in the place of an ablated channel."""
@@ -170,5 +170,5 @@ def chosen_channels(channels: list[int] | None, total: int) -> list[int]:
 
 def check_chunk(chunk: object) -> None:
     """Raise an error unless `chunk` is None or a whole number from 1."""
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk must be a whole number from 1, or None; got {describe(chunk)}")
+    if chunk is not None:
+        check_whole(chunk, argument="chunk", least=1)

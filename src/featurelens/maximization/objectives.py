@@ -14,9 +14,8 @@ from typing import final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 from featurelens.layers import Selector
-from featurelens.maximization._streams import as_integer
 from featurelens.maximization.terms import (
     Activation,
     Channel,
@@ -103,14 +102,14 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     Raises
     ------
     TypeError
-        If `index` or `axis` is not an integer.
+        If `index` or `axis` is not a whole number.
 
     Examples
     --------
     >>> channel("conv3", 7)
     Objective(conv3:7)
     """
-    return _single(Channel(_named(layer), _whole(index, "index"), axis=_axis(axis)))
+    return _single(Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
 
 
 def neuron(
@@ -128,7 +127,7 @@ def neuron(
     Raises
     ------
     TypeError
-        If a number is not an integer.
+        If a number is not a whole number.
 
     Examples
     --------
@@ -137,9 +136,9 @@ def neuron(
     """
     if position is not None:
         if not isinstance(position, list | tuple):
-            raise TypeError(f"position must be a sequence of integers; got {describe(position)}")
-        position = tuple(_whole(number, "position") for number in position)
-    return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_axis(axis)))
+            raise TypeError(f"position must be a sequence of whole numbers; got {describe(position)}")
+        position = tuple(check_whole(number, argument="position") for number in position)
+    return _single(Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis)))
 
 
 def logit(index: int) -> Objective:
@@ -148,14 +147,14 @@ def logit(index: int) -> Objective:
     Raises
     ------
     TypeError
-        If `index` is not an integer.
+        If `index` is not a whole number.
 
     Examples
     --------
     >>> logit(2)
     Objective(logit 2)
     """
-    return _single(Channel("", _whole(index, "index")))
+    return _single(Channel("", check_whole(index, argument="index")))
 
 
 def direction(
@@ -324,11 +323,5 @@ def _named(layer: Selector) -> Selector:
     return layer
 
 
-def _whole(value: object, argument: str) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{argument} must be an integer; got {value}")
-    return as_integer(value, f"{argument} must be an integer")
-
-
 def _axis(value: object) -> int | None:
-    return None if value is None else _whole(value, "axis")
+    return None if value is None else check_whole(value, argument="axis")

@@ -12,7 +12,7 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
@@ -26,7 +26,7 @@ from featurelens.maximization.rescue import Rescue
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
-from featurelens.maximization.transforms import Chain, as_chain, check_count
+from featurelens.maximization.transforms import Chain, as_chain
 from featurelens.recording import ActivationRecorder, Activations
 
 
@@ -51,11 +51,10 @@ class Settings:
             given["transforms"] = tuple(given["transforms"])  # a generator can be read only once
         settings = cls(**given)
         as_chain(settings.transforms, (8, 8))
-        if check_count(settings.steps, "steps") < 1:
-            raise ValueError("steps must be at least 1; got 0")
-        check_count(settings.rescue, "rescue")
-        if settings.chunk is not None and check_count(settings.chunk, "chunk") < 1:
-            raise ValueError("chunk must be at least 1; got 0")
+        check_whole(settings.steps, argument="steps", least=1)
+        check_whole(settings.rescue, argument="rescue", least=0)
+        if settings.chunk is not None:
+            check_whole(settings.chunk, argument="chunk", least=1)
         if not 0 < settings.lr < float("inf"):
             raise ValueError(f"lr must be a positive number; got {describe(settings.lr)}")
         if settings.optimizer is not None and not callable(settings.optimizer):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from featurelens._checks import count, describe
-from featurelens.plotting._arrays import Array, check_array, check_positive, to_floats
+from featurelens._checks import check_whole, count, describe
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, colour_map, paint_not_finite
 from featurelens.plotting._grid import LABEL, Tile, arrange, draw_grid
 from featurelens.plotting._page import finish, page, room
@@ -71,9 +71,9 @@ def image_grid(
     """
     images = check_array(images, {4: "(N, C, H, W)"}, argument="images")
     names = check_labels(labels, len(images), "image")
-    shown = min(check_positive(limit, argument="limit"), len(images))
+    shown = min(check_whole(limit, argument="limit", least=1), len(images))
     if columns is not None:
-        check_positive(columns, argument="columns")
+        check_whole(columns, argument="columns", least=1)
     pictures = as_pictures(images[:shown])
     label = LABEL if labels is not None else 0.0
     grid = arrange(shown, pictures.pixels.shape[1:3], columns=columns, room=room(ax), label=label)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from featurelens._checks import check_type, count
+from featurelens._checks import check_type, check_whole, count
 from featurelens.ablation import AblationCurve, AblationResult, ImportanceResult
-from featurelens.plotting._arrays import check_positive, to_floats
+from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map, limits, text_colour
 from featurelens.plotting._curves import chart, draw_curve, dress
 from featurelens.plotting._grid import WIDTH
@@ -262,7 +262,7 @@ def ablation_change(
     """
     check_type(result, AblationResult, argument="result", expected="what a ChannelAblator's sweep returns")
     change = to_floats(result.change)
-    ranks = np.argsort(-change.mean(1), kind="stable")[: check_positive(limit, argument="limit")]
+    ranks = np.argsort(-change.mean(1), kind="stable")[: check_whole(limit, argument="limit", least=1)]
     errors = change.std(1, ddof=1) / math.sqrt(change.shape[1]) if change.shape[1] > 1 else 0 * change[:, 0]
     done = "kept alone" if result.mode == "keep" else "left out"
     text = title or f"{layer_name(result.layer, capital=True)}: change of the output with each channel {done}"
@@ -330,7 +330,7 @@ def _check_importance(result: object) -> None:
 def _ranks(result: ImportanceResult, limit: int) -> list[int]:
     """Return the places of the most important channels in the result, the most important one first."""
     places = {channel: place for place, channel in enumerate(result.channels)}
-    return [places[channel] for channel in result.top(check_positive(limit, argument="limit"))]
+    return [places[channel] for channel in result.top(check_whole(limit, argument="limit", least=1))]
 
 
 def _lost(result: ImportanceResult) -> str:

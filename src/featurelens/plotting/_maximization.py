@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import matplotlib.image
 import numpy as np
 
-from featurelens._checks import check_type, count
+from featurelens._checks import check_type, check_whole, count
 from featurelens.maximization import MaximizationResult, Verdict
-from featurelens.plotting._arrays import Array, check_array, check_positive, to_floats
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import INK, QUIET, SERIES
 from featurelens.plotting._curves import SIZE, chart, dress
 from featurelens.plotting._grid import Grid, draw_tile
@@ -163,8 +163,8 @@ def verdict(
     24
     """
     check_type(verdict, Verdict, argument="verdict", expected="a Verdict")
-    rows = min(check_positive(limit, argument="limit"), len(verdict))
-    real = min(check_positive(shown, argument="shown"), verdict.top_images.shape[1])
+    rows = min(check_whole(limit, argument="limit", least=1), len(verdict))
+    real = min(check_whole(shown, argument="shown", least=1), verdict.top_images.shape[1])
     ratio = min(max(verdict.images.shape[2] / verdict.images.shape[3], 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size)
