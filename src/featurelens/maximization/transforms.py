@@ -16,9 +16,23 @@ Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Ten
 
 
 class Transform(ABC):
-    """Changes images `(N, C, H, W)` by as many random numbers from [0, 1) for each as it needs."""
+    """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.
+
+    Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
+
+    Examples
+    --------
+    >>> class Darken(Transform):
+    ...     numbers = 1
+    ...
+    ...     def __call__(self, images, numbers):
+    ...         return images * (1 - 0.2 * numbers[:, :, None, None])
+    >>> Darken()(torch.ones(2, 1, 8, 8), torch.rand(2, 1)).shape
+    torch.Size([2, 1, 8, 8])
+    """
 
     numbers: int = 0
+    """How many random numbers from [0, 1) it needs for each image."""
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
