@@ -12,9 +12,10 @@ from torch import nn
 
 from featurelens._checks import check_type, check_whole, describe
 from featurelens._hooks import check_materialized
+from featurelens.ablation.decoding import DecoderSuffix
 from featurelens.ablation.replay import Change, check_features, listening
-from featurelens.ablation.suffix import DecoderSuffix, ModelSuffix, Output, Suffix
-from featurelens.ablation.variants import Fill, Filling
+from featurelens.ablation.suffix import ModelSuffix, Output, Suffix
+from featurelens.ablation.variants import Filler, Filling
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import ActivationRecorder
 
@@ -104,7 +105,7 @@ class Site:
     def suffix(
         self,
         images: torch.Tensor,
-        fill: Fill | Mapping[int, torch.Tensor],
+        fill: Filler | Mapping[int, torch.Tensor],
         generator: torch.Generator,
         *,
         decoder: nn.Module | None = None,
