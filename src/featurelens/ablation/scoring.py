@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
@@ -234,7 +234,7 @@ def check_loader(loader: object, *, twice: bool) -> None:
         )
     if not isinstance(loader, Iterable) or isinstance(loader, str | torch.Tensor | torch.nn.Module):
         raise TypeError(f"loader must give batches (images, labels); got {describe(loader)}")
-    if twice and iter(loader) is loader:
+    if twice and isinstance(loader, Iterator):
         raise ValueError(
             f"fill='mean' goes over the loader twice, first for the means; got {describe(loader)}, which can be "
             "gone over once"
