@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -68,3 +69,17 @@ def check_type(value: Any, kind: type | tuple[type, ...], *, argument: str, expe
     """Raise a TypeError unless `value` is of `kind`."""
     if not isinstance(value, kind):
         raise TypeError(f"{argument} must be {expected}; got {describe(value)}")
+
+
+def check_whole(value: Any, *, argument: str, least: int | None = None) -> int:
+    """Return a whole number of any kind, also numpy's, as an int; raise if it is none, or below `least`."""
+    words = f"{argument} must be a whole number; got {describe(value)}"
+    if isinstance(value, bool):
+        raise TypeError(words)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(words) from None
+    if least is not None and number < least:
+        raise ValueError(f"{argument} must be at least {least}; got {number}")
+    return number

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from featurelens._checks import describe
+from featurelens._checks import check_whole, describe
 
 Seed = int | torch.Generator | None
 
 STRIDE, OFFSET = 0x9E3779B97F4A7C15, 0x1F123BB5
 """What keeps seed 0 here from being the stream of ``torch.manual_seed(0)``: data that were drawn from that would meet
 their own numbers again as noise."""
+
+
+def check_seed(seed: Seed) -> Seed:
+    """Return `seed` if it is one, whole numbers of any kind as an int."""
+    if seed is None or isinstance(seed, torch.Generator):
+        return seed
+    try:
+        return check_whole(seed, argument="seed")
+    except TypeError:
+        raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}") from None
 
 
 def make_generator(seed: Seed) -> torch.Generator:
@@ -21,6 +31,7 @@ def make_generator(seed: Seed) -> torch.Generator:
     >>> torch.equal(torch.rand(2, generator=make_generator(7)), torch.rand(2, generator=make_generator(7)))
     True
     """
+    seed = check_seed(seed)
     if isinstance(seed, torch.Generator):
         if seed.device.type != "cpu":
             raise ValueError(
@@ -30,8 +41,6 @@ def make_generator(seed: Seed) -> torch.Generator:
     generator = torch.Generator()
     if seed is None:
         generator.seed()
-    elif isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}")
     else:
         generator.manual_seed((seed * STRIDE + OFFSET) % 2**63)
     return generator

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal, final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, count
+from featurelens._checks import check_choice, check_module
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._random import Seed, make_generator
+from featurelens.ablation.blocks import closed_in_order
 from featurelens.ablation.decoder import DeconvDecoder
 from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
-from featurelens.ablation.scoring import Metric, Score, Tally, score
+from featurelens.ablation.scoring import Metric, not_finite
 from featurelens.ablation.site import Site
 from featurelens.ablation.suffix import Output
 from featurelens.ablation.variants import (
@@ -30,9 +30,9 @@ from featurelens.ablation.variants import (
     check_fill,
     chosen_channels,
     one_by_one,
-    step_by_step,
     together,
 )
+from featurelens.ablation.worth import Run, curve, importance
 from featurelens.layers import Selector
 from featurelens.recording.session import not_reached
 
@@ -129,7 +129,7 @@ class ChannelAblator:
             "drop" ablates these channels, "keep" all others.
         fill
             What stands in their place: "zero"; "mean", the channel's mean over the batch at hand; "resample", its
-            values in another image of the batch; or a tensor `(C,)` or of the shape of the layer's output for one
+            values in another image of the batch; or a tensor or array `(C,)` or of the shape of the layer's output for one
             image, such as its mean over a data set.
         seed
             For "resample".
@@ -151,17 +151,17 @@ class ChannelAblator:
         """
         listed = check_channels(channels)
         check_choice(mode, MODES, argument="mode")
-        fill = check_fill(fill)
+        filler = check_fill(fill)
         check_materialized(self.model)
         generator = make_generator(seed)
 
         def change(features: torch.Tensor, call: int) -> torch.Tensor:
             total = features.shape[self.axis]
             mask = together(check_channels(listed, total), total, mode, features.device)
-            filling = Filling.for_batch(fill, self.axis, len(features), generator).values(features, call)
+            filling = Filling.for_batch(filler, self.axis, len(features), generator).values(features, call)
             return ablate(features[None], mask, filling, self.axis % features.ndim)[0]
 
-        with exclusively(self.model), _closed_in_order(self.model) as block:
+        with exclusively(self.model), closed_in_order(self.model) as block:
             block.enter_context(preserved(self.model, randomness=False, gradients=False))
             block.enter_context(evaluating(self.model))
             block.enter_context(eager())
@@ -216,10 +216,10 @@ class ChannelAblator:
             If the model fails on the images.
         """
         check_choice(mode, MODES, argument="mode")
-        fill = check_fill(fill)
+        filler = check_fill(fill)
         check_chunk(chunk)
         named = None if channels is None else check_channels(channels)
-        suffix = self._site.suffix(images, fill, make_generator(seed), decoder=self.decoder)
+        suffix = self._site.suffix(images, filler, make_generator(seed), decoder=self.decoder)
         total = suffix.channels
         listed = chosen_channels(named, total)
         mask = one_by_one(listed, total, mode, suffix.features.device)
@@ -233,8 +233,8 @@ class ChannelAblator:
             channels=tuple(listed),
             layer=self.layer,
             mode=mode,
-            fill=fill if isinstance(fill, str) else "tensor",
-            notes=suffix.notes + _not_finite(outputs),
+            fill=filler if isinstance(filler, str) else "tensor",
+            notes=suffix.notes + not_finite(int((~torch.isfinite(outputs)).sum()), outputs.numel()),
         )
 
     def importance(
@@ -265,8 +265,9 @@ class ChannelAblator:
         channels
             Which channels; by default all.
         fill
-            As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then gone over twice:
-            first for the means.
+            As for `ablated`, but "mean" is the channel's mean over the whole loader. It must be known before the first
+            channel is replaced, so that the loader is then gone over twice: first for the means, up to the layer only,
+            and then for the scores. With a tensor, and all else, it is gone over once.
         chunk, seed
             As for `sweep`.
         progress
@@ -278,32 +279,9 @@ class ChannelAblator:
             As for `sweep`; ValueError also if the loader gives no batch, or labels that do not fit the outputs.
         """
         check_choice(mode, MODES, argument="mode")
-        listed = None if channels is None else check_channels(channels)
-
-        def mask_for(total: int, device: torch.device) -> torch.Tensor:
-            nonlocal listed
-            listed = chosen_channels(listed, total)
-            return one_by_one(listed, total, mode, device)
-
-        tally = Tally(Score.of(metric))
-        notes = score(tally, self._site, loader, mask_for, fill, chunk, make_generator(seed), progress)
-        assert listed is not None
-        drop, error = tally.lost()
-        return ImportanceResult(
-            drop=drop,
-            standard_error=error,
-            per_class=tally.lost_by_class(),
-            baseline=float(tally.plain.sum() / tally.n),
-            baseline_per_class=tally.plain / tally.counts if tally.by_class else None,
-            counts=tally.counts.long() if tally.by_class else None,
-            channels=tuple(listed),
-            n=tally.n,
-            layer=self.layer,
-            metric=tally.score.name,
-            mode=mode,
-            fill=fill if isinstance(fill, str) else "tensor",
-            notes=notes,
-        )
+        named = None if channels is None else check_channels(channels)
+        run = Run(self._site, loader, metric, fill, chunk, make_generator(seed), progress)
+        return importance(run, mode, named)
 
     def curve(
         self,
@@ -339,67 +317,14 @@ class ChannelAblator:
                     f"order is the importance of layer {order.layer!r}; this ablator is for {self.layer!r}"
                 )
             order = order.order("least")
-        generator = make_generator(seed)
-        listed = None
+        listed: list[int] | None = None
         if isinstance(order, str):
             check_choice(order, ("random", "a sequence", "a result of importance"), argument="order")
         else:
             listed = check_channels(order)
             if not listed:
                 raise ValueError("order must name at least one channel; got none")
-        total = 0
-
-        def mask_for(channels: int, device: torch.device) -> torch.Tensor:
-            nonlocal listed, total
-            total = channels
-            if listed is None:
-                listed = torch.randperm(total, generator=generator).tolist()
-            return step_by_step(chosen_channels(listed, total), total, device)
-
-        tally = Tally(Score.of(metric))
-        notes = score(tally, self._site, loader, mask_for, fill, chunk, generator, progress)
-        assert listed is not None
-        sums = torch.cat([tally.plain[None], tally.sums])
-        return AblationCurve(
-            values=sums.sum(1) / tally.n,
-            per_class=sums / tally.counts if tally.by_class else None,
-            order=tuple(listed),
-            total=total,
-            n=tally.n,
-            layer=self.layer,
-            metric=tally.score.name,
-            fill=fill if isinstance(fill, str) else "tensor",
-            notes=notes,
-        )
-
-
-_blocks: WeakKeyDictionary[nn.Module, list[ExitStack]] = WeakKeyDictionary()
-
-
-@contextmanager
-def _closed_in_order(model: nn.Module) -> Iterator[ExitStack]:
-    """Give a stack of guards to be closed at the end of the block, together with those opened after it.
-
-    Each guard puts back what it found, so an outer one that ends first would have its work undone by an inner one.
-    """
-    blocks, block = _blocks.setdefault(model, []), ExitStack()
-    blocks.append(block)
-    try:
-        yield block
-    finally:
-        inner = blocks[blocks.index(block) + 1 :] if block in blocks else []
-        while block in blocks:
-            blocks.pop().close()
-        if inner:
-            raise RuntimeError(
-                f"a block of `ablated` ended before {count(len(inner), 'block')} opened inside it: all were closed, "
-                "and the model is as it was; close the innermost first"
-            )
-
-
-def _not_finite(outputs: torch.Tensor) -> tuple[str, ...]:
-    broken = int((~torch.isfinite(outputs)).sum())
-    return (f"{broken} of {outputs.numel()} outputs are not finite",) if broken else ()
+        return curve(Run(self._site, loader, metric, fill, chunk, make_generator(seed), progress), listed)
 
 
 def _check_fit(decoder: nn.Module, site: Site) -> None:

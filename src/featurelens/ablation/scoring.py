@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
@@ -96,12 +96,15 @@ class Tally:
         `(V, K)`, the same for each variant.
     by_class
         Whether all labels were class labels.
+    values, broken
+        How many numbers the outputs held, plain and ablated, and how many of these were not finite.
     """
 
     def __init__(self, score: Score) -> None:
         self.score = score
         self.n = 0
         self.by_class = True
+        self.values = self.broken = 0
         self.counts = torch.zeros(1, dtype=torch.float64)
         self.plain = torch.zeros(1, dtype=torch.float64)
         self.sums = torch.zeros(0, 1, dtype=torch.float64)
@@ -119,16 +122,21 @@ class Tally:
         plain = self.score(suffix.baseline, labels).cpu().double()
         self.counts.index_add_(0, classes, torch.ones_like(plain))
         self.plain.index_add_(0, classes, plain)
-        parts = [
-            torch.stack([self.score(output, labels) for output in outputs])
-            for _, outputs in suffix.outputs(mask, chunk)
-        ]
+        self._inspect(suffix.baseline)
+        parts = []
+        for _, outputs in suffix.outputs(mask, chunk):
+            self._inspect(outputs)
+            parts.append(torch.stack([self.score(output, labels) for output in outputs]))
         scores = torch.cat(parts).cpu().double()
         self.sums.index_add_(1, classes, scores)
         lost = self.score.sign * (plain - scores)
         self._lost = self._lost + lost.sum(1)
         self._lost_squared = self._lost_squared + lost.square().sum(1)
         self.n += len(labels)
+
+    def _inspect(self, outputs: torch.Tensor) -> None:
+        self.values += outputs.numel()
+        self.broken += int((~torch.isfinite(outputs)).sum())
 
     def lost(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean of what each variant lost `(V,)`, and the standard error of that mean over the images."""
@@ -169,17 +177,17 @@ def score(
     """Score the variants that `mask_for` makes for a number of channels over a data set; return the notes."""
     from tqdm import tqdm
 
-    fill = check_fill(fill)
+    checked = check_fill(fill)
     check_chunk(chunk)
-    over_loader = isinstance(fill, str) and fill == "mean"
+    over_loader = isinstance(checked, str) and checked == "mean"
     check_loader(loader, twice=over_loader)
-    filled = site.means(loader, progress=progress) if over_loader else fill
+    filled = site.means(loader, progress=progress) if over_loader else checked
     notes: dict[str, None] = {}
     mask: torch.Tensor | None = None
     bar = tqdm(loader, desc="ablating", unit="batch", disable=None if progress else True)
     for number, batch in enumerate(bar, 1):
         images, labels = labelled(batch)
-        if len(images) == 1 and isinstance(fill, str) and fill == "resample":
+        if len(images) == 1 and isinstance(checked, str) and checked == "resample":
             raise ValueError(
                 f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
                 "give the DataLoader drop_last=True"
@@ -191,7 +199,12 @@ def score(
         notes |= dict.fromkeys(suffix.notes)
     if not tally.n:
         raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-    return tuple(notes)
+    return (*notes, *not_finite(tally.broken, tally.values))
+
+
+def not_finite(broken: int, total: int) -> tuple[str, ...]:
+    """Return the note on outputs that are NaN or infinite, if there are any."""
+    return (f"{broken} of {total} outputs are not finite",) if broken else ()
 
 
 def labelled(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -221,7 +234,7 @@ def check_loader(loader: object, *, twice: bool) -> None:
         )
     if not isinstance(loader, Iterable) or isinstance(loader, str | torch.Tensor | torch.nn.Module):
         raise TypeError(f"loader must give batches (images, labels); got {describe(loader)}")
-    if twice and iter(loader) is loader:
+    if twice and isinstance(loader, Iterator):
         raise ValueError(
             f"fill='mean' goes over the loader twice, first for the means; got {describe(loader)}, which can be "
             "gone over once"

@@ -10,11 +10,12 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 from featurelens._hooks import check_materialized
+from featurelens.ablation.decoding import DecoderSuffix
 from featurelens.ablation.replay import Change, check_features, listening
-from featurelens.ablation.suffix import DecoderSuffix, ModelSuffix, Output, Suffix
-from featurelens.ablation.variants import Fill, Filling
+from featurelens.ablation.suffix import ModelSuffix, Output, Suffix
+from featurelens.ablation.variants import Filler, Filling
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import ActivationRecorder
 
@@ -52,8 +53,7 @@ class Site:
         """
         if output is not None and not isinstance(output, str | int) and not callable(output):
             raise TypeError(f"output must be a key, an index, a function or None; got {describe(output)}")
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
-            raise TypeError(f"axis must be a whole number; got {describe(axis)}")
+        axis = None if axis is None else check_whole(axis, argument="axis")
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another one")
         choice = _one_layer(model, layer)
@@ -105,7 +105,7 @@ class Site:
     def suffix(
         self,
         images: torch.Tensor,
-        fill: Fill | Mapping[int, torch.Tensor],
+        fill: Filler | Mapping[int, torch.Tensor],
         generator: torch.Generator,
         *,
         decoder: nn.Module | None = None,

@@ -12,8 +12,7 @@ from torch import nn
 
 from featurelens._checks import describe
 from featurelens._hooks import eager, evaluating, exclusively, preserved
-from featurelens.ablation.decoder import DeconvDecoder, Encoding
-from featurelens.ablation.replay import Change, Diverged, Memory, check_features, listening
+from featurelens.ablation.replay import Change, Diverged, Memory, listening
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
 from featurelens.recording.failure import explain
@@ -125,11 +124,7 @@ class ModelSuffix(Suffix):
         return outputs
 
     def _behind_strong(self, output: torch.Tensor) -> torch.Tensor:
-        if output is not self.features:
-            return output
-        # Neither the same images nor mere multiples of them, as a normalization would undo that.
-        strong = 3 * output.roll(1, 0) + output.flip(list(range(1, output.ndim)))
-        return torch.cat([strong if strong.any() else strong + 1, output])
+        return behind_strong(output) if output is self.features else output
 
     def _replay(self, mask: torch.Tensor) -> torch.Tensor:
         """Run all variants in one batch."""
@@ -176,74 +171,11 @@ class ModelSuffix(Suffix):
         return value
 
 
-@final
-class DecoderSuffix(Suffix):
-    """A decoder, which makes images of the layer's output; the rest of the model does not run."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        choice: Choice,
-        axis: int | None,
-        filling: Filling,
-        images: torch.Tensor,
-        decoder: nn.Module,
-    ) -> None:
-        self.decoder, self.images, self.layer = decoder, images, choice.name
-        self.guards = [model, decoder]
-        self.encoding: Encoding | None = None
-        if isinstance(decoder, DeconvDecoder):
-            self.guards.append(decoder.encoder)
-            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, axis)
-        else:
-            self.features = one_call(remember(model, choice, axis, images))
-        self.axis = filling.axis % self.features.ndim
-        self.fill = filling.values(self.features, choice.call or 1)
-        self.largest = 4 * max(self.features.numel(), images.numel())
-        self.baseline = self.run(self.features.new_zeros(1, self.channels, dtype=torch.bool))[0]
-
-    def run(self, mask: torch.Tensor) -> torch.Tensor:
-        variants = self.features.expand(len(mask), *self.features.shape)
-        batch = ablate(variants, mask, self.fill, self.axis).flatten(0, 1)
-        try:
-            with guarded(*self.guards):
-                decoded = self._decode(batch)
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise RuntimeError(
-                f"the decoder failed on what layer {self.layer!r} returned ({describe(batch)}): "
-                f"{type(error).__name__}: {reason}"
-            ) from error
-        if not isinstance(decoded, torch.Tensor) or decoded.ndim == 0 or len(decoded) != len(batch):
-            raise ValueError(
-                f"the decoder must make images (N, ...) of {describe(batch)}; it made {describe(decoded)}"
-            )
-        return decoded.reshape(len(mask), -1, *decoded.shape[1:])
-
-    def _encoded(
-        self, decoder: DeconvDecoder, layer: nn.Module, choice: Choice, axis: int | None
-    ) -> torch.Tensor:
-        with guarded(*self.guards):
-            try:
-                self.encoding = decoder.encode(self.images, layer=layer)
-            except Exception as error:
-                raise RuntimeError(explain(error, decoder.encoder, "a batch", (self.images,), {})) from error
-        return check_features(self.encoding.features, choice.name, len(self.images), axis)
-
-    def _decode(self, batch: torch.Tensor) -> Any:
-        if isinstance(self.decoder, DeconvDecoder) and self.encoding is not None:
-            return self.decoder.decode(self.encoding, features=batch)
-        return self.decoder(batch)
-
-
-def one_call(memory: Memory) -> torch.Tensor:
-    """Return what the layer returned in its only call."""
-    if len(memory.features) > 1:
-        name = memory.choice.name
-        raise ValueError(
-            f"layer {name!r} is called {len(memory.features)} times, and a decoder takes one of them: ask for {name + '#1'!r}"
-        )
-    return next(iter(memory.features.values()))
+def behind_strong(features: torch.Tensor) -> torch.Tensor:
+    """Return the features of a batch of stronger ones, and then `features`."""
+    # Neither the same images nor mere multiples of them, as a normalization would undo that.
+    strong = 3 * features.roll(1, 0) + features.flip(list(range(1, features.ndim)))
+    return torch.cat([strong if strong.any() else strong + 1, features])
 
 
 def remember(model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> Memory:

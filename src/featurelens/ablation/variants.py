@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, describe
+from featurelens._checks import check_choice, check_whole, describe
 
-Fill: TypeAlias = Literal["zero", "mean", "resample"] | torch.Tensor
-"""What stands in the place of an ablated channel."""
+Filler: TypeAlias = Literal["zero", "mean", "resample"] | torch.Tensor
+Fill: TypeAlias = Filler | np.ndarray[Any, Any]
+"""What stands in the place of an ablated channel; arrays become tensors when they are checked."""
 Mode: TypeAlias = Literal["keep", "drop"]
 """Whether the named channels are the only ones left, or those that are taken out."""
 
@@ -69,13 +70,13 @@ class Filling:
     image each image of the batch takes its values; it is there for "resample".
     """
 
-    fill: Fill | Mapping[int, torch.Tensor]
+    fill: Filler | Mapping[int, torch.Tensor]
     axis: int
     order: torch.Tensor | None = None
 
     @classmethod
     def for_batch(
-        cls, fill: Fill | Mapping[int, torch.Tensor], axis: int, size: int, generator: torch.Generator
+        cls, fill: Filler | Mapping[int, torch.Tensor], axis: int, size: int, generator: torch.Generator
     ) -> Filling:
         """Return the filling for a batch of `size` images."""
         order = derangement(size, generator) if isinstance(fill, str) and fill == "resample" else None
@@ -126,7 +127,7 @@ def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
     return order
 
 
-def check_fill(fill: Any) -> Fill:
+def check_fill(fill: Any) -> Filler:
     """Return `fill`, an array as a tensor; whether it fits the layer is seen when the layer was called."""
     if isinstance(fill, np.ndarray):
         fill = torch.from_numpy(fill.copy())
@@ -134,7 +135,7 @@ def check_fill(fill: Any) -> Fill:
         check_choice(fill, (*FILLS, "a tensor"), argument="fill")
     elif not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
         raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
-    checked: Fill = fill
+    checked: Filler = fill
     return checked
 
 
@@ -170,5 +171,5 @@ def chosen_channels(channels: list[int] | None, total: int) -> list[int]:
 
 def check_chunk(chunk: object) -> None:
     """Raise an error unless `chunk` is None or a whole number from 1."""
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk must be a whole number from 1, or None; got {describe(chunk)}")
+    if chunk is not None:
+        check_whole(chunk, argument="chunk", least=1)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from featurelens._checks import check_choice, check_type, describe
+from featurelens._checks import check_choice, check_whole, describe
 from featurelens._random import Seed, make_generator
 from featurelens.information._resampling import (
     BLOCKS,
@@ -189,20 +189,11 @@ class MutualInformation(ABC):
         return repr(self).replace("MutualInformation", "", 1)
 
 
-def check_count(value: object, *, argument: str, least: int) -> None:
-    """Raise unless `value` is an int of at least `least`."""
-    if isinstance(value, bool):
-        raise TypeError(f"{argument} must be an int; got {value!r}")
-    check_type(value, int, argument=argument, expected="an int")
-    if isinstance(value, int) and value < least:
-        raise ValueError(f"{argument} must be at least {least}; got {value}")
-
-
 def check_estimate(units: str, interval: object, null: object, permutations: object) -> None:
     """Raise unless these are options of :meth:`MutualInformation.estimate`."""
     check_choice(units, NATS_PER_UNIT, argument="units")
     check_choice(null, (None, "permutation"), argument="null")
-    check_count(permutations, argument="permutations", least=1)
+    check_whole(permutations, argument="permutations", least=1)
     check_interval(interval)
 
 

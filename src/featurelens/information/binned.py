@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from featurelens._checks import check_choice
+from featurelens._checks import check_choice, check_whole
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, information_from_codes
 from featurelens.information._variables import Variable, label_codes
-from featurelens.information.base import Measurement, MutualInformation, check_count
+from featurelens.information.base import Measurement, MutualInformation
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class BinnedMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         if self.bins != "auto":
-            check_count(self.bins, argument="bins", least=2)
+            check_whole(self.bins, argument="bins", least=2)
         check_choice(self.strategy, STRATEGIES, argument="strategy")
         check_choice(self.correction, CORRECTIONS, argument="correction")
 

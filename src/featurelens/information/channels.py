@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, count, describe
+from featurelens._checks import check_choice, check_whole, count, describe
 from featurelens._random import Seed, make_generator, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
 from featurelens.information._variables import ArrayLike, entropy, make_variable, to_tensor
-from featurelens.information.base import Null, check_count
+from featurelens.information.base import Null
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
 from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units, rescaled
 
@@ -195,9 +195,9 @@ def channel_information(
         (units, NATS_PER_UNIT, "units"),
     ):
         check_choice(value, choices, argument=argument)
-    check_count(permutations, argument="permutations", least=1)
+    check_whole(permutations, argument="permutations", least=1)
     if bins != "auto":
-        check_count(bins, argument="bins", least=2)
+        check_whole(bins, argument="bins", least=2)
     rows = _as_rows(activations, reduce)
     classes = _as_classes(labels, samples=rows.shape[1]).to(rows.device)
     if bins == "auto":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from featurelens._checks import check_whole
 from featurelens.information._variables import Variable
-from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+from featurelens.information.base import Measurement, MutualInformation, Null
 from featurelens.information.copula import copula_of, require_continuous, require_samples
 from featurelens.information.ksg import KSGMutualInformation
 
@@ -47,8 +48,8 @@ class CorrectedKSGMutualInformation(MutualInformation):
     surrogates: int = 4
 
     def __post_init__(self) -> None:
-        check_count(self.k, argument="k", least=1)
-        check_count(self.surrogates, argument="surrogates", least=1)
+        check_whole(self.k, argument="k", least=1)
+        check_whole(self.surrogates, argument="surrogates", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         require_continuous(self, x, y)

@@ -7,12 +7,12 @@ from typing import Literal, final
 
 import torch
 
-from featurelens._checks import check_choice
+from featurelens._checks import check_choice, check_whole
 from featurelens.information._entropy import information_from_codes
 from featurelens.information._neighbors import Counts, neighbor_counts
 from featurelens.information._ranks import normal_scores
 from featurelens.information._variables import MOSTLY_DISTINCT, Variable, label_codes
-from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+from featurelens.information.base import Measurement, MutualInformation, Null
 
 Marginals = Literal["normal-score", "raw"]
 
@@ -64,7 +64,7 @@ class KSGMutualInformation(MutualInformation):
     marginals: Marginals = "normal-score"
 
     def __post_init__(self) -> None:
-        check_count(self.k, argument="k", least=1)
+        check_whole(self.k, argument="k", least=1)
         check_choice(self.variant, (1, 2), argument="variant")
         check_choice(self.marginals, ("normal-score", "raw"), argument="marginals")
 

@@ -9,14 +9,14 @@ from typing import Literal, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_choice
+from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
 from featurelens.information._cca import CanonicalMap, fit_canonical_maps
 from featurelens.information._networks import Network, Schedule, train
 from featurelens.information._ranks import normal_scores
 from featurelens.information._resampling import block_standard_error
 from featurelens.information._variables import Variable
-from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+from featurelens.information.base import Measurement, MutualInformation, Null
 from featurelens.information.corrected import CorrectedKSGMutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 
@@ -67,9 +67,9 @@ class LatentMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_choice(self.reduce, ("cca", "autoencoder"), argument="reduce")
-        check_count(self.dim, argument="dim", least=1)
-        check_count(self.k, argument="k", least=1)
-        check_count(self.steps, argument="steps", least=1)
+        check_whole(self.dim, argument="dim", least=1)
+        check_whole(self.k, argument="k", least=1)
+        check_whole(self.steps, argument="steps", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_choice
+from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._networks import Network, Schedule, train
 from featurelens.information._ranks import normal_scores
-from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+from featurelens.information.base import Measurement, MutualInformation, Null
 
 if TYPE_CHECKING:
     from featurelens.information._variables import Variable
@@ -79,10 +79,10 @@ class NeuralMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_choice(self.bound, BOUNDS, argument="bound")
-        check_count(self.hidden, argument="hidden", least=1)
-        check_count(self.steps, argument="steps", least=1)
-        check_count(self.batch, argument="batch", least=2)
-        check_count(self.rotations, argument="rotations", least=1)
+        check_whole(self.hidden, argument="hidden", least=1)
+        check_whole(self.steps, argument="steps", least=1)
+        check_whole(self.batch, argument="batch", least=2)
+        check_whole(self.rotations, argument="rotations", least=1)
         if self.rotations > FOLDS:
             raise ValueError(
                 f"rotations must be at most {FOLDS}, one per part of the data; got {self.rotations}"

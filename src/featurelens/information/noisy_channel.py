@@ -9,11 +9,11 @@ from typing import final
 
 import torch
 
-from featurelens._checks import check_type
+from featurelens._checks import check_type, check_whole
 from featurelens._random import normal, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._variables import Variable, entropy, label_codes
-from featurelens.information.base import Measurement, MutualInformation, Null, check_count
+from featurelens.information.base import Measurement, MutualInformation, Null
 
 CHUNK_ELEMENTS = 2**22
 """Distances held at a time (32 MiB), however many samples there are."""
@@ -74,7 +74,7 @@ class NoisyChannelMutualInformation(MutualInformation):
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise ValueError(f"sigma must be positive and finite; got {self.sigma!r}")
         check_type(self.relative, bool, argument="relative", expected="a bool")
-        check_count(self.samples, argument="samples", least=1)
+        check_whole(self.samples, argument="samples", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:

@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 import torch
 
-from featurelens._checks import check_module, count, describe
+from featurelens._checks import check_module, check_whole, count, describe
 from featurelens.information._variables import entropy, label_codes
-from featurelens.information.base import MutualInformation, check_count
+from featurelens.information.base import MutualInformation
 from featurelens.information.layerwise import (
     PERMUTATIONS,
     Given,
@@ -140,7 +139,7 @@ class InformationPlane:
 
     def update(self, epoch: int) -> None:
         """Measure every layer now, and note it under `epoch`, which must be later than those before."""
-        epoch = _whole(epoch)
+        epoch = check_whole(epoch, argument="epoch", least=0)
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(
                 f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
@@ -258,15 +257,6 @@ def _digest(*tensors: torch.Tensor) -> str:
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _whole(epoch: object) -> int:
-    """Return the epoch as an int, which numpy's whole numbers are too."""
-    if isinstance(epoch, np.integer):
-        epoch = int(epoch)
-    check_count(epoch, argument="epoch", least=0)
-    assert isinstance(epoch, int)
-    return epoch
 
 
 def _from_json(fields: dict[str, Any]) -> MutualInformationResult:

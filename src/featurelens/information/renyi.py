@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_type
+from featurelens._checks import check_type, check_whole
 from featurelens._random import permutation
-from featurelens.information.base import Measurement, MutualInformation, check_count
+from featurelens.information.base import Measurement, MutualInformation
 from featurelens.information.noisy_channel import squared_distances
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RenyiMutualInformation(MutualInformation):
             check_type(self.sigma, (int, float), argument="sigma", expected="a number or 'median'")
             if not self.sigma > 0:
                 raise ValueError(f"sigma must be positive, or 'median'; got {self.sigma!r}")
-        check_count(self.max_samples, argument="max_samples", least=2)
+        check_whole(self.max_samples, argument="max_samples", least=2)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         notes = ["Rényi's matrix-based information, not Shannon's"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
-from featurelens._checks import check_choice, count, describe
+from featurelens._checks import check_choice, check_whole, count, describe
 from featurelens._random import Seed, make_generator
 from featurelens.information._discretize import STRATEGIES, Strategy
 from featurelens.information._entropy import CORRECTIONS, Correction
 from featurelens.information._pairs import PairScorer
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._variables import to_tensor
-from featurelens.information.base import check_count, check_interval
+from featurelens.information.base import check_interval
 from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty, rescaled
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def spatial_mutual_information(
         bins = LEGACY_BINS if legacy else 16
     if null == "default":
         null = None if legacy else "cross_image"
-    check_count(bins, argument="bins", least=2)
-    check_count(pairings, argument="pairings", least=1)
+    check_whole(bins, argument="bins", least=2)
+    check_whole(pairings, argument="pairings", least=1)
     check_choice(null, (None, "cross_image"), argument="null")
     check_choice(strategy, STRATEGIES, argument="strategy")
     check_choice(correction, CORRECTIONS, argument="correction")

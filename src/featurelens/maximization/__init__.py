@@ -5,21 +5,20 @@ from featurelens.maximization.maximizer import ActivationMaximizer
 from featurelens.maximization.objectives import (
     Objective,
     channel,
+    custom,
     direction,
     diversity,
     exponential,
-    l2,
-    laplacian,
     layer_energy,
     logit,
     neuron,
-    total_variation,
 )
 from featurelens.maximization.parametrizations import FourierImage, Parametrization, PixelImage
+from featurelens.maximization.penalties import l2, laplacian, total_variation
 from featurelens.maximization.phase import PhaseImage
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.statistics import ImageStatistics
-from featurelens.maximization.transforms import Jitter, Pad, RandomRotate, RandomScale
+from featurelens.maximization.transforms import Jitter, Pad, RandomRotate, RandomScale, Transform
 from featurelens.maximization.verdict import Verdict
 
 __all__ = [
@@ -37,8 +36,10 @@ __all__ = [
     "PixelImage",
     "RandomRotate",
     "RandomScale",
+    "Transform",
     "Verdict",
     "channel",
+    "custom",
     "direction",
     "diversity",
     "exponential",

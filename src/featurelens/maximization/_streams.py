@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterable
 
 import torch
 
-from featurelens._checks import describe
-
-Seed = int | torch.Generator | None
+from featurelens._random import Seed, check_seed
 
 
 def root_seed(seed: Seed) -> int:
     """Return the number that all streams of one run come from; None draws one from the operating system."""
+    seed = check_seed(seed)
     if isinstance(seed, torch.Generator):
         return int(torch.randint(2**62, (), generator=seed, device=seed.device))
     if seed is None:
         return torch.Generator().seed()
-    words = "seed must be an int, a torch.Generator or None"
-    if isinstance(seed, bool):
-        raise TypeError(f"{words}; got {seed}")
-    return as_integer(seed, words)
-
-
-def as_integer(value: object, words: str) -> int:
-    """Return an integer of any kind, also numpy's, as an int, or raise a TypeError that begins with `words`."""
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{words}; got {describe(value)}") from None
+    return seed
 
 
 def streams(root: int, purpose: str, names: Iterable[str]) -> list[torch.Generator]:

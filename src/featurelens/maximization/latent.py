@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_module, check_type, count, describe
+from featurelens._checks import check_module, check_type, check_whole, count, describe
 from featurelens._structure import tensors
 from featurelens.maximization.parametrizations import Parametrization, normal
 
@@ -112,8 +112,7 @@ class LatentImage(Parametrization):
         sd: float = 0.1,
     ) -> None:
         self.decoder = check_module(decoder, argument="decoder")
-        if type(latent_dim) is not int or latent_dim < 1:
-            raise ValueError(f"latent_dim must be an integer from 1; got {describe(latent_dim)}")
+        latent_dim = check_whole(latent_dim, argument="latent_dim", least=1)
         if whitening is not None:
             expected = "a LatentWhitening or None"
             check_type(whitening, LatentWhitening, argument="whitening", expected=expected)

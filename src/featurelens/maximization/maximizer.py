@@ -10,7 +10,8 @@ from torch import nn
 
 from featurelens._checks import check_module, check_type, describe
 from featurelens._hooks import unwrap
-from featurelens.maximization._streams import Seed, root_seed
+from featurelens._random import Seed, check_seed
+from featurelens.maximization._streams import root_seed
 from featurelens.maximization.objectives import Objective, channel, numbered
 from featurelens.maximization.optimization import Optimization, Settings
 from featurelens.maximization.parametrizations import FourierImage, Parametrization
@@ -117,8 +118,7 @@ class ActivationMaximizer:
             chunk=chunk,
             progress=progress,
         )
-        root_seed(0 if isinstance(seed, torch.Generator) else seed)
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def __repr__(self) -> str:
         return f"ActivationMaximizer({type(self.model).__name__}, {self.parametrization!r})"

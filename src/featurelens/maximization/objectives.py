@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 from featurelens.layers import Selector
-from featurelens.maximization._streams import as_integer
 from featurelens.maximization.terms import (
     Activation,
     Channel,
+    Custom,
     Direction,
     Diversity,
-    Laplacian,
     LayerEnergy,
     Neuron,
-    SquaredNorm,
     Term,
-    TotalVariation,
 )
 
 
@@ -103,14 +100,14 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     Raises
     ------
     TypeError
-        If `index` or `axis` is not an integer.
+        If `index` or `axis` is not a whole number.
 
     Examples
     --------
     >>> channel("conv3", 7)
     Objective(conv3:7)
     """
-    return _single(Channel(_named(layer), _whole(index, "index"), axis=_axis(axis)))
+    return single(Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
 
 
 def neuron(
@@ -128,7 +125,7 @@ def neuron(
     Raises
     ------
     TypeError
-        If a number is not an integer.
+        If a number is not a whole number.
 
     Examples
     --------
@@ -137,9 +134,9 @@ def neuron(
     """
     if position is not None:
         if not isinstance(position, list | tuple):
-            raise TypeError(f"position must be a sequence of integers; got {describe(position)}")
-        position = tuple(_whole(number, "position") for number in position)
-    return _single(Neuron(_named(layer), _whole(index, "index"), position, axis=_axis(axis)))
+            raise TypeError(f"position must be a sequence of whole numbers; got {describe(position)}")
+        position = tuple(check_whole(number, argument="position") for number in position)
+    return single(Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis)))
 
 
 def logit(index: int) -> Objective:
@@ -148,14 +145,14 @@ def logit(index: int) -> Objective:
     Raises
     ------
     TypeError
-        If `index` is not an integer.
+        If `index` is not a whole number.
 
     Examples
     --------
     >>> logit(2)
     Objective(logit 2)
     """
-    return _single(Channel("", _whole(index, "index")))
+    return single(Channel("", check_whole(index, argument="index")))
 
 
 def direction(
@@ -185,7 +182,7 @@ def direction(
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):
         raise ValueError("vector must hold finite numbers; got NaN or infinite ones")
-    return _single(Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
+    return single(Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
 
 
 def layer_energy(layer: Selector) -> Objective:
@@ -201,20 +198,25 @@ def layer_energy(layer: Selector) -> Objective:
     >>> layer_energy("conv2")
     Objective(energy of conv2)
     """
-    return _single(LayerEnergy(_named(layer)))
+    return single(LayerEnergy(_named(layer)))
 
 
-def diversity(layer: Selector) -> Objective:
+def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     """Ask that the images of one and the same objective differ in how a layer's channels go together.
 
     The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
     positions) and those of the other images in the run that share its objective: from -1 (all alike) to 1; an image
     without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
+    Parameters
+    ----------
+    layer, axis
+        As for `channel`.
+
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer.
+        If `layer` cannot name a layer, or `axis` is not a whole number.
 
     Examples
     --------
@@ -222,7 +224,7 @@ def diversity(layer: Selector) -> Objective:
     >>> facets[0]
     Objective(conv3:7 + 2 diversity in conv2)
     """
-    return _single(Diversity(_named(layer)))
+    return single(Diversity(_named(layer), axis=_axis(axis)))
 
 
 def exponential(objective: Objective) -> Objective:
@@ -251,54 +253,33 @@ def exponential(objective: Objective) -> Objective:
     raise TypeError(f"exponential takes a single channel, neuron, logit or direction; got {objective}")
 
 
-def total_variation() -> Objective:
-    """Amount of change between neighbouring pixels: the mean absolute difference, in units of the range [0, 1].
+def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) -> Objective:
+    """Ask for whatever a function of a layer's output says.
 
-    Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
-
-    Raises
-    ------
-    None
-        It takes nothing.
-
-    Examples
-    --------
-    >>> channel("conv3", 7) - 0.5 * total_variation()
-    Objective(conv3:7 - 0.5 total variation)
-    """
-    return _single(TotalVariation())
-
-
-def l2() -> Objective:
-    """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+    Parameters
+    ----------
+    layer
+        As for `channel`.
+    function
+        Takes what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably: more is better.
+        Each value must depend on its own image alone. The objective is called by the function's name.
 
     Raises
     ------
-    None
-        It takes nothing.
+    TypeError
+        If `layer` cannot name a layer, or `function` is not callable.
 
     Examples
     --------
-    >>> logit(3) - 10 * l2()
-    Objective(logit 3 - 10 l2)
+    >>> def contrast(activations):
+    ...     return activations.flatten(1).var(1)
+    >>> custom("conv3", contrast) + 0.1 * channel("conv3", 7)
+    Objective(contrast of conv3 + 0.1 conv3:7)
     """
-    return _single(SquaredNorm())
-
-
-def laplacian() -> Objective:
-    """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
-
-    Raises
-    ------
-    None
-        It takes nothing.
-
-    Examples
-    --------
-    >>> logit(3) - laplacian()
-    Objective(logit 3 - laplacian)
-    """
-    return _single(Laplacian())
+    given: object = function
+    if not callable(given) or isinstance(given, type):
+        raise TypeError(f"function must be callable on activations (N, ...); got {describe(given)}")
+    return single(Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function))
 
 
 _NUMBERED = re.compile(r"(.*):(-?\d+)", re.DOTALL)
@@ -314,7 +295,8 @@ def numbered(text: str) -> tuple[str, int] | None:
     return (parts[1], int(parts[2])) if parts else None
 
 
-def _single(term: Term) -> Objective:
+def single(term: Term) -> Objective:
+    """Return the objective that is `term` alone."""
     return Objective(((1.0, term),))
 
 
@@ -324,11 +306,5 @@ def _named(layer: Selector) -> Selector:
     return layer
 
 
-def _whole(value: object, argument: str) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{argument} must be an integer; got {value}")
-    return as_integer(value, f"{argument} must be an integer")
-
-
 def _axis(value: object) -> int | None:
-    return None if value is None else _whole(value, "axis")
+    return None if value is None else check_whole(value, argument="axis")

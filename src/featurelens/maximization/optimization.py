@@ -12,11 +12,12 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
 from featurelens.maximization.adam import Adam
+from featurelens.maximization.fusion import Fused, Surprise, Watched, chains, hooked
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
@@ -25,7 +26,7 @@ from featurelens.maximization.rescue import Rescue
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
-from featurelens.maximization.transforms import Chain, as_chain, check_count
+from featurelens.maximization.transforms import Chain, as_chain
 from featurelens.recording import ActivationRecorder, Activations
 
 
@@ -50,11 +51,10 @@ class Settings:
             given["transforms"] = tuple(given["transforms"])  # a generator can be read only once
         settings = cls(**given)
         as_chain(settings.transforms, (8, 8))
-        if check_count(settings.steps, "steps") < 1:
-            raise ValueError("steps must be at least 1; got 0")
-        check_count(settings.rescue, "rescue")
-        if settings.chunk is not None and check_count(settings.chunk, "chunk") < 1:
-            raise ValueError("chunk must be at least 1; got 0")
+        check_whole(settings.steps, argument="steps", least=1)
+        check_whole(settings.rescue, argument="rescue", least=0)
+        if settings.chunk is not None:
+            check_whole(settings.chunk, argument="chunk", least=1)
         if not 0 < settings.lr < float("inf"):
             raise ValueError(f"lr must be a positive number; got {describe(settings.lr)}")
         if settings.optimizer is not None and not callable(settings.optimizer):
@@ -94,13 +94,16 @@ class Optimization:
             for module in self.parametrization.modules:
                 stack.enter_context(preserved(module))
                 stack.enter_context(evaluating(module))
+            watch = None if hooked(self.model) else Watched()
             self.forward: Callable[..., Activations] = stack.enter_context(self.recorder.held())
             # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
             for module in (self.model, *self.parametrization.modules):
                 for parameter in module.parameters():
                     if parameter.requires_grad and not parameter.is_inference():
                         parameter.requires_grad_(False)
+            keep_memory()
             self._first, self._probed = self._probe()
+            self.fused = Fused({}) if watch is None else self._watched(watch)
             self._stack = stack.pop_all()
         return self
 
@@ -157,8 +160,9 @@ class Optimization:
             with rescue.step():
                 images = self.parametrization.images(parameters)
                 _check_finite(images, plan, "image", f"in step {step + 1}")
+                changed = chain(images, numbers[step])
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
-                    activations = self._look(chain(images, numbers[step]))
+                    activations = self._look_fast(changed, defer=not rescue.on)
                 values = plan.diagonal(activations, images)
                 _check_finite(values[:, None], plan, "value", f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
@@ -204,6 +208,17 @@ class Optimization:
         prepared = self.preparation.for_model(images).to(self.dtype)
         return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
 
+    def _look_fast(self, images: torch.Tensor, *, defer: bool) -> Activations:
+        """Do what `_look` does in fewer operations, if that is possible."""
+        if self.fused.chains:
+            self.fused.defer = defer
+            try:
+                with self.fused:
+                    return self._look(images)
+            except Surprise:
+                self.fused = Fused({})  # a model that goes different ways is left as it is
+        return self._look(images)
+
     @torch.no_grad()
     def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
@@ -226,6 +241,22 @@ class Optimization:
             # Some models view what convolutions return as if it were contiguous.
             self.memory_format = torch.contiguous_format
             return images, self._look(images)
+
+    def _watched(self, watch: Watched) -> Fused:
+        """Find out what can be fused."""
+        if self.dtype not in (torch.float32, torch.float64):
+            return Fused({})
+        with watch:
+            activations = self._look(self._first)
+        return Fused(chains(watch.calls, (dict(activations), activations.output)))
+
+
+def keep_memory() -> None:
+    """Let this process keep what it frees: asking the system for the same memory in each step costs up to half of it.
+
+    The C library of Linux gives back what is free above twice the largest block that ever was freed, up to 32 MiB.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 def _names(identities: Sequence[str]) -> list[str]:

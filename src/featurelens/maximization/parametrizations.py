@@ -19,9 +19,23 @@ STEEPNESS = 4.0
 
 
 class Parametrization(ABC):
-    """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1]."""
+    """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1].
 
-    lr: float
+    Derive from it to optimize something else than the ready-made ones do: here, a single grey for each image.
+
+    Examples
+    --------
+    >>> class Grey(Parametrization):
+    ...     def start(self, generators):
+    ...         return torch.stack([torch.randn(1, generator=generator) for generator in generators])
+    ...
+    ...     def images(self, parameters):
+    ...         return torch.sigmoid(parameters)[:, :, None, None].expand(-1, 1, 8, 8)
+    >>> Grey().images(torch.zeros(2, 1)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    lr: float = 0.05
     """The step size that suits Adam in these parameters."""
 
     @abstractmethod
@@ -31,6 +45,9 @@ class Parametrization(ABC):
     @abstractmethod
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return the images `(N, C, H, W)` of parameters ``(N, ...)``, differentiably."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

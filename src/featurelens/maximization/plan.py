@@ -13,7 +13,7 @@ from featurelens._checks import count, describe
 from featurelens._structure import tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.maximization.objectives import Objective
-from featurelens.maximization.terms import Activation, Diversity, LayerTerm, Term
+from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
 
 MOST_VALUES = 2**25
 """How many activations `Plan.matrix` may look at in one go."""
@@ -55,9 +55,15 @@ class Layers:
             raise ValueError(
                 f"layer {name!r} is called {len(called)} times; say which call: {', '.join(called)}"
             )
-        return single_tensor(activations[called[0]], name)
+        found = activations[called[0]]
+        if not name and sum(1 for _ in tensors(found)) > 1:
+            raise ValueError(
+                f"the model returns {describe(found)}: say which of them by the name of the layer that makes it, as in "
+                "fl.channel('head', 3); fl.list_layers(model) lists the names"
+            )
+        return single_tensor(found, name)
 
-    def check_axis(self, selector: Selector, shape: tuple[int, ...]) -> None:
+    def check_axis(self, selector: Selector, shape: tuple[int, ...], wanted: str = "channel") -> None:
         """Raise an error if only the user can tell which axis of `shape` holds the channels."""
         name = self.keys[selector]
         if len(shape) == 3 and not any(
@@ -65,7 +71,7 @@ class Layers:
         ):
             raise ValueError(
                 f"layer {name or 'the output'!r} returns {shape}, which may be (N, L, D) or (N, C, L): say "
-                f"fl.channel({name!r}, index, axis=-1) for the features of tokens, axis=1 for channels"
+                f"fl.{wanted}({name!r}, {'' if wanted == 'diversity' else 'index, '}axis=-1) for the features of tokens, axis=1 for channels"
             )
 
     def named(self, objective: Objective) -> Objective:
@@ -77,7 +83,7 @@ class Layers:
         exact = _with_layers(objective, lambda selector: self.keys[selector])
         return repr(
             [
-                (w, replace(term, axis=term.channel_axis) if isinstance(term, Activation) else term)
+                (w, replace(term, axis=term.channel_axis) if isinstance(term, ChannelTerm) else term)
                 for w, term in exact.terms
             ]
         )
@@ -173,14 +179,21 @@ class Plan:
         for group in self.groups:
             observed = self.layers.observed(group.terms[0], activations, images)
             for term in group.terms:
-                if isinstance(term, Activation) and term.axis is None:
-                    self.layers.check_axis(term.layer, tuple(observed.shape))
+                if isinstance(term, ChannelTerm) and term.axis is None:
+                    wanted = "diversity" if isinstance(term, Diversity) else "channel"
+                    self.layers.check_axis(term.layer, tuple(observed.shape), wanted)
                 if isinstance(term, LayerTerm):
                     term.check(tuple(observed.shape))
+            objective = self.objectives[int(group.rows[0])]
             if not observed.requires_grad:
                 raise ValueError(
-                    f"objective {self.objectives[int(group.rows[0])]} does not depend on the image: its layer "
+                    f"objective {objective} does not depend on the image: its layer "
                     f"returned {describe(observed)} without a gradient, as under torch.no_grad or with integers"
+                )
+            value = type(group.terms[0]).values(group.terms[:1], observed, torch.zeros_like(group.rows[:1]))
+            if not value.requires_grad:
+                raise ValueError(
+                    f"objective {objective} passes no gradient to the image: its function detaches it"
                 )
 
     def diagonal(self, activations: Mapping[str, Any], images: torch.Tensor) -> torch.Tensor:

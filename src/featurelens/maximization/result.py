@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import check_type, check_whole, count
 from featurelens.maximization.judging import judge
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.preparation import Preparation
@@ -84,8 +84,7 @@ class MaximizationResult:
         TypeError, ValueError
             If the loader gives no images, or such as do not fit.
         """
-        if type(top) is not int or top < 1:
-            raise ValueError(f"top must be an integer from 1; got {describe(top)}")
+        top = check_whole(top, argument="top", least=1)
         check_type(loader, Iterable, argument="loader", expected="images (N, C, H, W) or a loader of them")
         return judge(self, self.model, self.preparation, loader, top=top, progress=progress)
 

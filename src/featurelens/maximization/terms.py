@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Self, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import count
+from featurelens._checks import count, describe
 from featurelens.layers import Selector
 
 
@@ -53,20 +53,37 @@ class LayerTerm(Term):
 
 
 @dataclass(frozen=True)
-class Activation(LayerTerm):
-    """A term that is the mean over positions of some activation, or of ``-exp(-activation)``."""
+class ChannelTerm(LayerTerm):
+    """A term that tells the channels of what a layer returns from its positions."""
 
     axis: int | None = field(default=None, kw_only=True)
-    exponential: bool = field(default=False, kw_only=True)
 
     @property
     def kind(self) -> Hashable:
-        return type(self), self.channel_axis, self.exponential
+        return type(self), self.channel_axis
 
     @property
     def channel_axis(self) -> int:
         """Which axis holds the channels."""
         return 1 if self.axis is None else self.axis
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
+        if not 1 <= axis < len(shape):
+            raise LookupError(
+                f"layer {self.layer_name!r} returns shape {shape}, which has no axis {self.channel_axis} of channels"
+            )
+
+
+@dataclass(frozen=True)
+class Activation(ChannelTerm):
+    """A term that is the mean over positions of some activation, or of ``-exp(-activation)``."""
+
+    exponential: bool = field(default=False, kw_only=True)
+
+    @property
+    def kind(self) -> Hashable:
+        return super().kind, self.exponential
 
     @property
     @abstractmethod
@@ -80,13 +97,6 @@ class Activation(LayerTerm):
         """Reduce ``(K, ...)`` to ``(K,)``."""
         activations = activations.flatten(1).float() if activations.ndim > 1 else activations[:, None].float()
         return (-(-activations).exp() if self.exponential else activations).mean(1)
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
-        if not 1 <= axis < len(shape):
-            raise LookupError(
-                f"layer {self.layer_name!r} returns shape {shape}, which has no axis {self.channel_axis} of channels"
-            )
 
     def channels(self, shape: tuple[int, ...]) -> int:
         """How many channels an output of `shape` has."""
@@ -202,25 +212,46 @@ class LayerEnergy(LayerTerm):
 
 @final
 @dataclass(frozen=True)
-class Diversity(LayerTerm):
+class Diversity(ChannelTerm):
     """Minus the mean cosine between the Gram matrices of the images that `values` is given."""
 
     def __str__(self) -> str:
         return f"diversity in {self.layer_name}"
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        if len(shape) < 2:
-            raise LookupError(
-                f"layer {self.layer_name!r} returns shape {shape}, which has no axis of channels"
-            )
-
     @classmethod
     def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        maps = observed[rows].float().flatten(2) if observed.ndim > 2 else observed[rows].float()[:, :, None]
+        observed = observed.movedim(terms[0].channel_axis, 1)[rows].float()
+        maps = observed.flatten(2) if observed.ndim > 2 else observed[:, :, None]
         grams = torch.nn.functional.normalize((maps @ maps.mT).flatten(1), dim=1)
         cosines = grams @ grams.T
         others = max(len(rows) - 1, 1)
         return -(cosines.sum(1) - cosines.diagonal()) / others
+
+
+@final
+@dataclass(frozen=True)
+class Custom(LayerTerm):
+    """What a function of the user's makes of everything a layer returns."""
+
+    name: str
+    function: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)  # its repr differs from run to run
+
+    @property
+    def kind(self) -> Hashable:
+        return type(self), self.function
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.layer_name}"
+
+    @classmethod
+    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        values: object = terms[0].function(observed)
+        if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
+            raise ValueError(
+                f"{terms[0].name} must return a number for each image, a tensor ({len(observed)},), for activations "
+                f"{tuple(observed.shape)}; got {describe(values)}"
+            )
+        return values.float()[rows]
 
 
 @dataclass(frozen=True)

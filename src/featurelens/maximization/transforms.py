@@ -10,16 +10,29 @@ from typing import Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 
-from featurelens._checks import describe
-from featurelens.maximization._streams import as_integer
+from featurelens._checks import check_whole, describe
 
 Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Tensor]"]
 
 
 class Transform(ABC):
-    """Changes images `(N, C, H, W)` by as many random numbers from [0, 1) for each as it needs."""
+    """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.
+
+    Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
+
+    Examples
+    --------
+    >>> class Darken(Transform):
+    ...     numbers = 1
+    ...
+    ...     def __call__(self, images, numbers):
+    ...         return images * (1 - 0.2 * numbers[:, :, None, None])
+    >>> Darken()(torch.ones(2, 1, 8, 8), torch.rand(2, 1)).shape
+    torch.Size([2, 1, 8, 8])
+    """
 
     numbers: int = 0
+    """How many random numbers from [0, 1) it needs for each image."""
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -53,7 +66,7 @@ class Pad(Transform):
     """
 
     def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
-        self.pixels = check_count(pixels, "pixels")
+        self.pixels = check_whole(pixels, argument="pixels", least=0)
         if fill != "reflect" and not _is_grey(fill):
             raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
         self.fill = fill
@@ -77,7 +90,7 @@ class Jitter(AffineTransform):
     Raises
     ------
     ValueError, TypeError
-        If `pixels` is not an integer from 0.
+        If `pixels` is not a whole number from 0.
 
     Examples
     --------
@@ -88,7 +101,7 @@ class Jitter(AffineTransform):
     numbers = 2
 
     def __init__(self, pixels: int) -> None:
-        self.pixels = check_count(pixels, "pixels")
+        self.pixels = check_whole(pixels, argument="pixels", least=0)
 
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
         shifts = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
@@ -244,14 +257,6 @@ def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
         )
     top, left = down // 2, across // 2
     return images[:, :, top : top + size[0], left : left + size[1]]
-
-
-def check_count(value: object, argument: str) -> int:
-    """Return `value` if it is an integer from 0."""
-    number = as_integer(value, f"{argument} must be an integer from 0")
-    if isinstance(value, bool) or number < 0:
-        raise ValueError(f"{argument} must be an integer from 0; got {value!r}")
-    return number
 
 
 def _is_grey(value: object) -> bool:

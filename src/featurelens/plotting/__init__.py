@@ -14,12 +14,12 @@ from featurelens.plotting._filters import filters
 from featurelens.plotting._images import image_grid
 from featurelens.plotting._importance import (
     ablation_change,
-    ablation_curves,
     class_importance,
     importance,
 )
 from featurelens.plotting._information import information_curves, information_plane
 from featurelens.plotting._maximization import maximization, maximization_history, verdict, write_images
+from featurelens.plotting._removal import ablation_curves
 
 __all__ = [
     "ablation_change",

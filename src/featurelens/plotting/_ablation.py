@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from featurelens._checks import check_choice, check_type
+from featurelens._checks import check_choice, check_type, check_whole
 from featurelens.ablation import AblationResult
-from featurelens.plotting._arrays import check_positive, check_whole, to_floats
+from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, QUIET
 from featurelens.plotting._grid import Grid, Tile, arrange, draw_tile, label_size
 from featurelens.plotting._images import as_pictures
@@ -120,7 +120,7 @@ def ablation_gallery(
     14
     """
     view = _View(result, scale, limit)
-    shown = min(check_positive(images, argument="images"), len(result.images))
+    shown = min(check_whole(images, argument="images", least=1), len(result.images))
     rows = [view.strip(image, ("image", "all")) for image in range(shown)]
     tiles = [tile for row in rows for tile in row]
     grid = arrange(len(tiles), tiles[0].pixels.shape[:2], columns=len(rows[0]), room=room(ax), gap=BELOW)
@@ -141,7 +141,7 @@ class _View:
             result, AblationResult, argument="result", expected="what a ChannelAblator's sweep returns"
         )
         check_choice(scale, ("auto", "shared", "each"), argument="scale")
-        self.shown = min(check_positive(limit, argument="limit"), len(result.channels))
+        self.shown = min(check_whole(limit, argument="limit", least=1), len(result.channels))
         if result.reconstructions is None or result.error is None or result.baseline_error is None:
             raise ValueError(
                 f"the outputs, {tuple(result.outputs.shape[2:])} for an image {tuple(result.images.shape[1:])}, are "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurelens._checks import describe
+from featurelens._checks import check_whole, describe
 
 Array: TypeAlias = torch.Tensor | NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
@@ -35,21 +35,6 @@ def to_floats(value: Array) -> Floats:
     if isinstance(value, torch.Tensor):  # by way of the CPU: not every device knows float64
         return value.detach().cpu().to(torch.float64).numpy(force=True)
     return value.astype(np.float64)
-
-
-def check_whole(value: object, *, argument: str) -> int:
-    """Return `value` if it is a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} must be a whole number; got {describe(value)}")
-    return value
-
-
-def check_positive(value: object, *, argument: str) -> int:
-    """Return `value` if it is a whole number from 1."""
-    number = check_whole(value, argument=argument)
-    if number < 1:
-        raise ValueError(f"{argument} must be at least 1; got {number}")
-    return number
 
 
 def select_image(batch: Array, image: int, *, argument: str) -> Array:

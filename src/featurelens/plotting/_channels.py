@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
-from featurelens._checks import check_type, count
+from featurelens._checks import check_type, check_whole, count
 from featurelens.information import ChannelInformationResult, SpatialMutualInformationResult
-from featurelens.plotting._arrays import check_positive, to_floats
+from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, is_signed, limits, text_colour, value_map
 from featurelens.plotting._curves import chart, dress
 from featurelens.plotting._grid import WIDTH, Grid, Tile, draw_grid, label_size
@@ -70,7 +70,7 @@ def channel_bars(
     check_type(
         result, ChannelInformationResult, argument="result", expected="what channel_information returns"
     )
-    shown = result.top(check_positive(limit, argument="limit"))
+    shown = result.top(check_whole(limit, argument="limit", least=1))
     places = np.arange(len(shown))
     heights = to_floats(result.values)[shown]
     ax = chart(ax, size=(min(max(1.5 + 0.2 * len(shown), NARROWEST), WIDTH), BARS))
@@ -156,7 +156,7 @@ def pair_matrix(
         argument="result",
         expected="what spatial_mutual_information returns",
     )
-    check_positive(limit, argument="limit")
+    check_whole(limit, argument="limit", least=1)
     values = to_floats(result.per_pair)
     if result.null_per_pair is not None:
         values = values - to_floats(result.null_per_pair)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from featurelens._checks import check_type, describe
-from featurelens.plotting._arrays import Array, check_array, check_whole, to_floats
+from featurelens._checks import check_type, check_whole, describe
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES
 from featurelens.plotting._page import DPI, MARGIN, TITLE, wrap
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from featurelens._checks import check_choice, count
-from featurelens.plotting._arrays import Array, check_array, check_positive, select_image, to_floats
+from featurelens._checks import check_choice, check_whole, count
+from featurelens.plotting._arrays import Array, check_array, select_image, to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, is_signed, limits, value_map
 from featurelens.plotting._grid import HEIGHT, LABEL, WIDTH, Tile, arrange, draw_grid, draw_tile
 from featurelens.plotting._images import as_pictures
@@ -137,7 +137,7 @@ class _MapView:
         check_choice(scale, ("map", "shared"), argument="scale")
         chosen = select_image(check_array(maps, LAYOUTS, argument="maps"), image, argument="maps")
         self.channels = chosen.shape[0]
-        self.values: Floats = to_floats(chosen[: check_positive(limit, argument="limit")])
+        self.values: Floats = to_floats(chosen[: check_whole(limit, argument="limit", least=1)])
         self.shared = scale == "shared" or self.values[0].size == 1
         self.signed = is_signed(self.values)
         self.single = maps.ndim == 3

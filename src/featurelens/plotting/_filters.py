@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, count, describe
-from featurelens.plotting._arrays import Array, check_array, check_positive, to_floats
+from featurelens._checks import check_choice, check_whole, count, describe
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, QUIET, colour_map, limits, paint_not_finite
 from featurelens.plotting._grid import Tile, arrange, draw_grid, label_size
 from featurelens.plotting._page import finish, page, room
@@ -73,7 +73,7 @@ def filters(
     check_choice(scale, ("filter", "shared"), argument="scale")
     weight = check_array(_weight_of(weight), {4: "(out, in, kh, kw)"}, argument="weight")
     if limit is not None:
-        check_positive(limit, argument="limit")
+        check_whole(limit, argument="limit", least=1)
     channels = weight.shape[1]
     table = channels not in (1, 3)
     most = limit or (16 if table else 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 7.0, 8.0  # what a grid may fill
 GAP = 0.08
 LABEL = 0.16  # height of the line of text above a tile
+MOST_LINES = 4  # of a label
 LONGEST = 6.0  # a 1x128 map is drawn with stretched pixels instead of as a hairline
 
 
@@ -126,7 +128,7 @@ def draw_tile(
     ax.add_patch(frame)
     if tile.label:
         colour = INK if tile.constant is None else QUIET
-        text = _shorten(tile.label, width)
+        text = "\n".join(_shorten(line, width) for line in tile.label.splitlines())
         ax.text(x, y - 0.025, text, fontsize=label_size(width), color=colour, ha="left", va="bottom")
 
 
@@ -144,6 +146,27 @@ def label_size(width: float) -> float:
     return min(max(9 * width, 5.5), 8.0)
 
 
+def _fitting(width: float) -> int:
+    """Return how many characters of a label stand side by side above a tile `width` inches wide."""
+    return max(int(width * 72 / (0.58 * label_size(width))), 2)
+
+
+def break_label(text: str, width: float) -> str:
+    """Spread a label over up to `MOST_LINES` lines, at spaces and dots, and only in words that are too long elsewhere."""
+    fits, lines = _fitting(width), [""]
+    for piece in re.split(r"(?<=\s)(?=\S)|(?<=\.)(?=[A-Za-z_])", text):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > fits:
+            lines.append("")
+        rest = piece
+        while len(rest.rstrip()) > fits:
+            lines[-1], rest = rest[:fits], rest[fits:]
+            lines.append("")
+        lines[-1] += rest
+    return "\n".join(
+        [*(line.rstrip() for line in lines[: MOST_LINES - 1]), "".join(lines[MOST_LINES - 1 :])]
+    ).rstrip()
+
+
 def _shorten(text: str, width: float) -> str:
-    fits = max(int(width * 72 / (0.58 * label_size(width))), 2)
+    fits = _fitting(width)
     return text if len(text) <= fits else text[: fits - 1] + "…"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from featurelens._checks import count, describe
-from featurelens.plotting._arrays import Array, check_array, check_positive, to_floats
+from featurelens._checks import check_whole, count, describe
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, colour_map, paint_not_finite
-from featurelens.plotting._grid import LABEL, Tile, arrange, draw_grid
+from featurelens.plotting._grid import LABEL, Grid, Tile, arrange, break_label, draw_grid, label_size
 from featurelens.plotting._page import finish, page, room
 
 if TYPE_CHECKING:
@@ -71,18 +71,32 @@ def image_grid(
     """
     images = check_array(images, {4: "(N, C, H, W)"}, argument="images")
     names = check_labels(labels, len(images), "image")
-    shown = min(check_positive(limit, argument="limit"), len(images))
+    shown = min(check_whole(limit, argument="limit", least=1), len(images))
     if columns is not None:
-        check_positive(columns, argument="columns")
+        check_whole(columns, argument="columns", least=1)
     pictures = as_pictures(images[:shown])
-    label = LABEL if labels is not None else 0.0
-    grid = arrange(shown, pictures.pixels.shape[1:3], columns=columns, room=room(ax), label=label)
+    names, grid = _labelled(names[:shown], pictures.pixels.shape[1:3], columns, room(ax))
     heading = title or ""
     if shown < len(images):
         heading = f"{title or 'Images'} (first {shown} of {len(images)})"
     ax = page(grid.width, grid.height, title=heading, note="; ".join(pictures.notes), ax=ax)
     draw_grid(ax, [pictures.tile(i, names[i]) for i in range(shown)], grid, pictures.cmap)
     return finish(ax, grid.width, grid.height)
+
+
+def _labelled(
+    names: list[str], shape: tuple[int, ...], columns: int | None, space: tuple[float, float]
+) -> tuple[list[str], Grid]:
+    """Return the labels, broken into lines, and a grid that has room for them."""
+    label, broken = LABEL if any(names) else 0.0, names
+    while True:
+        grid = arrange(len(names), (shape[0], shape[1]), columns=columns, room=space, label=label)
+        broken = [break_label(name, grid.tile[0]) for name in names]
+        lines = max(name.count("\n") for name in broken)
+        needed = label and LABEL + lines * label_size(grid.tile[0]) * 1.2 / 72
+        if needed <= label:
+            return broken, grid
+        label = needed  # which may make the tiles smaller, and the lines more
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
-from featurelens._checks import check_type, count
-from featurelens.ablation import AblationCurve, AblationResult, ImportanceResult
-from featurelens.plotting._arrays import check_positive, to_floats
+from featurelens._checks import check_type, check_whole, count
+from featurelens.ablation import AblationResult, ImportanceResult
+from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map, limits, text_colour
-from featurelens.plotting._curves import chart, draw_curve, dress
+from featurelens.plotting._curves import chart, dress
 from featurelens.plotting._grid import WIDTH
 from featurelens.plotting._page import LINE, NOTE, TITLE, room, wrap
 
@@ -141,15 +140,15 @@ def class_importance(
         values, cmap=colour_map("RdBu_r").with_extremes(bad=PALE), vmin=low, vmax=high, aspect="auto"
     )
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8)
-    bar.set_label(_lost(result), fontsize=8, color=INK)
+    scale, shown = _cells(values, whole=factor == 100)
+    bar.set_label(_lost(result) + scale, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_edgecolor(PALE)
     if len(columns) <= 18 and len(names) <= 20:
         for (row, column), value in np.ndenumerate(values):
             colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else QUIET
-            shown = f"{value:.0f}".replace("-0", "0") if factor == 100 else f"{value:.2g}"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
-            ax.text(column, row, shown if np.isfinite(value) else "–", **style)
+            ax.text(column, row, shown(value), **style)
     ax.set_yticks(range(len(names)), names, fontsize=8 if len(names) <= 20 else 6, color=INK)
     _name_channels(ax, columns)
     ax.tick_params(length=0)
@@ -162,68 +161,19 @@ def class_importance(
     return ax
 
 
-def ablation_curves(
-    curves: AblationCurve | Mapping[str, AblationCurve], *, title: str | None = None, ax: Axes | None = None
-) -> Axes:
-    """Draw how well a model does with more and more channels removed, one line for each curve.
+def _cells(values: Floats, *, whole: bool) -> tuple[str, Callable[[float], str]]:
+    """Return how numbers are written that fit into cells, and what to say of the unit: at most "-9.9" or "-99"."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    power = 0 if whole or 0.1 <= largest < 100 or not largest else math.floor(math.log10(largest))
+    digits = 0 if whole or largest / 10.0**power >= 10 else 1 if largest / 10.0**power >= 1 else 2
 
-    Parameters
-    ----------
-    curves
-        What `ChannelAblator.curve` returns, or several of them by name: the least important channels first, the most
-        important first, in random order.
-    title
-        The heading; by default the layer.
-    ax
-        Draw here instead of on a new figure.
+    def shown(value: float) -> str:
+        if not np.isfinite(value):
+            return "–"
+        text = f"{value / 10.0**power:.{digits}f}"
+        return text if float(text) else "0"
 
-    Raises
-    ------
-    TypeError
-        If `curves` is neither.
-    ValueError
-        If there is none, or they are of different metrics.
-
-    Examples
-    --------
-    >>> import torch
-    >>> curve = AblationCurve(
-    ...     values=torch.tensor([0.9, 0.8, 0.3]), order=(2, 0), total=3, n=100, layer="conv1", metric="accuracy",
-    ...     fill="zero")
-    >>> ablation_curves({"least important first": curve, "most important first": curve}).get_xlabel()
-    'channels removed'
-    """
-    named: Mapping[str, AblationCurve] = {"": curves} if isinstance(curves, AblationCurve) else curves
-    expected = "what a ChannelAblator's curve returns, or a mapping from names to that"
-    check_type(named, Mapping, argument="curves", expected=expected)
-    for name, curve in named.items():
-        check_type(curve, AblationCurve, argument=f"curves[{name!r}]", expected="what curve returns")
-    metrics = list(dict.fromkeys(curve.metric for curve in named.values()))
-    if len(metrics) != 1:
-        raise ValueError(f"curves must be of one metric; got {', '.join(metrics) or 'no curve'}")
-    first = next(iter(named.values()))
-    factor = 100 if first.metric == "accuracy" else 1
-    ax = chart(ax, size=(6.0, 3.7))
-    for number, (name, curve) in enumerate(named.items()):
-        values = factor * to_floats(curve.values)
-        draw_curve(ax, name, np.arange(len(values)), values, colour=SERIES[number % len(SERIES)])
-    last = max(len(curve.order) for curve in named.values())
-    ax.set_xlim(-0.02 * last - 0.1, 1.02 * last + 0.1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if factor == 100:
-        ax.set_ylim(bottom=0)
-    layers = " and ".join(dict.fromkeys(layer_name(curve.layer) for curve in named.values()))
-    ylabel = "accuracy (%)" if factor == 100 else "loss (nats)" if first.metric == "loss" else first.metric
-    dress(
-        ax,
-        xlabel="channels removed",
-        ylabel=ylabel,
-        title=title or f"Channels of {layers} removed",
-        pad=8,
-    )
-    if any(named):
-        ax.legend(frameon=False, fontsize=9)
-    return ax
+    return (f", in cells × $10^{{{power}}}$" if power else ""), shown
 
 
 def ablation_change(
@@ -262,7 +212,7 @@ def ablation_change(
     """
     check_type(result, AblationResult, argument="result", expected="what a ChannelAblator's sweep returns")
     change = to_floats(result.change)
-    ranks = np.argsort(-change.mean(1), kind="stable")[: check_positive(limit, argument="limit")]
+    ranks = np.argsort(-change.mean(1), kind="stable")[: check_whole(limit, argument="limit", least=1)]
     errors = change.std(1, ddof=1) / math.sqrt(change.shape[1]) if change.shape[1] > 1 else 0 * change[:, 0]
     done = "kept alone" if result.mode == "keep" else "left out"
     text = title or f"{layer_name(result.layer, capital=True)}: change of the output with each channel {done}"
@@ -330,7 +280,7 @@ def _check_importance(result: object) -> None:
 def _ranks(result: ImportanceResult, limit: int) -> list[int]:
     """Return the places of the most important channels in the result, the most important one first."""
     places = {channel: place for place, channel in enumerate(result.channels)}
-    return [places[channel] for channel in result.top(check_positive(limit, argument="limit"))]
+    return [places[channel] for channel in result.top(check_whole(limit, argument="limit", least=1))]
 
 
 def _lost(result: ImportanceResult) -> str:

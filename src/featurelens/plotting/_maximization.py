@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import matplotlib.image
 import numpy as np
 
-from featurelens._checks import check_type, count
-from featurelens.maximization import MaximizationResult, Verdict
-from featurelens.plotting._arrays import Array, check_array, check_positive, to_floats
+from featurelens._checks import check_type, check_whole, count
+from featurelens.maximization import MaximizationResult, Objective, Verdict
+from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import INK, QUIET, SERIES
 from featurelens.plotting._curves import SIZE, chart, dress
 from featurelens.plotting._grid import Grid, draw_tile
@@ -17,7 +17,7 @@ from featurelens.plotting._images import as_pictures, image_grid
 from featurelens.plotting._page import finish, page, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -81,6 +81,9 @@ def maximization_history(
 ) -> Axes:
     """Draw how the objectives rose: a line each for up to seven, and else their median, quartiles and range.
 
+    Objectives of different kinds (other layers, other terms) have nothing to do with each other's units: then each goes
+    from its lowest value, 0, to its highest, 1, and the legend says what these are.
+
     Parameters
     ----------
     result
@@ -105,21 +108,31 @@ def maximization_history(
     """
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
     values = to_floats(result.history)
+    names, ylabel = [str(objective) for objective in result.objectives], "objective"
+    if len({_kind(objective) for objective in result.objectives}) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        names = [f"{name} ({a:.3g} to {b:.3g})" for name, a, b in zip(names, low, high, strict=True)]
+        values = (values - low) / np.where(high > low, high - low, 1.0)
+        ylabel = "objective: 0 lowest, 1 highest"
     steps = np.arange(1, len(values) + 1)
     ax = chart(ax, size=SIZE)
     if values.shape[1] <= MOST_LINES:
-        names = ["\n".join(wrap(str(objective), LEGEND, 8.0)) for objective in result.objectives]
-        for row in range(len(names)):
-            marker = "o" if len(steps) == 1 else ""
-            ax.plot(steps, values[:, row], color=SERIES[row], label=names[row], marker=marker, linewidth=1.4)
+        for row, name in enumerate(names):
+            marker, label = "o" if len(steps) == 1 else "", "\n".join(wrap(name, LEGEND, 8.0))
+            ax.plot(steps, values[:, row], color=SERIES[row], label=label, marker=marker, linewidth=1.4)
     else:
         low, quarter, middle, three, high = np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=1)
         ax.fill_between(steps, low, high, color=SERIES[0], alpha=0.15, linewidth=0, label="all")
         ax.fill_between(steps, quarter, three, color=SERIES[0], alpha=0.35, linewidth=0, label="middle half")
         ax.plot(steps, middle, color=SERIES[0], linewidth=1.6, label=f"median of {values.shape[1]}")
-    dress(ax, xlabel="step", ylabel="objective", title=title)
-    ax.legend(frameon=False, fontsize=8)
+    dress(ax, xlabel="step", ylabel=ylabel, title=title)
+    ax.legend(facecolor="white", edgecolor="none", framealpha=0.85, fontsize=8)
     return ax
+
+
+def _kind(objective: Objective) -> Hashable:
+    """Return what objectives have in common whose values can be compared."""
+    return tuple((type(term), getattr(term, "layer", None)) for _, term in objective.terms)
 
 
 IMAGE = 0.85  # width of a picture, in inches
@@ -163,8 +176,8 @@ def verdict(
     24
     """
     check_type(verdict, Verdict, argument="verdict", expected="a Verdict")
-    rows = min(check_positive(limit, argument="limit"), len(verdict))
-    real = min(check_positive(shown, argument="shown"), verdict.top_images.shape[1])
+    rows = min(check_whole(limit, argument="limit", least=1), len(verdict))
+    real = min(check_whole(shown, argument="shown", least=1), verdict.top_images.shape[1])
     ratio = min(max(verdict.images.shape[2] / verdict.images.shape[3], 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size)

@@ -410,3 +410,45 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+class Normalizing(nn.Module):
+    """Every image it makes depends on all others in its batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(4, 1, 3)
+        self.norm = nn.BatchNorm2d(1, track_running_stats=False)
+
+    def forward(self, features):
+        return self.norm(self.up(features))
+
+
+class Sized(Normalizing):
+    """It knows batches of three only."""
+
+    def forward(self, features):
+        return self.up(features).reshape(3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("build", [Normalizing, Sized])
+@pytest.mark.parametrize("chunk", [1, None])
+def test_a_decoder_that_couples_images_gets_every_variant_alone(build, chunk):
+    network = nets.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())).double()
+    decoder, x = nets.seeded(build).double().eval(), nets.images(3).double()
+    result = fl.ChannelAblator(network, "0", decoder=decoder).sweep(x, chunk=chunk)
+    assert len(result.notes) == 1
+    assert result.notes[0].startswith("the decoder ran once for every variant (")
+    with torch.no_grad():
+        features = network[0](x)
+        for channel, outputs in enumerate(result.outputs):
+            alone = torch.zeros_like(features)
+            alone[:, channel] = features[:, channel]
+            torch.testing.assert_close(outputs, decoder(alone))
+        torch.testing.assert_close(result.baseline, decoder(features))
+
+
+def test_a_decoder_that_takes_images_one_by_one_runs_on_all_variants():
+    network = nets.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
+    decoder = nets.seeded(lambda: nn.Sequential(nn.ConvTranspose2d(4, 1, 3), nn.BatchNorm2d(1)))
+    assert fl.ChannelAblator(network, "0", decoder=decoder).sweep(nets.images(3)).notes == ()

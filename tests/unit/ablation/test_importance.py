@@ -233,3 +233,47 @@ def test_errors_of_reconstructions_by_hand():
     scores = fl.ChannelAblator(model(), "left").sweep(x)
     assert scores.reconstructions is scores.error is scores.baseline_error is None
     assert scores.change.shape == (4, 3)
+
+
+def test_values_that_are_not_finite_are_told_everywhere():
+    class Logarithm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            return self.conv(x).abs().amax((2, 3)).log()
+
+    network = nets.seeded(Logarithm)
+    ablator = fl.ChannelAblator(network, "conv")
+    data = [(nets.images(4), torch.arange(4) % 3), (nets.images(2, seed=1), torch.arange(2))]
+    # The plain outputs and those of three variants, each of which has an infinite value for each image.
+    worth = ablator.importance(data, progress=False)
+    assert worth.notes == ("18 of 72 outputs are not finite",)
+    curve = ablator.curve(data, order=[1, 0], progress=False)
+    assert curve.notes == ("18 of 54 outputs are not finite",)
+    assert ablator.sweep(data[0][0], mode="drop").notes == ("12 of 36 outputs are not finite",)
+
+
+def test_a_fill_may_be_an_array():
+    network, means = model(), torch.arange(4.0, dtype=torch.float64)
+    ablator = fl.ChannelAblator(network, "left")
+    expected = ablator.importance(loader(), fill=means, progress=False)
+    found = ablator.importance(loader(), fill=means.numpy(), progress=False)
+    torch.testing.assert_close(found.drop, expected.drop, rtol=0, atol=0)
+    assert found.fill == "tensor"
+
+
+def test_the_loader_is_gone_over_twice_for_the_mean_alone():
+    class Loader(list):
+        passes = 0
+
+        def __iter__(self):
+            type(self).passes += 1
+            return super().__iter__()
+
+    data, ablator = Loader(loader()), fl.ChannelAblator(model(), "left")
+    for fill, passes in (("zero", 1), ("resample", 1), (torch.zeros(4), 1), ("mean", 2)):
+        Loader.passes = 0
+        ablator.importance(data, fill=fill, progress=False)
+        assert Loader.passes == passes

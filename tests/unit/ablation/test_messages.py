@@ -117,7 +117,7 @@ MISUSE = [
         ValueError,
         "order must name at least one channel; got none",
     ),
-    (lambda: ablator().sweep(X, chunk=0), ValueError, "chunk must be a whole number from 1, or None; got 0"),
+    (lambda: ablator().sweep(X, chunk=0), ValueError, "chunk must be at least 1; got 0"),
     (
         lambda: ablator().sweep([X]),
         TypeError,

@@ -136,7 +136,7 @@ def test_too_many_cells_are_said():
     ("settings", "error", "message"),
     [
         ({"bins": 1}, ValueError, "bins must be at least 2; got 1"),
-        ({"bins": "many"}, TypeError, "bins must be an int; got 'many'"),
+        ({"bins": "many"}, TypeError, "bins must be a whole number; got 'many'"),
         ({"strategy": "kmeans"}, ValueError, "strategy must be one of 'quantile', 'uniform'; got 'kmeans'"),
         (
             {"correction": "mm"},

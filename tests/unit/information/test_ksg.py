@@ -172,8 +172,8 @@ def test_lonely_labels_are_left_out_and_said():
     ("settings", "error", "message"),
     [
         ({"k": 0}, ValueError, "k must be at least 1; got 0"),
-        ({"k": 2.0}, TypeError, "k must be an int; got 2.0"),
-        ({"k": True}, TypeError, "k must be an int; got True"),
+        ({"k": 2.0}, TypeError, "k must be a whole number; got 2.0"),
+        ({"k": True}, TypeError, "k must be a whole number; got True"),
         ({"variant": 3}, ValueError, "variant must be one of 1, 2; got 3"),
         ({"marginals": "rank"}, ValueError, "marginals must be one of 'normal-score', 'raw'; got 'rank'"),
     ],

@@ -292,7 +292,7 @@ def test_epochs_are_whole_numbers_of_any_kind(tmp_path):
     plane.save(tmp_path / "plane.json")
     assert plane.epochs == [2, 3, 4]
     for wrong in (5.0, "5", True, None):
-        with pytest.raises(TypeError, match="epoch must be an int"):
+        with pytest.raises(TypeError, match="epoch must be a whole number"):
             plane.update(wrong)
 
 

@@ -142,10 +142,10 @@ def test_decoders_that_do_not_fit():
     ("settings", "kind", "text"),
     [
         ({"steps": 0}, ValueError, "steps must be at least 1; got 0"),
-        ({"steps": 1.5}, TypeError, "steps must be an integer from 0; got 1.5"),
+        ({"steps": 1.5}, TypeError, "steps must be a whole number; got 1.5"),
         ({"lr": -1.0}, ValueError, "lr must be a positive number; got -1.0"),
         ({"chunk": 0}, ValueError, "chunk must be at least 1; got 0"),
-        ({"rescue": -1}, ValueError, "rescue must be an integer from 0; got -1"),
+        ({"rescue": -1}, ValueError, "rescue must be at least 0; got -1"),
         ({"seed": "a"}, TypeError, "seed must be an int, a torch.Generator or None; got 'a'"),
         (
             {"transforms": "none"},
@@ -210,7 +210,7 @@ def test_further_parametrizations_that_make_no_sense():
         fl.FourierImage((1, 8, 8), decay=float("inf"))
     with says(TypeError, "decoder must be an nn.Module; got the class Linear: call it to make one"):
         fl.LatentImage(nn.Linear, 3)
-    with says(ValueError, "latent_dim must be an integer from 1; got 0"):
+    with says(ValueError, "latent_dim must be at least 1; got 0"):
         fl.LatentImage(flat(), 0)
     with says(ValueError, "whitening is of latents of 2; latent_dim is 3"):
         fl.LatentImage(flat(), 3, whitening=fl.LatentWhitening.fit(torch.rand(9, 2)))
@@ -238,13 +238,13 @@ def test_data_that_make_no_statistics():
 @pytest.mark.parametrize(
     ("make", "kind", "text"),
     [
-        (lambda: fl.channel("conv", "7"), TypeError, "index must be an integer; got '7'"),
-        (lambda: fl.channel("conv", True), TypeError, "index must be an integer; got True"),
+        (lambda: fl.channel("conv", "7"), TypeError, "index must be a whole number; got '7'"),
+        (lambda: fl.channel("conv", True), TypeError, "index must be a whole number; got True"),
         (lambda: fl.channel(3, 7), TypeError, "a layer is chosen by name or module; got 3"),
         (
             lambda: fl.neuron("conv", 7, "centre"),
             TypeError,
-            "position must be a sequence of integers; got 'centre'",
+            "position must be a sequence of whole numbers; got 'centre'",
         ),
         (
             lambda: fl.direction("conv", [[1.0]]),
@@ -270,7 +270,7 @@ def test_data_that_make_no_statistics():
             "factors must be positive, the smaller first; got 1.1 and 0.9",
         ),
         (lambda: fl.RandomRotate(181), ValueError, "degrees must be a number from 0 to 180; got 181"),
-        (lambda: fl.Jitter(-1), ValueError, "pixels must be an integer from 0; got -1"),
+        (lambda: fl.Jitter(-1), ValueError, "pixels must be at least 0; got -1"),
         (
             lambda: fl.Pad(1, fill="wrap"),
             ValueError,
@@ -298,7 +298,7 @@ def test_verdicts_of_what_does_not_fit():
         result.verdict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         result.verdict(3)
-    with says(ValueError, "top must be an integer from 1; got 0"):
+    with says(ValueError, "top must be at least 1; got 0"):
         result.verdict(images(), top=0)
     with says(TypeError, "folder must be a path; got 3"):
         result.save(3)

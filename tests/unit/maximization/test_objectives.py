@@ -6,7 +6,7 @@ from torch import nn
 
 import featurelens as fl
 from featurelens.maximization.plan import Layers, Plan, selectors_of
-from tests.nets import seeded
+from tests.nets import plain, seeded
 
 
 def model():
@@ -115,3 +115,84 @@ def test_gradients_of_penalties_agree_with_finite_differences(penalty):
     term = penalty.terms[0][1]
     images = batch(2).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: type(term).values([term, term], x, torch.arange(2)), (images,))
+
+
+def loudness(activations):
+    return activations.flatten(1).square().mean(1)
+
+
+def test_an_objective_of_one_s_own_is_that_of_the_library():
+    maximizer = fl.ActivationMaximizer(plain(), fl.FourierImage((1, 8, 8)), steps=4, progress=False)
+    result = maximizer.run([fl.custom("conv_1", loudness) - 0.1 * fl.l2(), fl.custom("conv_1", loudness)])
+    assert str(result.objectives[0]) == "loudness of conv_1 - 0.1 l2"
+    activations = fl.ActivationRecorder(plain(), "conv_1")(result.images)["conv_1"]
+    torch.testing.assert_close(result.scores[1], loudness(activations)[1])
+    again = maximizer.run([fl.custom("conv_1", loudness) - 0.1 * fl.l2(), fl.custom("conv_1", loudness)])
+    assert torch.equal(result.images, again.images)
+    alone = maximizer.run(fl.custom("conv_1", lambda a: 2 * loudness(a)))
+    assert str(alone.objectives[0]) == "<lambda> of conv_1"
+
+
+def test_objectives_of_one_s_own_that_cannot_be_followed():
+    maximizer = fl.ActivationMaximizer(plain(), fl.FourierImage((1, 8, 8)), steps=4, progress=False)
+    with pytest.raises(TypeError, match=r"function must be callable on activations \(N, \.\.\.\); got 3"):
+        fl.custom("conv_1", 3)
+    with pytest.raises(ValueError, match=r"must return a number for each image, a tensor \(2,\)"):
+        maximizer.run(fl.custom("conv_1", torch.mean))
+    with pytest.raises(ValueError, match="passes no gradient to the image: its function detaches it"):
+        maximizer.run(fl.custom("conv_1", lambda activations: loudness(activations).detach()))
+
+
+class Grey(fl.Parametrization):
+    def start(self, generators):
+        return torch.stack([torch.randn(1, generator=generator) for generator in generators])
+
+    def images(self, parameters):
+        return torch.sigmoid(parameters)[:, :, None, None].expand(-1, 1, 8, 8)
+
+
+class Darken(fl.Transform):
+    numbers = 1
+
+    def __call__(self, images, numbers):
+        return images * (1 - 0.2 * numbers[:, :, None, None])
+
+
+def test_parametrizations_and_transforms_of_one_s_own():
+    maximizer = fl.ActivationMaximizer(
+        plain(), Grey(), transforms=[Darken(), lambda x: x.flip(3), fl.Jitter(1)], steps=8, progress=False
+    )
+    assert repr(maximizer).endswith(", Grey())")
+    result = maximizer.run("conv_1")
+    assert result.images.flatten(1).std(1).max() == 0
+    assert torch.equal(result.images, maximizer.run("conv_1").images)
+
+
+class Tokens(torch.nn.Module):
+    """Patches of an image as tokens `(N, L, D)`, and two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.mix = torch.nn.Conv2d(1, 5, 2, stride=2), torch.nn.Linear(5, 5)
+
+    def forward(self, images):
+        tokens = self.mix(self.patch(images).flatten(2).mT)
+        return tokens.mean(1), tokens.amax(1)
+
+
+def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
+    model = Tokens().eval()
+    maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 8, 8)), steps=2, progress=False)
+    with pytest.raises(ValueError, match=r"say fl\.diversity\('mix', axis=-1\) for the features of tokens"):
+        maximizer.run([fl.channel("patch", 0) + fl.diversity("mix")] * 2)
+    result = maximizer.run([fl.diversity("mix", axis=-1)] * 2)
+    tokens = fl.ActivationRecorder(model, "mix")(result.images)["mix"]
+    grams = (tokens.mT @ tokens).flatten(1)
+    expected = -torch.cosine_similarity(grams[:1], grams[1:])
+    torch.testing.assert_close(result.scores, expected.expand(2), rtol=1e-4, atol=1e-5)
+
+
+def test_a_logit_of_one_of_several_outputs_has_to_be_chosen():
+    maximizer = fl.ActivationMaximizer(Tokens().eval(), fl.PixelImage((1, 8, 8)), steps=2, progress=False)
+    with pytest.raises(ValueError, match="say which of them by the name of the layer that makes it, as in "):
+        maximizer.run(fl.logit(2))

@@ -1,5 +1,7 @@
 """Reconstructions, importance and curves as pictures."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -242,3 +244,31 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("scale", [1e-5, 3e-4, 0.02, 0.3, 4.0, 50.0, 3e3])
+def test_numbers_of_any_size_fit_into_their_cells(scale):
+    per_class = scale * torch.randn(16, 10, generator=torch.Generator().manual_seed(0))
+    result = fl.ImportanceResult(
+        drop=per_class.mean(1),
+        standard_error=torch.zeros(16),
+        baseline=1.0,
+        channels=tuple(range(16)),
+        n=100,
+        per_class=per_class,
+        layer="conv",
+        metric="loss",
+        mode="drop",
+        fill="zero",
+    )
+    ax = class_importance(result)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 160
+    cell = ax.get_window_extent().width / 16
+    assert all(box.width < 0.95 * cell for box in boxes)
+    power = re.search(r"10\^\{(-?\d+)\}", ax.figure.axes[1].get_ylabel())
+    unit = 10.0 ** int(power[1]) if power else 1.0
+    shown = torch.tensor([float(text.get_text()) for text in ax.texts]).view(10, 16) * unit
+    order = list(result.order("most"))
+    assert (shown - per_class[order].T).abs().max() <= 0.06 * per_class.abs().max()

@@ -58,11 +58,15 @@ def test_nan_pixels_are_pink():
     assert note(figure) == "pink: NaN or infinite"
 
 
-def test_labels_stand_above_and_long_ones_are_shortened():
-    figure = image_grid(torch.rand(64, 1, 4, 4), labels=["a very long label indeed", *range(63)])
+def test_labels_stand_above_and_long_ones_take_lines_and_are_shortened_in_the_end():
+    figure = image_grid(
+        torch.rand(64, 1, 4, 4), labels=["a very long label indeed", "word " * 30, *range(62)]
+    )
     labels = [text.get_text() for text in figure.axes[-1].texts]
-    assert labels[1:] == [str(number) for number in range(63)]
-    assert labels[0].endswith("…")
+    assert labels[2:] == [str(number) for number in range(62)]
+    assert labels[0].replace("\n", " ") == "a very long label indeed"
+    assert labels[1].endswith("…")
+    assert labels[1].count("\n") == 3
 
 
 def test_labels_may_be_a_tensor():

@@ -1,5 +1,7 @@
 """Pictures of optimized images: what is drawn, what is written above it, and what is left out."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -94,6 +96,40 @@ def test_everything_lies_on_the_page():
 def test_what_is_no_result_is_refused(draw):
     with pytest.raises(TypeError, match=r"(result|verdict) must be a (MaximizationResult|Verdict); got 3"):
         draw(3)
+
+
+def test_long_labels_are_spread_over_lines():
+    network = nn.Sequential(OrderedDict([("a_long_name_of_a_layer", nn.Conv2d(1, 12, 3))]))
+    network = nn.Sequential(OrderedDict([("and_of_a_block", network)]))
+    maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=1, progress=False)
+    figure = maximizer.run("and_of_a_block.a_long_name_of_a_layer").plot()
+    figure.draw_without_rendering()
+    labels = figure.axes[0].texts
+    assert [text.get_text().replace("\n", "").partition("and")[2] for text in labels] == [
+        f"_of_a_block.a_long_name_of_a_layer:{number}" for number in range(12)
+    ]
+    boxes = [text.get_window_extent() for text in labels]
+    frames = [image.get_window_extent() for image in figure.axes[0].images]
+    for label, box in enumerate(boxes):
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[label + 1 :])
+        assert not any(box.overlaps(frame) for frame in frames)
+
+
+def test_objectives_of_different_kinds_share_a_scale():
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)))
+    maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=6, progress=False)
+    alike = maximizer.run(["conv_1:0", "conv_1:1"]).plot_history()
+    assert alike.get_ylabel() == "objective"
+    result = maximizer.run([fl.channel("conv_1", 0), 100 * fl.logit(1)])
+    ax = result.plot_history()
+    assert ax.get_ylabel() == "objective: 0 lowest, 1 highest"
+    for row, line in enumerate(ax.lines):
+        values = result.history[:, row].double()
+        expected = (values - values.min()) / (values.max() - values.min())
+        assert abs(line.get_ydata() - expected.numpy()).max() < 1e-6
+        label = line.get_label().replace("\n", " ")
+        assert label.endswith(f"({values.min():.3g} to {values.max():.3g})")
 
 
 def test_limits_are_positive(tmp_path):

@@ -1,0 +1,210 @@
+"""Rewritings of a network in eval mode that leave what it computes as it is, for the many steps of a run.
+
+BatchNorm is folded into the convolution before it, and a ReLU is taken after the max pooling behind it, where there is
+less to rectify. Nothing of the model is touched: calls are caught on their way, and only those between which nobody
+else has seen the tensors on the way. That is found out by watching the model once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from featurelens._hooks import all_modules
+from featurelens._structure import tensors
+
+Function = Callable[..., Any]
+RELUS: set[Function] = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
+QUESTIONS: set[Function] = {torch.Tensor.dim, torch.Tensor.size}
+"""What may be asked of a tensor by others: nothing in its answer changes."""
+
+
+class Surprise(BaseException):
+    """The model did not go the way it went when it was watched; a BaseException, so that it does not swallow it."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a torch function."""
+
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    node: Any  # of the autograd graph, as it was right after the call
+
+
+@final
+class Watched(TorchFunctionMode):
+    """Keeps every call inside the block, with its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        node = result.grad_fn if isinstance(result, torch.Tensor) else None
+        self.calls.append(Call(func, args, kwargs, result, node))
+        return result
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A convolution with a weight and bias of our own, and the calls that follow it."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    followers: tuple[Function, ...]
+
+
+@final
+class Fused(TorchFunctionMode):
+    """Inside this block the chains of calls in `chains`, by the ``id`` of a convolution's weight, are one step each.
+
+    With `defer` off, ReLUs stay where they are.
+    """
+
+    def __init__(self, chains: dict[int, Chain]) -> None:
+        super().__init__()
+        self.chains, self.defer = chains, True
+        self.expected: dict[int, tuple[torch.Tensor, tuple[Function, ...]]] = {}
+
+    def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.conv2d and len(args) > 2 and (chain := self.chains.get(id(args[1]))) is not None:
+            convolved = func(args[0], chain.weight, chain.bias, *args[3:], **kwargs)
+            return self._expect(convolved, chain.followers)
+        if not self.expected or func in QUESTIONS:
+            return func(*args, **kwargs)
+        seen = [tensor for tensor in tensors((args, kwargs)) if id(tensor) in self.expected]
+        if not seen:
+            return func(*args, **kwargs)
+        values, (first, *others) = self.expected.pop(id(seen[0]))
+        if func is not first or args[0] is not values:
+            raise Surprise
+        if func is F.batch_norm:
+            return self._expect(values, others)  # it is in the convolution already
+        if func in RELUS:
+            return self._expect(values if self.defer else func(*args, **kwargs), others)
+        pooled = func(*args, **kwargs)
+        return torch.relu_(pooled) if self.defer else pooled
+
+    def _expect(self, values: torch.Tensor, followers: Sequence[Function]) -> torch.Tensor:
+        if followers:
+            self.expected[id(values)] = values, tuple(followers)
+        return values
+
+
+def hooked(model: nn.Module) -> bool:
+    """Return whether hooks of the user see what the model's layers return."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    shared = torch.nn.modules.module
+    return any(getattr(module, kind) for module in all_modules(model) for kind in kinds) or any(
+        getattr(shared, f"_global{kind}") for kind in kinds
+    )
+
+
+def chains(calls: Sequence[Call], wanted: Any) -> dict[int, Chain]:
+    """Return what can be fused in a forward pass that was watched, and whose tensors in `wanted` are looked at."""
+    convolutions = [call for call in calls if call.function is F.conv2d and _is_plain(call)]
+    used = Counter(id(call.args[1]) for call in convolutions)
+    trace = _Trace(calls, [tensor for tensor in tensors(wanted) if tensor.grad_fn is not None])
+    found = {}
+    for convolution in convolutions:
+        if used[id(convolution.args[1])] != 1:
+            continue
+        chain = _chain(trace, convolution)
+        if chain is not None:
+            found[id(convolution.args[1])] = chain
+    return found
+
+
+def _is_plain(call: Call) -> bool:
+    return len(call.args) > 2 and isinstance(call.args[1], nn.Parameter) and call.node is not None
+
+
+def _chain(trace: _Trace, convolution: Call) -> Chain | None:
+    weight, bias = convolution.args[1:3]
+    last, followers = convolution, list[Function]()
+    norm = trace.only_user(last)
+    if norm is not None and _is_frozen_norm(norm):
+        weight, bias = folded(weight, bias, norm)
+        last, followers = norm, [F.batch_norm]
+    relu = trace.only_user(last)
+    if relu is not None and relu.function in RELUS:
+        pool = trace.only_user(relu)
+        if pool is not None and pool.function is F.max_pool2d and isinstance(pool.result, torch.Tensor):
+            followers += [relu.function, pool.function]
+    return (
+        Chain(weight.detach(), bias if bias is None else bias.detach(), tuple(followers))
+        if followers
+        else None
+    )
+
+
+class _Trace:
+    """Who uses the result of each call: by the calls that were seen, and by the graph of gradients."""
+
+    def __init__(self, calls: Sequence[Call], outputs: Iterable[torch.Tensor]) -> None:
+        self.users: dict[int, list[Call]] = {}
+        self.place = {id(call): number for number, call in enumerate(calls)}
+        for call in calls:
+            if call.function not in QUESTIONS:
+                for key in {id(tensor) for tensor in tensors((call.args, call.kwargs))}:
+                    self.users.setdefault(key, []).append(call)
+        outputs = list(outputs)
+        self.outputs = {id(tensor) for tensor in outputs}
+        self.edges = Counter[Any](tensor.grad_fn for tensor in outputs)
+        waiting = list(self.edges)
+        while waiting:
+            following = [node for node, _ in waiting.pop().next_functions if node is not None]
+            waiting += [node for node in dict.fromkeys(following) if node not in self.edges]
+            self.edges.update(following)
+
+    def only_user(self, call: Call) -> Call | None:
+        """Return the call that takes the result of `call` first, if nobody else ever sees that."""
+        later = [
+            user
+            for user in self.users.get(id(call.result), [])
+            if self.place[id(user)] > self.place[id(call)]
+        ]
+        if not later or self.edges[call.node] != 1 or id(call.result) in self.outputs:
+            return None
+        user = later[0]
+        overwritten = user.result is call.result  # by a function that works in place
+        return (
+            user if user.args and user.args[0] is call.result and (overwritten or len(later) == 1) else None
+        )
+
+
+def _is_frozen_norm(call: Call) -> bool:
+    statistics = call.args[1:3]
+    return (
+        call.function is F.batch_norm
+        and len(call.args) == 3
+        and call.kwargs.get("training") is False
+        and all(isinstance(tensor, torch.Tensor) for tensor in statistics)
+    )
+
+
+@torch.no_grad()
+def folded(weight: torch.Tensor, bias: torch.Tensor | None, norm: Call) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight and bias of the convolution that gives what `norm` makes of another's output."""
+    mean, variance = (statistic.double() for statistic in norm.args[1:3])
+    gain, shift = norm.kwargs.get("weight"), norm.kwargs.get("bias")
+    factor = (variance + norm.kwargs["eps"]).rsqrt() * (1 if gain is None else gain.double())
+    moved = ((0 if bias is None else bias.double()) - mean) * factor + (
+        0 if shift is None else shift.double()
+    )
+    return (weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype), moved.to(weight.dtype)

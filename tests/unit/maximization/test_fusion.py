@@ -1,0 +1,173 @@
+"""What is fused for the steps of a run computes the same, and is left alone where anybody could tell."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import featurelens as fl
+from featurelens.maximization import optimization
+from featurelens.maximization.fusion import Fused, Surprise, Watched, chains, hooked
+
+
+class Residual(nn.Module):
+    """The output of the convolution is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.norm(x) + x
+
+
+class Hidden(Residual):
+    """The second use is in code that no torch function shows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        with torch._C.DisableTorchFunction():
+            beside = -x
+        return self.norm(x) + beside
+
+
+class Gated(Residual):
+    """The second use passes no gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.norm(x) * (x > 0)
+
+
+class Restless(Residual):
+    """It goes another way from the fourth pass on."""
+
+    passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        type(self).passes += 1
+        x = self.conv(x)
+        return self.norm(x) if self.passes < 4 else self.norm(x + 1)
+
+
+def lived(model: nn.Module) -> nn.Module:
+    """Give every BatchNorm statistics and weights that matter."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            for tensor in (*module.buffers(), *module.parameters()):
+                if tensor.is_floating_point():
+                    tensor.data = 0.5 + torch.rand(tensor.shape, generator=generator)
+    return model.eval()
+
+
+def block(*, inplace: bool = False, bias: bool = True, affine: bool = True) -> list[nn.Module]:
+    conv = nn.Conv2d(3, 3, 3, padding=1, bias=bias)
+    return [conv, nn.BatchNorm2d(3, affine=affine), nn.ReLU(inplace), nn.MaxPool2d(2)]
+
+
+def found(model: nn.Module, images: torch.Tensor) -> list[list[str]]:
+    """Return the names of the functions that are fused into each convolution."""
+    with Watched() as watched:
+        output = model(images.requires_grad_())
+    return [[f.__name__ for f in chain.followers] for chain in chains(watched.calls, output).values()]
+
+
+IMAGES = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("defer", [True, False])
+@pytest.mark.parametrize("kwargs", [{}, {"inplace": True}, {"bias": False}, {"affine": False}])
+def test_fused_forward_and_gradient_equal_the_model_s(kwargs: dict[str, bool], defer: bool) -> None:
+    model = lived(nn.Sequential(*block(**kwargs), *block(**kwargs), nn.Conv2d(3, 2, 1))).double()
+    images = IMAGES.clone().requires_grad_()
+    with Watched() as watched:
+        expected = model(images)
+    fused = Fused(chains(watched.calls, expected))
+    assert len(fused.chains) == 2
+    fused.defer = defer
+    with fused:
+        torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+        (fast,) = torch.autograd.grad(model(images).square().sum(), [images])
+    (slow,) = torch.autograd.grad(expected.square().sum(), [images])
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [Residual, Hidden, Gated])
+def test_a_tensor_that_is_used_twice_is_left(model: type[nn.Module]) -> None:
+    assert found(lived(model()).double(), IMAGES.clone()) == []
+
+
+def test_what_is_looked_at_stays() -> None:
+    conv, norm, relu, pool = block()
+    model = nn.Sequential(conv, norm, relu, pool).double().eval()
+    assert found(model, IMAGES.clone()) == [["batch_norm", "relu", "max_pool2d"]]
+    assert found(model[:3], IMAGES.clone()) == [["batch_norm"]]
+    assert found(model[:1], IMAGES.clone()) == []
+
+
+def test_shared_convolutions_and_norms_by_batch_are_left() -> None:
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    shared = nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3)).double().eval()
+    assert found(shared, IMAGES.clone()) == []
+    by_batch = nn.Sequential(conv, nn.BatchNorm2d(3, track_running_stats=False)).double().eval()
+    assert found(by_batch, IMAGES.clone()) == []
+    training = nn.Sequential(conv, nn.BatchNorm2d(3)).double().train()
+    assert found(training, IMAGES.clone()) == []
+
+
+@pytest.mark.changes_model
+def test_hooks_of_the_user_see_the_model_s_own_tensors() -> None:
+    model = lived(nn.Sequential(*block(), nn.Conv2d(3, 2, 1)))
+    assert not hooked(model)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    model[0].register_forward_hook(
+        lambda module, inputs, output: seen.append((inputs[0].detach(), output.detach()))
+    )
+    assert hooked(model)
+    fl.ActivationMaximizer(model, fl.PixelImage((3, 8, 8)), steps=2, rescue=0, progress=False).run("4:0")
+    assert len(seen) >= 3
+    for images, output in seen:
+        expected = F.conv2d(images, model[0].weight, model[0].bias, padding=1)
+        torch.testing.assert_close(output, expected.detach())
+
+
+@pytest.mark.parametrize("rescue", [0, 4])
+@pytest.mark.parametrize("last", ["4", "5"])
+def test_a_run_is_the_same_without(monkeypatch: pytest.MonkeyPatch, rescue: int, last: str) -> None:
+    model = lived(nn.Sequential(*block(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).double()
+    maximizer = fl.ActivationMaximizer(
+        model, fl.FourierImage((3, 8, 8)), steps=8, rescue=rescue, progress=False
+    )
+    fast = maximizer.run(last)
+    monkeypatch.setattr(optimization, "hooked", lambda model: True)
+    slow = maximizer.run(last)
+    torch.testing.assert_close(fast.images, slow.images, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(fast.history, slow.history, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_changes_its_way_is_run_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lived(Restless()).double()
+    maximizer = fl.ActivationMaximizer(
+        model, fl.PixelImage((3, 8, 8)), transforms=None, steps=4, rescue=0, progress=False
+    )
+    Restless.passes = 0
+    fast = maximizer.run(fl.channel("norm", 1))
+    # Two passes before the first step watch the model, and the one that was a surprise was made again.
+    taken = Restless.passes
+    monkeypatch.setattr(optimization, "hooked", lambda model: True)
+    Restless.passes = 1
+    slow = maximizer.run(fl.channel("norm", 1))
+    assert taken == Restless.passes + 1
+    torch.testing.assert_close(fast.images, slow.images, rtol=1e-6, atol=1e-6)
+
+
+def test_an_unexpected_use_is_a_surprise() -> None:
+    model = lived(nn.Sequential(*block())).double()
+    with Watched() as watched:
+        output = model(IMAGES.clone().requires_grad_())
+    with Fused(chains(watched.calls, output)), pytest.raises(Surprise):
+        F.relu(model[0](IMAGES))
