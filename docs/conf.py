@@ -36,14 +36,19 @@ nitpicky = True
 suppress_warnings = ["config.cache"]  # the scraper is a function, which Sphinx cannot pickle
 nitpick_ignore_regex = [
     # Foreign names: their documentation is on the network, see FEATURELENS_INTERSPHINX below.
-    (r"py:.*", r"(torch|numpy|np|matplotlib|collections|os|pathlib|types|typing|contextlib)\..*"),
-    (r"py:.*", r"(nn|optional|NDArray|Path|Tensor|Axes|Figure|SubFigure|Self)"),
+    (r"py:.*", r"(torch|nn|numpy|np|matplotlib|collections|os|pathlib|types|typing|contextlib)\..*"),
+    (r"py:.*", r"(optional|NDArray|Path|Tensor|Axes|Figure|SubFigure|Self)"),
+    # "Raises: None" says that nothing is raised.
+    (r"py:exc", r"None"),
+    # Made and read by featurelens alone.
+    (r"py:class", r"(.*\.)?(Program|Term|Preparation)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -52,6 +57,7 @@ autosummary_generate = True
 autosummary_imported_members = False
 napoleon_google_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 napoleon_preprocess_types = True
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -1,4 +1,4 @@
-"""Single backticks in docstrings: a link where they hold a public name, code where they hold anything else."""
+"""How docstrings are read: names become links, and attributes described together are told apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import inspect
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.roles import XRefRole
 from sphinx.util.docutils import SphinxRole
 
@@ -45,8 +47,48 @@ class Name(SphinxRole):
         return XRefRole()("py:obj", self.rawtext, target, self.lineno, self.inliner)
 
 
+def resolve_by_last_part(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element
+) -> nodes.Element | None:
+    """Find what a signature writes without its module, if one class or type alone is called so."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.domains.python_domain
+    last = node["reftarget"].rpartition(".")[2]
+    found = [
+        name
+        for name, entry in domain.objects.items()
+        if entry.objtype in {"class", "type"} and name.rpartition(".")[2] == last
+    ]
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
+
+
+def split_attributes(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Give attributes that share a description (`device, dtype`) one each, as is done for parameters."""
+    inside, result, index = False, [], 0
+    while index < len(lines):
+        line = lines[index]
+        if index + 1 < len(lines) and lines[index + 1].startswith("---"):
+            inside = line == "Attributes"
+        index += 1
+        names, colon, kind = line.partition(" : ")
+        if not inside or line.startswith(" ") or "," not in names:
+            result.append(line)
+            continue
+        start = index
+        while index < len(lines) and (lines[index].startswith(" ") or not lines[index]):
+            index += 1
+        for name in names.split(", "):
+            result += [f"{name}{colon}{kind}", *lines[start:index]]
+    lines[:] = result
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the role and make it the default."""
+    """Register what is above."""
     app.add_role("name", Name())
     app.config.default_role = "name"
+    app.connect("missing-reference", resolve_by_last_part)
+    app.connect("autodoc-process-docstring", split_attributes, priority=100)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -37,7 +37,7 @@ model = nn.Sequential(
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 noisy = fl.NoisyChannelMutualInformation(sigma=2.0, relative=True)
-plane = fl.InformationPlane(model, ["relu1", "relu2", "fc"], images[probe], labels[probe], estimator=noisy)
+plane = fl.InformationPlane(model, ["relu1", "relu2", "fc"], images[probe], labels[probe], estimator=noisy, interval=None)
 usual, honest = [], []
 
 for epoch in range(1, 9):
