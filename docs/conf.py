@@ -31,6 +31,11 @@ extensions = [
     "names",
 ]
 exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst", "**/*.ipynb", "**/*.py"]
+BOOK = tags.has("book")  # noqa: F821 - Sphinx defines it; make_pdf.py builds the book
+if BOOK:
+    root_doc = "book"
+else:
+    exclude_patterns.append("book.md")
 templates_path = ["_templates"]
 nitpicky = True
 suppress_warnings = ["config.cache"]  # the scraper is a function, which Sphinx cannot pickle
@@ -93,12 +98,12 @@ sphinx_gallery_conf = {
     "plot_gallery": True,
 }
 
-html_theme = "furo"
+html_theme = "basic" if BOOK else "furo"
 html_title = "featurelens"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+html_theme_options = {} if BOOK else {"navigation_with_keys": True, "top_of_page_buttons": []}
 
 linkcheck_ignore = [r"https?://"]  # only what lies inside the site is checked

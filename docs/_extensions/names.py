@@ -1,4 +1,4 @@
-"""How docstrings are read: names become links, and attributes described together are told apart."""
+"""How docstrings are read: names become links, and what is described together is told apart."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def resolve_by_last_part(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
 
 
-def split_attributes(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """Give attributes that share a description (`device, dtype`) one each, as is done for parameters."""
+def split_shared(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Give attributes or errors that share a description (`device, dtype`) one each, as is done for parameters."""
     inside, result, index = False, [], 0
     while index < len(lines):
         line = lines[index]
         if index + 1 < len(lines) and lines[index + 1].startswith("---"):
-            inside = line == "Attributes"
+            inside = line in {"Attributes", "Raises"}
         index += 1
         names, colon, kind = line.partition(" : ")
         if not inside or line.startswith(" ") or "," not in names:
@@ -90,5 +90,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("name", Name())
     app.config.default_role = "name"
     app.connect("missing-reference", resolve_by_last_part)
-    app.connect("autodoc-process-docstring", split_attributes, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", split_shared, priority=100)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

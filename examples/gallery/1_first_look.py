@@ -16,8 +16,10 @@ from torch import nn
 
 import featurelens as fl
 
+# sphinx_gallery_thumbnail_number = 2
+
 digits = load_digits()
-images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8) in [0, 1]
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
 train, test = slice(0, 1400), slice(1400, None)
 

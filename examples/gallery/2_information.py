@@ -19,7 +19,7 @@ from torch import nn
 import featurelens as fl
 
 digits = load_digits()
-images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8) in [0, 1]
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
 probe = slice(1400, None)  # measured on images that are not trained on
 
@@ -37,8 +37,17 @@ model = nn.Sequential(
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 noisy = fl.NoisyChannelMutualInformation(sigma=2.0, relative=True)
-plane = fl.InformationPlane(model, ["relu1", "relu2", "fc"], images[probe], labels[probe], estimator=noisy, interval=None)
+layers = ["relu1", "relu2", "fc"]
+plane = fl.InformationPlane(
+    model,
+    layers,
+    images[probe],
+    labels[probe],
+    estimator=noisy,
+    interval=None,
+)
 usual, honest = [], []
+few = images[probe][:100]
 
 for epoch in range(1, 9):
     for batch in torch.randperm(1400).split(64):
@@ -46,9 +55,10 @@ for epoch in range(1, 9):
         nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
     plane.update(epoch)
-    maps = fl.ActivationRecorder(model, "relu2")(images[probe])["relu2"]
-    usual.append(fl.spatial_mutual_information(images[probe], maps, legacy=True, null="cross_image", seed=0))
-    honest.append(fl.spatial_mutual_information(images[probe], maps, bins=4, seed=0))
+    maps = fl.ActivationRecorder(model, "relu2")(few)["relu2"]
+    recipe = {"legacy": True, "null": "cross_image"}  # 255 bins, no correction
+    usual.append(fl.spatial_mutual_information(few, maps, seed=0, **recipe))
+    honest.append(fl.spatial_mutual_information(few, maps, bins=4, seed=0))
 
 # %%
 # The common recipe is biased
@@ -59,7 +69,8 @@ for epoch in range(1, 9):
 # same figure for maps of *another* image: the curve lies on them, whatever the network has learned. With 4 bins of
 # equal count and a corrected estimate, what is left above the dashes is real.
 
-fl.plotting.information_curves({"255 bins": usual, "4 bins, corrected": honest}, title="Pixels of relu2").figure
+curves = {"255 bins": usual, "4 bins, corrected": honest}
+fl.plotting.information_curves(curves, title="Pixels of relu2").figure
 
 # %%
 
@@ -82,5 +93,6 @@ plane.plot().figure
 # Each channel alone against the label, with its null beside it. One channel cannot tell ten digits apart, which would
 # take 2.3 nats.
 
-channels = fl.layer_information(model, "relu2", images[probe], labels[probe], per="channel")
+given = images[probe], labels[probe]
+channels = fl.layer_information(model, "relu2", *given, per="channel")
 channels["relu2"].plot().figure

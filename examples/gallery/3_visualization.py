@@ -16,8 +16,10 @@ from torch import nn
 
 import featurelens as fl
 
+# sphinx_gallery_thumbnail_number = 3
+
 digits = load_digits()
-images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8) in [0, 1]
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
 train, test = slice(0, 1400), slice(1400, None)
 
@@ -48,12 +50,18 @@ print(f"test accuracy {accuracy:.1%}")
 # One image for every channel
 # ---------------------------
 #
-# :class:`~featurelens.ActivationMaximizer` starts from noise and changes the image, step by step, so that its channel
-# answers more strongly. All channels are done in one batch.
+# :class:`~featurelens.ActivationMaximizer` starts from noise and changes the image, step by step, so that what it is
+# asked for grows. Here that is one position, the centre, of each of eight channels, all done in one batch. Two
+# convolutions of 3 x 3 see 5 x 5 pixels: these are decided, and what lies around them means nothing.
 
-maximizer = fl.ActivationMaximizer(model, sample=images[train], steps=128, seed=0)
-result = maximizer.run([f"relu2:{channel}" for channel in range(8)])
-result.plot()
+maximizer = fl.ActivationMaximizer(
+    model,
+    sample=images[train],
+    steps=128,
+    transforms=None,
+)
+result = maximizer.run([fl.neuron("relu2", channel) for channel in range(8)])
+fl.plotting.image_grid(result.images, labels=[f"channel {c}" for c in range(8)])
 
 # %%
 # Is the picture to be believed?
@@ -71,8 +79,10 @@ verdict.plot()
 # -------------------------------------
 #
 # The same for the ten logits. What the network wants to see of a class need not look like a digit to us: it is what
-# tells this class from the nine others, driven further than any digit does.
+# tells this class from the nine others, driven further than any digit does. Small random shifts, scales and turns in
+# every step (the default, left out above as they would move the position) keep the image from hanging on single pixels.
 
+maximizer = fl.ActivationMaximizer(model, sample=images[train], steps=128)
 classes = maximizer.run([fl.logit(digit) for digit in range(10)])
 classes.plot()
 

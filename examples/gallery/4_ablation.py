@@ -16,21 +16,23 @@ from torch import nn
 
 import featurelens as fl
 
+# sphinx_gallery_thumbnail_number = 4
+
 digits = load_digits()
-images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8) in [0, 1]
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
 train, test = slice(0, 1400), slice(1400, None)
 
 torch.manual_seed(0)
 model = nn.Sequential(
     OrderedDict(
-        conv1=nn.Conv2d(1, 16, 3, padding=1),
+        conv1=nn.Conv2d(1, 8, 3, padding=1),
         relu1=nn.ReLU(),
-        conv2=nn.Conv2d(16, 32, 3, padding=1),
+        conv2=nn.Conv2d(8, 12, 3, padding=1),
         relu2=nn.ReLU(),
         pool=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        fc=nn.Linear(32 * 4 * 4, 10),
+        fc=nn.Linear(12 * 4 * 4, 10),
     )
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -49,7 +51,7 @@ print(f"test accuracy {accuracy:.1%}")
 # -------------------------------
 #
 # :class:`~featurelens.ChannelAblator` sets one channel after the other to its mean and runs what follows it. What the
-# loss gains is what the channel was worth.
+# loss gains is what the channel was worth; the strokes are two standard errors.
 
 loader = [(images[test], labels[test])]
 ablator = fl.ChannelAblator(model, "relu2")
@@ -59,7 +61,7 @@ worth.plot().figure
 # %%
 # Channels serve classes: which digits suffer without them?
 
-worth.plot_classes(limit=12).figure
+worth.plot_classes(limit=8).figure
 
 # %%
 # How many channels does it take?
@@ -82,4 +84,4 @@ fl.plotting.ablation_curves(curves).figure
 # what that channel has kept.
 
 decoder = fl.DeconvDecoder(model, "relu2")
-fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1], channels=range(16)).plot()
+fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1]).plot()

@@ -18,7 +18,11 @@ torch.manual_seed(0)
 #
 # The images' shape and range are read off a sample.
 
-model = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 5, padding=2), nn.ReLU())
+model = nn.Sequential(
+    nn.Conv2d(1, 6, 5, padding=2),
+    nn.ReLU(),
+    nn.Conv2d(6, 6, 5, padding=2),
+)
 images = torch.rand(32, 1, 13, 29)
 fl.ActivationMaximizer(model, sample=images, steps=64).run("conv_2").plot()
 
@@ -27,11 +31,15 @@ fl.ActivationMaximizer(model, sample=images, steps=64).run("conv_2").plot()
 # ---------------------------
 #
 # A model that wants standardized inputs says so by ``preprocess``; the images that come back are in [0, 1]. Five
-# channels have no colours: each image is drawn as five gray ones, or as the channels chosen.
+# channels have no colours, so that each is drawn as a gray image.
 
-model = nn.Sequential(nn.Conv2d(5, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+model = nn.Sequential(
+    nn.Conv2d(5, 4, 3, padding=1),
+    nn.ReLU(),
+    nn.Conv2d(4, 4, 3, padding=1),
+)
 bands = torch.rand(64, 5, 20, 20)
-mean, sd = bands.mean((0, 2, 3), keepdim=True), bands.std((0, 2, 3), keepdim=True)
+sd, mean = torch.std_mean(bands, (0, 2, 3), keepdim=True)
 
 maximizer = fl.ActivationMaximizer(
     model,
@@ -40,7 +48,8 @@ maximizer = fl.ActivationMaximizer(
     steps=64,
 )
 result = maximizer.run("conv_2:1")
-fl.plotting.image_grid(result.images[0][:, None], labels=[f"band {band}" for band in range(5)])
+names = [f"band {band}" for band in range(5)]
+fl.plotting.image_grid(result.images[0][:, None], labels=names)
 
 # %%
 # Series and tokens
@@ -54,7 +63,13 @@ signals, labels = torch.randn(300, 2, 64), torch.arange(300) % 3
 signals[:, 0] += labels[:, None]
 print(fl.ActivationRecorder(series, ["conv_1", "linear_1"])(signals))
 
-information = fl.layer_information(series, "conv_1", signals, labels, per="channel")
+information = fl.layer_information(
+    series,
+    "conv_1",
+    signals,
+    labels,
+    per="channel",
+)
 information["0"].plot().figure
 
 # %%

@@ -22,8 +22,10 @@ from torch import nn
 
 import featurelens as fl
 
+# sphinx_gallery_thumbnail_number = 2
+
 digits = load_digits()
-images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8) in [0, 1]
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
 train, test = slice(0, 1400), slice(1400, None)
 
@@ -80,8 +82,9 @@ print(acts)
 fl.plotting.input_and_feature_maps(images[test], acts["relu1"], image=0)
 
 # %%
-# The maps of the second layer are made of those of the first. They say where *combinations* of edges occur, and most
-# are zero almost everywhere: a channel of this layer answers to few things.
+# The maps of the second layer are made of those of the first. Each of its filters looks at all 16 maps at once, so that
+# a bright pixel here says: this *combination* of patterns lies around this place. A hatched map is zero everywhere; its
+# channel has nothing to say of this image.
 
 fl.plotting.feature_maps(acts["relu2"], image=0)
 
