@@ -32,13 +32,13 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst", "**/*.ipynb", "**/*.py"]
 BOOK = tags.has("book")  # noqa: F821 - Sphinx defines it; make_pdf.py builds the book
-if BOOK:
-    root_doc = "book"
-else:
-    exclude_patterns.append("book.md")
+root_doc = "book" if BOOK else "index"
+exclude_patterns.append("index.md" if BOOK else "book.md")
 templates_path = ["_templates"]
 nitpicky = True
 suppress_warnings = ["config.cache"]  # the scraper is a function, which Sphinx cannot pickle
+if BOOK:
+    suppress_warnings.append("toc.not_included")  # the book names its pages, and the site has more
 nitpick_ignore_regex = [
     # Foreign names: their documentation is on the network, see FEATURELENS_INTERSPHINX below.
     (r"py:.*", r"(torch|nn|numpy|np|matplotlib|collections|os|pathlib|types|typing|contextlib)\..*"),
@@ -105,5 +105,3 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {} if BOOK else {"navigation_with_keys": True, "top_of_page_buttons": []}
-
-linkcheck_ignore = [r"https?://"]  # only what lies inside the site is checked

@@ -24,7 +24,9 @@ def public_names() -> dict[str, str]:
             value = getattr(module, name)
             full = f"featurelens.{prefix}{name}"
             if inspect.isclass(value):
-                methods = [n for n, member in inspect.getmembers(value) if not n.startswith("_") and member.__doc__]
+                methods = [
+                    n for n, member in inspect.getmembers(value) if not n.startswith("_") and member.__doc__
+                ]
                 names.update({f"{name}.{method}": f"{full}.{method}" for method in methods})
             if inspect.isclass(value) or inspect.isfunction(value):
                 names.update({f"{prefix}{name}": full, full: full})

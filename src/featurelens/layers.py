@@ -9,7 +9,7 @@ A *selector* is any of
 ``"act#1"``                    the first call of a module that forward calls several times
 ``nn.Conv2d``                  a module type, subclasses included
 ``model.features[3]``          a module instance
-``lambda name, module: ...``  a predicate
+``lambda name, module: ...``   a predicate
 =============================  ==========================================================================
 
 Aliases count the layers of a kind that have no layers inside: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``,

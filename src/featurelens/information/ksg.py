@@ -51,6 +51,11 @@ class KSGMutualInformation(MutualInformation):
         Whether each column is first replaced by the normal quantiles of its ranks. The information stays the
         same, scales no longer matter, and heavy tails do no harm.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0))
