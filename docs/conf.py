@@ -102,6 +102,7 @@ html_theme = "basic" if BOOK else "furo"
 html_title = "featurelens"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/lens.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {} if BOOK else {"navigation_with_keys": True, "top_of_page_buttons": []}

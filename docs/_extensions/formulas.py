@@ -48,7 +48,7 @@ def inline(translator: Any, node: nodes.math) -> None:
 
 
 def block(translator: Any, node: nodes.math_block) -> None:
-    """Write a formula on lines of its own: one line for each `\\\\`."""
+    """Write a formula on lines of its own, one for each that the source has."""
     lines = "".join(f"<div>{svg(line)}</div>" for line in re.split(r"\\\\", node.astext()) if line.strip())
     translator.body.append(f'<div class="formula" id="{" ".join(node["ids"])}">{lines}</div>')
     raise nodes.SkipNode
