@@ -2,7 +2,7 @@
 # /// script
 # dependencies = ["nox>=2025.10.14"]
 # ///
-"""What `nox` runs: lint, strict types, and every test, doctests included."""
+"""What `nox` runs: lint, strict types, and every test, doctests included; and by name the site and benchmarks."""
 
 import nox
 
@@ -48,6 +48,19 @@ def here(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the site without a warning, look at it in a browser, check its links, and make the PDF.
+
+    Doctests and the code of the documents are run by `tests`, and not once more here.
+    """
+    install(session, "docs")
+    site = ["sphinx-build", "-b", "html", "-nW", "--keep-going", "-d", "docs/_build/doctrees"]
+    session.run(*site, "docs", "docs/_build/html")
+    session.run("python", "docs/make_pdf.py")
+    session.run("pytest", "tests/site", *session.posargs)
 
 
 @nox.session(default=False)

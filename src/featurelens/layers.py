@@ -2,15 +2,15 @@
 
 A *selector* is any of
 
-=====================  ==========================================================================
-``"features.3"``       the exact dotted name
-``"layer*.conv2"``     a glob over the dotted names; ``*`` also crosses dots
-``"conv_2"``           an ordinal alias: the second convolution in registration order
-``"act#1"``            the first call of a module that forward calls several times
-``nn.Conv2d``          a module type, subclasses included
-``model.features[3]``  a module instance
-``lambda name, module: ...``  a predicate
-=====================  ==========================================================================
+=============================  ==========================================================================
+``"features.3"``               the exact dotted name
+``"layer*.conv2"``             a glob over the dotted names; ``*`` also crosses dots
+``"conv_2"``                   an ordinal alias: the second convolution in registration order
+``"act#1"``                    the first call of a module that forward calls several times
+``nn.Conv2d``                  a module type, subclasses included
+``model.features[3]``          a module instance
+``lambda name, module: ...``   a predicate
+=============================  ==========================================================================
 
 Aliases count the layers of a kind that have no layers inside: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``,
 and otherwise the class's name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). `list_layers` shows them. The

@@ -125,6 +125,11 @@ class DeconvDecoder(nn.Module):
         """Run the encoder, up to `layer` if one is given, and note where pooling took its values from.
 
         Gradients flow and modules are in their own modes, as in a call of the encoder itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `images` are not `(N, C, H, W)`, or `layer` is not called once on the way.
         """
         check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
         if images.ndim != 4:
@@ -147,6 +152,11 @@ class DeconvDecoder(nn.Module):
         features
             Decode these instead of the encoding's own: `(V * N, C, h, w)`, V variants of every image, variant by
             variant.
+
+        Raises
+        ------
+        ValueError
+            If the features do not fit the encoding.
         """
         maps = encoding.features if features is None else features
         if maps.shape[1:] != encoding.features.shape[1:] or len(maps) % len(encoding.features):

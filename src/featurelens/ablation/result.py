@@ -23,13 +23,19 @@ class Result:
     """Saves and loads; everything in it is a tensor, a number, text, or a tuple of these."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read."""
+        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read."""
         content: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         torch.save({"kind": type(self).__name__, **content}, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; nothing but tensors and plain values is ever unpickled."""
+        """Read what `save` wrote to `path`; nothing but tensors and plain values is ever unpickled.
+
+        Raises
+        ------
+        ValueError
+            If `save` did not write the file.
+        """
         try:
             content = torch.load(path, weights_only=True)
             if content.pop("kind") != cls.__name__:

@@ -42,6 +42,11 @@ class BinnedMutualInformation(MutualInformation):
         Grassberger (2003), "Entropy estimates from insufficient samplings"; Miller (1955), "Note on the bias
         of information estimates"; or the plug-in value.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> import torch

@@ -39,6 +39,11 @@ class CopulaMutualInformation(MutualInformation):
         ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter
         costs.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))

@@ -35,6 +35,11 @@ class CorrectedKSGMutualInformation(MutualInformation):
     surrogates : int
         How often samples are drawn; the time is that of ``1 + surrogates`` KSG estimates.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> import torch

@@ -32,7 +32,7 @@ class KSGMutualInformation(MutualInformation):
 
     - a side with no more than ``sqrt(N) / 2`` different values is taken for labels;
     - with normal scores, equal values are spread at random over the ranks they share, which leaves the
-      information as it is (:func:`~featurelens.information._ranks.spread_scores`); `seed` fixes the order;
+      information as it is; `seed` fixes the order;
     - with raw marginals, the ball around a sample is closed and everything in it is counted, after Gao,
       Kannan, Oh & Viswanath (2017), "Estimating mutual information for discrete-continuous mixtures". That is
       right for a few heavy values and too high for many light ones (pixels of 8 bits: 0.56 nats for 0.41 at N
@@ -50,6 +50,11 @@ class KSGMutualInformation(MutualInformation):
     marginals : {"normal-score", "raw"}
         Whether each column is first replaced by the normal quantiles of its ranks. The information stays the
         same, scales no longer matter, and heavy tails do no harm.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
 
     Examples
     --------

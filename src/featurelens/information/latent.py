@@ -51,6 +51,11 @@ class LatentMutualInformation(MutualInformation):
     steps : int
         Training steps of an autoencoder at most.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> x = torch.randn(2000, 20, generator=torch.Generator().manual_seed(0))

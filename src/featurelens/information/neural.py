@@ -62,6 +62,11 @@ class NeuralMutualInformation(MutualInformation):
     rotations : int
         How many of the five parts are used for the reading in turn, 1 to 5.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> x = torch.randn(1000, generator=torch.Generator().manual_seed(0))

@@ -55,6 +55,11 @@ class NoisyChannelMutualInformation(MutualInformation):
     samples : int
         Noise draws M per sample.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> h = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))

@@ -138,7 +138,13 @@ class InformationPlane:
         self.labels: dict[str, list[MutualInformationResult]] = {}
 
     def update(self, epoch: int) -> None:
-        """Measure every layer now, and note it under `epoch`, which must be later than those before."""
+        """Measure every layer now, and note it under `epoch`, which must be later than those before.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `epoch` is not a later whole number, or an estimator refuses a layer, which is named.
+        """
         epoch = check_whole(epoch, argument="epoch", least=0)
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(
@@ -157,7 +163,13 @@ class InformationPlane:
         self.epochs.append(epoch)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Draw each layer's path through the plane, I(X; T) to the right and I(T; Y) upwards."""
+        """Draw each layer's path through the plane, I(X; T) to the right and I(T; Y) upwards, into `ax` if given.
+
+        Raises
+        ------
+        ValueError
+            If nothing has been measured yet.
+        """
         from featurelens import plotting
 
         if not self.epochs:

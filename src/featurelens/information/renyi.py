@@ -36,6 +36,11 @@ class RenyiMutualInformation(MutualInformation):
     max_samples : int
         Larger data are thinned at random to so many samples: a Gram matrix of N samples has N^2 entries.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not one of the above.
+
     Examples
     --------
     >>> x = torch.randn(500, generator=torch.Generator().manual_seed(0))

@@ -137,7 +137,15 @@ class LatentImage(Parametrization):
         return normal((self.latent_dim,), generators) * self.sd
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Return what the decoder draws, `(N, C, H, W)`."""
+        """Return what the decoder draws of `parameters` ``(N, latent_dim)``: images `(N, C, H, W)`.
+
+        Raises
+        ------
+        RuntimeError
+            If the decoder fails.
+        ValueError
+            If it returns no images.
+        """
         latents = parameters if self.whitening is None else self.whitening.unwhiten(parameters)
         first = next(iter(self.decoder.parameters()), latents)
         try:

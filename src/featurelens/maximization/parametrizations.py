@@ -40,7 +40,7 @@ class Parametrization(ABC):
 
     @abstractmethod
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
-        """Draw the first parameters ``(N, ...)``, each row from its own generator."""
+        """Draw the first parameters ``(N, ...)``, each row from its own one of `generators`."""
 
     @abstractmethod
     def images(self, parameters: torch.Tensor) -> torch.Tensor:

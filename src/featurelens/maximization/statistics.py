@@ -85,7 +85,13 @@ class ImageStatistics:
         return f"ImageStatistics({count(self.n, 'image')} of {shape})"
 
     def check_channels(self, channels: int) -> None:
-        """Raise an error unless the statistics are those of images in [0, 1] with so many channels."""
+        """Raise an error unless the statistics are those of images in [0, 1] with so many `channels`.
+
+        Raises
+        ------
+        ValueError
+            If they are not.
+        """
         if len(self.mean) != channels:
             raise ValueError(
                 f"statistics are of images with {count(len(self.mean), 'channel')}; the image has {channels}"
@@ -104,7 +110,13 @@ class ImageStatistics:
         return colours
 
     def amplitudes(self, height: int, width: int) -> torch.Tensor:
-        """Return the spectrum ``(H, W)``, scaled to mean square 1, for images of the size that was measured."""
+        """Return the spectrum ``(H, W)``, scaled to mean square 1, for images of the size that was measured.
+
+        Raises
+        ------
+        ValueError
+            If that was not `height` x `width`.
+        """
         if tuple(self.spectrum.shape) != (height, width):
             measured = "x".join(map(str, self.spectrum.shape))
             raise ValueError(f"statistics are of images of {measured} pixels; the image has {height}x{width}")

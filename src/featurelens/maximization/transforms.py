@@ -44,7 +44,7 @@ class AffineTransform(Transform):
 
     @abstractmethod
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, 3, 3)``: where a pixel of the result comes from, in pixels (x, y, 1) from the centre."""
+        """Return ``(N, 3, 3)`` by `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return warp(images, self.matrices(numbers))
@@ -52,7 +52,7 @@ class AffineTransform(Transform):
 
 @final
 class Pad(Transform):
-    """Put a margin around the images: "reflect", or a grey from 0 to 1.
+    """Put a margin of so many `pixels` around the images, of `fill`: "reflect", or a grey from 0 to 1.
 
     Raises
     ------
@@ -72,6 +72,13 @@ class Pad(Transform):
         self.fill = fill
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the images `(N, C, H, W)` with their margin; no random `numbers` are needed.
+
+        Raises
+        ------
+        ValueError
+            If a margin to be reflected is wider than the images.
+        """
         margin = (self.pixels,) * 4
         if self.fill == "reflect":
             if self.pixels >= min(images.shape[2:]):
@@ -115,7 +122,7 @@ class Jitter(AffineTransform):
 
 @final
 class RandomScale(AffineTransform):
-    """Enlarge each image about its centre by a factor between two.
+    """Enlarge each image about its centre by a factor between `low` and `high`.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def training_curves(
     Parameters
     ----------
     curves
-        Name -> one value for each epoch; the lengths may differ.
+        Name -> one value for each epoch, ``(E,)``; the lengths may differ.
     ylabel
         What is measured, with its unit.
     title

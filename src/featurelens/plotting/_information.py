@@ -54,7 +54,7 @@ def information_curves(
     ----------
     curves
         Name (of a layer) -> one result for each epoch, as `MutualInformationResult` or
-        `SpatialMutualInformationResult`; or plain numbers, which have neither unit nor null.
+        `SpatialMutualInformationResult`; or plain numbers ``(E,)``, which have neither unit nor null.
     epochs
         The epochs of all curves, growing; by default they are counted from 1.
     ylabel

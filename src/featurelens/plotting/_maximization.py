@@ -214,7 +214,7 @@ def _describe(ax: Axes, objective: str, judgement: str, y: float) -> None:
 
 
 def write_images(images: Array, paths: Sequence[Path]) -> None:
-    """Write each of ``(N, C, H, W)`` images, pixel by pixel, to a PNG file.
+    """Write each of ``(N, C, H, W)`` images, pixel by pixel, to the PNG file at its place in `paths`.
 
     Raises
     ------

@@ -110,7 +110,13 @@ class Activations(Mapping[str, Any]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; nothing but tensors and plain containers is ever unpickled."""
+        """Read what `save` wrote to `path`; nothing but tensors and plain containers is ever unpickled.
+
+        Raises
+        ------
+        ValueError
+            If `save` did not write the file.
+        """
         try:
             content = torch.load(path, weights_only=True)
             layers = content["layers"]

@@ -53,6 +53,7 @@ class FeatureExtractor(nn.Module):
         return value
 
     def extra_repr(self) -> str:
+        """Name the layer, in the `repr` of a model."""
         return repr(self.layer)
 
     def __getstate__(self) -> dict[str, Any]:

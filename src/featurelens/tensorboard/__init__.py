@@ -1,5 +1,7 @@
 """What featurelens finds, in TensorBoard beside the training that it belongs to.
 
+::
+
     with TensorBoardWriter("runs/cifar10") as board:
         board.graph(model, images[:1])
         for epoch in range(1, epochs + 1):

@@ -256,7 +256,7 @@ class TensorBoardWriter:
         Raises
         ------
         TypeError, ValueError
-            As by `plotting.reconstructions`.
+            If `result` is not what `plotting.reconstructions` takes.
         """
         write_reconstructions(self._open(epoch), epoch, result, image)
 
@@ -271,7 +271,7 @@ class TensorBoardWriter:
         Raises
         ------
         TypeError, ValueError
-            As by `plotting.importance`.
+            If `result` or `classes` are not what `plotting.class_importance` takes.
         """
         write_importance(self._open(epoch), epoch, result, classes)
 
@@ -284,7 +284,7 @@ class TensorBoardWriter:
         Raises
         ------
         TypeError, ValueError
-            As by `plotting.ablation_curves`.
+            If `curves` are not what `plotting.ablation_curves` takes.
         """
         write_curves(self._open(epoch), epoch, curves)
 

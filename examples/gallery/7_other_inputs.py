@@ -1,0 +1,79 @@
+"""
+Grayscale, odd sizes, five channels, series
+===========================================
+
+Nothing here assumes three channels, 224 pixels or ImageNet's normalization.
+"""
+
+import torch
+from torch import nn
+
+import featurelens as fl
+
+torch.manual_seed(0)
+
+# %%
+# One channel, 13 x 29 pixels
+# ---------------------------
+#
+# The images' shape and range are read off a sample.
+
+model = nn.Sequential(
+    nn.Conv2d(1, 6, 5, padding=2),
+    nn.ReLU(),
+    nn.Conv2d(6, 6, 5, padding=2),
+)
+images = torch.rand(32, 1, 13, 29)
+fl.ActivationMaximizer(model, sample=images, steps=64).run("conv_2").plot()
+
+# %%
+# Five channels, standardized
+# ---------------------------
+#
+# A model that wants standardized inputs says so by ``preprocess``; the images that come back are in [0, 1]. Five
+# channels have no colours, so that each is drawn as a gray image.
+
+model = nn.Sequential(
+    nn.Conv2d(5, 4, 3, padding=1),
+    nn.ReLU(),
+    nn.Conv2d(4, 4, 3, padding=1),
+)
+bands = torch.rand(64, 5, 20, 20)
+sd, mean = torch.std_mean(bands, (0, 2, 3), keepdim=True)
+
+maximizer = fl.ActivationMaximizer(
+    model,
+    fl.FourierImage((5, 20, 20), statistics=fl.ImageStatistics.fit(bands)),
+    preprocess=lambda images: (images - mean) / sd,
+    steps=64,
+)
+result = maximizer.run("conv_2:1")
+names = [f"band {band}" for band in range(5)]
+fl.plotting.image_grid(result.images[0][:, None], labels=names)
+
+# %%
+# Series and tokens
+# -----------------
+#
+# Recording and information do not care for the number of axes. A layer of tokens ``(N, L, D)`` has its features last,
+# which only you can know: say so where a channel is asked for.
+
+series = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 60, 3))
+signals, labels = torch.randn(300, 2, 64), torch.arange(300) % 3
+signals[:, 0] += labels[:, None]
+print(fl.ActivationRecorder(series, ["conv_1", "linear_1"])(signals))
+
+information = fl.layer_information(
+    series,
+    "conv_1",
+    signals,
+    labels,
+    per="channel",
+)
+information["0"].plot().figure
+
+# %%
+
+tokens = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+ablator = fl.ChannelAblator(tokens, "linear1", axis=-1)
+print(ablator.sweep(torch.randn(4, 10, 16), mode="drop", channels=[0, 1, 2]))

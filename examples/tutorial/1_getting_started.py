@@ -1,0 +1,100 @@
+"""
+Getting started
+===============
+
+Train a small network, list its layers, and look at what the first of them makes of an image.
+
+Install with ``pip install "featurelens[examples]"``; everything below takes seconds on a laptop.
+"""
+
+# %%
+# A network to look into
+# ----------------------
+#
+# featurelens takes any ``torch.nn.Module``. Here it is a small convolutional network that learns to read the digits
+# of scikit-learn: 1797 images of 8 x 8 pixels. This part is plain PyTorch.
+
+from collections import OrderedDict
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import featurelens as fl
+
+# sphinx_gallery_thumbnail_number = 2
+
+digits = load_digits()
+images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
+labels = torch.from_numpy(digits.target)
+train, test = slice(0, 1400), slice(1400, None)
+
+torch.manual_seed(0)
+model = nn.Sequential(
+    OrderedDict(
+        conv1=nn.Conv2d(1, 16, 3, padding=1),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(16, 32, 3, padding=1),
+        relu2=nn.ReLU(),
+        pool=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(32 * 4 * 4, 10),
+    )
+)
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+for _ in range(10):
+    for batch in torch.randperm(1400).split(64):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+
+with torch.no_grad():
+    accuracy = (model(images[test]).argmax(1) == labels[test]).float().mean()
+print(f"test accuracy {accuracy:.1%}")
+
+# %%
+# What is there?
+# --------------
+#
+# :func:`~featurelens.list_layers` runs one image through the model and says what every layer is called, how often it
+# is called, and how large its output is.
+
+fl.list_layers(model, images[:1])
+
+# %%
+# What a layer looks for
+# ----------------------
+#
+# A filter of the first convolution is a small image: where the picture under it looks alike, the result is large.
+# Red is positive, blue negative. One filter may ask for a dark pixel above a bright one, another for a diagonal.
+
+fl.plotting.filters(model.conv1)
+
+# %%
+# What it finds
+# -------------
+#
+# An :class:`~featurelens.ActivationRecorder` runs the model and returns what the chosen layers returned. A layer of 16
+# filters makes 16 feature maps of an image: each says where in the image its filter fits.
+
+acts = fl.ActivationRecorder(model, ["relu1", "relu2"])(images[test])
+print(acts)
+fl.plotting.input_and_feature_maps(images[test], acts["relu1"], image=0)
+
+# %%
+# The maps of the second layer are made of those of the first. Each of its filters looks at all 16 maps at once, so that
+# a bright pixel here says: this *combination* of patterns lies around this place. A hatched map is zero everywhere; its
+# channel has nothing to say of this image.
+
+fl.plotting.feature_maps(acts["relu2"], image=0)
+
+# %%
+# The model is as it was
+# ----------------------
+#
+# Recording leaves nothing behind: no hooks, the same mode, the same weights and the same random state, also when it
+# ends with an error. What to do next: :doc:`record other things <../howto/recording>`, ask
+# :doc:`what a layer knows <../howto/information>`, :doc:`what a channel wants to see <../howto/visualization>`, or
+# :doc:`what it is worth <../howto/ablation>`.
+
+assert model.training and not any(layer._forward_hooks for layer in model.modules())

@@ -1,0 +1,69 @@
+"""What the site consists of: links that lead somewhere, nothing fetched from elsewhere, everything listed."""
+
+import ast
+import json
+import re
+from functools import cache
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import featurelens as fl
+from featurelens import plotting
+from tests.site.pages import ROOT, SITE, Page, needs_site
+
+SCRIPTS = [path for folder in ("tutorial", "gallery") for path in sorted((ROOT / "examples" / folder).glob("*.py"))]
+
+
+@cache
+def pages():
+    return {path.resolve(): Page(path) for path in SITE.rglob("*.html")}
+
+
+@needs_site
+def test_links_lead_to_pages_and_places_that_exist():
+    broken = []
+    for path, page in pages().items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                broken.append(f"{path.relative_to(SITE)} -> {link}")
+            elif target in pages() and unquote(parts.fragment) not in pages()[target].anchors:
+                broken.append(f"{path.relative_to(SITE)} -> {link} (no such place)")
+    assert not broken
+
+
+@needs_site
+def test_pages_fetch_nothing_from_elsewhere():
+    for path, page in pages().items():
+        foreign = [source for source in page.sources if urlsplit(source).netloc]
+        assert not foreign, f"{path.name} fetches {foreign}"
+
+
+@needs_site
+def test_every_public_name_is_in_the_reference_and_can_be_searched():
+    index = (SITE / "genindex.html").read_text()
+    for name in fl.__all__:
+        assert name in {"plotting", "layers"} or re.search(rf"#featurelens\.{name}\"", index), name
+    for name in plotting.__all__:
+        assert f"#featurelens.plotting.{name}" in index, name
+
+
+def test_every_example_is_listed():
+    studies = (ROOT / "docs" / "studies.md").read_text()
+    for example in sorted((ROOT / "examples").glob("*.py")):
+        assert f"(../examples/{example.name})" in studies or f"<../examples/{example.name}>" in studies
+
+
+@needs_site
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_notebook_has_the_code_that_was_run(script):
+    (notebook,) = (SITE / "_downloads").rglob(f"{script.stem}.ipynb")
+    cells = json.loads(notebook.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert code[0] == "%matplotlib inline"
+    _title, *program = ast.parse(script.read_text()).body
+    assert [ast.dump(node) for node in ast.parse("\n".join(code[1:])).body] == [ast.dump(node) for node in program]

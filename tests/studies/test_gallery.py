@@ -1,0 +1,17 @@
+"""The pages of the tutorial and of the gallery are programs; the notebooks to download have the same code."""
+
+import pathlib
+import runpy
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+SCRIPTS = [path for folder in ("tutorial", "gallery") for path in sorted((EXAMPLES / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_page_of_the_gallery_runs(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    assert "nan" not in capsys.readouterr().out.split()
+    assert not list(tmp_path.iterdir()), "a page leaves no files"
