@@ -62,7 +62,9 @@ def page(browser, address):
         "request",
         lambda request: request.url.startswith((address, "data:")) or page.troubles.append(request.url),
     )
-    page.on("response", lambda response: response.ok or page.troubles.append(f"{response.status} {response.url}"))
+    page.on(
+        "response", lambda response: response.ok or page.troubles.append(f"{response.status} {response.url}")
+    )
     yield page
     page.close()
 

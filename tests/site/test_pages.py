@@ -12,7 +12,9 @@ import featurelens as fl
 from featurelens import plotting
 from tests.site.pages import ROOT, SITE, Page, needs_site
 
-SCRIPTS = [path for folder in ("tutorial", "gallery") for path in sorted((ROOT / "examples" / folder).glob("*.py"))]
+SCRIPTS = [
+    path for folder in ("tutorial", "gallery") for path in sorted((ROOT / "examples" / folder).glob("*.py"))
+]
 
 
 @cache
@@ -66,4 +68,6 @@ def test_a_notebook_has_the_code_that_was_run(script):
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert code[0] == "%matplotlib inline"
     _title, *program = ast.parse(script.read_text()).body
-    assert [ast.dump(node) for node in ast.parse("\n".join(code[1:])).body] == [ast.dump(node) for node in program]
+    assert [ast.dump(node) for node in ast.parse("\n".join(code[1:])).body] == [
+        ast.dump(node) for node in program
+    ]
