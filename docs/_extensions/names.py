@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from docutils import nodes
@@ -18,7 +19,7 @@ from featurelens import plotting
 
 def public_names() -> dict[str, str]:
     """Map what a docstring may write, with or without its module, to the full name that is documented."""
-    names = {}
+    names = {"featurelens.layers": "featurelens.layers", "featurelens.plotting": "featurelens.plotting"}
     for prefix, module in (("", fl), ("plotting.", plotting)):
         for name in module.__all__:
             value = getattr(module, name)
@@ -47,6 +48,27 @@ class Name(SphinxRole):
             return [nodes.literal(self.rawtext, self.text, classes=["docutils"])], []
         target = f"{self.text} <{NAMES[bare]}>"
         return XRefRole()("py:obj", self.rawtext, target, self.lineno, self.inliner)
+
+
+# In texts a bare `channel` is an argument more often than the function, so these say `fl.channel`.
+WRITTEN = re.compile(r"(?:fl\.(?P<prefixed>[\w.]+)|(?P<bare>[A-Z]\w+(?:\.\w+)?|[a-z]+_\w+))(?:\(.*\))?")
+
+
+def link_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Link `fl.channel("conv3", 7)`, `ChannelAblator` or `layer_information` in the texts to the reference."""
+    if app.env.doc2path(app.env.current_document.docname).suffix != ".md":
+        return
+    for literal in list(doctree.findall(nodes.literal)):
+        match = WRITTEN.fullmatch(literal.astext())
+        name = match and (match["prefixed"] or match["bare"])
+        if name not in NAMES or isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
+            continue
+        link = pending_xref(
+            "", refdomain="py", reftype="obj", reftarget=NAMES[name], refexplicit=True, refwarn=True
+        )
+        link["refdoc"] = app.env.current_document.docname
+        literal.replace_self(link)
+        link += literal
 
 
 def resolve_by_last_part(
@@ -91,6 +113,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register what is above."""
     app.add_role("name", Name())
     app.config.default_role = "name"
+    app.connect("doctree-read", link_names)
     app.connect("missing-reference", resolve_by_last_part)
     app.connect("autodoc-process-docstring", split_shared, priority=100)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}
