@@ -17,6 +17,7 @@ LEVEL = {
     "_hooks": 0,
     "_layer_table": 0,
     "_random": 0,
+    "_shares": 0,
     "layers": 0,
     "recording": 1,
     "information": 2,
