@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         insert_extractors,
         list_operations,
     )
+    from featurelens.storage import ActivationStore, StoredLayer, merge
     from featurelens.tensorboard import TensorBoardWriter
 
 __version__ = "0.1.0"
@@ -88,6 +89,7 @@ _ROOMS = {
     "AblationResult": "ablation",
     "ActivationMaximizer": "maximization",
     "ActivationRecorder": "recording",
+    "ActivationStore": "storage",
     "Activations": "recording",
     "BinnedMutualInformation": "information",
     "ChannelAblator": "ablation",
@@ -120,6 +122,7 @@ _ROOMS = {
     "RandomScale": "maximization",
     "RenyiMutualInformation": "information",
     "SpatialMutualInformationResult": "information",
+    "StoredLayer": "storage",
     "TappedModule": "recording",
     "TensorBoardWriter": "tensorboard",
     "Verdict": "maximization",
@@ -137,6 +140,7 @@ _ROOMS = {
     "list_layers": "layers",
     "list_operations": "recording",
     "logit": "maximization",
+    "merge": "storage",
     "mutual_information": "information",
     "neuron": "maximization",
     "plotting": "plotting",
@@ -149,6 +153,7 @@ __all__ = [
     "AblationResult",
     "ActivationMaximizer",
     "ActivationRecorder",
+    "ActivationStore",
     "Activations",
     "BinnedMutualInformation",
     "ChannelAblator",
@@ -181,6 +186,7 @@ __all__ = [
     "RandomScale",
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
+    "StoredLayer",
     "TappedModule",
     "TensorBoardWriter",
     "Verdict",
@@ -199,6 +205,7 @@ __all__ = [
     "list_layers",
     "list_operations",
     "logit",
+    "merge",
     "mutual_information",
     "neuron",
     "plotting",
