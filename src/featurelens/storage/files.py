@@ -101,6 +101,8 @@ def _locked(path: Path) -> int:
 
 def _lock(handle: int) -> None:
     if sys.platform == "win32":
+        os.lseek(handle, 1000, os.SEEK_SET)  # behind the text, which others could not read otherwise
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
     else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -74,7 +74,8 @@ class ShardWriter:
         """Make everything appended so far safe on disk, and say how it lies there."""
         if self._file is not None:
             self._sync_file(self._file)
-        sync_folder(self._folder)
+        if self.shards or self._file is not None:
+            sync_folder(self._folder)
         opened = None if self._file is None else self._shard()
         return replace(self.layer, shards=tuple(self.shards), open_shard=opened)
 

@@ -107,11 +107,9 @@ class StoreWriter:
             name: new_layer(folders[name], tuple(value.shape[1:]), value.dtype)
             for name, value in layers.items()
         }
-        for layer in stored.values():
-            (self.folder / layer.folder).mkdir(exist_ok=True)
         self._layers = {name: ShardWriter(self.folder, layer) for name, layer in stored.items()}
         self._aliases = dict(aliases)
-        self.commit()  # from here on the manifest names every folder in which files may lie
+        self.commit()  # before there are folders, so that the manifest names every one
 
     def _check_fits(self, layers: Mapping[str, Any]) -> None:
         if list(layers) != list(self._layers):
