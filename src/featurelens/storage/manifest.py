@@ -135,7 +135,7 @@ class Manifest:
         """
         path = folder / NAME
         try:
-            text = path.read_text()
+            text = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f"{os.fspath(folder)!r} holds no activations: there is no {NAME} in it"
@@ -143,7 +143,7 @@ class Manifest:
         try:
             content = json.loads(text)
             said, version = content.pop("sha256"), content.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{os.fspath(path)!r} is not the manifest of an activation store") from error
         if version != FORMAT:
             raise ValueError(
