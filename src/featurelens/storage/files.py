@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -16,6 +17,7 @@ else:
     import fcntl
 
 LOCK = ".lock"
+_HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 OPEN = ".open"
 """What the name of a file ends with while it is being written."""
 
@@ -80,9 +82,11 @@ def _locked(path: Path) -> int:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(handle)
-        except OSError:
-            holder = path.read_text(errors="replace")
+        except OSError as error:
             os.close(handle)
+            if error.errno not in _HELD:
+                raise  # a file system without locks, say
+            holder = path.read_text(errors="replace")
             raise RuntimeError(
                 f"{os.fspath(path.parent)!r} is being written by another run"
                 + (f" ({holder})" if holder else "")

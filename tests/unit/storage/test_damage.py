@@ -166,6 +166,16 @@ def test_a_second_writer_is_refused(tmp_path):
     assert files(tmp_path) == {}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="activations cannot be written to .*: No locks available"):
+        recorder().record(Untouched(), to=tmp_path)
+
+
 def test_the_lock_of_a_dead_process_holds_nobody(tmp_path):
     (tmp_path / LOCK).write_text("process 1 on elsewhere")
     recorder().record(loader(), to=tmp_path)
