@@ -68,13 +68,29 @@ def only_writer(folder: Path) -> Iterator[None]:
         If another process, or another thread, holds it.
     """
     handle = _locked(folder / LOCK)
+    _locks.add(handle)
     try:
         yield
     finally:
+        _locks.remove(handle)
         # Removed while it is held: who waits for a removed file notices, as the name then means another.
         with suppress(OSError):
             (folder / LOCK).unlink()
         os.close(handle)
+
+
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a fork, close what it has of the locks: a DataLoader's workers may outlive a process that was killed."""
+    for handle in _locks:
+        os.close(handle)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _locked(path: Path) -> int:
@@ -83,10 +99,10 @@ def _locked(path: Path) -> int:
         try:
             _lock(handle)
         except OSError as error:
+            holder = os.read(handle, 200).decode(errors="replace")
             os.close(handle)
             if error.errno not in _HELD:
                 raise  # a file system without locks, say
-            holder = path.read_text(errors="replace")
             raise RuntimeError(
                 f"{os.fspath(path.parent)!r} is being written by another run"
                 + (f" ({holder})" if holder else "")

@@ -172,7 +172,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(OSError, match="activations cannot be written to .*: No locks available"):
+    with pytest.raises(OSError, match=r"activations cannot be written to .*: No locks available"):
         recorder().record(Untouched(), to=tmp_path)
 
 
