@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         insert_extractors,
         list_operations,
     )
+    from featurelens.storage import ActivationStore, StoredLayer, merge
     from featurelens.tensorboard import TensorBoardWriter
 
 __version__ = "0.1.0"
@@ -91,6 +92,7 @@ _ROOMS = {
     "AblationResult": "ablation",
     "ActivationMaximizer": "maximization",
     "ActivationRecorder": "recording",
+    "ActivationStore": "storage",
     "Activations": "recording",
     "BinnedMutualInformation": "information",
     "ChannelAblator": "ablation",
@@ -124,6 +126,7 @@ _ROOMS = {
     "RandomScale": "maximization",
     "RenyiMutualInformation": "information",
     "SpatialMutualInformationResult": "information",
+    "StoredLayer": "storage",
     "TappedModule": "recording",
     "TensorBoardWriter": "tensorboard",
     "Transform": "maximization",
@@ -143,6 +146,7 @@ _ROOMS = {
     "list_layers": "layers",
     "list_operations": "recording",
     "logit": "maximization",
+    "merge": "storage",
     "mutual_information": "information",
     "neuron": "maximization",
     "plotting": "plotting",
@@ -155,6 +159,7 @@ __all__ = [
     "AblationResult",
     "ActivationMaximizer",
     "ActivationRecorder",
+    "ActivationStore",
     "Activations",
     "BinnedMutualInformation",
     "ChannelAblator",
@@ -188,6 +193,7 @@ __all__ = [
     "RandomScale",
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
+    "StoredLayer",
     "TappedModule",
     "TensorBoardWriter",
     "Transform",
@@ -208,6 +214,7 @@ __all__ = [
     "list_layers",
     "list_operations",
     "logit",
+    "merge",
     "mutual_information",
     "neuron",
     "plotting",

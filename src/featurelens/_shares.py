@@ -1,0 +1,327 @@
+"""One worker's share of a data set: a contiguous block of the batches that a single process would form.
+
+Nothing is padded, dropped or regrouped, so what the workers record is, end to end, what one process records.
+
+>>> [list(Share(index, 3).block(7)) for index in range(3)]
+[[0, 1], [2, 3], [4, 5, 6]]
+>>> plan = Plan([torch.zeros(2, 1), torch.zeros(3, 1), torch.zeros(1, 1)], Share(1, 2), rows=len)
+>>> [(number, first_row, tuple(batch.shape)) for number, first_row, batch in plan.batches()]
+[(1, 2, (3, 1)), (2, 5, (1, 1))]
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, final
+
+import torch
+from torch import distributed
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from featurelens._checks import describe
+
+_logger = logging.getLogger("featurelens")
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+class WorkerFailed(RuntimeError):
+    """Another worker of the process group failed; every worker has heard of it."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+
+
+@final
+@dataclass(frozen=True)
+class Share:
+    """Which worker this is, of how many; `joined` if a process group lets them speak to each other."""
+
+    index: int = 0
+    count: int = 1
+    joined: bool = False
+
+    @classmethod
+    def find(cls, shard: tuple[int, int] | None) -> Self:
+        """Return the share that the user names, or else that of this rank in torch.distributed, or else all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `shard` is not ``(index, count)`` with ``0 <= index < count``.
+        """
+        if shard is None:
+            if distributed.is_available() and distributed.is_initialized():
+                return cls(distributed.get_rank(), distributed.get_world_size(), joined=True)
+            return cls()
+        pair: Any = shard
+        whole = isinstance(pair, tuple | list) and len(pair) == 2
+        if not whole or any(isinstance(n, bool) or not isinstance(n, int) for n in pair):
+            raise TypeError(f"shard must be two integers, (index, count); got {describe(shard)}")
+        index, count = shard
+        if not 0 <= index < count:
+            raise ValueError(f"shard must be (index, count) with 0 <= index < count; got ({index}, {count})")
+        return cls(index, count)
+
+    def block(self, total: int) -> range:
+        """The numbers of this worker's batches, of `total`; all blocks are as long as the others or one longer."""
+        return range(total * self.index // self.count, total * (self.index + 1) // self.count)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every worker's `value`, in order of rank: a meeting that all of them must come to.
+
+        Raises
+        ------
+        WorkerFailed
+            If a worker came to the meeting because its `together` block failed.
+        """
+        if not self.joined:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        failures = [(rank, met.message) for rank, met in enumerate(values) if isinstance(met, _Failure)]
+        if failures and not isinstance(value, _Failure):
+            raise WorkerFailed("; ".join(f"worker {rank} failed: {message}" for rank, message in failures))
+        return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Leave the block together: a worker that fails in it tells the others where they next meet."""
+        try:
+            yield
+        except WorkerFailed:
+            raise
+        except BaseException as error:
+            if self.joined and self.count > 1:
+                message = f"{type(error).__name__}: {error}"
+                _logger.error("worker %d failed (%s) and waits to tell the others", self.index, message)
+                self.gather(_Failure(message))
+            raise
+        self.gather(None)
+
+    def first_of(self, value: Any) -> Any:
+        """Return the first worker's `value` to all of them, right after a meeting."""
+        if not self.joined or self.count == 1:
+            return value
+        holder = [value if self.index == 0 else None]
+        distributed.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+
+class Batch(NamedTuple):
+    """A batch, its number in the data set, and the number of rows before it."""
+
+    number: int
+    first_row: int
+    value: Any
+
+
+@final
+class Plan:
+    """Which batches of `loader` a worker runs over, and how it comes to them.
+
+    A DataLoader over a map-style data set is asked for the indices of each batch, and only those of the share are
+    loaded, by the same workers in the same way: `jumps` is then true. Anything else with a length is run over and
+    what is not in the share left aside.
+
+    Parameters
+    ----------
+    loader
+        The same for every worker: it yields the whole data set.
+    share
+        The worker's share. Under torch.distributed every worker must make its plan, as the first one's order
+        goes for all of them.
+    rows
+        Says how many rows a batch has.
+
+    Raises
+    ------
+    ValueError
+        If `share` is not everything and the loader has no length, splits the data itself, or shuffles without a
+        seed, so that the workers of an array job could not agree; or if the workers' loaders differ in length.
+    """
+
+    def __init__(self, loader: Iterable[Any], share: Share, *, rows: Callable[[Any], int]) -> None:
+        self.loader, self.share, self._rows = loader, share, rows
+        self.jumps = _jumps(loader)
+        self._lists: Sequence[Any] | None = None
+        self._workers_seed: torch.Tensor | None = (
+            None  # the state that the loader's own pass would start from
+        )
+        self.total = _length(loader)
+        if share.count > 1:
+            self._agree()
+        self.block = range(0) if self.total is None else share.block(self.total)
+
+    def batches(self, first: int | None = None) -> Iterator[Batch]:
+        """Yield the share's batches, from number `first` on.
+
+        Raises
+        ------
+        ValueError
+            If the loader yields more or fewer batches than its length says, and shares depend on it.
+        """
+        start = self.block.start if first is None else first
+        if self.jumps and start > 0:
+            self._draw()
+        elif self.share.count == 1 or not self.jumps:
+            yield from self._run_over(start)
+            return
+        else:
+            self._draw()
+        assert self._lists is not None
+        part = _Part(self._lists, range(start, self.block.stop))
+        row = sum(len(self._lists[number]) for number in range(start))
+        for number, batch in enumerate(self._loader_over(part), start):
+            yield Batch(number, row, batch)
+            row += self._checked_rows(batch, number)
+
+    def _run_over(self, start: int) -> Iterator[Batch]:
+        row, number = 0, -1
+        last = self.share.index == self.share.count - 1
+        for number, batch in enumerate(self.loader):
+            if self.share.count > 1 and number >= self.block.stop:
+                if not last:
+                    return
+                raise ValueError(f"the loader's length is {self.total}, but it yields more batches than that")
+            if number >= start:
+                yield Batch(number, row, batch)
+            row += self._rows(batch)
+        if self.share.count > 1 and number + 1 < self.block.stop:
+            raise ValueError(f"the loader's length is {self.total}, but it yields only {number + 1} batches")
+
+    def _agree(self) -> None:
+        """Make sure that all workers cut the same data set in the same places."""
+        if self.total is None:
+            raise ValueError(
+                f"a share needs a loader with a length; {describe(self.loader)} has none: pass a DataLoader over a "
+                "map-style data set, or a list of batches"
+            )
+        sampler = _sampler(self.loader)
+        if isinstance(sampler, DistributedSampler):
+            raise ValueError(  # noqa: TRY004  the type is right, the data in it are not
+                "the loader splits the data itself, with DistributedSampler, which pads or drops: give every worker "
+                "the same loader over the whole data set"
+            )
+        if not self.share.joined and isinstance(sampler, _SHUFFLING) and sampler.generator is None:
+            raise ValueError(
+                "the loader shuffles without a seed, so that workers which cannot speak to each other would not agree "
+                "on the order: shuffle=False, or generator=torch.Generator().manual_seed(...)"
+            )
+        if self.jumps:
+            self._draw()
+        totals = self.share.gather(self.total)
+        if len(set(totals)) > 1:
+            raise ValueError(
+                f"the workers' loaders have {', '.join(map(str, totals))} batches: give every worker the same loader "
+                "over the whole data set"
+            )
+        if self._lists is not None and not isinstance(self._lists, _InOrder):
+            self._lists = self.share.first_of(self._lists)
+
+    def _draw(self) -> None:
+        """Ask the loader for the indices of every batch, once, leaving its generator as a pass over it would."""
+        if self._lists is not None:
+            return
+        assert isinstance(self.loader, DataLoader)
+        generator = self.loader.generator or torch.default_generator
+        self._workers_seed = generator.get_state()
+        # A pass over a DataLoader draws the seed of its workers before it asks the sampler for anything.
+        torch.empty((), dtype=torch.int64).random_(generator=generator)
+        sampler = self.loader.batch_sampler
+        if type(sampler) is BatchSampler and type(sampler.sampler) is SequentialSampler:
+            rows = len(sampler.sampler)
+            self._lists = _InOrder(rows, sampler.batch_size, sampler.drop_last)
+        else:
+            assert sampler is not None
+            self._lists = list(sampler)
+        self.total = len(self._lists)
+
+    def _loader_over(self, lists: _Part) -> DataLoader[Any]:
+        """The user's loader, over the batches in `lists` only."""
+        loader = copy.copy(self.loader)
+        assert isinstance(loader, DataLoader)
+        assert self._workers_seed is not None
+        generator = torch.Generator()
+        generator.set_state(self._workers_seed)
+        # Set directly, as a DataLoader forbids changing these once it is made.
+        vars(loader).update(batch_sampler=lists, generator=generator, in_order=True, _iterator=None)
+        return loader
+
+    def _checked_rows(self, batch: Any, number: int) -> int:
+        assert self._lists is not None
+        rows, indices = self._rows(batch), len(self._lists[number])
+        if rows != indices and self.share.count > 1:
+            raise ValueError(
+                f"batch {number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
+                "so that rows can be counted before they are loaded; look at the loader's collate_fn"
+            )
+        return rows
+
+
+@final
+class _InOrder(Sequence[Any]):
+    """The index lists of a loader that goes through its data set in order, made when they are asked for."""
+
+    def __init__(self, rows: int, size: int, drop_last: bool) -> None:
+        self.rows, self.size = rows, size
+        self.total = rows // size if drop_last else -(-rows // size)
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, number: Any) -> list[int]:
+        if not 0 <= number < self.total:
+            raise IndexError(number)
+        return list(range(number * self.size, min((number + 1) * self.size, self.rows)))
+
+
+@final
+class _Part:
+    """Some of the lists, as a batch sampler."""
+
+    def __init__(self, lists: Sequence[Any], numbers: range) -> None:
+        self.lists, self.numbers = lists, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.lists[number] for number in self.numbers)
+
+
+def _jumps(loader: object) -> bool:
+    return (
+        isinstance(loader, DataLoader)
+        and type(loader).__iter__ is DataLoader.__iter__
+        and not isinstance(loader.dataset, IterableDataset)
+        and loader.batch_sampler is not None
+    )
+
+
+def _length(loader: object) -> int | None:
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader has __len__ even where its data set has none
+        return None
+
+
+def _sampler(loader: object) -> Any:
+    """What decides on a loader's order, as far as it can be seen."""
+    if not isinstance(loader, DataLoader):
+        return None
+    return getattr(loader.batch_sampler, "sampler", loader.sampler)
