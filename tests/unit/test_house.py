@@ -18,7 +18,9 @@ LEVEL = {
     "_layer_table": 0,
     "_random": 0,
     "_shares": 0,
+
     "layers": 0,
+    "statistics": 0.5,
     "recording": 1,
     "information": 2,
     "maximization": 2,

@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
-from featurelens._checks import describe, near_misses
+from featurelens._checks import NoSuchLayer, describe, near_misses
 from featurelens._structure import plain, shapes, tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class NoSuchLayer(KeyError):
-    """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @final

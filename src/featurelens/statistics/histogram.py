@@ -1,0 +1,191 @@
+"""How often which values occur in every channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from featurelens._checks import count, describe
+from featurelens.statistics._blocks import channel_blocks
+from featurelens.statistics.base import State, Statistic, check_same_channels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MANTISSA = 4  # bits: 16 bins for every doubling
+DROPPED = 23 - MANTISSA
+INFINITE = 0xFF << MANTISSA  # the key of an infinite value, and the least of a NaN
+CHANNELS = 64  # counted at a time: each has thousands of possible bins
+
+
+@final
+@dataclass(frozen=True, repr=False, eq=False)
+class HistogramResult:
+    """Counts of values, channel by channel; all channels share the bins.
+
+    Attributes
+    ----------
+    edges : torch.Tensor
+        ``(B + 1,)`` float64, in the units of the activations; bin b holds ``edges[b] <= value < edges[b + 1]``.
+        With edges of the user's the outermost are infinite: the first and last bin hold what lies beyond.
+    counts : torch.Tensor
+        ``(C, B)`` int64.
+    not_finite : torch.Tensor
+        ``(C,)`` int64: NaN and infinite values, which are in no bin.
+    """
+
+    edges: torch.Tensor
+    counts: torch.Tensor
+    not_finite: torch.Tensor
+
+    def quantile(self, q: float | Sequence[float]) -> torch.Tensor:
+        """Return the value below which a share `q` of each channel lies, ``(C,)``, or ``(Q, C)`` for several.
+
+        Inside a bin values are taken to lie evenly; in an infinite bin nothing better than infinity is known. NaN
+        for a channel without values.
+
+        Raises
+        ------
+        ValueError
+            If a share is not in [0, 1].
+        """
+        shares = torch.as_tensor(q, dtype=torch.float64)
+        if not bool(((shares >= 0) & (shares <= 1)).all()):
+            raise ValueError(f"q must be in [0, 1]; got {q!r}")
+        rank = shares.reshape(-1, 1) * self.counts.sum(1)  # (Q, C)
+        cumulative = self.counts.cumsum(1)
+        place = torch.searchsorted(cumulative.double(), rank.T.clamp_min(0.5).contiguous()).T
+        place = place.clamp(max=self.counts.shape[1] - 1)
+        inside = self.counts.gather(1, place.T).T
+        share = (rank - (cumulative.gather(1, place.T).T - inside)) / inside.clamp_min(1)
+        low, high = self.edges[place], self.edges[place + 1]
+        found = torch.where(torch.isfinite(high - low), low + share * (high - low), torch.nan)
+        found = torch.where(low.isneginf(), low, torch.where(high.isposinf(), high, found))
+        found = torch.where(inside > 0, found, torch.nan)
+        return found[0] if shares.ndim == 0 else found
+
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw quantiles of every channel; see `plotting.channel_quantiles`."""
+        from featurelens import plotting
+
+        return plotting.channel_quantiles(self, title=title, ax=ax)
+
+    def __repr__(self) -> str:
+        channels, bins = self.counts.shape
+        broken = int(self.not_finite.sum())
+        rest = f", {broken} values not finite" if broken else ""
+        return f"{type(self).__name__}({count(channels, 'channel')}, {count(bins, 'bin')}{rest})"
+
+
+@final
+@dataclass(eq=False)
+class Histogram(Statistic):
+    """How often which values occur in each channel, over images and positions.
+
+    Without `edges` no range need be known: the bins are those of the floating-point numbers themselves (sign, exponent
+    and four bits of the mantissa), 16 for every doubling, each at most 6.25 % wide. Zero has a bin with nothing else
+    in it but what is nearer to it than 10^-39. Bins that nothing fell into take no memory, and are joined in the result.
+
+    Parameters
+    ----------
+    edges : sequence of float, optional
+        Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
+
+    Examples
+    --------
+    >>> histogram = Histogram()
+    >>> histogram.update(torch.linspace(0, 1, 1001)[:, None])
+    >>> round(histogram.result().quantile(0.25).item(), 2)
+    0.25
+    """
+
+    edges: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.edges is None:
+            return
+        edges = torch.as_tensor(self.edges, dtype=torch.float64)
+        ascending = edges.ndim == 1 and len(edges) > 1 and bool((edges.diff() > 0).all())
+        if not ascending or not bool(torch.isfinite(edges).all()):
+            raise ValueError(f"edges must be two or more finite numbers, ascending; got {describe(self.edges)}")
+        self.edges = tuple(edges.tolist())
+
+    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+        edges = None
+        if self.edges is not None:
+            edges = torch.tensor(self.edges, dtype=torch.float64)
+        found = [
+            _counted(part, edges) for block in channel_blocks(values) for part in block.split(CHANNELS)
+        ]
+        keys = torch.cat([part for part, _ in found]).unique()
+        counts = torch.cat([_spread(part, counts, keys) for part, counts in found])
+        return {
+            "keys": keys,
+            "counts": counts,
+            "not_finite": values.numel() // values.shape[1] - counts.sum(1),
+        }
+
+    def combine(self, one: State, other: State) -> State:
+        check_same_channels(one["counts"], other["counts"])
+        keys = one["keys"]
+        if not torch.equal(keys, other["keys"]):
+            keys = torch.cat([keys, other["keys"]]).unique()
+        counts = _spread(one["keys"], one["counts"], keys)
+        counts[:, torch.searchsorted(keys, other["keys"])] += other["counts"]
+        return {"keys": keys, "counts": counts, "not_finite": one["not_finite"] + other["not_finite"]}
+
+    def summarize(self, state: State) -> HistogramResult:
+        keys = state["keys"]
+        if self.edges is not None:
+            bins = torch.arange(len(self.edges) + 1)
+            edges = torch.tensor([-math.inf, *self.edges, math.inf], dtype=torch.float64)
+        else:
+            ends = torch.cat([keys, keys + 1]).unique()
+            bins, edges = ends[:-1], _lower_edge(ends)
+        return HistogramResult(edges, _spread(keys, state["counts"], bins), state["not_finite"])
+
+
+def _counted(block: torch.Tensor, edges: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which keys occur in rows ``(c, M)``, ascending ``(B,)``, and how often each in each row ``(c, B)``."""
+    if edges is None:
+        keys, offset = _float_keys(block), INFINITE
+        usable = (keys < INFINITE) & (keys >= -INFINITE)
+        possible = 2 * INFINITE
+    else:
+        keys, offset = torch.bucketize(block, edges.to(block.device), right=True), 0
+        usable = torch.isfinite(block)
+        possible = len(edges) + 1
+    cells = keys + offset + possible * torch.arange(len(block), device=block.device)[:, None]
+    counts = torch.bincount(cells[usable] if not bool(usable.all()) else cells.flatten(), minlength=len(block) * possible)
+    counts = counts.reshape(len(block), possible)
+    hit = counts.any(0).nonzero()[:, 0]
+    return (hit - offset).cpu(), counts[:, hit].cpu()
+
+
+def _float_keys(values: torch.Tensor) -> torch.Tensor:
+    """Return integers that ascend with float64 `values`: their leading bits as float32, without rounding."""
+    bits = values.contiguous().view(torch.int64)
+    # The mantissa is cut before the conversion to float32, which would round some values up into the next bin.
+    cut = (bits & ~((1 << (52 - MANTISSA)) - 1)).view(torch.float64)
+    largest = torch.finfo(torch.float32).max
+    single = torch.where(torch.isfinite(values), cut.clamp(-largest, largest), values).float()
+    codes = single.view(torch.int32)
+    magnitude = (codes & 0x7FFFFFFF) >> DROPPED
+    keys: torch.Tensor = torch.where((codes < 0) & (values != 0), -1 - magnitude, magnitude).long()
+    return keys
+
+
+def _lower_edge(keys: torch.Tensor) -> torch.Tensor:
+    magnitude = (keys.abs() << DROPPED).to(torch.int32).view(torch.float32).double()
+    return torch.where(keys < 0, -magnitude, magnitude)
+
+
+def _spread(keys: torch.Tensor, counts: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return counts ``(C, B)`` of `keys` as those of all the `wanted`, which hold them."""
+    spread = counts.new_zeros(len(counts), len(wanted))
+    spread[:, torch.searchsorted(wanted, keys)] = counts
+    return spread
