@@ -52,7 +52,7 @@ def fields(result):
     return {name: value for name, value in vars(result).items()}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(data=st.data(), batches=batches(), workers=st.integers(1, 4))
 def test_any_split_merged_in_any_order_gives_the_bits_of_one_pass(data, batches, workers):
     owner = data.draw(st.lists(st.integers(0, workers - 1), min_size=len(batches), max_size=len(batches)))
@@ -78,7 +78,7 @@ def test_any_split_merged_in_any_order_gives_the_bits_of_one_pass(data, batches,
             assert now is then is None or all(same(now[name], then[name]) for name in then), "merging changed a part"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(batches=batches(FINITE))
 def test_moments_and_covariance_equal_slow_replicas(batches):
     moments, covariance = fl.Moments(), fl.Covariance()
@@ -105,7 +105,7 @@ def test_moments_and_covariance_equal_slow_replicas(batches):
         assert abs(found.variance[a] - between[a, a]) <= 1e-13 * between[a, a] + 1e-28 * n * scale[a] ** 2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(batches=batches())
 def test_top_k_equals_a_slow_replica(batches):
     k = 3
@@ -126,11 +126,13 @@ def test_top_k_equals_a_slow_replica(batches):
         assert found.values[channel, : len(best)].tolist() == [-value for value, _, _ in best]
         assert found.values[channel, len(best) :].isnan().all()
         shape = batches[0][1].shape[2:]
-        for place, (_, _, position) in enumerate(best):
+        for place, (value, _, position) in enumerate(best):
+            if value == math.inf:  # a map of minus infinity and NaN
+                continue
             assert found.positions[channel, place].tolist() == list(np.unravel_index(position, shape) if shape else [])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(batches=batches())
 def test_histograms_count_every_value_once_in_its_own_bin(batches):
     everywhere, own = fl.Histogram(), fl.Histogram(edges=[-1.0, 0.0, 0.5, 2.0])
@@ -143,15 +145,18 @@ def test_histograms_count_every_value_once_in_its_own_bin(batches):
         assert bool((low < high).all())
         for channel, row in enumerate(pooled):
             usable = row[row.isfinite()]
-            expected = ((usable[:, None] >= low) & (usable[:, None] < high)).sum(0)
-            # Bins of negative numbers are closed on the other side: only a value on an edge can tell.
-            on_edge = torch.isin(usable, low[low < 0]).any() and found.edges[0].isfinite()
-            assert on_edge or torch.equal(found.counts[channel], expected)
+            usable = usable.masked_fill(usable.abs() < 2.0**-130, 0.0)
+            inside = (usable[:, None] >= low) & (usable[:, None] < high)
+            if found.edges[0].isfinite():  # bins mirrored about zero
+                inside = torch.where(
+                    usable[:, None] < 0, (usable[:, None] > low) & (usable[:, None] <= high) & (low < 0), inside
+                )
+            assert torch.equal(found.counts[channel], inside.sum(0))
             assert found.counts[channel].sum() == len(usable)
             assert found.not_finite[channel] == len(row) - len(usable)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(batches=batches())
 def test_joint_counts_count_every_image_once_in_its_own_cell(batches):
     joint = fl.JointCounts(classes=CLASSES)
@@ -180,7 +185,7 @@ def test_joint_counts_count_every_image_once_in_its_own_cell(batches):
                 assert abs(found.variance[channel, label] - of_class.var(correction=0)) <= 1e-13 * scale**2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=12))
 def test_exact_sums_are_exact(numbers):
     truth = sum(map(Fraction, numbers))

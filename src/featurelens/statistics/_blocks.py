@@ -1,4 +1,4 @@
-"""A batch, some channels at a time, as float64: a copy of all of it would double the memory of the largest layer."""
+"""A batch, some channels at a time: a copy of all of it would double the memory of the largest layer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ VALUES = 2**18  # at a time: what stays in a core's cache, and far more than a c
 DEVICE_VALUES = 2**26
 
 
-def channel_blocks(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield ``(c, N * positions)`` float64 contiguous blocks of ``(N, C, ...)`` that follow each other over channels.
+def channel_blocks(values: torch.Tensor, dtype: torch.dtype = torch.float64) -> Iterator[torch.Tensor]:
+    """Yield ``(c, N * positions)`` contiguous blocks of ``(N, C, ...)`` that follow each other over channels.
 
     >>> [tuple(block.shape) for block in channel_blocks(torch.zeros(2, 3, 4, 4))]
     [(3, 32)]
@@ -22,7 +22,7 @@ def channel_blocks(values: torch.Tensor) -> Iterator[torch.Tensor]:
     step = max(1, most // (images * positions))
     for first in range(0, channels, step):
         part = maps[:, first : first + step].transpose(0, 1)
-        yield part.to(torch.float64, memory_format=torch.contiguous_format).reshape(len(part), -1)
+        yield part.to(dtype, memory_format=torch.contiguous_format).reshape(len(part), -1)
 
 
 def with_float64(values: torch.Tensor) -> torch.Tensor:

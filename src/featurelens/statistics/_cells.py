@@ -34,46 +34,46 @@ class Cells:
     counts: torch.Tensor
 
     @classmethod
-    def of(cls, values: torch.Tensor, labels: torch.Tensor, classes: int) -> Self:
-        """Count `values` ``(C, N)``; those that are not finite are left out."""
+    def empty(cls, channels: int, classes: int) -> Self:
+        """Return the counts of nothing."""
+        nothing = np.zeros(channels, dtype=np.int64)
+        counts = torch.zeros(channels, CELLS, classes, dtype=torch.int64)
+        return cls(nothing + NOTHING, nothing, nothing, counts)
+
+    def add(self, values: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count `values` ``(C, N)`` too; those that are not finite are left out."""
         numbers = values.numpy()
         finite = np.isfinite(numbers)
         some = finite.any(1)
         low = np.where(some, np.where(finite, numbers, np.inf).min(1), 0.0)
         high = np.where(some, np.where(finite, numbers, -np.inf).max(1), 0.0)
         level = np.where(some, _level(low, high), NOTHING)
-        found = cls(
-            level,
-            _cell(low, level),
-            _cell(high, level),
-            torch.zeros(len(numbers), CELLS, classes, dtype=torch.int64),
-        )
-        cell = _cell(np.where(finite, numbers, low[:, None]), level[:, None]) - found.first[:, None]
-        flat = torch.from_numpy(cell * classes) + labels + (torch.arange(len(cell)) * CELLS * classes)[:, None]
-        found.counts.view(-1).index_add_(
-            0, flat.flatten(), torch.from_numpy(finite).flatten().to(torch.int64)
-        )
-        return found
+        self._widen(level, _cell(low, level), _cell(high, level))
+        usable = np.where(finite, numbers, low[:, None])
+        cell = _cell(usable, self.level[:, None]) - self.first[:, None] + np.arange(len(numbers))[:, None] * CELLS
+        flat = torch.from_numpy(cell[finite]) * self.counts.shape[2] + labels.expand(values.shape)[finite]
+        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
-    def merged(self, other: Self) -> Self:
-        """Return the counts of both."""
-        level = np.maximum(self.level, other.level)
+    def merge(self, other: Self) -> None:
+        """Take in the counts of others."""
+        self._widen(other.level, other.first, other.last)
+        self.counts += other._moved(self.level, self.first)
+
+    def _widen(self, level: Integers, first: Integers, last: Integers) -> None:
+        """Make room for cells from `first` to `last` of another level."""
+        wanted = np.maximum(self.level, level)
         while True:
-            one, two = self._range(level), other._range(level)
-            first, last = np.minimum(one[0], two[0]), np.maximum(one[1], two[1])
-            empty, others_empty = self.level == NOTHING, other.level == NOTHING
-            first = np.where(empty, two[0], np.where(others_empty, one[0], first))
-            last = np.where(empty, two[1], np.where(others_empty, one[1], last))
-            wide = last - first >= CELLS
+            one = _range(self.level, self.first, self.last, wanted)
+            two = _range(level, first, last, wanted)
+            mine, theirs = self.level == NOTHING, level == NOTHING
+            start = np.where(mine, two[0], np.where(theirs, one[0], np.minimum(one[0], two[0])))
+            stop = np.where(mine, two[1], np.where(theirs, one[1], np.maximum(one[1], two[1])))
+            wide = stop - start >= CELLS
             if not wide.any():
                 break
-            level = level + wide
-        counts = self._moved(level, first) + other._moved(level, first)
-        return type(self)(level, first, last, counts)
-
-    def _range(self, level: Integers) -> tuple[Integers, Integers]:
-        shift = np.minimum(level - self.level, SHIFTS)
-        return self.first >> shift, self.last >> shift
+            wanted = wanted + wide
+        self.counts = self._moved(wanted, start)
+        self.level, self.first, self.last = wanted, start, stop
 
     def _moved(self, level: Integers, first: Integers) -> torch.Tensor:
         """Return the counts in the cells of `level` from number `first` on."""
@@ -89,6 +89,12 @@ class Cells:
         chosen = torch.from_numpy(moves)
         moved[chosen] = torch.zeros_like(moved[chosen]).scatter_add_(1, target, self.counts[chosen])
         return moved
+
+
+def _range(level: Integers, first: Integers, last: Integers, wanted: Integers) -> tuple[Integers, Integers]:
+    """Return the cells of the level `wanted` that the first and the last one lie in."""
+    shift = np.minimum(wanted - level, SHIFTS)
+    return first >> shift, last >> shift
 
 
 def _level(low: NDArray[np.float64], high: NDArray[np.float64]) -> Integers:

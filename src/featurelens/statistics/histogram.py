@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MANTISSA = 4  # bits: 16 bins for every doubling
 DROPPED = 23 - MANTISSA
-INFINITE = 0xFF << MANTISSA  # the key of an infinite value, and the least of a NaN
-CHANNELS = 64  # counted at a time: each has thousands of possible bins
+SIGN = 1 << (8 + MANTISSA)
+INFINITE = 0xFF << MANTISSA  # what is left of the bits of an infinite value, and the least of those of a NaN
 
 
 @final
@@ -30,8 +30,9 @@ class HistogramResult:
     Attributes
     ----------
     edges : torch.Tensor
-        ``(B + 1,)`` float64, in the units of the activations; bin b holds ``edges[b] <= value < edges[b + 1]``.
-        With edges of the user's the outermost are infinite: the first and last bin hold what lies beyond.
+        ``(B + 1,)`` float64, in the units of the activations; bin b holds ``edges[b] <= value < edges[b + 1]``. With
+        edges of the user's the outermost are infinite: the first and last bin hold what lies beyond. Without, the
+        bins of negative values mirror those of positive ones, and hold their upper edge instead of the lower.
     counts : torch.Tensor
         ``(C, B)`` int64.
     not_finite : torch.Tensor
@@ -115,19 +116,16 @@ class Histogram(Statistic):
         self.edges = tuple(edges.tolist())
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        edges = None
-        if self.edges is not None:
+        if self.edges is None:
+            dtype = torch.float64 if values.dtype == torch.float64 or not values.is_floating_point() else torch.float32
+            found = [_counted_by_bits(block) for block in channel_blocks(values, dtype)]
+        else:
             edges = torch.tensor(self.edges, dtype=torch.float64)
-        found = [
-            _counted(part, edges) for block in channel_blocks(values) for part in block.split(CHANNELS)
-        ]
+            found = [_counted_between(block, edges) for block in channel_blocks(values)]
         keys = torch.cat([part for part, _ in found]).unique()
         counts = torch.cat([_spread(part, counts, keys) for part, counts in found])
-        return {
-            "keys": keys,
-            "counts": counts,
-            "not_finite": values.numel() // values.shape[1] - counts.sum(1),
-        }
+        seen = values.numel() // values.shape[1]
+        return {"keys": keys, "counts": counts, "not_finite": seen - counts.sum(1)}
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(one["counts"], other["counts"])
@@ -149,34 +147,45 @@ class Histogram(Statistic):
         return HistogramResult(edges, _spread(keys, state["counts"], bins), state["not_finite"])
 
 
-def _counted(block: torch.Tensor, edges: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _counted_by_bits(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return which keys occur in rows ``(c, M)``, ascending ``(B,)``, and how often each in each row ``(c, B)``."""
-    if edges is None:
-        keys, offset = _float_keys(block), INFINITE
-        usable = (keys < INFINITE) & (keys >= -INFINITE)
-        possible = 2 * INFINITE
-    else:
-        keys, offset = torch.bucketize(block, edges.to(block.device), right=True), 0
-        usable = torch.isfinite(block)
-        possible = len(edges) + 1
-    cells = keys + offset + possible * torch.arange(len(block), device=block.device)[:, None]
-    counts = torch.bincount(cells[usable] if not bool(usable.all()) else cells.flatten(), minlength=len(block) * possible)
-    counts = counts.reshape(len(block), possible)
-    hit = counts.any(0).nonzero()[:, 0]
-    return (hit - offset).cpu(), counts[:, hit].cpu()
+    leading = (_as_single(block).view(torch.int32) >> DROPPED) + SIGN
+    present = torch.bincount(leading.flatten(), minlength=2 * SIGN).nonzero()[:, 0]
+    counts = _row_counts(leading, present, 2 * SIGN)
+    negative = present < SIGN
+    magnitude = torch.where(negative, present, present - SIGN)
+    # As keys, they ascend with the values; minus zero is zero.
+    keys = torch.where(negative & (magnitude > 0), -1 - magnitude, magnitude)
+    usable = magnitude < INFINITE
+    ordered, place = keys[usable].unique(return_inverse=True)
+    joined = counts.new_zeros(len(counts), len(ordered)).index_add_(1, place, counts[:, usable])
+    return ordered.cpu(), joined.cpu()
 
 
-def _float_keys(values: torch.Tensor) -> torch.Tensor:
-    """Return integers that ascend with float64 `values`: their leading bits as float32, without rounding."""
-    bits = values.contiguous().view(torch.int64)
-    # The mantissa is cut before the conversion to float32, which would round some values up into the next bin.
-    cut = (bits & ~((1 << (52 - MANTISSA)) - 1)).view(torch.float64)
+def _counted_between(block: torch.Tensor, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which bins between `edges` occur in rows, and how often in each."""
+    possible = len(edges) + 2
+    bins = torch.bucketize(block, edges.to(block.device), right=True)
+    bins = bins.masked_fill(~torch.isfinite(block), possible - 1)
+    keys = torch.arange(possible - 1)
+    return keys, _row_counts(bins, torch.arange(possible, device=bins.device), possible).cpu()[:, :-1]
+
+
+def _row_counts(codes: torch.Tensor, present: torch.Tensor, possible: int) -> torch.Tensor:
+    """Return how often each of the codes `present` ``(B,)`` occurs in each row, ``(c, B)``."""
+    column = torch.zeros(possible, dtype=torch.int64, device=codes.device)
+    column[present] = torch.arange(len(present), device=codes.device)
+    cells = column[codes.long()] + len(present) * torch.arange(len(codes), device=codes.device)[:, None]
+    return torch.bincount(cells.flatten(), minlength=len(codes) * len(present)).reshape(len(codes), -1)
+
+
+def _as_single(values: torch.Tensor) -> torch.Tensor:
+    """Return float64 values cut to float32: rounding would bring some of them into the next bin."""
+    if values.dtype == torch.float32:
+        return values
+    cut = (values.view(torch.int64) & ~((1 << (52 - MANTISSA)) - 1)).view(torch.float64)
     largest = torch.finfo(torch.float32).max
-    single = torch.where(torch.isfinite(values), cut.clamp(-largest, largest), values).float()
-    codes = single.view(torch.int32)
-    magnitude = (codes & 0x7FFFFFFF) >> DROPPED
-    keys: torch.Tensor = torch.where((codes < 0) & (values != 0), -1 - magnitude, magnitude).long()
-    return keys
+    return torch.where(torch.isfinite(values), cut.clamp(-largest, largest), values).float()
 
 
 def _lower_edge(keys: torch.Tensor) -> torch.Tensor:

@@ -154,17 +154,23 @@ class JointCounts(Statistic):
         numbers, sums = by_class(finite.long()), by_class(usable)
         means = (sums / numbers.clamp_min(1))[:, column]
         scatter = by_class(((usable - means) * finite).square())
-        cells = Cells.of(pooled, labels, self.classes)
         return {
             "classes": here,
             "sum": exact(sums),
             "squares": products_about_zero(scatter, sums, sums, numbers),
             "not_finite": (~finite).sum(1),
-            **_plain(cells),
+            # The table of a single batch would be nearly empty: its values are entered into the next part's.
+            "values": pooled,
+            "labels": labels,
         }
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["counts"], other["counts"])
+        check_same_channels(one["not_finite"], other["not_finite"])
+        cells = self._cells(one)
+        if "values" in other:
+            cells.add(other["values"], other["labels"])
+        else:
+            cells.merge(self._cells(other))
         classes = torch.cat([one["classes"], other["classes"]]).unique()
         return {
             "classes": classes,
@@ -173,25 +179,33 @@ class JointCounts(Statistic):
                 for name in ("sum", "squares")
             },
             "not_finite": one["not_finite"] + other["not_finite"],
-            **_plain(_cells(one).merged(_cells(other))),
+            **_plain(cells),
         }
 
     def summarize(self, state: State) -> JointCountsResult:
-        numbers = state["counts"].sum(1)
+        cells = self._cells(state)
+        numbers = cells.counts.sum(1)
         sums, squares = (
             _among(torch.arange(self.classes), state["classes"], state[name]) for name in ("sum", "squares")
         )
         scatter = products_about_mean(squares, sums, sums, numbers).clamp_min(0.0)
-        cells = _cells(state)
         width = np.ldexp(1.0, cells.level)
         return JointCountsResult(
-            counts=state["counts"],
+            counts=cells.counts,
             start=torch.from_numpy(cells.first * width),
             width=torch.from_numpy(width),
             mean=total(sums)[0] / numbers,
             variance=scatter / numbers,
             not_finite=state["not_finite"],
         )
+
+    def _cells(self, state: State) -> Cells:
+        if "values" in state:
+            cells = Cells.empty(len(state["values"]), self.classes)
+            cells.add(state["values"], state["labels"])
+            return cells
+        level, first, last = (state[name].numpy() for name in ("level", "first", "last"))
+        return Cells(level, first, last, state["counts"])
 
 
 def _among(
@@ -207,8 +221,3 @@ def _among(
 def _plain(cells: Cells) -> State:
     level, first, last = (torch.from_numpy(part) for part in (cells.level, cells.first, cells.last))
     return {"level": level, "first": first, "last": last, "counts": cells.counts}
-
-
-def _cells(state: State) -> Cells:
-    level, first, last = (state[name].numpy() for name in ("level", "first", "last"))
-    return Cells(level, first, last, state["counts"])
