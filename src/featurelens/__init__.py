@@ -75,9 +75,11 @@ if TYPE_CHECKING:
         ActivationRecorder,
         Activations,
         FeatureExtractor,
+        ReceptiveField,
         TappedModule,
         insert_extractors,
         list_operations,
+        receptive_field,
     )
     from featurelens.statistics import (
         Covariance,
@@ -142,6 +144,7 @@ _ROOMS = {
     "PixelImage": "maximization",
     "RandomRotate": "maximization",
     "RandomScale": "maximization",
+    "ReceptiveField": "recording",
     "RenyiMutualInformation": "information",
     "SpatialMutualInformationResult": "information",
     "Statistic": "statistics",
@@ -168,6 +171,7 @@ _ROOMS = {
     "mutual_information": "information",
     "neuron": "maximization",
     "plotting": "plotting",
+    "receptive_field": "recording",
     "spatial_mutual_information": "information",
     "total_variation": "maximization",
 }
@@ -216,6 +220,7 @@ __all__ = [
     "PixelImage",
     "RandomRotate",
     "RandomScale",
+    "ReceptiveField",
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
     "Statistic",
@@ -243,6 +248,7 @@ __all__ = [
     "mutual_information",
     "neuron",
     "plotting",
+    "receptive_field",
     "spatial_mutual_information",
     "total_variation",
 ]
