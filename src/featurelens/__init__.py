@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         TopK,
         TopKResult,
     )
+    from featurelens.storage import ActivationStore, StoredLayer, merge
     from featurelens.tensorboard import TensorBoardWriter
 
 __version__ = "0.1.0"
@@ -105,6 +106,7 @@ _ROOMS = {
     "AblationResult": "ablation",
     "ActivationMaximizer": "maximization",
     "ActivationRecorder": "recording",
+    "ActivationStore": "storage",
     "Activations": "recording",
     "BinnedMutualInformation": "information",
     "ChannelAblator": "ablation",
@@ -148,6 +150,7 @@ _ROOMS = {
     "RenyiMutualInformation": "information",
     "SpatialMutualInformationResult": "information",
     "Statistic": "statistics",
+    "StoredLayer": "storage",
     "StreamResult": "statistics",
     "TappedModule": "recording",
     "TensorBoardWriter": "tensorboard",
@@ -168,6 +171,7 @@ _ROOMS = {
     "list_layers": "layers",
     "list_operations": "recording",
     "logit": "maximization",
+    "merge": "storage",
     "mutual_information": "information",
     "neuron": "maximization",
     "plotting": "plotting",
@@ -181,6 +185,7 @@ __all__ = [
     "AblationResult",
     "ActivationMaximizer",
     "ActivationRecorder",
+    "ActivationStore",
     "Activations",
     "BinnedMutualInformation",
     "ChannelAblator",
@@ -224,6 +229,7 @@ __all__ = [
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
     "Statistic",
+    "StoredLayer",
     "StreamResult",
     "TappedModule",
     "TensorBoardWriter",
@@ -245,6 +251,7 @@ __all__ = [
     "list_layers",
     "list_operations",
     "logit",
+    "merge",
     "mutual_information",
     "neuron",
     "plotting",

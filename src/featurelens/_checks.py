@@ -10,13 +10,6 @@ import torch
 from torch import nn
 
 
-class NoSuchLayer(KeyError):
-    """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 def check_module(model: object, *, argument: str = "model") -> nn.Module:
     """Return `model` if it is a module, or raise a TypeError that says what came instead."""
     if isinstance(model, type) and issubclass(model, nn.Module):

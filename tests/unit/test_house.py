@@ -16,11 +16,12 @@ LEVEL = {
     "_structure": 0,
     "_hooks": 0,
     "_layer_table": 0,
+    "_lookup": 0,
     "_random": 0,
     "_shares": 0,
-
     "layers": 0,
     "statistics": 0.5,
+    "storage": 0.5,
     "recording": 1,
     "information": 2,
     "maximization": 2,

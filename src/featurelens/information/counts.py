@@ -63,23 +63,23 @@ def information_from_counts(
         raise ValueError(f"counts must be integers (C, cells, K); got {describe(counts)}")
     labels = _labels(counts)
     n, classes = int(labels.sum()), len(labels)
-    if bins == "auto":
-        bins = max(2, min(MOST_BINS, n // (SAMPLES_PER_CELL * classes)))
-    else:
+    if bins != "auto":
         check_count(bins, argument="bins", least=2)
+    joined = max(2, min(MOST_BINS, n // (SAMPLES_PER_CELL * classes))) if bins == "auto" else bins
     weights = count_weights(n, correction)
     values = torch.cat(
         [
-            _information(counts[part], bins, weights, labels, correction)
+            _information(counts[part], joined, weights, labels, correction)
             for part in row_slices(len(counts), counts[0].numel(), VALUES_AT_A_TIME)
         ]
     )
     fine = counts.sum(2)
     constant = (fine > 0).sum(1) == 1
     heavy = int(((fine.amax(1) > HEAVY * n) & ~constant).sum())
-    notes = [f"a plug-in bias of about {(bins - 1) * (classes - 1) / (2 * n):.2g} nats was corrected for"]
+    bias = (joined - 1) * (classes - 1) / (2 * n)
+    notes = [f"a plug-in bias of about {bias:.2g} nats was corrected for"]
     if correction == "none":
-        notes = [f"too high by about {(bins - 1) * (classes - 1) / (2 * n):.2g} nats"]
+        notes = [f"too high by about {bias:.2g} nats"]
     if bool(constant.any()):
         notes.append(f"{count(int(constant.sum()), 'channel')} never changed")
     if heavy:
@@ -88,10 +88,10 @@ def information_from_counts(
         )
     return ChannelInformationResult(
         values=values.masked_fill(constant, 0.0),
-        method=f"counts(bins={bins}, correction={correction!r})",
+        method=f"counts(bins={joined}, correction={correction!r})",
         n=n,
         label_entropy=_entropy(labels),
-        ceiling=math.log(bins),
+        ceiling=math.log(joined),
         notes=tuple(notes),
     ).to(units)
 
@@ -163,7 +163,9 @@ def _labels(counts: torch.Tensor) -> torch.Tensor:
 def _at_least_two(labels: torch.Tensor) -> torch.Tensor:
     present = labels > 0
     if int(present.sum()) < 2:
-        raise ValueError(f"information needs labels of two classes or more; got {labels.tolist()} samples in each")
+        raise ValueError(
+            f"information needs labels of two classes or more; got {labels.tolist()} samples in each"
+        )
     return present
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from featurelens.plotting._arrays import Floats
     from featurelens.recording import ReceptiveField
 
 NAME = 0.95  # inches left of a row for the name of its channel
@@ -119,7 +120,10 @@ def _picture(
         return image
     top, bottom, left, right = fields.box(result.positions[channel, rank])
     frame = [int((part[:, 1] - part[:, 0]).max()) for part in (fields.rows, fields.columns)]
-    above, before = _missing(frame[0], top, bottom, image.shape[1]), _missing(frame[1], left, right, image.shape[2])
+    above, before = (
+        _missing(frame[0], top, bottom, image.shape[1]),
+        _missing(frame[1], left, right, image.shape[2]),
+    )
     return torch.nn.functional.pad(image[:, top:bottom, left:right], (*before, *above), value=GREY)
 
 
@@ -161,24 +165,18 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     order = np.argsort(middle, kind="stable")
     places = np.arange(len(order))
     ax = chart(ax, size=SIZE)
-    for lower, upper, strength, label in ((low, high, 0.18, "middle 95 %"), (quarter, three, 0.4, "middle half")):
-        ax.fill_between(
-            np.append(places, len(places)) - 0.5,
-            *(np.append(part[order], part[order][-1]) for part in (lower, upper)),
-            step="post",
-            color=SERIES[0],
-            alpha=strength,
-            linewidth=0,
-            label=label,
-        )
-    ax.step(
-        np.append(places, len(places)) - 0.5,
-        np.append(middle[order], middle[order][-1]),
-        where="post",
-        color=SERIES[0],
-        linewidth=1.4,
-        label="median",
-    )
+    edges = np.append(places, len(places)) - 0.5
+
+    def steps(values: Floats) -> Floats:
+        return np.append(values[order], values[order][-1])
+
+    for lower, upper, strength, label in (
+        (low, high, 0.18, "middle 95 %"),
+        (quarter, three, 0.4, "middle half"),
+    ):
+        style: dict[str, Any] = {"color": SERIES[0], "alpha": strength, "linewidth": 0, "label": label}
+        ax.fill_between(edges, steps(lower), steps(upper), step="post", **style)
+    ax.step(edges, steps(middle), where="post", color=SERIES[0], linewidth=1.4, label="median")
     dress(ax, xlabel="channel, by median", ylabel="activation", title=title or "Values of every channel")
     if len(order) <= 24:
         ax.set_xticks(places, [str(channel) for channel in order])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
-from featurelens._checks import NoSuchLayer, describe, near_misses
+from featurelens._lookup import find
 from featurelens._structure import plain, shapes, tensors
 
 if TYPE_CHECKING:
@@ -56,18 +56,7 @@ class Activations(Mapping[str, Any]):
         layers = self._current()
         if name in layers:
             return layers[name]
-        if not isinstance(name, str):
-            raise NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
-        base, sign, call = name.partition("#")
-        base = self._aliases.get(base, base)
-        if base + sign + call in layers:
-            return layers[base + sign + call]
-        if call == "1" and base in layers:
-            return layers[base]
-        several = [key for key in layers if key.startswith(f"{base}#")]
-        if several and not call:
-            raise NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
-        raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, layers)}")
+        return layers[find(name, layers, self._aliases)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._current())

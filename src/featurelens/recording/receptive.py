@@ -86,12 +86,16 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     # cuDNN's fast algorithms compute tiles of pixels together, in which NaN would spread.
     with torch.backends.cudnn.flags(enabled=False):
         for axis, pixels in ((2, shape[1]), (3, shape[2])):
-            marks = torch.cat([_run(recorder, part, axis, shape) for part in torch.arange(pixels).split(PROBES)])
+            marks = torch.cat(
+                [_run(recorder, part, axis, shape) for part in torch.split(torch.arange(pixels), PROBES)]
+            )
             sides.append(_extent(marks.any(4 - axis), recorder.layers))
     return ReceptiveField(*sides)
 
 
-def _run(recorder: ActivationRecorder, lines: torch.Tensor, axis: int, shape: tuple[int, int, int]) -> torch.Tensor:
+def _run(
+    recorder: ActivationRecorder, lines: torch.Tensor, axis: int, shape: tuple[int, int, int]
+) -> torch.Tensor:
     """Return which positions ``(n, H, W)`` see each of the pixel rows (axis 2) or columns (axis 3) in `lines`."""
     images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).repeat(len(lines), 1, 1, 1)
     images.transpose(1, axis)[torch.arange(len(lines)), lines] = torch.nan

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, final, overload
 
 import torch
 from torch import nn
@@ -20,18 +22,20 @@ from featurelens._hooks import (
     preserved,
     unwrap,
 )
-from featurelens._structure import tensors
+from featurelens._shares import Share
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding, streaming, tracing
 from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
+from featurelens.recording.data_sets import record_in_memory
 from featurelens.recording.failure import explain
-from featurelens.recording.joining import check_batch_axis, joined
 from featurelens.recording.keeping import Keeper, Reduction
 from featurelens.recording.rewrite import trace_or_explain
 from featurelens.recording.session import Session
 from featurelens.recording.streaming import Statistics
+from featurelens.recording.to_store import record_to_store
 from featurelens.statistics import StreamResult
+from featurelens.storage import ActivationStore
 
 
 @final
@@ -168,9 +172,39 @@ class ActivationRecorder:
         with self._guarded():
             yield lambda *args, **kwargs: self._run(args, kwargs, where="a batch")
 
+    @overload
     def record(
-        self, loader: Iterable[Any], *, inputs: Callable[[Any], Any] | None = None, progress: bool = True
-    ) -> Activations:
+        self,
+        loader: Iterable[Any],
+        *,
+        to: None = None,
+        shard: tuple[int, int] | None = None,
+        inputs: Callable[[Any], Any] | None = None,
+        progress: bool = True,
+    ) -> Activations: ...
+
+    @overload
+    def record(
+        self,
+        loader: Iterable[Any],
+        *,
+        to: str | os.PathLike[str],
+        resume: bool = False,
+        shard: tuple[int, int] | None = None,
+        inputs: Callable[[Any], Any] | None = None,
+        progress: bool = True,
+    ) -> ActivationStore: ...
+
+    def record(
+        self,
+        loader: Iterable[Any],
+        *,
+        to: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        shard: tuple[int, int] | None = None,
+        inputs: Callable[[Any], Any] | None = None,
+        progress: bool = True,
+    ) -> Activations | ActivationStore:
         """Run the model over a data set and return what the chosen layers returned, joined along axis 0.
 
         Parameters
@@ -178,31 +212,51 @@ class ActivationRecorder:
         loader
             Yields batches: tensors, tuples or lists whose first item is the input, or dicts whose items go to the
             arguments of forward that bear their name (or of which one is called "image", "input" or alike).
+        to
+            A folder to write to, batch by batch, for data sets that do not fit into memory. Under torch.distributed
+            every rank writes its share, rank 0 joins them, and every rank returns the whole.
+        resume
+            Go on with the recording in that folder, if there is one: the files end up as those of a run that was
+            never interrupted. Batches that it has are not run again. The model, the layers and what is kept of them
+            must be the same, which is checked; so must be the data, of which the last batch that was kept is
+            compared, or all of them if the loader is no DataLoader over a map-style data set.
+        shard
+            ``(index, count)``: only this worker's share of the batches, a contiguous block, for array jobs whose
+            workers cannot speak to each other. `merge` joins what they write.
         inputs
             Takes a batch and returns the model's input, a tuple of its positional arguments or a dict of its
             keyword arguments, where the rule above does not fit.
         progress
             Show a progress bar, if standard error is a terminal.
 
+        Returns
+        -------
+        Activations or ActivationStore
+            In memory, or with `to` in files. Of an array job's worker, its share.
+
         Raises
         ------
         ValueError
-            If the loader yields no batch, or a layer's output cannot be joined: axis 0 must be the batch.
+            If the loader yields no batch, or a layer's output cannot be joined: axis 0 must be the batch. If the
+            loader cannot be shared out. If there is a recording to resume, and it was made otherwise.
+        FileExistsError
+            If the folder holds something already, and `resume` is not set.
+        OSError
+            If a file cannot be written: the message says how many rows are safe.
+        RuntimeError
+            If another run is writing to the folder, or another rank failed.
         """
-        from tqdm import tqdm
-
         feeding.check_loader(loader)
-        batches: list[Activations] = []
-        with self._guarded():
-            for number, batch in enumerate(
-                tqdm(loader, desc="recording", unit="batch", disable=None if progress else True), 1
-            ):
-                args, kwargs = feeding.arguments(batch, self.model, inputs)
-                batches.append(self._run(args, kwargs, where=f"batch {number}", output=not self.stop_early))
-                check_batch_axis(batches[-1], next(tensors((args, kwargs)), None))
-        if not batches:
-            raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-        return joined(batches)
+        if to is None:
+            if resume:
+                raise ValueError("resume=True goes on with a recording in files: say with to= where it is")
+            share = Share() if shard is None else Share.find(shard)
+            return record_in_memory(self, loader, share, inputs, progress)
+        check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
+        check_type(resume, bool, argument="resume", expected="True or False")
+        return record_to_store(
+            self, loader, Path(to), Share.find(shard), resume=resume, inputs=inputs, progress=progress
+        )
 
     def stream(
         self,

@@ -14,10 +14,10 @@ from torch import fx, nn
 
 from featurelens._checks import check_module, near_misses
 from featurelens._hooks import check_materialized, eager, preserved, unwrap
+from featurelens._lookup import NoSuchLayer
 from featurelens._structure import map_tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import tracing
-from featurelens.recording.activations import NoSuchLayer
 from featurelens.recording.session import aliases, not_reached
 from featurelens.recording.tracing import ModuleCall, Trace
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from featurelens._checks import check_type, describe
-from featurelens._shares import Batch, Plan, Share
+from featurelens._shares import Batch, Share
 from featurelens._structure import tensors
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding
+from featurelens.recording.data_sets import plan_of, shown
 from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, reduced
 from featurelens.recording.session import Session
 from featurelens.statistics import Statistic, StreamResult
@@ -37,18 +38,13 @@ def stream(
     progress: bool,
 ) -> StreamResult:
     """Do what `ActivationRecorder.stream` says."""
-    from tqdm import tqdm
-
     feeding.check_loader(loader)
     share = Share.find(shard)
     one_pass = _Pass(recorder, _assigned(recorder, statistics), inputs, labels)
     with share.together():
-        plan = Plan(loader, share, rows=one_pass.rows)
-        total = len(plan.block) if plan.total is not None else None
+        plan = plan_of(recorder, loader, share, inputs)
         with recorder._guarded(), torch.no_grad():
-            for batch in tqdm(
-                plan.batches(), desc="streaming", total=total, unit="batch", disable=None if progress else True
-            ):
+            for batch in shown(plan.batches(), plan, progress):
                 one_pass.run(batch)
     result = StreamResult.merge(share.gather(one_pass.result()))
     if not result.rows and (shard is None or plan.total == 0):
@@ -73,19 +69,17 @@ class _Pass:
         self.aliases: Mapping[str, str] = {}
         self.spans: list[tuple[int, int]] = []
 
-    def rows(self, batch: Any) -> int:
-        """Return how many rows a batch has: the length of the first tensor that the model is given."""
-        given = next(tensors(feeding.arguments(batch, self.recorder.model, self.inputs)), None)
-        if given is None or given.ndim == 0:
-            raise ValueError(f"a batch must give the model a tensor whose axis 0 is the batch; got {describe(batch)}")
-        return len(given)
-
     def run(self, batch: Batch) -> None:
         """Run the model on one batch, measure it on the way, and add up."""
         where = f"batch {batch.number + 1}"
-        rows = self.rows(batch.value)
-        labels = self._checked_labels(batch.value, rows, where)
         args, kwargs = feeding.arguments(batch.value, self.recorder.model, self.inputs)
+        given = next(tensors((args, kwargs)), None)
+        if given is None or given.ndim == 0:
+            raise ValueError(
+                f"{where} gives the model no tensor whose axis 0 is the batch; got {describe(batch.value)}"
+            )
+        rows = len(given)
+        labels = self._checked_labels(batch.value, rows, where)
         measures = {
             call: _Measure(call, found, self.recorder._reductions.get(call), rows, batch.first_row, labels)
             for call, found in self.assigned.items()
@@ -177,12 +171,14 @@ def _assigned(
                 raise ValueError(f"statistics name {selector!r}, which is not among the recorded layers")
     missing = [name for name, call in calls if (name, call) not in assigned]
     if missing:
-        raise ValueError(f"statistics must name every recorded layer; none for {', '.join(map(repr, missing))}")
+        raise ValueError(
+            f"statistics must name every recorded layer; none for {', '.join(map(repr, missing))}"
+        )
     return {call: assigned[call] for call in calls}
 
 
 def _as_statistics(statistics: object) -> tuple[Statistic, ...]:
-    several = list(statistics) if isinstance(statistics, list | tuple) else [statistics]
+    several: list[Any] = list(statistics) if isinstance(statistics, list | tuple) else [statistics]
     for statistic in several:
         check_type(statistic, Statistic, argument="statistics", expected="statistics such as fl.Moments()")
     names = [name_of(type(statistic)) for statistic in several]
@@ -190,5 +186,7 @@ def _as_statistics(statistics: object) -> tuple[Statistic, ...]:
         raise ValueError("statistics must be one or more; got none")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"a layer's statistics must be of different kinds, or their results could not be told apart; got two of {twice!r}")
+        raise ValueError(
+            f"a layer's statistics must be of different kinds, or their results could not be told apart; got two of {twice!r}"
+        )
     return tuple(several)

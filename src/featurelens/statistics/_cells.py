@@ -50,7 +50,11 @@ class Cells:
         level = np.where(some, _level(low, high), NOTHING)
         self._widen(level, _cell(low, level), _cell(high, level))
         usable = np.where(finite, numbers, low[:, None])
-        cell = _cell(usable, self.level[:, None]) - self.first[:, None] + np.arange(len(numbers))[:, None] * CELLS
+        cell = (
+            _cell(usable, self.level[:, None])
+            - self.first[:, None]
+            + np.arange(len(numbers))[:, None] * CELLS
+        )
         flat = torch.from_numpy(cell[finite]) * self.counts.shape[2] + labels.expand(values.shape)[finite]
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 

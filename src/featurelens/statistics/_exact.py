@@ -67,7 +67,9 @@ def total(summed: ExactSum) -> tuple[torch.Tensor, torch.Tensor]:
         high = np.ldexp(carry.astype(float), 32 * (lowest + len(limbs)) - ORIGIN)
         low = np.zeros_like(high)
         for number in range(len(limbs) - 1, -1, -1):
-            high, rest = two_sum(high, np.ldexp(digits[number].astype(float), 32 * (lowest + number) - ORIGIN))
+            high, rest = two_sum(
+                high, np.ldexp(digits[number].astype(float), 32 * (lowest + number) - ORIGIN)
+            )
             low = low + rest
         high, low = two_sum(high, low)
     sign = np.where(negative, -1.0, 1.0)

@@ -71,6 +71,8 @@ class Statistic(ABC):
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
         """Raise unless these labels of a batch can be used; called before the batch is run."""
+        if self.needs_labels and labels is None:
+            raise ValueError(f"{self} needs labels")
 
     @final
     def update(
@@ -138,8 +140,9 @@ class Statistic(ABC):
 def settings(statistic: Statistic) -> dict[str, Any]:
     """Return the fields of a statistic that is a dataclass."""
     record: Any = statistic
-    fields = dataclasses.fields(record) if dataclasses.is_dataclass(statistic) else ()
-    return {field.name: getattr(statistic, field.name) for field in fields}
+    if not dataclasses.is_dataclass(record):
+        return {}
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def name_of(kind: type[Statistic]) -> str:
@@ -164,10 +167,12 @@ def check_values(values: object) -> None:
     if values.is_complex():
         raise TypeError(f"values must be real; got {describe(values)}")
     if values.is_nested or values.ndim < 2 or 0 in values.shape:
-        raise ValueError(f"values must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}")
+        raise ValueError(
+            f"values must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}"
+        )
 
 
-def check_same_channels(one: torch.Tensor, other: torch.Tensor) -> None:
-    """Raise unless two tensors ``(C, ...)`` are of as many channels."""
-    if len(one) != len(other):
-        raise ValueError(f"parts must have the same channels; got {len(one)} and then {len(other)}")
+def check_same_channels(one: int, other: int) -> None:
+    """Raise unless two parts are of as many channels."""
+    if one != other:
+        raise ValueError(f"parts must have as many channels; got {one} and then {other}")

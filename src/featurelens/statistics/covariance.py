@@ -95,7 +95,7 @@ class Covariance(Statistic):
         }
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(range(one["channels"]), range(other["channels"]))
+        check_same_channels(one["channels"], other["channels"])
         return {
             "count": one["count"] + other["count"],
             "not_finite": one["not_finite"] + other["not_finite"],

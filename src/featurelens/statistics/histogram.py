@@ -112,26 +112,32 @@ class Histogram(Statistic):
         edges = torch.as_tensor(self.edges, dtype=torch.float64)
         ascending = edges.ndim == 1 and len(edges) > 1 and bool((edges.diff() > 0).all())
         if not ascending or not bool(torch.isfinite(edges).all()):
-            raise ValueError(f"edges must be two or more finite numbers, ascending; got {describe(self.edges)}")
+            raise ValueError(
+                f"edges must be two or more finite numbers, ascending; got {describe(self.edges)}"
+            )
         self.edges = tuple(edges.tolist())
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         if self.edges is None:
-            dtype = torch.float64 if values.dtype == torch.float64 or not values.is_floating_point() else torch.float32
+            dtype = (
+                torch.float64
+                if values.dtype == torch.float64 or not values.is_floating_point()
+                else torch.float32
+            )
             found = [_counted_by_bits(block) for block in channel_blocks(values, dtype)]
         else:
             edges = torch.tensor(self.edges, dtype=torch.float64)
             found = [_counted_between(block, edges) for block in channel_blocks(values)]
-        keys = torch.cat([part for part, _ in found]).unique()
+        keys = torch.unique(torch.cat([part for part, _ in found]))
         counts = torch.cat([_spread(part, counts, keys) for part, counts in found])
         seen = values.numel() // values.shape[1]
         return {"keys": keys, "counts": counts, "not_finite": seen - counts.sum(1)}
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["counts"], other["counts"])
+        check_same_channels(len(one["counts"]), len(other["counts"]))
         keys = one["keys"]
         if not torch.equal(keys, other["keys"]):
-            keys = torch.cat([keys, other["keys"]]).unique()
+            keys = torch.unique(torch.cat([keys, other["keys"]]))
         counts = _spread(one["keys"], one["counts"], keys)
         counts[:, torch.searchsorted(keys, other["keys"])] += other["counts"]
         return {"keys": keys, "counts": counts, "not_finite": one["not_finite"] + other["not_finite"]}
@@ -142,7 +148,7 @@ class Histogram(Statistic):
             bins = torch.arange(len(self.edges) + 1)
             edges = torch.tensor([-math.inf, *self.edges, math.inf], dtype=torch.float64)
         else:
-            ends = torch.cat([keys, keys + 1]).unique()
+            ends = torch.unique(torch.cat([keys, keys + 1]))
             bins, edges = ends[:-1], _lower_edge(ends)
         return HistogramResult(edges, _spread(keys, state["counts"], bins), state["not_finite"])
 
@@ -157,7 +163,7 @@ def _counted_by_bits(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # As keys, they ascend with the values; minus zero is zero.
     keys = torch.where(negative & (magnitude > 0), -1 - magnitude, magnitude)
     usable = magnitude < INFINITE
-    ordered, place = keys[usable].unique(return_inverse=True)
+    ordered, place = torch.unique(keys[usable], return_inverse=True)
     joined = counts.new_zeros(len(counts), len(ordered)).index_add_(1, place, counts[:, usable])
     return ordered.cpu(), joined.cpu()
 

@@ -126,9 +126,9 @@ class JointCounts(Statistic):
             raise ValueError(f"classes must be at least 2; got {describe(self.classes)}")
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
-        if labels is None:
-            raise ValueError(f"{self} needs labels")
+        super().check_labels(labels)
         check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,) of integers")
+        assert labels is not None
         if labels.is_floating_point() or labels.is_complex():
             raise TypeError(f"labels must be integers; got {describe(labels)}")
         if labels.ndim != 1 or not len(labels):
@@ -144,7 +144,7 @@ class JointCounts(Statistic):
         pooled = maps.mean(2, dtype=torch.float64).T.contiguous().cpu()
         labels = labels.cpu().long()
         finite = torch.isfinite(pooled)
-        here = labels.unique()
+        here = torch.unique(labels)
         column = torch.searchsorted(here, labels)
 
         def by_class(rows: torch.Tensor) -> torch.Tensor:
@@ -165,13 +165,13 @@ class JointCounts(Statistic):
         }
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["not_finite"], other["not_finite"])
+        check_same_channels(len(one["not_finite"]), len(other["not_finite"]))
         cells = self._cells(one)
         if "values" in other:
             cells.add(other["values"], other["labels"])
         else:
             cells.merge(self._cells(other))
-        classes = torch.cat([one["classes"], other["classes"]]).unique()
+        classes = torch.unique(torch.cat([one["classes"], other["classes"]]))
         return {
             "classes": classes,
             **{

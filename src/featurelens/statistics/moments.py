@@ -78,7 +78,7 @@ class Moments(Statistic):
         }
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["count"], other["count"])
+        check_same_channels(len(one["count"]), len(other["count"]))
         return {
             "count": one["count"] + other["count"],
             "not_finite": one["not_finite"] + other["not_finite"],

@@ -9,7 +9,8 @@ from typing import Any, Self, final
 
 import torch
 
-from featurelens._checks import NoSuchLayer, check_type, count, describe, near_misses
+from featurelens._checks import check_type, count, describe
+from featurelens._lookup import find
 from featurelens._structure import plain
 from featurelens.statistics.base import Statistic, kinds, name_of, settings
 
@@ -82,19 +83,14 @@ class StreamResult(Mapping[str, LayerStatistics]):
         self.spans = _joined(spans)
         self.statistics = {layer: tuple(statistics) for layer, statistics in layers.items()}
         self._aliases = dict(aliases or {})
-        self._layers = {
-            name: LayerStatistics(found, layer=name) for name, found in self.statistics.items()
-        }
+        self._layers = {name: LayerStatistics(found, layer=name) for name, found in self.statistics.items()}
 
     @property
     def rows(self) -> int:
         return sum(stop - start for start, stop in self.spans)
 
     def __getitem__(self, name: str) -> LayerStatistics:
-        found = self._layers.get(self._aliases.get(name, name))
-        if found is None:
-            raise NoSuchLayer(f"no statistics of {name!r}{near_misses(str(name), self._layers)}")
-        return found
+        return self._layers[find(name, self._layers, self._aliases)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -103,7 +99,10 @@ class StreamResult(Mapping[str, LayerStatistics]):
         return len(self._layers)
 
     def __repr__(self) -> str:
-        layers = [f"{name!r}: {', '.join(map(name_of, map(type, found)))}" for name, found in self.statistics.items()]
+        layers = [
+            f"{name!r}: {', '.join(map(name_of, map(type, found)))}"
+            for name, found in self.statistics.items()
+        ]
         return f"{type(self).__name__}({'; '.join([count(self.rows, 'row'), *layers])})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -158,7 +157,9 @@ class StreamResult(Mapping[str, LayerStatistics]):
         if not seen:
             raise ValueError("there is no part to merge")
         first = seen[0]
-        layers = {name: [statistic.fresh() for statistic in found] for name, found in first.statistics.items()}
+        layers = {
+            name: [statistic.fresh() for statistic in found] for name, found in first.statistics.items()
+        }
         for result in seen:
             _check_alike(first, result)
             for name, statistics in layers.items():

@@ -41,7 +41,12 @@ class TopKResult:
     positions: torch.Tensor
 
     def plot(
-        self, images: Any, *, channels: Sequence[int] | None = None, fields: Any = None, ax: Axes | None = None
+        self,
+        images: Any,
+        *,
+        channels: Sequence[int] | None = None,
+        fields: Any = None,
+        ax: Axes | None = None,
     ) -> Figure:
         """Draw a row of pictures for each channel; see `plotting.strongest_images`."""
         from featurelens import plotting
@@ -97,7 +102,7 @@ class TopK(Statistic):
         return self._best(part)
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["rows"], other["rows"])
+        check_same_channels(len(one["rows"]), len(other["rows"]))
         if one["positions"].shape[2] != other["positions"].shape[2]:
             raise ValueError("maps must have as many dimensions in every batch")
         return self._best({name: torch.cat([one[name], other[name]], dim=1) for name in one})

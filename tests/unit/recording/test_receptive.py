@@ -65,7 +65,9 @@ def test_what_has_no_receptive_field_is_told():
         def forward(self, x):
             return x.nan_to_num()
 
-    with pytest.raises(ValueError, match="^layer '0' does not pass NaN on, so that what it sees cannot be told$"):
+    with pytest.raises(
+        ValueError, match=r"^layer '0' does not pass NaN on, so that what it sees cannot be told$"
+    ):
         fl.receptive_field(nn.Sequential(Stops()), "0", (1, 4, 4))
     with pytest.raises(RuntimeError, match=r"a receptive field needs maps \(N, C, H, W\)"):
         fl.receptive_field(nn.Sequential(nn.Flatten()), "0", (1, 4, 4))

@@ -1,0 +1,35 @@
+"""Find what was recorded of a layer by any of its names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from featurelens._checks import describe, near_misses
+
+
+class NoSuchLayer(KeyError):
+    """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str:
+    """Return the key in `layers` that `name` means: an exact name, an ordinal alias, or a call's number.
+
+    >>> find("conv_2#1", ["features.3"], {"conv_2": "features.3"})
+    'features.3'
+    """
+    keys = list(layers)
+    if not isinstance(name, str):
+        raise NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
+    base, sign, call = name.partition("#")
+    base = aliases.get(base, base)
+    if base + sign + call in keys:
+        return base + sign + call
+    if call == "1" and base in keys:
+        return base
+    several = [key for key in keys if key.startswith(f"{base}#")]
+    if several and not call:
+        raise NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
+    raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, keys)}")

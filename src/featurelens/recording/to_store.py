@@ -1,0 +1,162 @@
+"""Run a recorder over a data set and write what it records into a store, batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurelens._shares import Plan, Share
+from featurelens._structure import tensors
+from featurelens.recording import feeding
+from featurelens.recording.data_sets import Inputs, plan_of, shown
+from featurelens.recording.joining import check_batch_axis
+from featurelens.recording.keeping import Reduction
+from featurelens.storage import ActivationStore, merge
+from featurelens.storage.fingerprints import batch_digest, parameters_digest
+from featurelens.storage.manifest import Manifest, Progress, Recipe
+from featurelens.storage.merging import part_name, parts_in
+from featurelens.storage.npy import dtype_name
+from featurelens.storage.writer import StoreWriter, check_resumable, writing
+
+if TYPE_CHECKING:
+    from featurelens.recording.recorder import ActivationRecorder
+
+
+def record_to_store(
+    recorder: ActivationRecorder,
+    loader: Iterable[Any],
+    path: Path,
+    share: Share,
+    *,
+    resume: bool,
+    inputs: Inputs,
+    progress: bool,
+) -> ActivationStore:
+    """Write what the layers return for the share's batches into `path`; ranks of a process group join theirs."""
+    folder = path if share.count == 1 else path / part_name(share.index, share.count)
+    with share.together():
+        with recorder._guarded(), ExitStack() as stack:
+            plan = plan_of(recorder, loader, share, inputs)
+            recipe = _recipe(recorder, plan.total)
+            whole = _is_whole(path, share, recipe, resume=resume)
+            writer = None
+            if not whole and not _is_complete(folder, recipe, resume=resume):
+                number = (share.index, share.count)
+                writer = stack.enter_context(writing(folder, recipe, number, resume=resume))
+            share.gather(None)  # before any work is done, all of them can write
+            if writer is not None:
+                _write(recorder, plan, writer, inputs, progress)
+                writer.finish()
+        share.gather(None)  # all of them have written
+        if share.joined and share.count > 1 and share.index == 0 and not whole:
+            merge(path)
+    return ActivationStore(path if whole or share.joined else folder)
+
+
+def _write(
+    recorder: ActivationRecorder, plan: Plan, writer: StoreWriter, inputs: Inputs, progress: bool
+) -> None:
+    """Run over the batches, those that the store has already excepted."""
+    kept = writer.progress
+    first_new = plan.block.start + kept.batches
+    # Where batches cannot be jumped over, all of those that are kept are compared; otherwise the last one is.
+    first = first_new - 1 if plan.jumps and kept.batches else plan.block.start
+    again = Progress()
+    batches = shown(plan.batches(first), plan, progress, done=first - plan.block.start)
+    number = first - 1
+    for number, _, batch in batches:
+        args, kwargs = feeding.arguments(batch, recorder.model, inputs)
+        given = next(tensors((args, kwargs)), None)
+        digest = batch_digest((args, kwargs))
+        if number < first_new:
+            again = again.after(0 if given is None or given.ndim == 0 else len(given), digest)
+            if number == first_new - 1:
+                _check_same_data(kept, again, writer.folder)
+            continue
+        recorded = recorder._run(args, kwargs, where=f"batch {number + 1}", output=False)
+        check_batch_axis(recorded, given)
+        writer.append(recorded, digest, aliases=recorded._aliases)
+    if number < first_new - 1:
+        raise ValueError(
+            f"{os.fspath(writer.folder)!r} holds {kept.batches} batches, and the loader yields {number + 1} now"
+        )
+    if not writer.progress.batches and plan.share.count == 1:
+        raise ValueError("the loader gave no batch")
+
+
+def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
+    """Raise a ValueError unless what was run over `again` are the batches that the store has."""
+    told = f"the batches are not those that {os.fspath(folder)!r} was recorded from: "
+    advice = "; resume needs the same data in the same order and the same batches"
+    if again.last_rows != kept.last_rows:
+        raise ValueError(
+            f"{told}batch {kept.batches} has {again.last_rows} rows, and had {kept.last_rows}{advice}"
+        )
+    if again.last_input != kept.last_input:
+        raise ValueError(f"{told}batch {kept.batches} has other values{advice}")
+    if again.batches == kept.batches and again.inputs != kept.inputs:
+        raise ValueError(f"{told}one of the first {kept.batches} has other values{advice}")
+
+
+def _is_whole(path: Path, share: Share, recipe: Recipe, *, resume: bool) -> bool:
+    """Whether `path` holds the whole data set already; raise if it holds what does not go with this share."""
+    if _is_complete(path, recipe, resume=resume):
+        return True
+    others = set(parts_in(path)) - {share.count}
+    if others:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds parts of {min(others)} workers, and this is one of {share.count}: use as many, "
+            "or record to another folder"
+        )
+    if share.count > 1 and _manifest(path) is not None:
+        raise ValueError(
+            f"{os.fspath(path)!r} was begun by one worker, and this is one of {share.count}: go on with one, "
+            "or record to another folder"
+        )
+    return False
+
+
+def _is_complete(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
+    manifest = _manifest(folder)
+    if manifest is None or not manifest.complete:
+        return False
+    check_resumable(folder, manifest, recipe, resume=resume)
+    return True
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.read(folder)
+    except FileNotFoundError:
+        return None
+
+
+def _recipe(recorder: ActivationRecorder, batches: int | None) -> Recipe:
+    dtype = recorder._keeper.dtype
+    return Recipe(
+        model=type(recorder.model).__qualname__,
+        parameters=parameters_digest(recorder.model),
+        layers=recorder.layers,
+        reduce=tuple(
+            _name(
+                recorder._reductions.get(
+                    (choice.name, choice.call), recorder._reductions.get((choice.name, None))
+                )
+            )
+            for choice in recorder._choices
+        ),
+        dtype=None if dtype is None else dtype_name(dtype),
+        mode=recorder.mode,
+        batches=batches,
+    )
+
+
+def _name(reduction: Reduction) -> str | None:
+    """What a reduction is called: of a function, all that can be told from one run to another."""
+    if callable(reduction):
+        name: str = getattr(reduction, "__qualname__", type(reduction).__qualname__)
+        return name
+    return reduction

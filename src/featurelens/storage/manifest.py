@@ -1,0 +1,177 @@
+"""What a store says of itself: one JSON file, written whole or not at all, that checks itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
+
+from featurelens.storage.files import replace_file
+
+NAME = "manifest.json"
+FORMAT = 1
+
+
+@final
+@dataclass(frozen=True)
+class Recipe:
+    """What must be the same for recordings that belong together: the runs of one store, and the parts of one whole."""
+
+    model: str
+    parameters: str
+    layers: tuple[str, ...]
+    reduce: tuple[str | None, ...]
+    dtype: str | None
+    mode: str
+    batches: int | None
+
+    _WORDS: ClassVar = {
+        "model": "the model was a {} and is now a {}",
+        "parameters": "the model's parameters or buffers differ (sha256 {:.12}... and now {:.12}...)",
+        "layers": "the layers were {} and are now {}",
+        "reduce": "the reductions were {} and are now {}",
+        "dtype": "dtype was {} and is now {}",
+        "mode": "mode was {!r} and is now {!r}",
+        "batches": "the loader had {} batches and has now {}",
+    }
+
+    def difference(self, now: Recipe) -> str | None:
+        """Say what differs first, or None."""
+        for name, words in self._WORDS.items():
+            mine, other = getattr(self, name), getattr(now, name)
+            if name == "batches" and None in {mine, other}:
+                continue  # a loader without a length
+            if mine != other:
+                return words.format(*(list(v) if isinstance(v, tuple) else v for v in (mine, other)))
+        return None
+
+
+@final
+@dataclass(frozen=True)
+class Shard:
+    """One file of a layer: rows `start` to `stop` of the store, and the sha256 of its bytes."""
+
+    file: str
+    start: int
+    stop: int
+    bytes: int
+    sha256: str
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@final
+@dataclass(frozen=True)
+class StoredShape:
+    """How one layer lies on disk; `open_shard` is the one that is still being written."""
+
+    folder: str
+    shape: tuple[int, ...]
+    dtype: str
+    shard_rows: int
+    shards: tuple[Shard, ...] = ()
+    open_shard: Shard | None = None
+
+    @property
+    def all_shards(self) -> tuple[Shard, ...]:
+        return self.shards if self.open_shard is None else (*self.shards, self.open_shard)
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """How far a recording has come, in whole batches, and over which inputs."""
+
+    rows: int = 0
+    batches: int = 0
+    inputs: str = ""  # a digest chained over the digests of all batches
+    last_rows: int = 0
+    last_input: str = ""
+
+    def after(self, rows: int, digest: str) -> Progress:
+        """Return the progress one batch later."""
+        chained = hashlib.sha256(f"{self.inputs}{digest}".encode()).hexdigest()
+        return Progress(self.rows + rows, self.batches + 1, chained, rows, digest)
+
+
+@final
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known of a store without reading its rows."""
+
+    recipe: Recipe
+    share: tuple[int, int] = (0, 1)
+    progress: Progress = field(default_factory=Progress)
+    layers: dict[str, StoredShape] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.progress.rows
+
+    def write(self, folder: Path) -> None:
+        """Put the manifest into `folder`, in place of the one there."""
+        content: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        content["sha256"] = _digest(content)
+        replace_file(folder / NAME, json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the manifest in `folder`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is not what `write` wrote, or of a newer format.
+        """
+        path = folder / NAME
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(
+                f"{os.fspath(folder)!r} holds no activations: there is no {NAME} in it"
+            ) from None
+        try:
+            content = json.loads(text)
+            said, version = content.pop("sha256"), content.pop("format")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is not the manifest of an activation store") from error
+        if version != FORMAT:
+            raise ValueError(
+                f"{os.fspath(path)!r} has format {version}, and this version of featurelens reads format {FORMAT}"
+            )
+        if said != _digest({"format": version, **content}):
+            raise ValueError(
+                f"{os.fspath(path)!r} was changed after it was written: its own checksum no longer fits"
+            )
+        return cls(
+            recipe=_recipe(content.pop("recipe")),
+            share=tuple(content.pop("share")),
+            progress=Progress(**content.pop("progress")),
+            layers={name: _layer(layer) for name, layer in content.pop("layers").items()},
+            **content,
+        )
+
+
+def _layer(content: dict[str, Any]) -> StoredShape:
+    shards = tuple(Shard(**shard) for shard in content.pop("shards"))
+    last = content.pop("open_shard")
+    shape = tuple(content.pop("shape"))
+    return StoredShape(shape=shape, shards=shards, open_shard=Shard(**last) if last else None, **content)
+
+
+def _recipe(content: dict[str, Any]) -> Recipe:
+    return Recipe(layers=tuple(content.pop("layers")), reduce=tuple(content.pop("reduce")), **content)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,178 @@
+"""Join what workers recorded: a manifest over their files, none of which is copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from featurelens._checks import check_type
+from featurelens.storage.manifest import NAME, Manifest, Progress, Shard, StoredShape
+from featurelens.storage.store import ActivationStore
+
+_PART = re.compile(r"part-(\d+)-of-(\d+)")
+
+
+def part_name(index: int, count: int) -> str:
+    """Return the name of a worker's folder: ``part-00003-of-00008``."""
+    return f"part-{index:05d}-of-{count:05d}"
+
+
+def parts_in(folder: Path) -> dict[int, list[Path]]:
+    """Return the workers' folders in `folder`, by the number of workers that they were recorded for."""
+    found: dict[int, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if (parts := _PART.fullmatch(path.name)) and path.is_dir():
+                found.setdefault(int(parts[2]), []).append(path)
+    return found
+
+
+def merge(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    to: str | os.PathLike[str] | None = None,
+) -> ActivationStore:
+    """Join the parts that the workers of an array job recorded into one store, in the order of the data set.
+
+    Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards ``fl.merge(path)`` writes
+    a manifest for the whole. The parts stay where they are and go on holding the rows. Under torch.distributed
+    `record` does this itself.
+
+    Parameters
+    ----------
+    paths
+        The folder that all workers were given, or a list of the parts' own folders.
+    to
+        Where to put the manifest; by default the folder in which the parts lie.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no parts.
+    FileExistsError
+        If there is another store at `to`.
+    ValueError
+        If a part is missing, not complete or there twice, or if the parts were not recorded alike.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> import featurelens as fl
+    >>> recorder = fl.ActivationRecorder(torch.nn.Sequential(torch.nn.Linear(3, 2)), "linear_1")
+    >>> loader = torch.rand(10, 3).split(2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for index in range(2):
+    ...         part = recorder.record(loader, to=folder, shard=(index, 2))
+    ...     fl.merge(folder)
+    ActivationStore(10 rows, 0: (2,) float32)
+    """
+    check_type(paths, (str, os.PathLike, Iterable), argument="paths", expected="a folder or a list of them")
+    if isinstance(paths, str | os.PathLike):
+        folders = _only_parts(Path(paths))
+        target = Path(paths if to is None else to)
+    else:
+        folders = [Path(path) for path in paths]
+        if not folders:
+            raise ValueError("paths must name at least one part; got []")
+        parents = {folder.resolve().parent for folder in folders}
+        if to is None and len(parents) > 1:
+            raise ValueError("the parts lie in different folders: say with to= where the store is to be")
+        target = folders[0].parent if to is None else Path(to)
+    merged = _merged({folder: Manifest.read(folder) for folder in folders}, target)
+    if (target / NAME).exists():
+        if Manifest.read(target) != merged:
+            raise FileExistsError(
+                f"{os.fspath(target)!r} holds another store already: choose another folder with to="
+            )
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        merged.write(target)
+    return ActivationStore(target)
+
+
+def _only_parts(folder: Path) -> list[Path]:
+    found = parts_in(folder)
+    if not found:
+        raise FileNotFoundError(f"{os.fspath(folder)!r} holds no parts (folders such as {part_name(0, 2)})")
+    if len(found) > 1:
+        counts = " and of ".join(map(str, sorted(found)))
+        raise ValueError(
+            f"{os.fspath(folder)!r} holds parts of {counts} workers: name those that belong together"
+        )
+    return next(iter(found.values()))
+
+
+def _merged(parts: dict[Path, Manifest], target: Path) -> Manifest:
+    ordered = sorted(parts.items(), key=lambda item: item[1].share)
+    _check_complete(ordered)
+    _check_alike(ordered)
+    layers: dict[str, StoredShape] = {}
+    first_row = 0
+    for folder, part in ordered:
+        where = Path(os.path.relpath(folder.resolve(), target.resolve())).as_posix()
+        for name, layer in part.layers.items():
+            whole = layers.setdefault(name, replace(layer, folder="", shards=()))
+            layers[name] = replace(whole, shards=whole.shards + _moved(layer, where, first_row))
+        first_row += part.rows
+    inputs = hashlib.sha256("".join(part.progress.inputs for _, part in ordered).encode()).hexdigest()
+    last = next((part.progress for _, part in reversed(ordered) if part.rows), Progress())
+    progress = Progress(
+        first_row, sum(part.progress.batches for _, part in ordered), inputs, last.last_rows, last.last_input
+    )
+    described = next((part for _, part in ordered if part.layers), ordered[0][1])
+    return replace(described, share=(0, 1), layers=layers, progress=progress)
+
+
+def _moved(layer: StoredShape, where: str, first_row: int) -> tuple[Shard, ...]:
+    return tuple(
+        replace(s, file=f"{where}/{s.file}", start=s.start + first_row, stop=s.stop + first_row)
+        for s in layer.shards
+    )
+
+
+def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
+    count = ordered[0][1].share[1]
+    seen: dict[int, Path] = {}
+    for folder, part in ordered:
+        index, of = part.share
+        if of != count:
+            raise ValueError(
+                f"the parts are of {count} and of {of} workers: {os.fspath(folder)!r} is one of {of}"
+            )
+        if index in seen:
+            raise ValueError(
+                f"part {index} of {count} is there twice: {os.fspath(seen[index])!r} and {os.fspath(folder)!r}"
+            )
+        seen[index] = folder
+        if not part.complete:
+            raise ValueError(
+                f"{os.fspath(folder)!r} is not complete ({part.rows} rows): record it to its end with "
+                f"shard=({index}, {count}), resume=True"
+            )
+    missing = [index for index in range(count) if index not in seen]
+    if missing:
+        listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        raise ValueError(f"of {count} parts {len(missing)} are missing: {listed} (counted from 0)")
+
+
+def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
+    filled = [(folder, part) for folder, part in ordered if part.layers]
+    for folder, part in ordered:
+        if (difference := ordered[0][1].recipe.difference(part.recipe)) is not None:
+            raise ValueError(
+                f"{os.fspath(ordered[0][0])!r} and {os.fspath(folder)!r} were not recorded alike: {difference}"
+            )
+    for folder, part in filled:
+        for one, other in ((_rows_of(filled[0][1]), _rows_of(part)),):
+            if one != other:
+                raise ValueError(
+                    f"{os.fspath(filled[0][0])!r} holds rows {one} and {os.fspath(folder)!r} rows {other}"
+                )
+
+
+def _rows_of(part: Manifest) -> dict[str, str]:
+    return {name: f"{layer.shape} {layer.dtype}" for name, layer in part.layers.items()}

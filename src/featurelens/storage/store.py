@@ -1,0 +1,132 @@
+"""`ActivationStore`: activations of a data set in files, of which only what is asked for is read."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from featurelens._checks import check_type
+from featurelens._lookup import find
+from featurelens.storage.files import digest_of
+from featurelens.storage.manifest import Manifest
+from featurelens.storage.reading import Maps, StoredLayer, check_size
+
+if TYPE_CHECKING:
+    from featurelens.recording import Activations
+
+
+@final
+class ActivationStore(Mapping[str, StoredLayer]):
+    """What layers returned for a data set, in a folder: an ordered mapping from layers to rows on disk.
+
+    `ActivationRecorder.record` makes one with ``to=path``; ``ActivationStore(path)`` opens it again, and reads
+    nothing but its manifest. Lookup takes the names that `Activations` takes. A layer's files are ordinary .npy
+    files, listed with their rows and sha256 in ``manifest.json``.
+
+    Parameters
+    ----------
+    path
+        The folder. A recording that is not complete can be opened as well, with the rows that are safe.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no store.
+    ValueError
+        If its manifest was changed, or is of a newer format.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> import featurelens as fl
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> loader = [torch.rand(5, 1, 8, 8), torch.rand(3, 1, 8, 8)]
+    >>> fl.ActivationRecorder(model, ["conv_1", "relu_1"], reduce="mean").record(loader, to=folder.name)
+    ActivationStore(8 rows, 0: (4,) float32, 1: (4,) float32)
+    >>> store = fl.ActivationStore(folder.name)
+    >>> store["conv_1"][[6, 0]].shape
+    torch.Size([2, 4])
+    >>> store.verify()
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_type(path, (str, os.PathLike), argument="path", expected="a folder's path")
+        self.path = Path(path)
+        self._manifest = Manifest.read(self.path)
+        self._maps = Maps(self.path)
+        self._layers = {
+            name: StoredLayer(name, layer, self._maps) for name, layer in self._manifest.layers.items()
+        }
+
+    @property
+    def rows(self) -> int:
+        """How many rows every layer has."""
+        return self._manifest.rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether the recording came to its end."""
+        return self._manifest.complete
+
+    def __getitem__(self, name: str) -> StoredLayer:
+        return self._layers[find(name, self._layers, self._manifest.aliases)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        layers = [
+            f"{name}: {layer.shape[1:]} {str(layer.dtype).removeprefix('torch.')}"
+            for name, layer in self.items()
+        ]
+        return f"ActivationStore({', '.join([self._rows_in_words(), *layers])})"
+
+    def _repr_html_(self) -> str:
+        rows = ["<tr><th>layer</th><th>shape</th><th>dtype</th><th>files</th></tr>"]
+        for name, layer in self._manifest.layers.items():
+            shape = self._layers[name].shape
+            rows.append(
+                f"<tr><td>{html.escape(name)}</td><td>{shape}</td><td>{layer.dtype}</td>"
+                f"<td>{len(layer.all_shards)}</td></tr>"
+            )
+        return f"<p>{html.escape(os.fspath(self.path))}: {self._rows_in_words()}</p><table>{''.join(rows)}</table>"
+
+    def load(self) -> Activations:
+        """Read everything into memory."""
+        from featurelens.recording import Activations
+
+        return Activations({name: layer[:] for name, layer in self.items()}, aliases=self._manifest.aliases)
+
+    def verify(self) -> None:
+        """Read every file and compare it with its checksum.
+
+        Raises
+        ------
+        OSError
+            If files are missing or differ from what was written; the message names them.
+        """
+        damaged = []
+        for layer in self._manifest.layers.values():
+            for shard in layer.all_shards:
+                path = self.path / shard.file
+                try:
+                    check_size(path, shard)
+                    if digest_of(path, shard.bytes).hexdigest() != shard.sha256:
+                        damaged.append(
+                            f"{os.fspath(path)!r} is damaged: its sha256 is not that of the manifest"
+                        )
+                except OSError as error:
+                    damaged.append(str(error))
+        if damaged:
+            raise OSError("; ".join(damaged))
+
+    def _rows_in_words(self) -> str:
+        return f"{self.rows} rows{'' if self.complete else ', not complete'}"

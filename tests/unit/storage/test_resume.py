@@ -1,0 +1,191 @@
+"""A recording that stops is gone on with, and only by what made it."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from tests.stores import files, loader, model, recorder, same
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+class Stops:
+    """A loader that raises before a batch, once; `len` as the loader has it."""
+
+    def __init__(self, batches, at, error=KeyboardInterrupt):
+        self.batches, self.at, self.error = list(batches), at, error
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for number, batch in enumerate(self.batches):
+            if number == self.at:
+                raise self.error("stop")
+            yield batch
+
+
+def stopped(path, at=3, error=KeyboardInterrupt, batches=None, **options):
+    with pytest.raises(error):
+        recorder(**options).record(Stops(batches or loader(), at, error), to=path)
+
+
+@pytest.mark.parametrize("kind", ["DataLoader", "list"])
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_it_goes_on_from_any_batch_to_the_same_bytes(tmp_path, monkeypatch, kind, seconds):
+    from featurelens.storage import writer
+
+    monkeypatch.setattr(writer, "CHECKPOINT_SECONDS", seconds)
+    data = loader() if kind == "DataLoader" else list(loader())
+    recorder().record(data, to=tmp_path / "at once")
+    expected = files(tmp_path / "at once")
+    for at in range(6):
+        stopped(tmp_path / str(at), at)
+        if at:
+            assert fl.ActivationStore(tmp_path / str(at)).rows == 4 * at
+        store = recorder().record(data, to=tmp_path / str(at), resume=True)
+        assert store.complete
+        assert files(tmp_path / str(at)) == expected
+
+
+@pytest.mark.changes_model
+def test_kept_batches_are_not_run_again_and_only_the_last_is_loaded(tmp_path):
+    net, seen, loaded = model(), [], []
+    stopped(tmp_path)
+    handle = net[0].register_forward_hook(lambda module, args, output: seen.append(len(output)))
+
+    class Watched(torch.utils.data.Dataset):
+        def __len__(self):
+            return 23
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return loader().dataset[index]
+
+    recorder(net).record(torch.utils.data.DataLoader(Watched(), batch_size=4), to=tmp_path, resume=True)
+    handle.remove()
+    assert seen == [4, 4, 3]
+    assert loaded == list(range(8, 23))
+
+
+def test_a_complete_store_is_returned_at_once(tmp_path):
+    recorder().record(loader(), to=tmp_path)
+    before = files(tmp_path)
+    store = recorder().record(Stops(loader(), 0), to=tmp_path, resume=True)
+    assert store.rows == 23
+    assert files(tmp_path) == before
+
+
+def test_a_seeded_shuffle_is_resumed_in_its_order(tmp_path):
+    def shuffled(seed=5):
+        return loader(shuffle=True, generator=torch.Generator().manual_seed(seed))
+
+    expected = recorder().record(shuffled())
+    stopped(tmp_path, batches=shuffled())
+    with pytest.raises(ValueError, match="batch 3 has other values; resume needs the same data in the same"):
+        recorder().record(shuffled(6), to=tmp_path, resume=True)
+    assert same(recorder().record(shuffled(), to=tmp_path, resume=True), expected)
+
+
+def test_without_resume_nothing_is_touched(tmp_path):
+    stopped(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(
+        FileExistsError,
+        match=r"holds activations already \(12 rows, not complete\): go on with them by resume=True",
+    ):
+        recorder().record(loader(), to=tmp_path)
+    assert files(tmp_path) == before
+    recorder().record(loader(), to=tmp_path, resume=True)
+    with pytest.raises(FileExistsError, match=r"\(23 rows, complete\)"):
+        recorder().record(loader(), to=tmp_path)
+
+
+def altered(model):
+    with torch.no_grad():
+        model[0].bias[0] += 1e-6
+    return model
+
+
+def other(values):
+    return values * 1
+
+
+DIFFERENT = {
+    "parameters": (lambda: recorder(altered(model())), loader, "the model's parameters or buffers differ"),
+    "model": (
+        lambda: fl.ActivationRecorder(nn.ModuleList(model()).append(nn.ReLU()), ["0"]),
+        loader,
+        "the model was a Sequential and is now a ModuleList",
+    ),
+    "layers": (
+        lambda: fl.ActivationRecorder(model(), ["conv_1"], reduce="mean"),
+        loader,
+        r"the layers were \['0', '2', '4'\] and are now \['0'\]",
+    ),
+    "reduce": (
+        lambda: recorder(reduce={"conv_1": "max"}),
+        loader,
+        r"the reductions were \['mean', None, None\] and are now \['max', None, None\]",
+    ),
+    "function": (lambda: recorder(reduce=other), loader, r"are now \['other', 'other', 'other'\]"),
+    "dtype": (lambda: recorder(dtype=torch.float64), loader, "dtype was None and is now float64"),
+    "mode": (lambda: recorder(mode="keep"), loader, "mode was 'eval' and is now 'keep'"),
+    "batches": (recorder, lambda: loader(31), "the loader had 6 batches and has now 8"),
+    "batch size": (
+        recorder,
+        lambda: loader(18, batch_size=3),
+        "batch 3 has 3 rows, and had 4; resume needs the same data in the same order and the same batches",
+    ),
+    "data": (recorder, lambda: loader(seed=1), "batch 3 has other values"),
+    "an earlier batch": (
+        recorder,
+        lambda: [batch[0] * (number != 1) for number, batch in enumerate(loader())],
+        "one of the first 3 has other values",
+    ),
+    "fewer batches": (
+        recorder,
+        lambda: (batch for batch in list(loader())[:2]),
+        "holds 3 batches, and the loader yields 2 now",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_what_differs_is_refused_and_named(tmp_path, kind):
+    make, data, message = DIFFERENT[kind]
+    stopped(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        make().record(data(), to=tmp_path, resume=True)
+    assert files(tmp_path) == before
+
+
+def test_a_loader_without_length_is_resumed_too(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        recorder().record(iter(Stops(loader(), 4)), to=tmp_path)
+    with pytest.raises(ValueError, match="holds 4 batches, and the loader yields 2 now"):
+        recorder().record(iter(list(loader())[:2]), to=tmp_path, resume=True)
+    assert same(
+        recorder().record(iter(list(loader())), to=tmp_path, resume=True), recorder().record(loader())
+    )
+
+
+@pytest.mark.changes_model
+def test_a_failing_model_leaves_what_was_done_and_itself_as_it_was(tmp_path):
+    net = model()
+    net.append(nn.Identity())
+    calls = []
+
+    def fail(module, args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ArithmeticError("third")
+
+    handle = net[4].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="the model failed on batch 3"):
+        recorder(net).record(loader(), to=tmp_path)
+    handle.remove()
+    assert fl.ActivationStore(tmp_path).rows == 8
+    assert same(recorder(net).record(loader(), to=tmp_path, resume=True), recorder(net).record(loader()))

@@ -1,0 +1,148 @@
+"""Workers of an array job, and what joins their parts."""
+
+import shutil
+
+import pytest
+import torch
+
+import featurelens as fl
+from tests.stores import files, loader, model, recorder, same
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def parts(path, count, make=recorder, data=loader, skip=()):
+    return [
+        make().record(data(), to=path, shard=(index, count)) for index in range(count) if index not in skip
+    ]
+
+
+def shuffled():
+    return loader(shuffle=True, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "data", [loader, shuffled, lambda: list(loader())], ids=["in order", "shuffled", "list"]
+)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_parts_joined_are_what_one_process_records(tmp_path, count, data):
+    expected, path = recorder().record(data()), tmp_path / "store"
+    made = parts(path, count, data=data)
+    before = files(path)
+    store = fl.merge(path)
+    assert same(store, expected)
+    store.verify()
+    assert store.rows == 23 == sum(part.rows for part in made)
+    assert set(files(path)) - set(before) == {"manifest.json"}
+    assert fl.merge(path).rows == 23
+    moved = (tmp_path / "store").rename(tmp_path / "moved")
+    assert same(fl.ActivationStore(moved), expected)
+
+
+def test_a_share_in_memory(tmp_path):
+    whole = recorder().record(loader())
+    joined = [recorder().record(loader(), shard=(index, 4))["4"] for index in range(4)]
+    assert torch.equal(torch.cat(joined), whole["4"])
+    with pytest.raises(ValueError, match="share 0 of 9 is empty: the loader has 6 batches"):
+        recorder().record(loader(), shard=(0, 9))
+
+
+def test_parts_in_different_places_are_joined_by_name(tmp_path):
+    expected = recorder().record(loader())
+    for index in range(3):
+        recorder().record(loader(), to=tmp_path / "abc"[index], shard=(index, 3))
+    folders = [tmp_path / "abc"[index] / f"part-{index:05d}-of-00003" for index in (2, 0, 1)]
+    with pytest.raises(ValueError, match="the parts lie in different folders: say with to="):
+        fl.merge(folders)
+    assert same(fl.merge(folders, to=tmp_path / "whole"), expected)
+    with pytest.raises(FileExistsError, match="holds another store already"):
+        recorder().record(loader(8), to=tmp_path / "other")
+        fl.merge(folders, to=tmp_path / "other")
+
+
+def test_a_part_is_resumed_and_merged_stores_are_complete(tmp_path):
+    def broken():
+        return [*list(loader())[:3], torch.zeros(()), *list(loader())[4:]]
+
+    def data():
+        return list(loader())
+
+    recorder().record(data(), to=tmp_path, shard=(0, 2))
+    with pytest.raises(RuntimeError, match="the model failed on batch 4"):
+        recorder().record(broken(), to=tmp_path, shard=(1, 2))
+    with pytest.raises(FileNotFoundError, match="part-00001-of-00002' holds no activations"):
+        fl.ActivationStore(tmp_path / "part-00001-of-00002")
+    with pytest.raises(FileExistsError, match="holds activations already"):
+        recorder().record(data(), to=tmp_path, shard=(0, 2))
+    for index in range(2):
+        recorder().record(data(), to=tmp_path, shard=(index, 2), resume=True)
+    expected = fl.merge(tmp_path)
+    assert same(expected, recorder().record(data()))
+    for options in ({}, {"shard": (1, 2)}):
+        assert recorder().record(data(), to=tmp_path, resume=True, **options).rows == 23
+        with pytest.raises(FileExistsError):
+            recorder().record(data(), to=tmp_path, **options)
+
+
+def test_other_numbers_of_workers_are_refused(tmp_path):
+    parts(tmp_path, 2, skip=[1])
+    with pytest.raises(ValueError, match="holds parts of 2 workers, and this is one of 3"):
+        recorder().record(loader(), to=tmp_path, shard=(1, 3), resume=True)
+    with pytest.raises(ValueError, match="holds parts of 2 workers, and this is one of 1"):
+        recorder().record(loader(), to=tmp_path)
+    with pytest.raises(RuntimeError, match="the model failed on batch 3"):
+        recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path / "one")
+    with pytest.raises(ValueError, match="was begun by one worker, and this is one of 2"):
+        recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path / "one", shard=(0, 2), resume=True)
+
+
+def other_model():
+    return recorder(model(seed=1))
+
+
+def test_what_does_not_belong_together_is_not_joined(tmp_path):
+    parts(tmp_path / "a", 3, skip=[1])
+    with pytest.raises(ValueError, match=r"of 3 parts 1 are missing: 1 \(counted from 0\)"):
+        fl.merge(tmp_path / "a")
+    parts(tmp_path / "b", 3, make=other_model)
+    b = tmp_path / "b" / "part-00001-of-00003"
+    a = sorted((tmp_path / "a").iterdir())
+    with pytest.raises(ValueError, match="were not recorded alike: the model's parameters or buffers differ"):
+        fl.merge([*a, b], to=tmp_path / "c")
+    twice = shutil.copytree(a[0], tmp_path / "twice")
+    with pytest.raises(ValueError, match="part 0 of 3 is there twice"):
+        fl.merge([*a, twice], to=tmp_path / "c")
+    parts(tmp_path / "d", 2)
+    shutil.copytree(tmp_path / "d" / "part-00000-of-00002", tmp_path / "a" / "part-00000-of-00002")
+    with pytest.raises(
+        ValueError, match="holds parts of 2 and of 3 workers: name those that belong together"
+    ):
+        fl.merge(tmp_path / "a")
+    with pytest.raises(ValueError, match="the parts are of 2 and of 3 workers"):
+        fl.merge([tmp_path / "a" / "part-00000-of-00002", *a])
+    with pytest.raises(FileNotFoundError, match=r"holds no parts \(folders such as part-00000-of-00002\)"):
+        fl.merge(tmp_path)
+    with pytest.raises(ValueError, match="paths must name at least one part"):
+        fl.merge([])
+    with pytest.raises(TypeError, match="paths must be a folder or a list of them; got 3"):
+        fl.merge(3)
+
+
+def test_an_incomplete_part_is_not_joined(tmp_path):
+    parts(tmp_path, 2, skip=[1])
+    data = list(loader())
+    with pytest.raises(RuntimeError, match="the model failed on batch 5"):
+        recorder().record([*data[:4], torch.zeros(()), data[5]], to=tmp_path, shard=(1, 2))
+    with pytest.raises(
+        ValueError,
+        match=r"part-00001-of-00002' is not complete \(4 rows\): record it to its end with shard=\(1, 2\), resume=True",
+    ):
+        fl.merge(tmp_path)
+
+
+def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the loader shuffles without a seed"):
+        recorder().record(loader(shuffle=True), to=tmp_path, shard=(0, 2))
+    with pytest.raises(ValueError, match="a share needs a loader with a length"):
+        recorder().record(iter([1]), shard=(0, 2))
+    assert files(tmp_path) == {}
