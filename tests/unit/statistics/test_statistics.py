@@ -20,7 +20,7 @@ def test_ties_go_to_the_lowest_row_and_position_however_rows_arrive():
     values[150, 1, 2, 3] = values[20, 1, 1, 1] = 2.0
     forwards, backwards = fl.TopK(3), fl.TopK(3)
     parts = [(row, values[row : row + 40]) for row in range(0, 200, 40)]
-    for row, part in parts:
+    for _, part in parts:
         forwards.update(part)
     for row, part in reversed(parts):
         backwards.update(part, first_row=row)
