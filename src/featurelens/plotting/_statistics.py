@@ -10,7 +10,7 @@ import torch
 
 from featurelens._checks import check_type, describe
 from featurelens.plotting._arrays import check_positive, to_floats
-from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, SERIES, colour_map
+from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, PALE, SERIES, colour_map
 from featurelens.plotting._curves import SIZE, chart, dress
 from featurelens.plotting._grid import Grid, draw_tile
 from featurelens.plotting._images import as_pictures
@@ -20,6 +20,7 @@ from featurelens.statistics import CovarianceResult, HistogramResult, TopKResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from featurelens.plotting._arrays import Floats
     from featurelens.recording import ReceptiveField
@@ -190,7 +191,10 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
 def channel_correlations(
     result: CovarianceResult, *, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the correlation between every two channels.
+    """Draw the correlation between every two channels, those that go together side by side.
+
+    Channels are ordered by their angle in the plane of the two strongest components (Friendly 2002, "Corrgrams:
+    Exploratory displays for correlation matrices"). Those that never change have no correlation and are left out.
 
     Parameters
     ----------
@@ -205,6 +209,8 @@ def channel_correlations(
     ------
     TypeError
         If `result` is not a `CovarianceResult`.
+    ValueError
+        If no channel ever changes.
 
     Examples
     --------
@@ -215,13 +221,34 @@ def channel_correlations(
     'Correlation of channels'
     """
     check_type(result, CovarianceResult, argument="result", expected="a CovarianceResult")
-    values = to_floats(result.correlation)
+    moving = np.flatnonzero(to_floats(result.covariance.diagonal()) > 0)
+    if not len(moving):
+        raise ValueError("there is no correlation to draw: no channel ever changes")
+    values = to_floats(result.correlation)[np.ix_(moving, moving)]
+    order = _side_by_side(values)
     ax = chart(ax, size=(5.4, 4.6))
-    picture = ax.imshow(values, cmap=colour_map("RdBu_r"), vmin=-1, vmax=1, interpolation="nearest")
-    ax.figure.colorbar(picture, ax=ax, shrink=0.85)
-    heading = title or "Correlation of channels"
-    if np.isnan(values).any():
-        heading += "\n(pink: a channel never changes)"
-    dress(ax, xlabel="channel", ylabel="channel", title=heading)
+    picture = ax.imshow(
+        values[np.ix_(order, order)], cmap=colour_map("RdBu_r"), vmin=-1, vmax=1, interpolation="nearest"
+    )
+    bar = ax.figure.colorbar(picture, ax=ax, shrink=0.85)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, color=PALE, labelcolor=INK)
+    left = len(result.mean) - len(moving)
+    heading = (title or "Correlation of channels") + (f" ({left} that never change left out)" if left else "")
+    dress(ax, xlabel="channel, like beside like", ylabel="channel", title=heading)
     ax.grid(visible=False)
+    names = [str(channel) for channel in moving[order]] if len(moving) <= 24 else []
+    ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
     return ax
+
+
+def _side_by_side(correlation: Floats) -> NDArray[np.intp]:
+    """Return an order in which channels that go together are neighbours, cut where the circle has its widest gap."""
+    if len(correlation) < 3:
+        return np.arange(len(correlation))
+    first, second = np.linalg.eigh(correlation)[1][:, [-1, -2]].T
+    angle = np.arctan2(second, first)
+    order = np.argsort(angle, kind="stable")
+    gaps = np.diff(angle[order], append=angle[order[0]] + 2 * np.pi)
+    return np.roll(order, -1 - int(gaps.argmax()))
