@@ -46,7 +46,8 @@ def stream(
         with recorder._guarded(), torch.no_grad():
             for batch in shown(plan.batches(), plan, progress):
                 one_pass.run(batch)
-    result = StreamResult.merge(share.gather(one_pass.result()))
+    parts = share.gather(one_pass.result())
+    result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
     if not result.rows and (shard is None or plan.total == 0):
         raise ValueError(f"the loader gave no batch; got {describe(loader)}")
     return result
@@ -64,6 +65,7 @@ class _Pass:
         labels: Callable[[Any], Any] | None,
     ) -> None:
         self.recorder, self.assigned = recorder, assigned
+        self.reductions = _reductions(recorder, assigned)
         self.inputs, self.labels = inputs, labels
         self.found: dict[str, list[Statistic]] = {}
         self.aliases: Mapping[str, str] = {}
@@ -81,8 +83,8 @@ class _Pass:
         rows = len(given)
         labels = self._checked_labels(batch.value, rows, where)
         measures = {
-            call: _Measure(call, found, self.recorder._reductions.get(call), rows, batch.first_row, labels)
-            for call, found in self.assigned.items()
+            key: _Measure(call, self.assigned[call], reduction, rows, batch.first_row, labels)
+            for key, (call, reduction) in self.reductions.items()
         }
         session = Session(self.recorder._choices, UNTOUCHED, measures)
         measured = self.recorder._run(args, kwargs, where=where, output=False, session=session)
@@ -175,6 +177,18 @@ def _assigned(
             f"statistics must name every recorded layer; none for {', '.join(map(repr, missing))}"
         )
     return {call: assigned[call] for call in calls}
+
+
+def _reductions(
+    recorder: ActivationRecorder, assigned: Mapping[Call, tuple[Statistic, ...]]
+) -> dict[Call, tuple[Call, Reduction]]:
+    """Return, for each call that a recorder would reduce in its own way, whose statistics it has and that way."""
+    own = recorder._reductions
+    found = {call: (call, own.get(call, own.get((call[0], None)))) for call in assigned}
+    for name, number in own:
+        if (name, None) in assigned:
+            found[name, number] = ((name, None), own[name, number])
+    return found
 
 
 def _as_statistics(statistics: object) -> tuple[Statistic, ...]:

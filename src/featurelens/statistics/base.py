@@ -108,12 +108,12 @@ class Statistic(ABC):
         if type(other) is not type(self) or settings(other) != settings(self):
             raise ValueError(f"{self} merges with its like only; got {other}")
         if other.state is not None:
-            self.absorb(other.state, other.rows)
+            self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
 
     @final
     def absorb(self, part: State, rows: int) -> None:
         """Take in what was measured elsewhere of so many rows."""
-        self.state = copy.deepcopy(part) if self.state is None else self.combine(self.state, part)
+        self.state = part if self.state is None else self.combine(self.state, part)
         self.rows += rows
 
     @final

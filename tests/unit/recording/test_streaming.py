@@ -87,6 +87,10 @@ def test_every_call_of_a_module_has_statistics_of_its_own():
     result = fl.ActivationRecorder(model, "act").stream(BATCHES, fl.Moments())
     assert list(result) == ["act#1", "act#2"]
     assert result["act#2"].moments.max < result["act#1"].moments.max
+    for layers, reduce in (("act#2", {"act": "max"}), ("act", {"act#2": "max"})):
+        reduced = fl.ActivationRecorder(model, layers, reduce=reduce).stream(BATCHES, fl.Moments())
+        assert reduced["act#2"].moments.count.item() == 12
+    assert reduced["act#1"].moments.count.item() == 12 * 64
     second = fl.ActivationRecorder(model, "act#2").stream(BATCHES, fl.Moments())
     assert torch.equal(second["act#2"].moments.mean, result["act#2"].moments.mean)
 
