@@ -134,3 +134,17 @@ def test_data_that_cannot_be_used_end_an_example_with_one_line(tmp_path, example
     done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "no data set 'nowhere': name a folder or one of digits, mnist, cifar10\n"
+
+
+def test_a_recorded_data_set_is_read_measured_and_pictured_and_goes_on_where_it_was(tmp_path):
+    arguments = ("--data", "digits", "--train", 200, "--epochs", 1, "--images", 300, "--output", tmp_path)
+    text = run("record_dataset", *arguments)
+    assert re.search(
+        r"ActivationStore\(300 rows, layer1: \(64,\) float32, .*layer4: \(512,\) float32\)", text
+    )
+    assert re.search(r"the same from the store: most \d\.\d+ nats in channel \d+", text)
+    pictures = {"values_layer4", "correlations_layer4", "information_layer4", "strongest_layer4"}
+    pictures |= {"strongest_layer2.0", "strongest_layer3.0"}
+    assert {file.stem for file in tmp_path.glob("*.png")} == pictures
+    again = run("record_dataset", *arguments, "--weights", tmp_path / "resnet18.pt")
+    assert again == "".join(line for line in text.splitlines(keepends=True) if not line.startswith("trained"))

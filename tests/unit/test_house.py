@@ -20,6 +20,7 @@ LEVEL = {
     "_random": 0,
     "_shares": 0,
     "layers": 0,
+    "statistics": 0.5,
     "storage": 0.5,
     "recording": 1,
     "information": 2,

@@ -20,12 +20,15 @@ from featurelens.plotting._importance import (
 from featurelens.plotting._information import information_curves, information_plane
 from featurelens.plotting._maximization import maximization, maximization_history, verdict, write_images
 from featurelens.plotting._removal import ablation_curves
+from featurelens.plotting._statistics import channel_correlations, channel_quantiles, strongest_images
 
 __all__ = [
     "ablation_change",
     "ablation_curves",
     "ablation_gallery",
     "channel_bars",
+    "channel_correlations",
+    "channel_quantiles",
     "class_importance",
     "confusion_matrix",
     "feature_maps",
@@ -39,6 +42,7 @@ __all__ = [
     "maximization_history",
     "pair_matrix",
     "reconstructions",
+    "strongest_images",
     "training_curves",
     "verdict",
     "write_images",

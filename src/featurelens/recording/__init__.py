@@ -2,6 +2,7 @@
 
 from featurelens.recording.activations import Activations
 from featurelens.recording.operations import list_operations
+from featurelens.recording.receptive import ReceptiveField, receptive_field
 from featurelens.recording.recorder import ActivationRecorder
 from featurelens.recording.rewrite import FeatureExtractor, TappedModule, insert_extractors
 
@@ -9,7 +10,9 @@ __all__ = [
     "ActivationRecorder",
     "Activations",
     "FeatureExtractor",
+    "ReceptiveField",
     "TappedModule",
     "insert_extractors",
     "list_operations",
+    "receptive_field",
 ]

@@ -13,6 +13,7 @@ from torch import nn
 from featurelens._checks import describe
 from featurelens._structure import map_tensors, tensors
 
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _INPUT_KEYS = ("image", "images", "input", "inputs", "x", "pixel_values")
 
 
@@ -53,6 +54,15 @@ def _from_mapping(batch: Mapping[str, Any], model: nn.Module) -> tuple[tuple[Any
             f"{', '.join(parameters)}; say inputs=lambda batch: batch[...]"
         )
     return (batch[usual[0]],), {}
+
+
+def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
+    """Return the labels in a batch: its second item, or that of a dict under a usual name; None if there are none."""
+    if labels is not None:
+        return labels(batch)
+    if isinstance(batch, Mapping):
+        return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
+    return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
 
 
 def to_model(value: Any, model: nn.Module) -> Any:

@@ -15,6 +15,10 @@ Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
 """What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function says."""
 
 
+class Unsuitable(ValueError):
+    """What a layer returned is not what was asked for; its message needs no more words."""
+
+
 @dataclass(frozen=True)
 class Keeper:
     """Turns a layer's output into what is kept of it."""
@@ -72,6 +76,16 @@ class Keeper:
             return kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
 
         return map_tensors(convert, output)
+
+
+def reduced(output: Any, reduction: Reduction) -> Any:
+    """Return what `reduction` makes of a layer's output."""
+    if callable(reduction):
+        return reduction(output)
+    if reduction is None:
+        return output
+    how = reduction
+    return map_tensors(lambda tensor: _over_positions(tensor, how) if tensor.ndim > 2 else tensor, output)
 
 
 def _over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:

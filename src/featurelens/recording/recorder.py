@@ -24,7 +24,7 @@ from featurelens._hooks import (
 )
 from featurelens._shares import Share
 from featurelens.layers import Selector, choose
-from featurelens.recording import feeding, tracing
+from featurelens.recording import feeding, streaming, tracing
 from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
 from featurelens.recording.data_sets import record_in_memory
@@ -32,7 +32,9 @@ from featurelens.recording.failure import explain
 from featurelens.recording.keeping import Keeper, Reduction
 from featurelens.recording.rewrite import trace_or_explain
 from featurelens.recording.session import Session
+from featurelens.recording.streaming import Statistics
 from featurelens.recording.to_store import record_to_store
+from featurelens.statistics import StreamResult
 from featurelens.storage import ActivationStore
 
 
@@ -256,6 +258,59 @@ class ActivationRecorder:
             self, loader, Path(to), Share.find(shard), resume=resume, inputs=inputs, progress=progress
         )
 
+    def stream(
+        self,
+        loader: Iterable[Any],
+        statistics: Statistics | Mapping[Selector, Statistics],
+        *,
+        inputs: Callable[[Any], Any] | None = None,
+        labels: Callable[[Any], Any] | None = None,
+        shard: tuple[int, int] | None = None,
+        progress: bool = True,
+    ) -> StreamResult:
+        """Run the model over a data set once and gather statistics of what the layers return, keeping nothing else.
+
+        ::
+
+            result = recorder.stream(loader, {"conv1": [fl.Moments(), fl.TopK(9)], "fc": fl.JointCounts(classes=10)})
+            result["conv1"].moments.mean             # (C,)
+            result["conv1"].top_k.rows               # (C, 9): which images
+            result["fc"].joint_counts.mutual_information()
+
+        Statistics are taken of what `reduce` leaves of an output, inside the hook, from the layer's own memory; `clone`,
+        `device` and `dtype` play no part.
+
+        Parameters
+        ----------
+        loader
+            As in `record`. Under torch.distributed every rank is given the same loader, runs a contiguous block of
+            its batches, and returns the result of all.
+        statistics
+            One or several for every layer, or a mapping from selectors to them that leaves no recorded layer out.
+        inputs
+            As in `record`.
+        labels
+            Takes a batch and returns its labels `(N,)`. By default they are the second item of a tuple or list, or
+            the item "label", "labels", "target", "targets" or "y" of a dict.
+        shard
+            ``(index, count)``: run one of so many blocks of batches, without torch.distributed. The result is that
+            block's; `StreamResult.merge` joins the blocks'.
+        progress
+            Show a progress bar, if standard error is a terminal.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not one of the above, the loader yields no batch, a layer returns no tensor
+            `(N, C, ...)`, or labels are missing or out of range.
+
+        Notes
+        -----
+        A batch is never split, and batches are added up exactly: one process, many ranks and merged blocks give the
+        same bits, as far as the model itself gives the same activations on all machines and numbers of threads.
+        """
+        return streaming.stream(self, loader, statistics, inputs, labels, shard, progress)
+
     def __enter__(self) -> Activations:
         if isinstance(self._wrapped, nn.DataParallel) and len(self._wrapped.device_ids) > 1:
             raise RuntimeError(
@@ -283,12 +338,18 @@ class ActivationRecorder:
             session.freeze()
 
     def _run(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str, output: bool = True
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        where: str,
+        output: bool = True,
+        session: Session | None = None,
     ) -> Activations:
         args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
         feeding.warn_if_not_finite((args, kwargs))
         fixed = _plain_arguments(self.model, args, kwargs)
-        session = Session(self._choices, self._keeper, self._reductions)
+        session = session or Session(self._choices, self._keeper, self._reductions)
         if self.stop_early:
             session.expect(self._last_calls(fixed))
         with self._backend.attached(session, fixed):

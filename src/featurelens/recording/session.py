@@ -11,7 +11,7 @@ from featurelens._checks import count
 from featurelens._hooks import StopForward
 from featurelens.layers import Choice
 from featurelens.recording.activations import Activations
-from featurelens.recording.keeping import Keeper, Reduction
+from featurelens.recording.keeping import Keeper, Reduction, Unsuitable
 
 
 class Session:
@@ -52,6 +52,9 @@ class Session:
             reduction = self.reductions.get((name, call), self.reductions.get((name, None)))
             try:
                 value, shared = self.keeper.keep(output, reduction)
+            except Unsuitable as error:
+                self.error = error
+                raise
             except Exception as error:
                 task = "reduce" if callable(reduction) else "keeping the output"
                 self.error = RuntimeError(f"{task} failed on layer {name!r}: {type(error).__name__}: {error}")

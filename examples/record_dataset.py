@@ -1,0 +1,181 @@
+"""A data set through ResNet-18, once: activations in files, statistics, and the images each channel likes most.
+
+    python examples/record_dataset.py                            # downloads CIFAR-10 once, trains for two epochs
+    python examples/record_dataset.py --weights resnet18.pt      # a state_dict: of this example, or of one's own
+    python examples/record_dataset.py --data my/images           # a folder: train/CLASS/IMAGE, test/...
+    torchrun --nproc-per-node 4 examples/record_dataset.py --weights resnet18.pt
+
+The weights of torchvision's ImageNet classifier do not come with torchvision, so a ResNet-18 is trained here, for a
+short time and on a part of the images: good enough for channels that want something. Two passes over the training set
+follow. The first writes the mean of every channel in four layers to a store, from which any rows can be read at once;
+killed and started again with the same output, it goes on where it was. The second keeps statistics only: moments,
+histograms, counts against the labels, and the nine strongest images of every channel. The pictures show what the
+channels' strongest units saw: the pixels inside their receptive fields.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, distributed, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import featurelens as fl
+from reference import Dataset, fit, load, run, seeded
+from reference.pictures import save
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+SHOWN = "layer2.0", "layer3.0"  # inside a stage, where a unit sees a part of an image only
+PICTURED = 12  # channels in a picture
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train or load, record, measure, draw."""
+    parser = argparse.ArgumentParser(description="Record a data set through ResNet-18.")
+    parser.add_argument("--data", default="cifar10", help="cifar10, digits, or a folder of images by class")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--weights", type=Path, help="a state_dict; without it, the network is trained")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--train", type=int, default=10_000, help="images to train on")
+    parser.add_argument("--images", type=int, help="images to record; by default all")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, default=Path("outputs/record_dataset"))
+    options = parser.parse_args(arguments)
+
+    with one_of_many() as leads:
+        options.output.mkdir(parents=True, exist_ok=True)
+        data = load(options.data, options.data_dir, seed=options.seed)
+        model = network(data, options, announce=leads)
+        images, labels = coloured(data.train_images), data.train_labels
+        chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(options.seed))
+        chosen = chosen[: options.images].sort().values
+        images, labels = images[chosen], labels[chosen]
+        loader = DataLoader(TensorDataset(images, labels), batch_size=options.batch)
+
+        store = record(model, loader, options.output / "activations")
+        result = measure(model, loader, len(data.classes))
+        if leads:
+            result.save(options.output / "statistics.pt")
+            files = save(pictures(model, images, result), options.output)
+            report(store, result, labels, data)
+            print(f"{', '.join(file.name for file in files)} in {options.output}")
+
+
+@contextlib.contextmanager
+def one_of_many() -> Iterator[bool]:
+    """Join the other processes under torchrun; say whether this one does the printing."""
+    if "RANK" not in os.environ:
+        yield True
+        return
+    distributed.init_process_group("gloo")
+    try:
+        yield distributed.get_rank() == 0
+    finally:
+        distributed.destroy_process_group()
+
+
+def coloured(images: Tensor) -> Tensor:
+    """Return images with the three channels that ResNet takes."""
+    return images.expand(-1, 3, -1, -1)
+
+
+def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn.Module:
+    """Return a ResNet-18, with the weights given or trained on a part of the data."""
+    from torchvision.models import resnet18
+
+    def build() -> nn.Module:
+        model: nn.Module = resnet18(num_classes=len(data.classes))
+        return model
+
+    model = seeded(build, seed=options.seed).to(options.device)
+    if options.weights is not None:
+        model.load_state_dict(torch.load(options.weights, weights_only=True, map_location=options.device))
+        return model.eval()
+    part = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(options.seed))
+    part = part[: options.train]
+    test = coloured(data.test_images), data.test_labels
+    history = fit(
+        model,
+        (coloured(data.train_images[part]), data.train_labels[part]),
+        (test[0][:2000], test[1][:2000]),
+        epochs=options.epochs,
+        anneal=True,
+        seed=options.seed,
+    )
+    if announce:
+        torch.save(model.state_dict(), options.output / "resnet18.pt")
+        print(f"trained on {len(part)} images: {history}")
+    return model.eval()
+
+
+def record(model: nn.Module, loader: DataLoader, folder: Path) -> fl.ActivationStore:
+    """Write the mean of every channel of four layers, for every image, to files."""
+    return fl.ActivationRecorder(model, LAYERS, reduce="mean").record(loader, to=folder, resume=True)
+
+
+def measure(model: nn.Module, loader: DataLoader, classes: int) -> fl.StreamResult:
+    """Gather statistics of whole maps in one pass."""
+    recorder = fl.ActivationRecorder(model, [*SHOWN, "layer4"])
+    maps = [fl.Moments(), fl.Histogram(), fl.TopK(9)]
+    return recorder.stream(
+        loader, {**dict.fromkeys(SHOWN, maps), "layer4": [*maps, fl.Covariance(), fl.JointCounts(classes)]}
+    )
+
+
+def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[str, Figure]:
+    """Draw what the channels of two layers like most, and what one pass says of the last layer."""
+    figures = {}
+    for layer in SHOWN:
+        found = result[layer]
+        lively = found.moments.variance.argsort(descending=True, stable=True)[:PICTURED].sort().values
+        fields = fl.receptive_field(model, layer, tuple(images.shape[1:]))
+        figures[f"strongest_{layer}"] = fl.plotting.strongest_images(
+            found.top_k,
+            images,
+            channels=lively.tolist(),
+            fields=fields,
+            title=f"What the {PICTURED} liveliest channels of {layer} respond to most",
+        )
+    last = result["layer4"]
+    figures["strongest_layer4"] = fl.plotting.strongest_images(
+        last.top_k,
+        images,
+        channels=last.joint_counts.mutual_information().top(PICTURED),
+        title="The strongest images of the channels of layer4 that know most of the class",
+    )
+    figures["values_layer4"] = last.histogram.plot(title="Values of every channel of layer4").figure
+    figures["correlations_layer4"] = last.covariance.plot(title="Correlation of channels of layer4").figure
+    figures["information_layer4"] = (
+        last.joint_counts.mutual_information().plot(title="What channels of layer4 know of the class").figure
+    )
+    return figures
+
+
+def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, data: Dataset) -> None:
+    """Print what is in the files, and what one pass found in the last layer."""
+    print(store)
+    print(result)
+    last = result["layer4"]
+    binned, gaussian = (last.joint_counts.mutual_information(method=how) for how in ("binned", "gaussian"))
+    print(f"layer4 and the class, from the stream: {binned}")
+    print(f"the same with normal classes: most {float(gaussian.values.max()):.3f} nats")
+    again = fl.channel_information(store["layer4"][:], labels)
+    print(f"the same from the store: most {float(again.values.max()):.3f} nats in channel {again.top(1)[0]}")
+    best = binned.top(1)[0]
+    rows = last.top_k.rows[best]
+    names = ", ".join(data.classes[int(labels[row])] for row in rows.tolist())
+    print(f"channel {best} responds most to: {names}")
+    dead = int((last.moments.max <= 0).sum())
+    print(f"{dead} of {len(last.moments.max)} channels never respond")
+
+
+if __name__ == "__main__":
+    run(main)

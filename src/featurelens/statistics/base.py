@@ -1,0 +1,178 @@
+"""The abstract statistic: what is measured of a batch, how two measurements combine, and what they say in the end."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self, final
+
+import torch
+
+from featurelens._checks import check_type, describe
+
+State = dict[str, Any]
+"""What was measured: tensors, numbers, and plain tuples, lists and dicts of them."""
+
+
+class Statistic(ABC):
+    """A statistic of a layer's output that is gathered batch by batch, and merges from any parts of a data set.
+
+    A statistic is a small record of its settings and of what it has seen. ``update`` takes a batch, ``merge`` another
+    statistic of the same settings, ``result`` says what was found. In `ActivationRecorder.stream` the statistics given
+    are patterns: every layer gets fresh ones.
+
+    For one of your own, write a dataclass of its settings with three functions without side effects: `measure`
+    for one batch, `combine` for two measurements, in which neither order nor grouping may matter, and `summarize`.
+    Count in integers, or add with care: a float64 sum depends on its order.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(eq=False)
+    ... class Sparsity(Statistic):
+    ...     below: float
+    ...
+    ...     def measure(self, values, first_row, labels):
+    ...         values = values.transpose(0, 1).flatten(1)
+    ...         return {"small": (values.abs() <= self.below).sum(1), "all": values.shape[1]}
+    ...
+    ...     def combine(self, one, other):
+    ...         return {name: one[name] + other[name] for name in one}
+    ...
+    ...     def summarize(self, state):
+    ...         return state["small"] / state["all"]
+    >>> sparsity = Sparsity(below=0.1)
+    >>> sparsity.update(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    >>> sparsity.result()
+    tensor([0.5000, 0.0000])
+    """
+
+    needs_labels: ClassVar[bool] = False
+    state: State | None = None
+    rows: int = 0
+
+    @abstractmethod
+    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+        """Return the statistic of one batch `values` ``(N, C, ...)``, axis 1 being the channel.
+
+        `values` belong to the model: read them and let them go. `first_row` is the number of rows of the data set
+        before this batch, `labels` are the batch's own, if it has any.
+        """
+
+    @abstractmethod
+    def combine(self, one: State, other: State) -> State:
+        """Return the statistic of both parts of the data together; the memory of `one` may be used again."""
+
+    @abstractmethod
+    def summarize(self, state: State) -> Any:
+        """Return what `state` says."""
+
+    def check_labels(self, labels: torch.Tensor | None) -> None:
+        """Raise unless these labels of a batch can be used; called before the batch is run."""
+        if self.needs_labels and labels is None:
+            raise ValueError(f"{self} needs labels")
+
+    @final
+    def update(
+        self, values: torch.Tensor, *, first_row: int | None = None, labels: torch.Tensor | None = None
+    ) -> None:
+        """Take in one batch ``(N, C, ...)``; by default its rows follow those seen so far.
+
+        Raises
+        ------
+        TypeError
+            If `values` are not a tensor of real numbers.
+        ValueError
+            If `values` are not ``(N, C, ...)``, have another number of channels than before, or the labels do not
+            fit.
+        """
+        self.check_labels(labels)
+        check_values(values)
+        if labels is not None and len(labels) != len(values):
+            raise ValueError(f"labels must be one for each of {len(values)} rows; got {describe(labels)}")
+        with torch.no_grad():
+            part = self.measure(values, self.rows if first_row is None else first_row, labels)
+        self.absorb(part, len(values))
+
+    @final
+    def merge(self, other: Statistic) -> None:
+        """Take in what another statistic of the same settings has seen elsewhere.
+
+        Raises
+        ------
+        ValueError
+            If `other` is another statistic, or has other settings.
+        """
+        if type(other) is not type(self) or settings(other) != settings(self):
+            raise ValueError(f"{self} merges with its like only; got {other}")
+        if other.state is not None:
+            self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
+
+    @final
+    def absorb(self, part: State, rows: int) -> None:
+        """Take in what was measured elsewhere of so many rows."""
+        self.state = part if self.state is None else self.combine(self.state, part)
+        self.rows += rows
+
+    @final
+    def result(self) -> Any:
+        """Return what was found.
+
+        Raises
+        ------
+        ValueError
+            If nothing was seen yet.
+        """
+        if self.state is None:
+            raise ValueError(f"{self} has seen nothing yet")
+        return self.summarize(self.state)
+
+    @final
+    def fresh(self) -> Self:
+        """Return a statistic of the same settings that has seen nothing."""
+        other = copy.copy(self)
+        other.state, other.rows = None, 0
+        return other
+
+
+def settings(statistic: Statistic) -> dict[str, Any]:
+    """Return the fields of a statistic that is a dataclass."""
+    record: Any = statistic
+    if not dataclasses.is_dataclass(record):
+        return {}
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def name_of(kind: type[Statistic]) -> str:
+    """Return the name under which a result is found: `JointCounts` gives ``"joint_counts"``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def kinds() -> dict[str, type[Statistic]]:
+    """Return every statistic that has been defined, also by users, by the name of its class."""
+    found, waiting = {}, Statistic.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        found[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return found
+
+
+def check_values(values: object) -> None:
+    """Raise unless statistics can be taken of `values`."""
+    check_type(values, torch.Tensor, argument="values", expected="a tensor (N, C) or (N, C, ...)")
+    assert isinstance(values, torch.Tensor)
+    if values.is_complex():
+        raise TypeError(f"values must be real; got {describe(values)}")
+    if values.is_nested or values.ndim < 2 or 0 in values.shape:
+        raise ValueError(
+            f"values must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}"
+        )
+
+
+def check_same_channels(one: int, other: int) -> None:
+    """Raise unless two parts are of as many channels."""
+    if one != other:
+        raise ValueError(f"parts must have as many channels; got {one} and then {other}")

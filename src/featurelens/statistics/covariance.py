@@ -1,0 +1,118 @@
+"""How the channels of a layer vary together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from featurelens._checks import count
+from featurelens.statistics._blocks import with_float64
+from featurelens.statistics._exact import added, exact, products_about_mean, products_about_zero, total
+from featurelens.statistics.base import State, Statistic, check_same_channels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@final
+@dataclass(frozen=True, repr=False, eq=False)
+class CovarianceResult:
+    """Covariance between the channels of a layer.
+
+    Attributes
+    ----------
+    count : int
+        Observations: positions of images at which every channel was finite.
+    mean : torch.Tensor
+        ``(C,)`` float64.
+    covariance : torch.Tensor
+        ``(C, C)`` float64, with `count` as its divisor.
+    not_finite : int
+        Observations left out because a channel was NaN or infinite.
+    """
+
+    count: int
+    mean: torch.Tensor
+    covariance: torch.Tensor
+    not_finite: int
+
+    @property
+    def correlation(self) -> torch.Tensor:
+        """Pearson correlation ``(C, C)``, NaN for a channel that never changes."""
+        scale = self.covariance.diagonal().sqrt()
+        correlation = self.covariance / scale[:, None] / scale
+        return correlation.clamp(-1, 1)
+
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the correlations; see `plotting.channel_correlations`."""
+        from featurelens import plotting
+
+        return plotting.channel_correlations(self, title=title, ax=ax)
+
+    def __repr__(self) -> str:
+        rest = f", {self.not_finite} left out" if self.not_finite else ""
+        return f"{type(self).__name__}({count(len(self.mean), 'channel')}, {self.count} observations{rest})"
+
+
+@final
+@dataclass(eq=False)
+class Covariance(Statistic):
+    """Mean and covariance of the channels, every position of every image being one observation.
+
+    For the covariance of the means over positions record with ``reduce="mean"``. An observation in which a channel
+    is NaN or infinite is left out whole, and counted. Sums are kept as in `Moments`, for one half of the matrix:
+    about 24 C^2 bytes.
+
+    Examples
+    --------
+    >>> covariance = Covariance()
+    >>> covariance.update(torch.tensor([[1.0, 2.0], [3.0, 6.0]]))
+    >>> covariance.result().covariance.tolist()
+    [[1.0, 2.0], [2.0, 4.0]]
+    """
+
+    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+        rows = with_float64(values).transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format)
+        rows = rows.reshape(len(rows), -1)
+        observations = rows.shape[1]
+        sums = rows.sum(1)
+        if not bool(torch.isfinite(sums).all()):
+            rows = rows[:, torch.isfinite(rows).all(0)]
+            sums = rows.sum(1)
+        finite = torch.tensor(rows.shape[1])
+        centred = rows - (sums / finite.clamp_min(1))[:, None]
+        scatter = (centred @ centred.T).cpu()
+        sums = sums.cpu()
+        one, other = torch.triu_indices(len(sums), len(sums))
+        return {
+            "count": int(finite),
+            "not_finite": observations - int(finite),
+            "channels": len(sums),
+            "sum": exact(sums),
+            "products": products_about_zero(scatter[one, other], sums[one], sums[other], finite),
+        }
+
+    def combine(self, one: State, other: State) -> State:
+        check_same_channels(one["channels"], other["channels"])
+        return {
+            "count": one["count"] + other["count"],
+            "not_finite": one["not_finite"] + other["not_finite"],
+            "channels": one["channels"],
+            "sum": added(one["sum"], other["sum"]),
+            "products": added(one["products"], other["products"]),
+        }
+
+    def summarize(self, state: State) -> CovarianceResult:
+        channels, observations = state["channels"], torch.tensor(state["count"])
+        one, other = torch.triu_indices(channels, channels)
+        limbs, lowest = state["sum"]
+        sums = (limbs[:, one], lowest), (limbs[:, other], lowest)
+        scatter = products_about_mean(state["products"], *sums, observations) / observations
+        covariance = torch.zeros(channels, channels, dtype=torch.float64)
+        covariance[one, other] = scatter
+        covariance[other, one] = scatter
+        covariance.diagonal().clamp_min_(0.0)
+        mean = total(state["sum"])[0] / observations
+        return CovarianceResult(state["count"], mean, covariance, state["not_finite"])

@@ -1,0 +1,223 @@
+"""What one pass found: the statistics of every layer, which can be saved, loaded and merged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, final
+
+import torch
+
+from featurelens._checks import check_type, count, describe
+from featurelens._lookup import find
+from featurelens._structure import plain
+from featurelens.statistics.base import Statistic, kinds, name_of, settings
+
+FORMAT = "featurelens statistics 1"
+
+Span = tuple[int, int]
+"""Rows of the data set, from the first up to but not with the second."""
+
+
+class NoSuchStatistic(AttributeError):
+    """An AttributeError, so that ``hasattr`` works."""
+
+
+@final
+class LayerStatistics:
+    """One layer's results, each under the name of its statistic: ``.moments``, ``.top_k``, ``.joint_counts``."""
+
+    def __init__(self, statistics: Sequence[Statistic], *, layer: str) -> None:
+        self._layer = layer
+        self._statistics = {name_of(type(statistic)): statistic for statistic in statistics}
+        self._results: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self._statistics:
+            raise NoSuchStatistic(
+                f"layer {self._layer!r} has no statistic {name!r}; it has {', '.join(self._statistics)}"
+            )
+        if name not in self._results:
+            self._results[name] = self._statistics[name].result()
+        return self._results[name]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._statistics]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._layer!r}: {', '.join(self._statistics)})"
+
+
+@final
+class StreamResult(Mapping[str, LayerStatistics]):
+    """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
+
+    Attributes
+    ----------
+    rows : int
+        Images (rows of the data set) that were seen.
+    spans : tuple of (int, int)
+        Which rows: from the first up to but not with the second of each pair.
+
+    Examples
+    --------
+    >>> import featurelens as fl
+    >>> recorder = fl.ActivationRecorder(torch.nn.Conv2d(1, 4, 3), "")
+    >>> result = recorder.stream([torch.rand(2, 1, 8, 8)], fl.Moments())
+    >>> result
+    StreamResult(2 rows; '': moments)
+    >>> result[""].moments
+    MomentsResult(4 channels, 72 values each)
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Sequence[Statistic]],
+        *,
+        spans: Iterable[Span],
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self.spans = _joined(spans)
+        self.statistics = {layer: tuple(statistics) for layer, statistics in layers.items()}
+        self._aliases = dict(aliases or {})
+        self._layers = {name: LayerStatistics(found, layer=name) for name, found in self.statistics.items()}
+
+    @property
+    def rows(self) -> int:
+        return sum(stop - start for start, stop in self.spans)
+
+    def __getitem__(self, name: str) -> LayerStatistics:
+        return self._layers[find(name, self._layers, self._aliases)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        layers = [
+            f"{name!r}: {', '.join(map(name_of, map(type, found)))}"
+            for name, found in self.statistics.items()
+        ]
+        return f"{type(self).__name__}({'; '.join([count(self.rows, 'row'), *layers])})"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
+
+        What is written are the statistics themselves rather than what they say, so that files can be merged.
+
+        Raises
+        ------
+        TypeError
+            If a statistic of the user's own holds anything but tensors, numbers, text and containers of them.
+        """
+        torch.save({"format": FORMAT, **self._content()}, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; nothing but tensors and plain containers is ever unpickled.
+
+        Raises
+        ------
+        ValueError
+            If the file is another, or holds a statistic that no imported module defines.
+        """
+        try:
+            content = torch.load(path, weights_only=True)
+            known = content["format"] == FORMAT
+        except (pickle.UnpicklingError, KeyError, TypeError, IndexError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{os.fspath(path)} was not written by StreamResult.save") from error
+        if not known:
+            raise ValueError(f"{os.fspath(path)} was written by another version: {content['format']!r}")
+        return cls._of(content)
+
+    @classmethod
+    def merge(cls, parts: Iterable[Self | str | os.PathLike[str]]) -> Self:
+        """Return the result of all rows together, from results, or files, of parts of one data set.
+
+        Whatever the parts and their order, the result is that of one pass, to the last bit.
+
+        Raises
+        ------
+        TypeError
+            If a part is neither a result nor the path of one.
+        ValueError
+            If there is no part, or two parts have rows in common, other layers or other statistics.
+        """
+        if isinstance(parts, str | os.PathLike | StreamResult):
+            raise TypeError(f"parts must be a list of results or of paths; got {describe(parts)}")
+        results = [cls.load(part) if isinstance(part, str | os.PathLike) else part for part in parts]
+        for result in results:
+            check_type(result, StreamResult, argument="a part", expected="a StreamResult or a path")
+        seen = [result for result in results if result.rows] or results
+        if not seen:
+            raise ValueError("there is no part to merge")
+        first = seen[0]
+        layers = {
+            name: [statistic.fresh() for statistic in found] for name, found in first.statistics.items()
+        }
+        for result in seen:
+            _check_alike(first, result)
+            for name, statistics in layers.items():
+                for statistic, other in zip(statistics, result.statistics[name], strict=True):
+                    statistic.merge(other)
+        return cls(layers, spans=[span for result in seen for span in result.spans], aliases=first._aliases)
+
+    def _content(self) -> dict[str, Any]:
+        layers = {
+            name: [
+                {
+                    "statistic": type(statistic).__name__,
+                    "settings": plain(settings(statistic)),
+                    "state": plain(statistic.state),
+                    "rows": statistic.rows,
+                }
+                for statistic in statistics
+            ]
+            for name, statistics in self.statistics.items()
+        }
+        return {"layers": layers, "spans": list(self.spans), "aliases": self._aliases}
+
+    @classmethod
+    def _of(cls, content: Mapping[str, Any]) -> Self:
+        layers = {name: [_restored(saved) for saved in found] for name, found in content["layers"].items()}
+        return cls(layers, spans=content["spans"], aliases=content["aliases"])
+
+
+def _restored(saved: Mapping[str, Any]) -> Statistic:
+    kind = kinds().get(saved["statistic"])
+    if kind is None:
+        raise ValueError(
+            f"the file holds a statistic {saved['statistic']!r}, which nothing defines: import its module first"
+        )
+    statistic = kind(**saved["settings"])
+    statistic.state, statistic.rows = saved["state"], saved["rows"]
+    return statistic
+
+
+def _check_alike(first: StreamResult, other: StreamResult) -> None:
+    if list(first) != list(other):
+        raise ValueError(f"parts must have the same layers; got {list(first)} and {list(other)}")
+    for name, statistics in first.statistics.items():
+        if list(map(repr, statistics)) != list(map(repr, other.statistics[name])):
+            raise ValueError(
+                f"parts must have the same statistics; layer {name!r} has {list(statistics)} and "
+                f"{list(other.statistics[name])}"
+            )
+
+
+def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return spans in order, with neighbours joined; raise if two have rows in common."""
+    joined: list[Span] = []
+    for start, stop in sorted((int(start), int(stop)) for start, stop in spans if stop > start):
+        if joined and start < joined[-1][1]:
+            raise ValueError(f"parts must not have rows in common; row {start} is in two of them")
+        if joined and start == joined[-1][1]:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return tuple(joined)

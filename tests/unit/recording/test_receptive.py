@@ -1,0 +1,77 @@
+"""Receptive fields: marking pixels against the arithmetic of kernels, strides and paddings."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from tests.nets import seeded
+
+
+def by_arithmetic(layers, pixels, positions):
+    """Go back from each position through (kernel, stride, padding, dilation), clipped at the border at the end."""
+    found = []
+    for position in range(positions):
+        low = high = position
+        for kernel, stride, padding, dilation in reversed(layers):
+            low, high = low * stride - padding, high * stride - padding + dilation * (kernel - 1)
+        found.append((max(low, 0), min(high, pixels - 1) + 1))
+    return found
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [(3, 1, 1, 1)],
+        [(5, 2, 2, 1), (3, 1, 1, 1)],
+        [(7, 2, 3, 1), (2, 2, 0, 1), (3, 1, 1, 1), (1, 2, 0, 1)],
+        [(3, 1, 2, 2), (3, 3, 0, 1)],
+    ],
+)
+def test_marking_agrees_with_arithmetic(layers):
+    steps = []
+    for index, (kernel, stride, padding, dilation) in enumerate(layers):
+        channels = (1 if index == 0 else 2, 2)
+        pool = kernel == 2
+        steps += [
+            nn.MaxPool2d(2) if pool else nn.Conv2d(*channels, kernel, stride, padding, dilation),
+            nn.BatchNorm2d(2),
+            nn.ReLU(inplace=True),
+        ]
+    model = seeded(lambda: nn.Sequential(*steps))
+    with torch.no_grad():
+        model[0].weight[:, :, 0] = 0.0  # a weight of zero is still looked through
+        model[1].bias -= 100.0  # and so is a ReLU that is off
+    field = fl.receptive_field(model, str(len(steps) - 1), (1, 32, 25))
+    assert field.rows.tolist() == [list(pair) for pair in by_arithmetic(layers, 32, len(field.rows))]
+    assert field.columns.tolist() == [list(pair) for pair in by_arithmetic(layers, 25, len(field.columns))]
+    top, bottom, left, right = field.box((1, 2))
+    assert [[top, bottom], [left, right]] == [field.rows[1].tolist(), field.columns[2].tolist()]
+
+
+def test_a_residual_network_sees_along_its_longest_path_and_pooling_sees_everything():
+    from torchvision.models import resnet18
+
+    model = seeded(resnet18)
+    field = fl.receptive_field(model, "layer1.0", (3, 64, 64))
+    # conv 7/2, pool 3/2, two convolutions of 3: 7 + 2 * 2 + 2 * 2 * 4 = 27 pixels
+    assert repr(field) == "ReceptiveField(16x16 positions, up to 27x27 pixels)"
+    whole = fl.receptive_field(model, "avgpool", (3, 32, 32))
+    assert whole.box((0, 0)) == (0, 32, 0, 32)
+
+
+def test_what_has_no_receptive_field_is_told():
+    class Stops(nn.Module):
+        def forward(self, x):
+            return x.nan_to_num()
+
+    with pytest.raises(
+        ValueError, match=r"^layer '0' does not pass NaN on, so that what it sees cannot be told$"
+    ):
+        fl.receptive_field(nn.Sequential(Stops()), "0", (1, 4, 4))
+    with pytest.raises(RuntimeError, match=r"a receptive field needs maps \(N, C, H, W\)"):
+        fl.receptive_field(nn.Sequential(nn.Flatten()), "0", (1, 4, 4))
+    with pytest.raises(ValueError, match=r"^layer must be one call of one layer; got 0, 1$"):
+        fl.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), nn.Conv2d, (1, 4, 4))
+    with pytest.raises(ValueError, match=r"^shape must be \(C, H, W\) of an image; got \(4, 4\)$"):
+        fl.receptive_field(nn.ReLU(), "", (4, 4))

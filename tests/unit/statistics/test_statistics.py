@@ -1,0 +1,255 @@
+"""Statistics by themselves: ties, values that are not finite, information, and what is refused."""
+
+import math
+
+import pytest
+import torch
+
+import featurelens as fl
+from featurelens.information.counts import information_from_counts, information_of_gaussians
+
+
+def taken(statistic, *batches, labels=None):
+    for number, batch in enumerate(batches):
+        statistic.update(batch, labels=None if labels is None else labels[number])
+    return statistic.result()
+
+
+def test_ties_go_to_the_lowest_row_and_position_however_rows_arrive():
+    values = torch.ones(200, 3, 4, 4)
+    values[150, 1, 2, 3] = values[20, 1, 1, 1] = 2.0
+    forwards, backwards = fl.TopK(3), fl.TopK(3)
+    parts = [(row, values[row : row + 40]) for row in range(0, 200, 40)]
+    for _, part in parts:
+        forwards.update(part)
+    for row, part in reversed(parts):
+        backwards.update(part, first_row=row)
+    for found in (forwards.result(), backwards.result()):
+        assert found.rows.tolist() == [[0, 1, 2], [20, 150, 0], [0, 1, 2]]
+        assert found.positions[1].tolist() == [[1, 1], [2, 3], [0, 0]]
+
+
+def test_top_k_passes_over_nan_and_tells_minus_infinity_from_no_image():
+    batch = torch.tensor([[math.nan, -math.inf], [1.0, math.nan], [math.inf, math.nan]])
+    found = taken(fl.TopK(2), batch)
+    assert found.rows.tolist() == [[2, 1], [0, -1]]
+    assert found.values[0].tolist() == [math.inf, 1.0]
+    assert found.values[1, 0] == -math.inf
+    assert found.values[1, 1].isnan()
+    assert repr(found) == "TopKResult(2 channels, 2 images each)"
+
+
+def test_moments_hold_where_the_mean_is_a_million_times_the_scatter():
+    generator = torch.Generator().manual_seed(0)
+    values = 1e6 + torch.randn(10_000, 1, generator=generator, dtype=torch.float64)
+    found = taken(fl.Moments(), *values.split(100))
+    assert abs(found.variance - values.var(correction=0)) < 1e-9
+    naive = (values.square().sum() - values.sum() ** 2 / len(values)) / len(values)
+    assert abs(naive - values.var(correction=0)) > 1e-6, "the textbook formula would not do"
+
+
+def test_values_that_are_not_finite_are_left_out_and_counted():
+    batch = torch.tensor([[1.0, math.nan, math.nan], [3.0, 2.0, math.inf]])
+    moments = taken(fl.Moments(), batch)
+    assert moments.count.tolist() == [2, 1, 0]
+    assert moments.not_finite.tolist() == [0, 1, 2]
+    assert moments.mean[:2].tolist() == [2.0, 2.0]
+    assert all(part[2].isnan() for part in (moments.mean, moments.variance, moments.min, moments.max))
+    assert repr(moments) == "MomentsResult(3 channels, 2 values each, 3 values not finite)"
+    histogram = taken(fl.Histogram(), batch)
+    assert histogram.not_finite.tolist() == [0, 1, 2]
+    assert histogram.quantile(0.5)[2].isnan()
+    covariance = taken(fl.Covariance(), batch)
+    assert (covariance.count, covariance.not_finite) == (0, 2)
+    joint = taken(fl.JointCounts(classes=2), batch, labels=[torch.tensor([0, 1])])
+    assert joint.not_finite.tolist() == [0, 1, 2]
+    with pytest.raises(
+        ValueError, match=r"^information needs finite values; 2 channels had others, the first 1$"
+    ):
+        joint.mutual_information()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64])
+def test_every_type_of_number_is_taken_as_what_it_is(dtype):
+    values = (torch.arange(-8, 8).reshape(8, 2) * 3).to(dtype)
+    exact = values.double()
+    torch.testing.assert_close(taken(fl.Moments(), values).variance, exact.var(0, correction=0))
+    torch.testing.assert_close(taken(fl.Covariance(), values).covariance, torch.cov(exact.T, correction=0))
+    assert taken(fl.TopK(1), values).values.flatten().tolist() == exact.amax(0).tolist()
+    found = taken(fl.Histogram(), values)
+    assert found.counts.sum(1).tolist() == [8, 8]
+    assert float(found.quantile(0.0).min()) <= -24 <= float(found.edges[1])
+
+
+def test_float64_values_fall_into_the_bin_that_holds_them_not_the_one_they_round_to():
+    below = torch.tensor([[1.0 - 1e-12]], dtype=torch.float64)
+    assert taken(fl.Histogram(), below).edges.tolist() == [1.0 - 2**-5, 1.0]
+    assert taken(fl.Histogram(), torch.tensor([[1e300]], dtype=torch.float64)).counts.sum() == 1
+
+
+@pytest.mark.parametrize("q", [0.0, 0.01, 0.25, 0.5, 0.99, 1.0])
+def test_quantiles_are_right_to_the_width_of_a_bin(q):
+    values = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.0, 3.0])
+    truth = values.double().quantile(q, dim=0)
+    found = taken(fl.Histogram(), *values.split(999)).quantile(q)
+    assert torch.all((found - truth).abs() <= 2**-4 * truth.abs() + 1e-3)
+    edges = torch.linspace(-8, 12, 401).tolist()
+    found = taken(fl.Histogram(edges=edges), *values.split(999)).quantile(q)
+    assert torch.all((found - truth).abs() <= 0.051)
+
+
+def test_beyond_the_users_edges_nothing_better_than_infinity_is_known():
+    found = taken(fl.Histogram(edges=[0.0, 1.0]), torch.tensor([[-5.0], [0.5], [1.0]]))
+    assert found.edges.tolist() == [-math.inf, 0.0, 1.0, math.inf]
+    assert found.counts.tolist() == [[1, 1, 1]]
+    assert found.quantile([0.0, 0.5, 1.0]).flatten().tolist() == [-math.inf, 0.5, math.inf]
+    with pytest.raises(ValueError, match=r"^q must be in \[0, 1\]; got 2$"):
+        found.quantile(2)
+
+
+def labelled(n=3000, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (n,), generator=generator)
+    noise = torch.randn(n, 5, generator=generator, dtype=torch.float64)
+    values = noise + labels[:, None] * torch.tensor([0.0, 0.5, 1.0, 2.0, 0.0], dtype=torch.float64)
+    values[:, 4] = noise[:, 4].clamp_min(0) + 100.0  # most of it is a point mass, far from zero
+    return values, labels
+
+
+@pytest.mark.parametrize("bins", ["auto", 2, 16])
+def test_binned_information_is_that_of_values_cut_to_their_cells(bins):
+    values, labels = labelled()
+    joint = taken(fl.JointCounts(classes=4), *values.split(700), labels=labels.split(700))
+    cut = joint.start + ((values - joint.start) / joint.width).floor() * joint.width
+    expected = fl.channel_information(cut, labels, bins=bins)
+    found = joint.mutual_information(bins=bins)
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-12)
+    assert (found.n, found.ceiling) == (expected.n, expected.ceiling)
+    assert found.label_entropy == pytest.approx(expected.label_entropy)
+    # Cells are fine enough that little is lost by them.
+    torch.testing.assert_close(
+        found.values, fl.channel_information(values, labels, bins=bins).values, rtol=0.02, atol=0.02
+    )
+    bits = joint.mutual_information(bins=bins, units="bits")
+    torch.testing.assert_close(bits.values * math.log(2), found.values)
+
+
+def test_gaussian_information_is_the_integral_and_never_above_the_labels():
+    labels = torch.tensor([300, 100])
+    mean, variance = (
+        torch.tensor([[0.0, 1.0], [0.0, 50.0], [2.0, 2.0]]),
+        torch.tensor([[1.0, 2.0], [1.0, 1.0], [0.0, 0.0]]),
+    )
+    found = information_of_gaussians(labels, mean, variance)
+    x = torch.linspace(-20, 20, 200_001, dtype=torch.float64)
+    densities = torch.stack(
+        [torch.distributions.Normal(m, v**0.5).log_prob(x).exp() for m, v in ((0.0, 1.0), (1.0, 2.0))]
+    )
+    share = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    mixture = share @ densities
+    integral = torch.trapezoid((share[:, None] * torch.xlogy(densities, densities / mixture)).sum(0), x)
+    entropy = -(share * share.log()).sum()
+    assert found.values[0].item() == pytest.approx(integral.item(), abs=1e-6)
+    assert found.values[1].item() == pytest.approx(entropy.item(), abs=1e-9)
+    assert found.values[2] == 0.0
+    assert found.notes == (
+        "with labels that mean nothing about 0.0025 nats would be found",
+        "1 channel never changed",
+    )
+
+
+def test_gaussian_and_binned_information_agree_where_classes_are_normal():
+    values, labels = labelled(40_000)
+    joint = taken(fl.JointCounts(classes=4), *values.split(5000), labels=labels.split(5000))
+    binned, gaussian = joint.mutual_information(), joint.mutual_information(method="gaussian")
+    torch.testing.assert_close(binned.values[:4], gaussian.values[:4], rtol=0.03, atol=0.003)
+    assert gaussian.values.max() < gaussian.label_entropy
+
+
+def test_information_without_classes_to_tell_apart_is_refused():
+    one = torch.zeros(1, 4, 3, dtype=torch.int64)
+    one[0, 0, 1] = 9
+    with pytest.raises(
+        ValueError,
+        match=r"^information needs labels of two classes or more; got \[0, 9, 0\] samples in each$",
+    ):
+        information_from_counts(one)
+    with pytest.raises(
+        ValueError, match=r"^counts must be integers \(C, cells, K\); got float32 tensor \(2,\)$"
+    ):
+        information_from_counts(torch.ones(2))
+    two = torch.stack([torch.eye(2, dtype=torch.int64), 2 * torch.eye(2, dtype=torch.int64)])
+    with pytest.raises(
+        ValueError, match=r"^every channel must have been counted on the same samples; their classes differ$"
+    ):
+        information_from_counts(two)
+
+
+def test_correlation_is_nan_for_a_channel_that_never_changes():
+    found = taken(fl.Covariance(), torch.tensor([[1.0, 5.0, 2.0], [2.0, 5.0, 0.0]]))
+    assert found.correlation[0].tolist()[::2] == [1.0, -1.0]
+    assert found.correlation[1].isnan().all()
+    assert repr(found) == "CovarianceResult(3 channels, 2 observations)"
+
+
+def test_what_cannot_be_taken_is_told():
+    for make, error, message in (
+        (lambda: fl.TopK(0), ValueError, r"^k must be at least 1; got 0$"),
+        (lambda: fl.TopK(2.0), TypeError, r"^k must be an int; got 2.0$"),
+        (lambda: fl.JointCounts(classes=1), ValueError, r"^classes must be at least 2; got 1$"),
+        (
+            lambda: fl.Histogram(edges=[1.0, 1.0]),
+            ValueError,
+            r"^edges must be two or more finite numbers, ascending; got \[1.0, 1.0\]$",
+        ),
+        (lambda: fl.Moments().result(), ValueError, r"^Moments\(\) has seen nothing yet$"),
+        (
+            lambda: fl.Moments().update([1.0]),
+            TypeError,
+            r"^values must be a tensor \(N, C\) or \(N, C, ...\); got \[1.0\]$",
+        ),
+        (
+            lambda: fl.Moments().update(torch.ones(3)),
+            ValueError,
+            r"^values must have shape .* got float32 tensor \(3,\)$",
+        ),
+        (
+            lambda: fl.Moments().update(torch.ones(3, 2, dtype=torch.complex64)),
+            TypeError,
+            r"^values must be real",
+        ),
+        (
+            lambda: fl.TopK(2).merge(fl.TopK(3)),
+            ValueError,
+            r"^TopK\(k=2\) merges with its like only; got TopK\(k=3\)$",
+        ),
+        (
+            lambda: taken(fl.Moments(), torch.ones(2, 3), torch.ones(2, 4)),
+            ValueError,
+            r"^parts must have as many channels; got 3 and then 4$",
+        ),
+        (
+            lambda: fl.JointCounts(classes=2).update(torch.ones(2, 1)),
+            ValueError,
+            r"^JointCounts\(classes=2\) needs labels$",
+        ),
+        (
+            lambda: fl.Moments().update(torch.full((2, 1), 1e200, dtype=torch.float64)),
+            ValueError,
+            r"^values are so large that their sums or squares",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            make()
+
+
+def test_pictures_are_drawn_from_results():
+    values, _ = labelled(200)
+    histogram, covariance = taken(fl.Histogram(), values), taken(fl.Covariance(), values)
+    assert len(histogram.plot().get_legend().get_texts()) == 3
+    assert covariance.plot(title="C").get_title(loc="left") == "C"
+    pictures = torch.rand(200, 3, 6, 6)
+    figure = taken(fl.TopK(4), values).plot(pictures, channels=[2, 0])
+    assert len(figure.axes[0].images) == 8
+    with pytest.raises(ValueError, match=r"^channels must be one or more of 0 ... 4; got \[5\]$"):
+        taken(fl.TopK(4), values).plot(pictures, channels=[5])
