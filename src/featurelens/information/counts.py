@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, count, describe
+from featurelens._checks import check_choice, check_whole, count, describe
 from featurelens.information._chunks import row_slices
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
-from featurelens.information.base import check_count
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
 from featurelens.information.channels import ChannelInformationResult
 from featurelens.information.result import NATS_PER_UNIT, Units
@@ -64,7 +63,7 @@ def information_from_counts(
     labels = _labels(counts)
     n, classes = int(labels.sum()), len(labels)
     if bins != "auto":
-        check_count(bins, argument="bins", least=2)
+        check_whole(bins, argument="bins", least=2)
     joined = max(2, min(MOST_BINS, n // (SAMPLES_PER_CELL * classes))) if bins == "auto" else bins
     weights = count_weights(n, correction)
     values = torch.cat(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from featurelens._checks import check_type, describe
-from featurelens.plotting._arrays import check_positive, to_floats
+from featurelens._checks import check_type, check_whole, describe
+from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, PALE, SERIES, colour_map
 from featurelens.plotting._curves import SIZE, chart, dress
 from featurelens.plotting._grid import Grid, draw_tile
@@ -84,7 +84,7 @@ def strongest_images(
     chosen = list(range(total)) if channels is None else [int(channel) for channel in channels]
     if not chosen or not all(0 <= channel < total for channel in chosen):
         raise ValueError(f"channels must be one or more of 0 ... {total - 1}; got {describe(channels)}")
-    shown = chosen[: check_positive(limit, argument="limit")]
+    shown = chosen[: check_whole(limit, argument="limit", least=1)]
     if fields is not None and result.positions.shape[2] != 2:
         raise ValueError("fields are of positions in maps (N, C, H, W); this layer has none")
     places = [(row, rank) for row, c in enumerate(shown) for rank in range(result.rows.shape[1])]
