@@ -191,7 +191,13 @@ def with_torchlens(model: nn.Module, loader: DataLoader[Any], folder: Path) -> C
     def run() -> Any:
         images = (image for batch, _ in loader for image in batch)
         return torchlens.extract_dataset(
-            model, images, LAYERS, batch_size=BATCH, output_dir=folder / "lens", progress=False, pool="spatial_mean"
+            model,
+            images,
+            LAYERS,
+            batch_size=BATCH,
+            output_dir=folder / "lens",
+            progress=False,
+            pool="spatial_mean",
         )
 
     return run
