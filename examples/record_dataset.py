@@ -99,13 +99,14 @@ def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn
     if options.weights is not None:
         model.load_state_dict(torch.load(options.weights, weights_only=True, map_location=options.device))
         return model.eval()
-    part = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(options.seed))
-    part = part[: options.train]
-    test = coloured(data.test_images), data.test_labels
+    # A folder comes class by class: both parts are drawn from all of it.
+    generator = torch.Generator().manual_seed(options.seed)
+    part = torch.randperm(len(data.train_labels), generator=generator)[: options.train]
+    test = torch.randperm(len(data.test_labels), generator=generator)[:2000]
     history = fit(
         model,
         (coloured(data.train_images[part]), data.train_labels[part]),
-        (test[0][:2000], test[1][:2000]),
+        (coloured(data.test_images[test]), data.test_labels[test]),
         epochs=options.epochs,
         anneal=True,
         seed=options.seed,
