@@ -162,9 +162,11 @@ def vae_pictures(
     """Draw the curves, originals above their reconstructions, and the latent means by class."""
     from sklearn.manifold import TSNE
 
-    images, labels = parts.test[0][:SHOWN], parts.test[1][:SHOWN]
+    step = max(1, len(parts.test[0]) // SHOWN)  # of all classes: a folder's images come class by class
+    images, labels = (part[::step][:SHOWN] for part in parts.test)
+    several = torch.arange(10) * (len(images) // 10)
     means = torch.cat([vae.encode(batch.to(options.device))[0].cpu() for batch in images.split(500)])
-    rebuilt = vae.decoder(means[:10].to(options.device)).cpu()
+    rebuilt = vae.decoder(means[several].to(options.device)).cpu()
     points = TSNE(random_state=options.seed, init="pca").fit_transform(means.numpy())
     curves = {"train": history.train_bce, "test": history.test_bce}
     return {
@@ -175,7 +177,7 @@ def vae_pictures(
             {"train": history.train_kl, "test": history.test_kl}, ylabel="KL from the prior (nats)"
         ).figure,
         "vae_reconstructions": fl.plotting.image_grid(
-            torch.cat([images[:10], rebuilt]),
+            torch.cat([images[several], rebuilt]),
             columns=10,
             labels=["original"] * 10 + ["rebuilt"] * 10,
             title="Test images and what the autoencoder makes of them",
