@@ -22,9 +22,9 @@ SIZE = 10  # points, at which formulas are drawn; pages scale them by the size o
 @cache
 def svg(formula: str) -> str:
     """Return an inline SVG whose baseline is that of the text and whose colour is that of the text."""
-    font = FontProperties(family="STIXGeneral", size=SIZE)
+    font = FontProperties(size=SIZE, math_fontfamily="dejavusans")  # sans, as the text is
     text = f"${formula.strip()}$"
-    with rc_context({"mathtext.fontset": "stix", "svg.fonttype": "path", "svg.hashsalt": "featurelens"}):
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "featurelens"}):
         width, height, depth, *_ = MathTextParser("path").parse(text, dpi=72, prop=font)
         figure = Figure(figsize=(width / 72, height / 72))
         figure.text(0, depth / height, text, fontproperties=font)
