@@ -92,7 +92,7 @@ def everywhere(folder, kind, expected):
         killed_at(folder, kind, point // 2)
         assert ended(child(lambda: record(folder, kind))) == 0
         assert not difference(folder, expected), (point, difference(folder, expected))
-        kills, point = kills + 1, point + 4
+        kills, point = kills + 1, point + 6
     return kills
 
 
