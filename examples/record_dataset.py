@@ -31,7 +31,7 @@ from reference import Dataset, fit, load, run, seeded
 from reference.pictures import save
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-SHOWN = "layer2.0", "layer3.0"  # inside a stage, where a unit sees a part of an image only
+SHOWN = "maxpool", "layer1.0"  # 11 and 27 pixels wide: from layer1.1 on a unit sees all of a small image
 PICTURED = 12  # channels in a picture
 
 

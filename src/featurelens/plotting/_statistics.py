@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAME = 0.95  # inches left of a row for the name of its channel
 LARGEST = 0.85  # inches: the width of a picture
-GREY = 0.5  # beyond the border of an image
+GREY = 0.85  # beyond the border of an image
 
 
 def strongest_images(
@@ -43,7 +43,7 @@ def strongest_images(
     """Draw a row of pictures for each channel: the images to which it responds most, strongest first.
 
     Above every picture stands the channel's value. With `fields` only the part of the image that the unit sees is
-    shown; grey lies beyond the border of the image.
+    shown; pale grey lies beyond the border of the image.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def strongest_images(
     heading = title or "Strongest images"
     if len(shown) < len(chosen):
         heading += f" (first {len(shown)} of {len(chosen)} channels)"
-    notes = ["what the unit sees; grey lies outside the image"] if fields is not None else []
+    notes = ["what the unit sees; pale grey lies outside the image"] if fields is not None else []
     notes = [*notes, *(note for note in pictures.notes if note != NOT_FINITE_NOTE)]
     ax = page(NAME + grid.width, grid.height, title=heading, note="; ".join(notes), ax=ax)
     for index, (row, rank) in enumerate(places):
