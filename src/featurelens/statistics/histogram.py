@@ -93,7 +93,7 @@ class Histogram(Statistic):
 
     Parameters
     ----------
-    edges : Sequence[float] or None
+    edges : list of float or None
         Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
 
     Examples

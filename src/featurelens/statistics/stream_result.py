@@ -59,7 +59,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
     ----------
     rows : int
         Images (rows of the data set) that were seen.
-    spans : tuple[tuple[int, int], ...]
+    spans : tuple
         Which rows: from the first up to but not with the second of each pair.
 
     Examples
