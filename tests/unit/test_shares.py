@@ -103,6 +103,23 @@ def test_generators_are_left_as_a_pass_over_the_loader_leaves_them():
     assert torch.equal(torch.rand(1), after)
 
 
+class Draws(Dataset):
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return (torch.rand(1),)
+
+
+def test_workers_start_from_the_seeds_of_a_pass_over_the_loader():
+    def make():
+        generator = torch.Generator().manual_seed(3)
+        return DataLoader(Draws(), batch_size=4, num_workers=1, generator=generator)
+
+    expected = [batch[0].flatten().tolist() for batch in make()]
+    assert values(Plan(make(), Share(0, 2), rows=rows)) == expected[:2]
+
+
 class Own(DataLoader):
     def __iter__(self):
         return iter([(ROWS[:2],), (ROWS[2:],)])

@@ -83,7 +83,7 @@ def _write(
         raise ValueError(
             f"{os.fspath(writer.folder)!r} holds {kept.batches} batches, and the loader yields {number + 1} now"
         )
-    if not writer.progress.batches and plan.share.count == 1:
+    if not writer.progress.batches and (plan.share.count == 1 or plan.total == 0):
         raise ValueError("the loader gave no batch")
 
 

@@ -145,4 +145,6 @@ def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
         recorder().record(loader(shuffle=True), to=tmp_path, shard=(0, 2))
     with pytest.raises(ValueError, match="a share needs a loader with a length"):
         recorder().record(iter([1]), shard=(0, 2))
+    with pytest.raises(ValueError, match="the loader gave no batch"):
+        recorder().record([], to=tmp_path, shard=(0, 2))
     assert files(tmp_path) == {}
