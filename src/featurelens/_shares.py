@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,10 +64,17 @@ class Share:
         ------
         TypeError, ValueError
             If `shard` is not ``(index, count)`` with ``0 <= index < count``.
+        RuntimeError
+            If torchrun started several processes, and they have not found each other yet.
         """
         if shard is None:
             if distributed.is_available() and distributed.is_initialized():
                 return cls(distributed.get_rank(), distributed.get_world_size(), joined=True)
+            if "TORCHELASTIC_RUN_ID" in os.environ and (world := os.environ.get("WORLD_SIZE", "1")) != "1":
+                raise RuntimeError(
+                    f"torchrun started {world} processes: call torch.distributed.init_process_group() first, so that "
+                    "they share the work, or say shard=(0, 1) for all of it in each"
+                )
             return cls()
         pair: Any = shard
         whole = isinstance(pair, tuple | list) and len(pair) == 2

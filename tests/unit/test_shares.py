@@ -166,3 +166,13 @@ def test_alone_there_is_nobody_to_wait_for():
         assert share.gather("x") == ["x"]
     with pytest.raises(ValueError, match="mine"), share.together():
         raise ValueError("mine")
+
+
+def test_processes_that_have_not_met_are_told_to(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(
+        RuntimeError, match=r"torchrun started 4 processes: call torch\.distributed\.init_process"
+    ):
+        Share.find(None)
+    assert Share.find((0, 1)) == Share()

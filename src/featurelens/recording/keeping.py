@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
+from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import check_choice, describe
 from featurelens._structure import map_tensors, tensors
+from featurelens.layers import Choice, Selector, choose
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
 """What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function says."""
@@ -91,3 +93,37 @@ def reduced(output: Any, reduction: Reduction) -> Any:
 def _over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
     positions = tuple(range(2, tensor.ndim))
     return tensor.mean(positions) if reduction == "mean" else tensor.amax(positions)
+
+
+def reductions(
+    model: nn.Module,
+    choices: Iterable[Choice],
+    reduce: Reduction | Mapping[Selector, Reduction],
+    operations: Iterable[str],
+) -> dict[tuple[str, int | None], Reduction]:
+    """Return the reduction of each chosen layer, by its name and call.
+
+    Raises
+    ------
+    ValueError
+        If `reduce` is no reduction, or names a layer that is not recorded.
+    """
+    if not isinstance(reduce, Mapping):
+        _check_reduction(reduce)
+        return {(choice.name, choice.call): reduce for choice in choices}
+    found = {}
+    recorded = {choice.name for choice in choices}
+    for selector, reduction in reduce.items():
+        _check_reduction(reduction)
+        for choice in choose(model, selector, operations):
+            if choice.exact and choice.name not in recorded:
+                raise ValueError(f"reduce names {selector!r}, which is not among the recorded layers")
+            found[choice.name, choice.call] = reduction
+    return found
+
+
+def _check_reduction(reduction: object) -> None:
+    if not callable(reduction):
+        check_choice(
+            reduction, (None, "mean", "max", "a function", "a mapping of layers to these"), argument="reduce"
+        )

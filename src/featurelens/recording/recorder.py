@@ -29,7 +29,7 @@ from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
 from featurelens.recording.data_sets import record_in_memory
 from featurelens.recording.failure import explain
-from featurelens.recording.keeping import Keeper, Reduction
+from featurelens.recording.keeping import Keeper, Reduction, reductions
 from featurelens.recording.rewrite import trace_or_explain
 from featurelens.recording.session import Session
 from featurelens.recording.streaming import Statistics
@@ -136,7 +136,7 @@ class ActivationRecorder:
         self._keeper = Keeper(detach, clone, None if device is None else torch.device(device), dtype)
         operations = self._operations() if backend == "rewrite" else ()
         self._choices = choose(self.model, layers, operations)
-        self._reductions = self._check_reduce(reduce, operations)
+        self._reductions = reductions(self.model, self._choices, reduce, operations)
         self._backend: Backend = (
             HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, self._choices)
         )
@@ -214,7 +214,7 @@ class ActivationRecorder:
             arguments of forward that bear their name (or of which one is called "image", "input" or alike).
         to
             A folder to write to, batch by batch, for data sets that do not fit into memory. Under torch.distributed
-            every rank writes its share, rank 0 joins them, and every rank returns the whole.
+            every rank must make the call: each writes its share, rank 0 joins them, and all return the whole.
         resume
             Go on with the recording in that folder, if there is one: the files end up as those of a run that was
             never interrupted. Batches that it has are not run again. The model, the layers and what is kept of them
@@ -222,7 +222,8 @@ class ActivationRecorder:
             compared, or all of them if the loader is no DataLoader over a map-style data set.
         shard
             ``(index, count)``: only this worker's share of the batches, a contiguous block, for array jobs whose
-            workers cannot speak to each other. `merge` joins what they write.
+            workers cannot speak to each other; `merge` joins what they write. ``(0, 1)`` is everything, also in one
+            rank of several.
         inputs
             Takes a batch and returns the model's input, a tuple of its positional arguments or a dict of its
             keyword arguments, where the rule above does not fit.
@@ -403,22 +404,6 @@ class ActivationRecorder:
         with self._guarded():
             return tuple(trace_or_explain(self.model, tracing.defaults(self.model)).operations)
 
-    def _check_reduce(
-        self, reduce: Reduction | Mapping[Selector, Reduction], operations: Iterable[str]
-    ) -> dict[tuple[str, int | None], Reduction]:
-        if not isinstance(reduce, Mapping):
-            _check_reduction(reduce)
-            return {(choice.name, choice.call): reduce for choice in self._choices}
-        reductions = {}
-        recorded = {choice.name for choice in self._choices}
-        for selector, reduction in reduce.items():
-            _check_reduction(reduction)
-            for choice in choose(self.model, selector, operations):
-                if choice.exact and choice.name not in recorded:
-                    raise ValueError(f"reduce names {selector!r}, which is not among the recorded layers")
-                reductions[choice.name, choice.call] = reduction
-        return reductions
-
 
 @contextmanager
 def _noting_outputs(model: nn.Module, session: Session) -> Iterator[None]:
@@ -443,10 +428,3 @@ def _plain_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
         return tracing.given(model, args, kwargs)
     except TypeError:  # wrong arguments: the model itself says so better
         return {}
-
-
-def _check_reduction(reduction: object) -> None:
-    if not callable(reduction):
-        check_choice(
-            reduction, (None, "mean", "max", "a function", "a mapping of layers to these"), argument="reduce"
-        )

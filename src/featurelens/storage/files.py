@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -16,6 +17,7 @@ else:
     import fcntl
 
 LOCK = ".lock"
+_HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 OPEN = ".open"
 """What the name of a file ends with while it is being written."""
 
@@ -66,13 +68,29 @@ def only_writer(folder: Path) -> Iterator[None]:
         If another process, or another thread, holds it.
     """
     handle = _locked(folder / LOCK)
+    _locks.add(handle)
     try:
         yield
     finally:
+        _locks.remove(handle)
         # Removed while it is held: who waits for a removed file notices, as the name then means another.
         with suppress(OSError):
             (folder / LOCK).unlink()
         os.close(handle)
+
+
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a fork, close what it has of the locks: a DataLoader's workers may outlive a process that was killed."""
+    for handle in _locks:
+        os.close(handle)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _locked(path: Path) -> int:
@@ -80,9 +98,11 @@ def _locked(path: Path) -> int:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(handle)
-        except OSError:
-            holder = path.read_text(errors="replace")
+        except OSError as error:
+            holder = os.read(handle, 200).decode(errors="replace")
             os.close(handle)
+            if error.errno not in _HELD:
+                raise  # a file system without locks, say
             raise RuntimeError(
                 f"{os.fspath(path.parent)!r} is being written by another run"
                 + (f" ({holder})" if holder else "")

@@ -110,13 +110,12 @@ def _merged(parts: dict[Path, Manifest], target: Path) -> Manifest:
     ordered = sorted(parts.items(), key=lambda item: item[1].share)
     _check_complete(ordered)
     _check_alike(ordered)
-    layers: dict[str, StoredShape] = {}
+    shards: dict[str, list[Shard]] = {}
     first_row = 0
     for folder, part in ordered:
         where = Path(os.path.relpath(folder.resolve(), target.resolve())).as_posix()
         for name, layer in part.layers.items():
-            whole = layers.setdefault(name, replace(layer, folder="", shards=()))
-            layers[name] = replace(whole, shards=whole.shards + _moved(layer, where, first_row))
+            shards.setdefault(name, []).extend(_moved(layer, where, first_row))
         first_row += part.rows
     inputs = hashlib.sha256("".join(part.progress.inputs for _, part in ordered).encode()).hexdigest()
     last = next((part.progress for _, part in reversed(ordered) if part.rows), Progress())
@@ -124,6 +123,10 @@ def _merged(parts: dict[Path, Manifest], target: Path) -> Manifest:
         first_row, sum(part.progress.batches for _, part in ordered), inputs, last.last_rows, last.last_input
     )
     described = next((part for _, part in ordered if part.layers), ordered[0][1])
+    layers = {
+        name: replace(layer, folder="", shards=tuple(shards[name]))
+        for name, layer in described.layers.items()
+    }
     return replace(described, share=(0, 1), layers=layers, progress=progress)
 
 
@@ -160,18 +163,18 @@ def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
 
 
 def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
-    filled = [(folder, part) for folder, part in ordered if part.layers]
+    first, one = ordered[0]
     for folder, part in ordered:
-        if (difference := ordered[0][1].recipe.difference(part.recipe)) is not None:
+        if (difference := one.recipe.difference(part.recipe)) is not None:
             raise ValueError(
-                f"{os.fspath(ordered[0][0])!r} and {os.fspath(folder)!r} were not recorded alike: {difference}"
+                f"{os.fspath(first)!r} and {os.fspath(folder)!r} were not recorded alike: {difference}"
             )
-    for folder, part in filled:
-        for one, other in ((_rows_of(filled[0][1]), _rows_of(part)),):
-            if one != other:
-                raise ValueError(
-                    f"{os.fspath(filled[0][0])!r} holds rows {one} and {os.fspath(folder)!r} rows {other}"
-                )
+    filled = [(folder, _rows_of(part)) for folder, part in ordered if part.layers]  # a share may be empty
+    for folder, rows in filled:
+        if rows != filled[0][1]:
+            raise ValueError(
+                f"{os.fspath(filled[0][0])!r} holds rows {filled[0][1]} and {os.fspath(folder)!r} rows {rows}"
+            )
 
 
 def _rows_of(part: Manifest) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,45 +17,75 @@ from torch import Tensor
 from featurelens._checks import describe
 from featurelens.storage.files import OPEN
 from featurelens.storage.manifest import Shard, StoredShape
-from featurelens.storage.npy import file_dtype, header
+from featurelens.storage.npy import file_dtype, header, row_bytes
 
-_OPEN_MAPS = 64
+_MOST_OPEN = 64
 
 
 @final
-class Maps:
-    """Memory maps of shards, the last used kept open."""
+class Files:
+    """The files of a store, the last used kept open.
+
+    They are read with an offset in each call, as workers that DataLoader forks share the place in an open file, and
+    not mapped into memory: a mapped file that is cut short by someone ends the process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open: OrderedDict[str, np.ndarray[Any, Any]] = OrderedDict()
+        self._open: OrderedDict[str, _Handle] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_open": OrderedDict()}  # a map would be pickled as all that it shows
+    def __reduce__(self) -> Any:
+        return Files, (self.folder,)
 
-    def rows(self, shard: Shard, layer: StoredShape) -> np.ndarray[Any, Any]:
-        """Return the rows of a shard, `(n, *shape)`; none of them is read before it is looked at.
+    def read(self, shard: Shard, offset: int, target: memoryview) -> None:
+        """Fill `target` with the bytes of a shard from `offset` on.
 
         Raises
         ------
         OSError
             If the file is missing or too short.
         """
-        if shard.file in self._open:
+        handle = self._handle(shard)
+        while target:
+            count = handle.read_into(target, offset)
+            if count == 0:
+                raise OSError(f"{os.fspath(self.folder / shard.file)!r} is damaged: it ends at byte {offset}")
+            target, offset = target[count:], offset + count
+
+    def _handle(self, shard: Shard) -> _Handle:
+        with self._lock:
+            if shard.file not in self._open:
+                path = self.folder / shard.file
+                check_size(path, shard)
+                self._open[shard.file] = _Handle(path)
             self._open.move_to_end(shard.file)
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
             return self._open[shard.file]
-        path = self.folder / shard.file
-        check_size(path, shard)
-        dtype = getattr(torch, layer.dtype)
-        offset = len(header(0, layer.shape, dtype, most_rows=layer.shard_rows))
-        kind = torch.empty(0, dtype=file_dtype(dtype)).numpy().dtype
-        shape = (shard.rows, *layer.shape)
-        if 0 in shape:
-            return np.empty(shape, kind)
-        self._open[shard.file] = np.memmap(path, kind, mode="r", offset=offset, shape=shape)
-        if len(self._open) > _OPEN_MAPS:
-            self._open.popitem(last=False)
-        return self._open[shard.file]
+
+
+@final
+class _Handle:
+    """An open file, closed when nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self.lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+    def read_into(self, target: memoryview, offset: int) -> int:
+        if sys.platform == "win32":
+            with self.lock:
+                os.lseek(self.number, offset, os.SEEK_SET)
+                part = os.read(self.number, len(target))
+            target[: len(part)] = part
+            return len(part)
+        else:  # noqa: RET505  a branch that only one platform's type check sees
+            return os.preadv(self.number, [target], offset)
 
 
 def check_size(path: Path, shard: Shard) -> None:
@@ -87,13 +119,15 @@ class StoredLayer(Sequence[Tensor]):
     ((10, 2), torch.Size([2]), torch.Size([2, 2]), torch.Size([10, 2]))
     """
 
-    def __init__(self, name: str, layer: StoredShape, maps: Maps) -> None:
+    def __init__(self, name: str, layer: StoredShape, files: Files) -> None:
         self.name = name
-        self._layer, self._maps = layer, maps
-        self._starts = np.array([shard.start for shard in layer.all_shards], dtype=np.int64)
-        rows = layer.all_shards[-1].stop if layer.all_shards else 0
+        self._layer, self._files = layer, files
+        self._shards = layer.all_shards
+        self._starts = np.array([shard.start for shard in self._shards], dtype=np.int64)
+        rows = self._shards[-1].stop if self._shards else 0
         self.shape: tuple[int, ...] = (rows, *layer.shape)
         self.dtype: torch.dtype = getattr(torch, layer.dtype)
+        self._offset = len(header(0, layer.shape, self.dtype, most_rows=layer.shard_rows))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -141,12 +175,19 @@ class StoredLayer(Sequence[Tensor]):
         return np.where(numbers < 0, numbers + len(self), numbers)
 
     def _read(self, numbers: np.ndarray[Any, Any]) -> Tensor:
+        """Read the rows of these numbers; those that follow each other in a file are read at once."""
         result = torch.empty((len(numbers), *self._layer.shape), dtype=self.dtype)
-        target = result.view(file_dtype(self.dtype)).numpy()
+        size = row_bytes(self._layer.shape, self.dtype)
+        if result.numel() == 0:
+            return result
+        target = result.view(file_dtype(self.dtype)).numpy().reshape(-1).view(np.uint8).data
         places = np.searchsorted(self._starts, numbers, side="right") - 1
-        order = np.argsort(places, kind="stable")  # shard by shard, whatever the order asked for
-        cuts = np.flatnonzero(np.diff(places[order])) + 1
-        for chosen in np.split(order, cuts) if len(order) else []:
-            shard = self._layer.all_shards[places[chosen[0]]]
-            target[chosen] = self._maps.rows(shard, self._layer)[numbers[chosen] - shard.start]
+        broken = (np.diff(numbers) != 1) | (np.diff(places) != 0)
+        starts = np.concatenate([[0], np.flatnonzero(broken) + 1])
+        stops = np.append(starts[1:], len(numbers))
+        in_files = np.argsort(numbers[starts], kind="stable")  # the order in which a disk likes to be read
+        for start, stop in zip(starts[in_files].tolist(), stops[in_files].tolist(), strict=True):
+            shard = self._shards[places[start]]
+            offset = self._offset + (int(numbers[start]) - shard.start) * size
+            self._files.read(shard, offset, target[start * size : stop * size])
         return result

@@ -12,7 +12,7 @@ from featurelens._checks import check_type
 from featurelens._lookup import find
 from featurelens.storage.files import digest_of
 from featurelens.storage.manifest import Manifest
-from featurelens.storage.reading import Maps, StoredLayer, check_size
+from featurelens.storage.reading import Files, StoredLayer, check_size
 
 if TYPE_CHECKING:
     from featurelens.recording import Activations
@@ -58,9 +58,9 @@ class ActivationStore(Mapping[str, StoredLayer]):
         check_type(path, (str, os.PathLike), argument="path", expected="a folder's path")
         self.path = Path(path)
         self._manifest = Manifest.read(self.path)
-        self._maps = Maps(self.path)
+        files = Files(self.path)
         self._layers = {
-            name: StoredLayer(name, layer, self._maps) for name, layer in self._manifest.layers.items()
+            name: StoredLayer(name, layer, files) for name, layer in self._manifest.layers.items()
         }
 
     @property

@@ -18,6 +18,7 @@ import torch
 sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
 sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
 
+from featurelens.storage import files as storage_files
 from featurelens.storage import shards, writer
 from tests.stores import files, loader, recorder
 
@@ -91,7 +92,7 @@ def everywhere(folder, kind, expected):
         killed_at(folder, kind, point // 2)
         assert ended(child(lambda: record(folder, kind))) == 0
         assert not difference(folder, expected), (point, difference(folder, expected))
-        kills, point = kills + 1, point + 4
+        kills, point = kills + 1, point + 6
     return kills
 
 
@@ -112,9 +113,24 @@ def at_random(folder, kind, expected, seconds):
     return kills
 
 
+def forks_hold_no_lock(folder):
+    """Die with the lock held while a fork lives on, as a DataLoader's worker does; then take the lock."""
+
+    def die():
+        with storage_files.only_writer(folder):
+            (folder / "fork").write_text(str(child(lambda: time.sleep(60))))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    folder.mkdir(parents=True)
+    assert ended(child(die)) == -signal.SIGKILL
+    with storage_files.only_writer(folder):
+        os.kill(int((folder / "fork").read_text()), signal.SIGKILL)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a fork of a process with threads would hang
     target = Path(sys.argv[1])
+    forks_hold_no_lock(target / "locked")
     record(target / "expected", "DataLoader")
     written = files(target / "expected")
     first = everywhere(target / "store", "DataLoader", written)

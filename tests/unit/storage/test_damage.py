@@ -166,7 +166,26 @@ def test_a_second_writer_is_refused(tmp_path):
     assert files(tmp_path) == {}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match=r"activations cannot be written to .*: No locks available"):
+        recorder().record(Untouched(), to=tmp_path)
+
+
 def test_the_lock_of_a_dead_process_holds_nobody(tmp_path):
     (tmp_path / LOCK).write_text("process 1 on elsewhere")
     recorder().record(loader(), to=tmp_path)
     assert LOCK not in files(tmp_path)
+
+
+def test_a_file_that_is_cut_short_while_it_is_open_is_told(store):
+    layer = store["2"]
+    assert layer[0].shape == (2, 4, 4)
+    path = shard(store, number=0)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(OSError, match=r"000000.npy' is damaged: it ends at byte 255"):
+        layer[0]

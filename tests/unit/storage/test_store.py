@@ -233,3 +233,15 @@ def test_the_model_stays_as_it_was_and_nothing_is_drawn(tmp_path):
     recorder(net).record(loader(shuffle=True), to=tmp_path)
     assert net.training
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_more_files_than_are_kept_open(tmp_path, monkeypatch):
+    from featurelens.storage import reading
+
+    monkeypatch.setattr(reading, "_MOST_OPEN", 2)
+    layer = recorder().record(loader(), to=tmp_path)["2"]
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(0))
+    whole = torch.cat([layer[row : row + 1] for row in range(23)])
+    assert torch.equal(layer[order], whole[order])
+    assert len(layer._files._open) == 2
