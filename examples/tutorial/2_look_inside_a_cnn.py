@@ -87,7 +87,8 @@ fl.list_layers(model, test_images[:1])
 
 # %%
 # The filters of the first convolution can be looked at as they are, for they are laid over the image itself. Blue
-# stands for negative weights, red for positive ones. Most are edges: bright on one side, dark on the other.
+# stands for negative weights, red for positive ones. Most are edges: red on one side, where they want ink, and blue on
+# the other, where they want none.
 
 fl.plotting.filters(model.conv1, title="The filters of conv1")
 
@@ -126,6 +127,10 @@ for digit in range(10):
     )
 
 # %%
+# Some digits have a channel of their own, nearly, such as those with 1.2 and more; a digit with a figure near 0 has none, and is told
+# by what many channels say a little of.
+
+# %%
 # 3. Measure: what the channels know
 # ----------------------------------
 #
@@ -157,7 +162,7 @@ for name, result in layers.items():
 # only 256 pixels, so that almost every pair lies in a cell of its own, and looks like information. Pair each map with
 # *another* image, and the number is nearly the same:
 
-maps = nn.functional.interpolate(acts["relu1"][:50], size=16)
+maps = acts["relu1"][:50]  # as large as the images, so that places correspond
 usual = fl.spatial_mutual_information(test_images[:50], maps, legacy=True, null="cross_image")
 print(f"the usual figure: {usual.value:.2f} nats; with the wrong image: {usual.null_mean:.2f}")
 honest = fl.spatial_mutual_information(test_images[:50], maps)
@@ -183,7 +188,7 @@ wanted.plot(title="What the channels of relu2 want to see")
 # Is such a picture to be believed? Hold it against real images: the ``verdict`` looks through the data set for those that
 # excite the channel most. An optimized image that excites it *less* than a real one would be a failure. And here is
 # what is the matter with channel 5: no image excites it, real or optimized. It is **dead**: its ReLU is off whatever
-# comes, so no gradient reaches it, and training can no longer bring it back.
+# comes, so that no gradient reaches its weights. Only if the layer before it changes can it wake again.
 
 verdict = wanted.verdict(train_images.split(500))
 verdict.plot(limit=6)
@@ -192,16 +197,17 @@ verdict.plot(limit=6)
 # The scores at the end are channels, too: what does the network take for a perfect 3?
 
 ideal = maximizer.run([fl.logit(digit) for digit in range(10)])
-guesses = model(ideal.images).argmax(1).tolist()
+chances, guesses = model(ideal.images).softmax(1).max(1)
+print(f"the least certain of them is read with a probability of {chances.min():.3f}")
 fl.plotting.image_grid(
     ideal.images,
     columns=5,
-    labels=[f"{d} (read as {g})" for d, g in enumerate(guesses)],
+    labels=[f"{d} (read as {g})" for d, g in enumerate(guesses.tolist())],
     title="Ideal digits",
 )
 
 # %%
-# The network reads every one of them without doubt, and you might not. It has learnt what tells the ten digits
+# The network has hardly a doubt about any of them, and you might. It has learnt what tells the ten digits
 # *apart*, and was never asked what a digit looks like.
 #
 # 5. Ablate: what a channel carries

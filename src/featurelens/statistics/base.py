@@ -63,14 +63,28 @@ class Statistic(ABC):
 
     @abstractmethod
     def combine(self, one: State, other: State) -> State:
-        """Return the statistic of both parts of the data together; the memory of `one` may be used again."""
+        """Return the statistic of two parts of the data, `one` and `other`, together.
+
+        The memory of `one` may be used again.
+
+        Raises
+        ------
+        ValueError
+            If they cannot belong to the same data: of other numbers of channels, say.
+        """
 
     @abstractmethod
     def summarize(self, state: State) -> Any:
         """Return what `state` says."""
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
-        """Raise unless these labels of a batch can be used; called before the batch is run."""
+        """Raise unless the `labels` `(N,)` of a batch can be used; called before the batch is run.
+
+        Raises
+        ------
+        ValueError
+            If labels are needed and there are none.
+        """
         if self.needs_labels and labels is None:
             raise ValueError(f"{self} needs labels")
 
@@ -78,7 +92,9 @@ class Statistic(ABC):
     def update(
         self, values: torch.Tensor, *, first_row: int | None = None, labels: torch.Tensor | None = None
     ) -> None:
-        """Take in one batch ``(N, C, ...)``; by default its rows follow those seen so far.
+        """Take in the `values` ``(N, C, ...)`` and `labels` `(N,)` of one batch, which begins at `first_row`.
+
+        By default its rows follow those seen so far.
 
         Raises
         ------
@@ -112,7 +128,7 @@ class Statistic(ABC):
 
     @final
     def absorb(self, part: State, rows: int) -> None:
-        """Take in what was measured elsewhere of so many rows."""
+        """Take in the state `part` that was measured elsewhere, of so many `rows`."""
         self.state = part if self.state is None else self.combine(self.state, part)
         self.rows += rows
 

@@ -96,6 +96,11 @@ class Histogram(Statistic):
     edges : list of float or None
         Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `edges` are not two or more numbers in ascending order.
+
     Examples
     --------
     >>> histogram = Histogram()

@@ -108,6 +108,11 @@ class JointCounts(Statistic):
     classes : int
         Number of classes; labels are 0 ... `classes` - 1.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `classes` is not a whole number from 2.
+
     Examples
     --------
     >>> labels = torch.arange(1000) % 2

@@ -26,7 +26,10 @@ class NoSuchStatistic(AttributeError):
 
 @final
 class LayerStatistics:
-    """One layer's results, each under the name of its statistic: ``.moments``, ``.top_k``, ``.joint_counts``."""
+    """One layer's results, each under the name of its statistic: ``.moments``, ``.top_k``, ``.joint_counts``.
+
+    A `StreamResult` holds one for each `layer`, made of the `statistics` that were gathered there.
+    """
 
     def __init__(self, statistics: Sequence[Statistic], *, layer: str) -> None:
         self._layer = layer
@@ -54,6 +57,8 @@ class LayerStatistics:
 @final
 class StreamResult(Mapping[str, LayerStatistics]):
     """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
+
+    `ActivationRecorder.stream` makes it, of `layers` and their statistics, with the `aliases` of layers that lookup takes.
 
     Attributes
     ----------
@@ -87,6 +92,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
     @property
     def rows(self) -> int:
+        """How many rows of the data set were seen."""
         return sum(stop - start for start, stop in self.spans)
 
     def __getitem__(self, name: str) -> LayerStatistics:
@@ -103,7 +109,8 @@ class StreamResult(Mapping[str, LayerStatistics]):
             f"{name!r}: {', '.join(map(name_of, map(type, found)))}"
             for name, found in self.statistics.items()
         ]
-        return f"{type(self).__name__}({'; '.join([count(self.rows, 'row'), *layers])})"
+        rows = count(self.rows, "row") + (" with gaps between them" if len(self.spans) > 1 else "")
+        return f"{type(self).__name__}({'; '.join([rows, *layers])})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
@@ -119,7 +126,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; nothing but tensors and plain containers is ever unpickled.
+        """Read from `path` what `save` wrote; nothing but tensors and plain containers is ever unpickled.
 
         Raises
         ------
@@ -139,7 +146,9 @@ class StreamResult(Mapping[str, LayerStatistics]):
     def merge(cls, parts: Iterable[Self | str | os.PathLike[str]]) -> Self:
         """Return the result of all rows together, from results, or files, of parts of one data set.
 
-        Whatever the parts and their order, the result is that of one pass, to the last bit.
+        Whatever the parts and their order, the result is that of one pass, to the last bit. A part that is missing is
+        not an error, as it may be added later: `spans` say which rows are there, and a gap is told when the result is
+        printed.
 
         Raises
         ------

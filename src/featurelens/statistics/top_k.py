@@ -71,6 +71,11 @@ class TopK(Statistic):
     k : int
         How many images for each channel.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `k` is not a whole number from 1.
+
     Examples
     --------
     >>> strongest = TopK(2)

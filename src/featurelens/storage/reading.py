@@ -105,7 +105,8 @@ class StoredLayer(Sequence[Tensor]):
     """One layer of a store: looks like a tensor `(N, ...)` of which rows are read when they are asked for.
 
     ``layer[rows]`` takes an integer, a slice, integers in any order (a list, an array or a tensor), or a mask with
-    one truth value for each row, and returns a tensor in memory. ``layer[:]`` reads everything.
+    one truth value for each row, and returns a tensor in memory. ``layer[:]`` reads everything. An `ActivationStore` makes
+    it, of the layer's `name`, how the `layer` lies on disk, and the open `files`.
 
     Examples
     --------

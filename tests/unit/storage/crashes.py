@@ -15,15 +15,14 @@ from pathlib import Path
 
 import torch
 
-sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
-sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
+if __name__ == "__main__":
+    sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
+    sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
 
 from featurelens.storage import files as storage_files
 from featurelens.storage import shards, writer
 from tests.stores import files, loader, recorder
 
-shards.SHARD_BYTES = 100
-writer.CHECKPOINT_SECONDS = 0.0
 DATA = [batch[0] for batch in loader(11)]
 
 
@@ -128,6 +127,8 @@ def forks_hold_no_lock(folder):
 
 
 if __name__ == "__main__":
+    shards.SHARD_BYTES = 100
+    writer.CHECKPOINT_SECONDS = 0.0
     torch.set_num_threads(1)  # a fork of a process with threads would hang
     target = Path(sys.argv[1])
     forks_hold_no_lock(target / "locked")

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
-sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
+if __name__ == "__main__":
+    sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
+    sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
 
 from featurelens.storage import shards
 from tests.stores import loader, recorder, same
-
-shards.SHARD_BYTES = 100
 
 
 def shuffled():
@@ -45,19 +44,24 @@ def error_of(data, path, **options):
     return None
 
 
-distributed.init_process_group("gloo")
-rank, world = distributed.get_rank(), distributed.get_world_size()
-folder = Path(sys.argv[1])
-told = {}
-store = recorder().record(loader(), to=folder / "in order", progress=False)
-told["in order"] = same(store, recorder().record(loader(), progress=False))
-store = recorder().record(shuffled(), to=folder / "shuffled", progress=False)
-torch.manual_seed(0)
-told["shuffled"] = same(store, recorder().record(loader(shuffle=True), progress=False))
-told["again"] = error_of(loader(), folder / "in order")
-told["lengths"] = error_of(loader(23 + 4 * rank), folder / "lengths")
-told["failure"] = error_of(FailsOnRank1(), folder / "failing")
-store = recorder().record(list(loader()), to=folder / "failing", resume=True, progress=False)
-told["resumed"] = same(store, recorder().record(loader(), progress=False))
-(folder / f"{rank}.json").write_text(json.dumps(told))
-distributed.destroy_process_group()
+def main(folder):
+    shards.SHARD_BYTES = 100
+    distributed.init_process_group("gloo")
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    told = {}
+    store = recorder().record(loader(), to=folder / "in order", progress=False)
+    told["in order"] = same(store, recorder().record(loader(), progress=False))
+    store = recorder().record(shuffled(), to=folder / "shuffled", progress=False)
+    torch.manual_seed(0)
+    told["shuffled"] = same(store, recorder().record(loader(shuffle=True), progress=False))
+    told["again"] = error_of(loader(), folder / "in order")
+    told["lengths"] = error_of(loader(23 + 4 * rank), folder / "lengths")
+    told["failure"] = error_of(FailsOnRank1(), folder / "failing")
+    store = recorder().record(list(loader()), to=folder / "failing", resume=True, progress=False)
+    told["resumed"] = same(store, recorder().record(loader(), progress=False))
+    (folder / f"{rank}.json").write_text(json.dumps(told))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
