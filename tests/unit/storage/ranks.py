@@ -47,7 +47,7 @@ def error_of(data, path, **options):
 def main(folder):
     shards.SHARD_BYTES = 100
     distributed.init_process_group("gloo")
-    rank, world = distributed.get_rank(), distributed.get_world_size()
+    rank = distributed.get_rank()
     told = {}
     store = recorder().record(loader(), to=folder / "in order", progress=False)
     told["in order"] = same(store, recorder().record(loader(), progress=False))
