@@ -8,8 +8,9 @@ else has seen the tensors on the way. That is found out by watching the model on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, final
 
 import torch
@@ -40,6 +41,7 @@ class Call:
     kwargs: dict[str, Any]
     result: Any
     node: Any  # of the autograd graph, as it was right after the call
+    saves_apart: bool
 
 
 @final
@@ -54,8 +56,14 @@ class Watched(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         node = result.grad_fn if isinstance(result, torch.Tensor) else None
-        self.calls.append(Call(func, args, kwargs, result, node))
+        self.calls.append(Call(func, args, kwargs, result, node, saves_apart()))
         return result
+
+
+def saves_apart() -> bool:
+    """Return whether hooks get what autograd saves: a checkpoint computes it again later, when nothing is fused."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(False) is not None
 
 
 @final
@@ -66,6 +74,8 @@ class Chain:
     weight: torch.Tensor
     bias: torch.Tensor | None
     followers: tuple[Function, ...]
+    convolution: tuple[Any, ...]  # its own weight and bias
+    norm: tuple[Any, ...]  # what was folded
 
 
 @final
@@ -78,32 +88,71 @@ class Fused(TorchFunctionMode):
     def __init__(self, chains: dict[int, Chain]) -> None:
         super().__init__()
         self.chains, self.defer = chains, True
-        self.expected: dict[int, tuple[torch.Tensor, tuple[Function, ...]]] = {}
+        self.expected: dict[int, tuple[torch.Tensor, Chain, Sequence[Function]]] = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        missing = bool(self.expected)
+        self.expected.clear()
+        if missing and error is None:
+            raise Surprise
 
     def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if saves_apart():
+            raise Surprise
+        if self.expected and func not in QUESTIONS:
+            for tensor in tensors((args, kwargs)):
+                if id(tensor) in self.expected:
+                    return self._follow(*self.expected.pop(id(tensor)), func, args, kwargs)
         if func is F.conv2d and len(args) > 2 and (chain := self.chains.get(id(args[1]))) is not None:
+            if not _same(args[1:3], chain.convolution):
+                raise Surprise
             convolved = func(args[0], chain.weight, chain.bias, *args[3:], **kwargs)
-            return self._expect(convolved, chain.followers)
-        if not self.expected or func in QUESTIONS:
-            return func(*args, **kwargs)
-        seen = [tensor for tensor in tensors((args, kwargs)) if id(tensor) in self.expected]
-        if not seen:
-            return func(*args, **kwargs)
-        values, (first, *others) = self.expected.pop(id(seen[0]))
+            return self._expect(convolved, chain, chain.followers)
+        return func(*args, **kwargs)
+
+    def _follow(
+        self,
+        values: torch.Tensor,
+        chain: Chain,
+        followers: Sequence[Function],
+        func: Function,
+        args: Any,
+        kwargs: Any,
+    ) -> torch.Tensor:
+        first, *others = followers
         if func is not first or args[0] is not values:
             raise Surprise
         if func is F.batch_norm:
-            return self._expect(values, others)  # it is in the convolution already
+            if not _same(_settings(args, kwargs), chain.norm):
+                raise Surprise
+            return self._expect(values, chain, others)  # it is in the convolution already
         if func in RELUS:
-            return self._expect(values if self.defer else func(*args, **kwargs), others)
-        pooled = func(*args, **kwargs)
+            return self._expect(values if self.defer else func(*args, **kwargs), chain, others)
+        pooled: torch.Tensor = func(*args, **kwargs)
         return torch.relu_(pooled) if self.defer else pooled
 
-    def _expect(self, values: torch.Tensor, followers: Sequence[Function]) -> torch.Tensor:
+    def _expect(self, values: torch.Tensor, chain: Chain, followers: Sequence[Function]) -> torch.Tensor:
         if followers:
-            self.expected[id(values)] = values, tuple(followers)
+            self.expected[id(values)] = values, chain, followers
         return values
+
+
+def _settings(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what decides over the output of F.batch_norm, besides its input."""
+    return (*args[1:], *(kwargs.get(name) for name in ("weight", "bias", "training", "eps")))
+
+
+def _same(found: Sequence[Any], known: Sequence[Any]) -> bool:
+    """Return whether these are the very tensors and the same numbers."""
+    return len(found) == len(known) and all(
+        one is other
+        or (not isinstance(one, torch.Tensor) and not isinstance(other, torch.Tensor) and one == other)
+        for one, other in zip(found, known, strict=True)
+    )
 
 
 def hooked(model: nn.Module) -> bool:
@@ -117,6 +166,8 @@ def hooked(model: nn.Module) -> bool:
 
 def chains(calls: Sequence[Call], wanted: Any) -> dict[int, Chain]:
     """Return what can be fused in a forward pass that was watched, and whose tensors in `wanted` are looked at."""
+    if any(call.saves_apart for call in calls):
+        return {}
     convolutions = [call for call in calls if call.function is F.conv2d and _is_plain(call)]
     used = Counter(id(call.args[1]) for call in convolutions)
     trace = _Trace(calls, [tensor for tensor in tensors(wanted) if tensor.grad_fn is not None])
@@ -136,21 +187,20 @@ def _is_plain(call: Call) -> bool:
 
 def _chain(trace: _Trace, convolution: Call) -> Chain | None:
     weight, bias = convolution.args[1:3]
-    last, followers = convolution, list[Function]()
+    last, followers, settings = convolution, list[Function](), tuple[Any, ...]()
     norm = trace.only_user(last)
     if norm is not None and _is_frozen_norm(norm):
         weight, bias = folded(weight, bias, norm)
-        last, followers = norm, [F.batch_norm]
+        last, followers, settings = norm, [F.batch_norm], _settings(norm.args, norm.kwargs)
     relu = trace.only_user(last)
     if relu is not None and relu.function in RELUS:
         pool = trace.only_user(relu)
         if pool is not None and pool.function is F.max_pool2d and isinstance(pool.result, torch.Tensor):
             followers += [relu.function, pool.function]
-    return (
-        Chain(weight.detach(), bias if bias is None else bias.detach(), tuple(followers))
-        if followers
-        else None
-    )
+    if not followers:
+        return None
+    bias = bias if bias is None else bias.detach()
+    return Chain(weight.detach(), bias, tuple(followers), convolution.args[1:3], settings)
 
 
 class _Trace:

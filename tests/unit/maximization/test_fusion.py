@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import featurelens as fl
 from featurelens.maximization import optimization
@@ -171,3 +172,113 @@ def test_an_unexpected_use_is_a_surprise() -> None:
         output = model(IMAGES.clone().requires_grad_())
     with Fused(chains(watched.calls, output)), pytest.raises(Surprise):
         F.relu(model[0](IMAGES))
+
+
+class Branching(nn.Module):
+    """It goes one way for bright images, and another for dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.conv2, self.norm2 = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+
+class SkippedNorm(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        if x.mean() > 0.5:
+            y = self.norm(y)
+        return self.norm2(self.conv2(y))
+
+
+class OtherNorm(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.norm if x.mean() > 0.5 else self.norm2)(self.conv(x))
+
+
+class OtherBias(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = (self.conv if x.mean() > 0.5 else self.conv2).bias
+        return self.norm(F.conv2d(x, self.conv.weight, bias, padding=1))
+
+
+class ByBatch(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, variance = self.norm.running_mean.clone(), self.norm.running_var.clone()
+        self.norm.train(bool(x.mean() < 0.5))
+        try:
+            return self.norm(self.conv(x))
+        finally:
+            self.norm.eval().running_mean.copy_(mean)
+            self.norm.running_var.copy_(variance)
+
+
+class Unnormalized(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.norm(y) if x.mean() > 0.5 else y
+
+
+class Indices(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = F.max_pool2d(F.relu(self.conv(x)), 2, return_indices=bool(x.mean() < 0.5))
+        return values if isinstance(values, torch.Tensor) else values[0]
+
+
+class SometimesAgain(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        again = x.mean() < 0.5
+        return self.norm(checkpoint(self.conv, x, use_reentrant=False) if again else self.conv(x))
+
+
+BRANCHING = [SkippedNorm, OtherNorm, OtherBias, ByBatch, Unnormalized, Indices, SometimesAgain]
+
+
+@pytest.mark.parametrize("kind", BRANCHING)
+def test_a_branch_that_was_not_watched_is_a_surprise(kind: type[nn.Module]) -> None:
+    model = lived(kind()).double()
+    bright, dark = (IMAGES * 0.1 + 0.8).requires_grad_(), (IMAGES * 0.1).requires_grad_()
+    with Watched() as watched:
+        expected = model(bright)
+    fused = Fused(chains(watched.calls, expected))
+    assert fused.chains
+    with fused:
+        torch.testing.assert_close(model(bright), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(Surprise), fused:
+        model(dark)
+    assert not fused.expected
+
+
+def test_an_error_of_the_model_is_not_a_surprise() -> None:
+    model = lived(nn.Sequential(*block())).double()
+    with Watched() as watched:
+        output = model(IMAGES.clone().requires_grad_())
+    fused = Fused(chains(watched.calls, output))
+    with pytest.raises(ZeroDivisionError), fused:
+        model[0](IMAGES)
+        raise ZeroDivisionError
+    assert not fused.expected
+
+
+class Again(Residual):
+    """What its backward pass needs is computed again there."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(checkpoint(self.conv, x, use_reentrant=False))
+
+
+class AgainNorm(Residual):
+    """The same, with the convolution outside."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda y: self.norm(y).sin(), self.conv(x), use_reentrant=False)
+
+
+@pytest.mark.parametrize("model", [Again, AgainNorm])
+def test_what_is_computed_again_is_left(model: type[nn.Module]) -> None:
+    assert found(lived(model()).double(), IMAGES.clone()) == []
+
+
+def test_nothing_is_fused_where_hooks_cannot_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    assert found(lived(nn.Sequential(*block())).double(), IMAGES.clone()) == []
