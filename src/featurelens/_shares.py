@@ -5,15 +5,17 @@ Nothing is padded, dropped or regrouped, so what the workers record is, end to e
 >>> [list(Share(index, 3).block(7)) for index in range(3)]
 [[0, 1], [2, 3], [4, 5, 6]]
 >>> plan = Plan([torch.zeros(2, 1), torch.zeros(3, 1), torch.zeros(1, 1)], Share(1, 2), rows=len)
->>> [(number, first_row, tuple(batch.shape)) for number, first_row, batch in plan.batches()]
+>>> [(batch.number, batch.first_row, tuple(batch.value.shape)) for batch in plan.batches()]
 [(1, 2, (3, 1)), (2, 5, (1, 1))]
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,11 +133,12 @@ class Share:
 
 
 class Batch(NamedTuple):
-    """A batch, its number in the data set, and the number of rows before it."""
+    """A batch, its number in the data set, the number of rows before it, and what the model is given of it."""
 
     number: int
     first_row: int
     value: Any
+    given: Any
 
 
 @final
@@ -154,7 +157,9 @@ class Plan:
         The worker's share. Under torch.distributed every worker must make its plan, as the first one's order
         goes for all of them.
     rows
-        Says how many rows a batch has.
+        Says how many rows a batch has, from what the model is given of it.
+    given
+        Returns what the model is given of a batch; called once for each.
 
     Raises
     ------
@@ -163,8 +168,15 @@ class Plan:
         seed, so that the workers of an array job could not agree; or if the workers' loaders differ in length.
     """
 
-    def __init__(self, loader: Iterable[Any], share: Share, *, rows: Callable[[Any], int]) -> None:
-        self.loader, self.share, self._rows = loader, share, rows
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        share: Share,
+        *,
+        rows: Callable[[Any], int],
+        given: Callable[[Any], Any] = lambda batch: batch,
+    ) -> None:
+        self.loader, self.share, self._rows, self._given = loader, share, rows, given
         self.jumps = _jumps(loader)
         self._lists: Sequence[Any] | None = None
         self._workers_seed: torch.Tensor | None = (
@@ -192,23 +204,46 @@ class Plan:
         else:
             self._draw()
         assert self._lists is not None
-        part = _Part(self._lists, range(start, self.block.stop))
         row = sum(len(self._lists[number]) for number in range(start))
-        for number, batch in enumerate(self._loader_over(part), start):
-            yield Batch(number, row, batch)
-            row += self._checked_rows(batch, number)
+        for number, value in enumerate(self._loader_over(range(start, self.block.stop)), start):
+            batch = Batch(number, row, value, self._given(value))
+            row += self._checked_rows(batch)
+            yield batch
+
+    @property
+    def order(self) -> str:
+        """The sha256 of the indices of all batches, where they are known; workers must agree on it."""
+        if self._lists is None:
+            return ""
+        told = repr(self._lists if isinstance(self._lists, _InOrder) else list(self._lists))
+        return hashlib.sha256(re.sub(" at 0x[0-9a-fA-F]+", "", told).encode()).hexdigest()
+
+    def only(self, number: int) -> Batch | None:
+        """Return one batch of the data set, whosever it is; None if others would have to be run over."""
+        if self.jumps:
+            self._draw()
+            (value,) = self._loader_over(range(number, number + 1))
+        elif isinstance(self.loader, list | tuple):
+            value = self.loader[number]
+        else:
+            return None
+        return Batch(number, -1, value, self._given(value))
 
     def _run_over(self, start: int) -> Iterator[Batch]:
         row, number = 0, -1
         last = self.share.index == self.share.count - 1
-        for number, batch in enumerate(self.loader):
-            if self.share.count > 1 and number >= self.block.stop:
-                if not last:
-                    return
-                raise ValueError(f"the loader's length is {self.total}, but it yields more batches than that")
-            if number >= start:
-                yield Batch(number, row, batch)
-            row += self._rows(batch)
+        with self._repeatable():
+            for number, value in enumerate(self.loader):
+                if self.share.count > 1 and number >= self.block.stop:
+                    if not last:
+                        return
+                    raise ValueError(
+                        f"the loader's length is {self.total}, but it yields more batches than that"
+                    )
+                batch = Batch(number, row, value, self._given(value))
+                row += self._rows(batch.given)
+                if number >= start:
+                    yield batch
         if self.share.count > 1 and number + 1 < self.block.stop:
             raise ValueError(f"the loader's length is {self.total}, but it yields only {number + 1} batches")
 
@@ -242,9 +277,29 @@ class Plan:
             self._lists = self.share.first_of(self._lists)
 
     def _draw(self) -> None:
-        """Ask the loader for the indices of every batch, once, leaving its generator as a pass over it would."""
-        if self._lists is not None:
-            return
+        """Ask the loader for the indices of every batch, once."""
+        if self._lists is None:
+            with self._repeatable():
+                self._lists = self._drawn()
+            self.total = len(self._lists)
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[None]:
+        """Leave the loader's generators as a pass over it would, or, for an array job's worker, as they were.
+
+        One loader may then serve several of these workers: all of them see the same order.
+        """
+        sources = [self.loader, getattr(self.loader, "batch_sampler", None), _sampler(self.loader)]
+        generators = [getattr(source, "generator", None) for source in sources]
+        alone = self.share.count > 1 and not self.share.joined
+        states = [(g, g.get_state()) for g in generators if alone and isinstance(g, torch.Generator)]
+        try:
+            yield
+        finally:
+            for generator, state in states:
+                generator.set_state(state)
+
+    def _drawn(self) -> Sequence[Any]:
         assert isinstance(self.loader, DataLoader)
         generator = self.loader.generator or torch.default_generator
         self._workers_seed = generator.get_state()
@@ -253,29 +308,30 @@ class Plan:
         sampler = self.loader.batch_sampler
         if type(sampler) is BatchSampler and type(sampler.sampler) is SequentialSampler:
             rows = len(sampler.sampler)
-            self._lists = _InOrder(rows, sampler.batch_size, sampler.drop_last)
-        else:
-            assert sampler is not None
-            self._lists = list(sampler)
-        self.total = len(self._lists)
+            return _InOrder(rows, sampler.batch_size, sampler.drop_last)
+        assert sampler is not None
+        return list(sampler)
 
-    def _loader_over(self, lists: _Part) -> DataLoader[Any]:
-        """The user's loader, over the batches in `lists` only."""
+    def _loader_over(self, numbers: range) -> DataLoader[Any]:
+        """The user's loader, over the batches of these numbers only."""
         loader = copy.copy(self.loader)
         assert isinstance(loader, DataLoader)
         assert self._workers_seed is not None
+        assert self._lists is not None
         generator = torch.Generator()
         generator.set_state(self._workers_seed)
         # Set directly, as a DataLoader forbids changing these once it is made.
-        vars(loader).update(batch_sampler=lists, generator=generator, in_order=True, _iterator=None)
+        vars(loader).update(
+            batch_sampler=_Part(self._lists, numbers), generator=generator, in_order=True, _iterator=None
+        )
         return loader
 
-    def _checked_rows(self, batch: Any, number: int) -> int:
+    def _checked_rows(self, batch: Batch) -> int:
         assert self._lists is not None
-        rows, indices = self._rows(batch), len(self._lists[number])
+        rows, indices = self._rows(batch.given), len(self._lists[batch.number])
         if rows != indices and self.share.count > 1:
             raise ValueError(
-                f"batch {number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
+                f"batch {batch.number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
                 "so that rows can be counted before they are loaded; look at the loader's collate_fn"
             )
         return rows
@@ -291,6 +347,9 @@ class _InOrder(Sequence[Any]):
 
     def __len__(self) -> int:
         return self.total
+
+    def __repr__(self) -> str:
+        return f"{self.rows} rows by {self.size}, {self.total} batches"
 
     def __getitem__(self, number: Any) -> list[int]:
         if not 0 <= number < self.total:

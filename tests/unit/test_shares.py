@@ -94,6 +94,8 @@ def test_generators_are_left_as_a_pass_over_the_loader_leaves_them():
     plain, shared = seeded_loader(), seeded_loader()
     list(plain)
     values(Plan(shared, Share(1, 2), rows=rows))
+    assert not torch.equal(plain.generator.get_state(), shared.generator.get_state())
+    values(Plan(shared, Share(), rows=rows), 3)
     assert torch.equal(plain.generator.get_state(), shared.generator.get_state())
     torch.manual_seed(5)
     expected = [batch[0].flatten().tolist() for batch in loader(shuffle=True)]
@@ -101,6 +103,27 @@ def test_generators_are_left_as_a_pass_over_the_loader_leaves_them():
     torch.manual_seed(5)
     assert values(Plan(loader(shuffle=True), Share(), rows=rows), 2) == expected[2:]
     assert torch.equal(torch.rand(1), after)
+
+
+@pytest.mark.parametrize("batching", [{}, {"batch_size": None}])
+def test_one_seeded_loader_serves_all_workers_of_an_array_job(batching):
+    options = {"batch_size": 4} | batching
+    one = DataLoader(TensorDataset(ROWS), shuffle=True, generator=torch.Generator().manual_seed(3), **options)
+    before = one.generator.get_state()
+    plans = [Plan(one, Share(index, 2), rows=rows) for index in range(2)]
+    found = [value for plan in plans for batch in values(plan) for value in batch]
+    assert sorted(found) == ROWS.flatten().tolist()
+    assert plans[0].order == plans[1].order
+    assert torch.equal(one.generator.get_state(), before)
+
+
+def test_orders_are_told_apart():
+    def order(make):
+        return Plan(make, Share(0, 2), rows=rows).order
+
+    assert order(seeded_loader()) == order(seeded_loader()) != order(loader()) == order(loader())
+    assert order(loader()) != order(loader(drop_last=True))
+    assert order(list(loader())) == ""
 
 
 class Draws(Dataset):

@@ -25,9 +25,9 @@ def record_in_memory(
     batches: list[Activations] = []
     with recorder._guarded():
         plan = plan_of(recorder, loader, share, inputs)
-        for number, _, batch in shown(plan.batches(), plan, progress):
-            args, kwargs = feeding.arguments(batch, recorder.model, inputs)
-            where = f"batch {number + 1}"
+        for batch in shown(plan.batches(), plan, progress):
+            args, kwargs = batch.given
+            where = f"batch {batch.number + 1}"
             batches.append(recorder._run(args, kwargs, where=where, output=not recorder.stop_early))
             check_batch_axis(batches[-1], next(tensors((args, kwargs)), None))
     if not batches and share.count > 1 and plan.total:
@@ -42,11 +42,16 @@ def record_in_memory(
 def plan_of(recorder: ActivationRecorder, loader: Iterable[Any], share: Share, inputs: Inputs) -> Plan:
     """Return which batches of `loader` make up the share."""
 
-    def rows(batch: Any) -> int:
-        first = next(tensors(feeding.arguments(batch, recorder.model, inputs)), None)
-        return len(first) if first is not None and first.ndim else 0
+    def given(batch: Any) -> Any:
+        return feeding.arguments(batch, recorder.model, inputs)
 
-    return Plan(loader, share, rows=rows)
+    return Plan(loader, share, rows=rows_of, given=given)
+
+
+def rows_of(given: Any) -> int:
+    """Return how many rows a model is given; 0 if it is given no tensor."""
+    first = next(tensors(given), None)
+    return len(first) if first is not None and first.ndim else 0
 
 
 def shown(batches: Iterable[Batch], plan: Plan, progress: bool, *, done: int = 0) -> Iterable[Batch]:

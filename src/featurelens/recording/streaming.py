@@ -40,12 +40,11 @@ def stream(
     """Do what `ActivationRecorder.stream` says."""
     feeding.check_loader(loader)
     share = Share.find(shard)
-    one_pass = _Pass(recorder, _assigned(recorder, statistics), inputs, labels)
-    with share.together():
+    one_pass = _Pass(recorder, _assigned(recorder, statistics), labels)
+    with share.together(), recorder._guarded(), torch.no_grad():
         plan = plan_of(recorder, loader, share, inputs)
-        with recorder._guarded(), torch.no_grad():
-            for batch in shown(plan.batches(), plan, progress):
-                one_pass.run(batch)
+        for batch in shown(plan.batches(), plan, progress):
+            one_pass.run(batch)
     parts = share.gather(one_pass.result())
     result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
     if not result.rows and (shard is None or plan.total == 0):
@@ -61,12 +60,11 @@ class _Pass:
         self,
         recorder: ActivationRecorder,
         assigned: Mapping[Call, tuple[Statistic, ...]],
-        inputs: Callable[[Any], Any] | None,
         labels: Callable[[Any], Any] | None,
     ) -> None:
         self.recorder, self.assigned = recorder, assigned
         self.reductions = _reductions(recorder, assigned)
-        self.inputs, self.labels = inputs, labels
+        self.labels = labels
         self.found: dict[str, list[Statistic]] = {}
         self.aliases: Mapping[str, str] = {}
         self.spans: list[tuple[int, int]] = []
@@ -74,7 +72,7 @@ class _Pass:
     def run(self, batch: Batch) -> None:
         """Run the model on one batch, measure it on the way, and add up."""
         where = f"batch {batch.number + 1}"
-        args, kwargs = feeding.arguments(batch.value, self.recorder.model, self.inputs)
+        args, kwargs = batch.given
         given = next(tensors((args, kwargs)), None)
         if given is None or given.ndim == 0:
             raise ValueError(

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from featurelens._shares import Plan, Share
 from featurelens._structure import tensors
-from featurelens.recording import feeding
-from featurelens.recording.data_sets import Inputs, plan_of, shown
+from featurelens.recording.data_sets import Inputs, plan_of, rows_of, shown
 from featurelens.recording.joining import check_batch_axis
 from featurelens.recording.keeping import Reduction
 from featurelens.storage import ActivationStore, merge
-from featurelens.storage.fingerprints import batch_digest, parameters_digest
+from featurelens.storage.fingerprints import (
+    batch_digest,
+    modules_digest,
+    parameters_digest,
+    training_digest,
+)
 from featurelens.storage.manifest import Manifest, Progress, Recipe
 from featurelens.storage.merging import part_name, parts_in
 from featurelens.storage.npy import dtype_name
@@ -40,15 +44,15 @@ def record_to_store(
     with share.together():
         with recorder._guarded(), ExitStack() as stack:
             plan = plan_of(recorder, loader, share, inputs)
-            recipe = _recipe(recorder, plan.total)
-            whole = _is_whole(path, share, recipe, resume=resume)
+            recipe = _recipe(recorder, plan)
+            whole = _is_whole(path, plan, recipe, resume=resume)
             writer = None
-            if not whole and not _is_complete(folder, recipe, resume=resume):
+            if not whole and not _is_complete(folder, plan, recipe, plan.block, resume=resume):
                 number = (share.index, share.count)
                 writer = stack.enter_context(writing(folder, recipe, number, resume=resume))
             share.gather(None)  # before any work is done, all of them can write
             if writer is not None:
-                _write(recorder, plan, writer, inputs, progress)
+                _write(recorder, plan, writer, progress)
                 writer.finish()
         share.gather(None)  # all of them have written
         if share.joined and share.count > 1 and share.index == 0 and not whole:
@@ -56,9 +60,7 @@ def record_to_store(
     return ActivationStore(path if whole or share.joined else folder)
 
 
-def _write(
-    recorder: ActivationRecorder, plan: Plan, writer: StoreWriter, inputs: Inputs, progress: bool
-) -> None:
+def _write(recorder: ActivationRecorder, plan: Plan, writer: StoreWriter, progress: bool) -> None:
     """Run over the batches, those that the store has already excepted."""
     kept = writer.progress
     first_new = plan.block.start + kept.batches
@@ -67,12 +69,11 @@ def _write(
     again = Progress()
     batches = shown(plan.batches(first), plan, progress, done=first - plan.block.start)
     number = first - 1
-    for number, _, batch in batches:
-        args, kwargs = feeding.arguments(batch, recorder.model, inputs)
+    for number, _, _, (args, kwargs) in batches:
         given = next(tensors((args, kwargs)), None)
         digest = batch_digest((args, kwargs))
         if number < first_new:
-            again = again.after(0 if given is None or given.ndim == 0 else len(given), digest)
+            again = again.after(rows_of((args, kwargs)), digest)
             if number == first_new - 1:
                 _check_same_data(kept, again, writer.folder)
             continue
@@ -91,7 +92,7 @@ def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
     """Raise a ValueError unless what was run over `again` are the batches that the store has."""
     told = f"the batches are not those that {os.fspath(folder)!r} was recorded from: "
     advice = "; resume needs the same data in the same order and the same batches"
-    if again.last_rows != kept.last_rows:
+    if again.last_rows not in {0, kept.last_rows}:  # 0 where the model is given no tensor
         raise ValueError(
             f"{told}batch {kept.batches} has {again.last_rows} rows, and had {kept.last_rows}{advice}"
         )
@@ -101,9 +102,10 @@ def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
         raise ValueError(f"{told}one of the first {kept.batches} has other values{advice}")
 
 
-def _is_whole(path: Path, share: Share, recipe: Recipe, *, resume: bool) -> bool:
+def _is_whole(path: Path, plan: Plan, recipe: Recipe, *, resume: bool) -> bool:
     """Whether `path` holds the whole data set already; raise if it holds what does not go with this share."""
-    if _is_complete(path, recipe, resume=resume):
+    share, total = plan.share, range(plan.total or 0)
+    if _is_complete(path, plan, recipe, total, resume=resume):
         return True
     others = set(parts_in(path)) - {share.count}
     if others:
@@ -119,11 +121,21 @@ def _is_whole(path: Path, share: Share, recipe: Recipe, *, resume: bool) -> bool
     return False
 
 
-def _is_complete(folder: Path, recipe: Recipe, *, resume: bool) -> bool:
+def _is_complete(folder: Path, plan: Plan, recipe: Recipe, numbers: range, *, resume: bool) -> bool:
+    """Whether `folder` holds the batches of these numbers already; raise if it was made otherwise."""
     manifest = _manifest(folder)
     if manifest is None or not manifest.complete:
         return False
     check_resumable(folder, manifest, recipe, resume=resume)
+    # What can be looked at without running over the others is the last batch.
+    if numbers and (last := plan.only(numbers[-1])) is not None:
+        kept = manifest.progress
+        if kept.batches != len(numbers):
+            raise ValueError(
+                f"{os.fspath(folder)!r} holds {kept.batches} batches, and the loader has {len(numbers)} now"
+            )
+        again = Progress(last_rows=rows_of(last.given), last_input=batch_digest(last.given))
+        _check_same_data(kept, again, folder)
     return True
 
 
@@ -134,7 +146,7 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def _recipe(recorder: ActivationRecorder, batches: int | None) -> Recipe:
+def _recipe(recorder: ActivationRecorder, plan: Plan) -> Recipe:
     dtype = recorder._keeper.dtype
     return Recipe(
         model=type(recorder.model).__qualname__,
@@ -150,7 +162,10 @@ def _recipe(recorder: ActivationRecorder, batches: int | None) -> Recipe:
         ),
         dtype=None if dtype is None else dtype_name(dtype),
         mode=recorder.mode,
-        batches=batches,
+        batches=plan.total,
+        modules=modules_digest(recorder.model),
+        training=training_digest(recorder.model) if recorder.mode == "keep" else "",
+        order=plan.order if plan.share.count > 1 else "",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import torch
@@ -22,6 +23,18 @@ def parameters_digest(model: nn.Module) -> str:
         if not tensor.is_meta:
             digest.update(_content(tensor))
     return digest.hexdigest()
+
+
+def modules_digest(model: nn.Module) -> str:
+    """Return the sha256 of what ``print(model)`` shows: the modules' names, types and settings."""
+    told = re.sub(" at 0x[0-9a-fA-F]+", "", repr(model))  # addresses differ from one process to the next
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def training_digest(model: nn.Module) -> str:
+    """Return the sha256 of which modules are in train mode."""
+    told = ";".join(f"{name} {module.training}" for name, module in model.named_modules())
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def batch_digest(inputs: Any) -> str:

@@ -27,23 +27,30 @@ class Recipe:
     dtype: str | None
     mode: str
     batches: int | None
+    modules: str = ""
+    training: str = ""  # only where the modules keep their own modes
+    order: str = ""  # only of a share, and where the loader's indices can be seen
 
     _WORDS: ClassVar = {
         "model": "the model was a {} and is now a {}",
+        "modules": "the model's modules or their settings, as print(model) shows them, differ (sha256 {:.12}... and now {:.12}...)",
         "parameters": "the model's parameters or buffers differ (sha256 {:.12}... and now {:.12}...)",
         "layers": "the layers were {} and are now {}",
         "reduce": "the reductions were {} and are now {}",
         "dtype": "dtype was {} and is now {}",
         "mode": "mode was {!r} and is now {!r}",
+        "training": "the modules' train and eval modes, which mode='keep' leaves to them, differ",
         "batches": "the loader had {} batches and has now {}",
+        "order": "the loader's order differs (sha256 of the indices {:.12}... and now {:.12}...): give the same order "
+        "each time, by shuffle=False or a generator with the same seed",
     }
 
     def difference(self, now: Recipe) -> str | None:
         """Say what differs first, or None."""
         for name, words in self._WORDS.items():
             mine, other = getattr(self, name), getattr(now, name)
-            if name == "batches" and None in {mine, other}:
-                continue  # a loader without a length
+            if (name == "batches" and None in {mine, other}) or (name == "order" and "" in {mine, other}):
+                continue  # a loader without a length, or whose order cannot be seen
             if mine != other:
                 return words.format(*(list(v) if isinstance(v, tuple) else v for v in (mine, other)))
         return None

@@ -56,13 +56,24 @@ class Files:
     def _handle(self, shard: Shard) -> _Handle:
         with self._lock:
             if shard.file not in self._open:
-                path = self.folder / shard.file
-                check_size(path, shard)
-                self._open[shard.file] = _Handle(path)
+                self._open[shard.file] = self._opened(shard)
             self._open.move_to_end(shard.file)
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
             return self._open[shard.file]
+
+    def _opened(self, shard: Shard) -> _Handle:
+        path = self.folder / shard.file
+        if (named := finished(path)) is not None:
+            return _Handle(named)  # rows are where they were, and others behind them
+        check_size(path, shard)
+        return _Handle(path)
+
+
+def finished(path: Path) -> Path | None:
+    """Return what a file that was being written when its store was opened is called now, if it was finished since."""
+    named = path.with_name(path.name.removesuffix(OPEN))
+    return named if named != path and not path.exists() and named.exists() else None
 
 
 @final

@@ -12,7 +12,7 @@ from featurelens._checks import check_type
 from featurelens._lookup import find
 from featurelens.storage.files import digest_of
 from featurelens.storage.manifest import Manifest
-from featurelens.storage.reading import Files, StoredLayer, check_size
+from featurelens.storage.reading import Files, StoredLayer, check_size, finished
 
 if TYPE_CHECKING:
     from featurelens.recording import Activations
@@ -112,11 +112,17 @@ class ActivationStore(Mapping[str, StoredLayer]):
         ------
         OSError
             If files are missing or differ from what was written; the message names them.
+        RuntimeError
+            If the recording, which was not complete when the store was opened, has gone on since.
         """
         damaged = []
         for layer in self._manifest.layers.values():
             for shard in layer.all_shards:
                 path = self.path / shard.file
+                if finished(path) is not None:
+                    raise RuntimeError(
+                        f"{os.fspath(self.path)!r} was written to since it was opened: open it again to verify it"
+                    )
                 try:
                     check_size(path, shard)
                     if digest_of(path, shard.bytes).hexdigest() != shard.sha256:

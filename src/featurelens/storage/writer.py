@@ -275,4 +275,10 @@ def _checked_rows(layers: Mapping[str, Any]) -> int:
             raise ValueError(
                 f"layer {name!r} returned a {describe(value)} ({value.layout}), which has no file format"
             )
-    return len(next(iter(layers.values())))
+    rows = {name: len(value) for name, value in layers.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(
+            f"the layers returned different numbers of rows for one batch: {rows}; axis 0 must be the batch in all of "
+            "them: bring it there with reduce={layer: function}"
+        )
+    return next(iter(rows.values()))

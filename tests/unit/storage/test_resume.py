@@ -77,6 +77,74 @@ def test_a_complete_store_is_returned_at_once(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_a_complete_store_of_other_data_is_refused(tmp_path):
+    for kind in (lambda made: made, list):
+        path = tmp_path / kind.__name__.strip("<>")
+        recorder().record(kind(loader()), to=path)
+        assert recorder().record(kind(loader()), to=path, resume=True).rows == 23
+        with pytest.raises(ValueError, match="batch 6 has other values; resume needs the same data"):
+            recorder().record(kind(loader(seed=1)), to=path, resume=True)
+        with pytest.raises(ValueError, match="batch 6 has 1 rows, and had 3"):
+            recorder().record(kind(loader(21)), to=path, resume=True)
+        with pytest.raises(ValueError, match="the loader had 6 batches and has now 8"):
+            recorder().record(kind(loader(31)), to=path, resume=True)
+
+
+def test_batches_of_a_loader_without_length_are_counted_once_there_is_one(tmp_path):
+    recorder().record(iter(list(loader())), to=tmp_path)
+    with pytest.raises(ValueError, match="holds 6 batches, and the loader has 2 now"):
+        recorder().record(loader(8), to=tmp_path, resume=True)
+
+
+def test_inputs_is_called_once_for_each_batch(tmp_path):
+    def data():
+        return [{"a": batch[0]} for batch in loader()]
+
+    expected = recorder().record(loader())
+    assert torch.equal(recorder().record(data(), inputs=lambda batch: batch.pop("a"))["4"], expected["4"])
+    store = recorder().record(data(), to=tmp_path, inputs=lambda batch: batch.pop("a"))
+    assert same(store, expected)
+    recorder().stream(data(), fl.Moments(), inputs=lambda batch: batch.pop("a"))
+
+
+class Lengths(nn.Module):
+    """Takes texts, and returns of one layer as many rows, of the other `times` as many."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.a, self.b, self.times = nn.Identity(), nn.Identity(), times
+
+    def forward(self, texts):
+        return self.b(self.a(torch.tensor([[float(len(text))] for text in texts])).repeat(self.times, 1))
+
+
+def test_layers_with_different_numbers_of_rows_are_refused(tmp_path):
+    data = [{"texts": ["aa", "b"]}, {"texts": ["c"]}]
+    with pytest.raises(ValueError, match=r"different numbers of rows for one batch: {'a': 2, 'b': 4}"):
+        fl.ActivationRecorder(Lengths(2), ["a", "b"]).record(data, to=tmp_path / "2")
+    make = fl.ActivationRecorder(Lengths(1), ["a", "b"])
+    with pytest.raises(KeyboardInterrupt):
+        make.record(Stops(data, 1), to=tmp_path / "1")
+    assert make.record(data, to=tmp_path / "1", resume=True)["b"][:].flatten().tolist() == [2, 1, 1]
+
+
+def test_a_store_opened_while_it_was_written_is_read_after_it_was_finished(tmp_path):
+    opened = []
+
+    def data():
+        for number, batch in enumerate(loader()):
+            if number == 3:
+                opened.append(fl.ActivationStore(tmp_path))
+            yield batch
+
+    whole = recorder().record(data(), to=tmp_path)
+    for name, layer in opened[0].items():
+        assert len(layer) == 12
+        assert torch.equal(layer[:], whole[name][:12])
+    with pytest.raises(RuntimeError, match="was written to since it was opened: open it again to verify it"):
+        opened[0].verify()
+
+
 def test_a_seeded_shuffle_is_resumed_in_its_order(tmp_path):
     def shuffled(seed=5):
         return loader(shuffle=True, generator=torch.Generator().manual_seed(seed))
@@ -108,12 +176,22 @@ def altered(model):
     return model
 
 
+def with_tanh(net):
+    net[1] = nn.Tanh()
+    return net
+
+
 def other(values):
     return values * 1
 
 
 DIFFERENT = {
     "parameters": (lambda: recorder(altered(model())), loader, "the model's parameters or buffers differ"),
+    "modules": (
+        lambda: recorder(with_tanh(model())),
+        loader,
+        r"the model's modules or their settings, as print\(model\) shows them, differ",
+    ),
     "model": (
         lambda: fl.ActivationRecorder(nn.ModuleList(model()).append(nn.ReLU()), ["0"]),
         loader,
@@ -170,6 +248,17 @@ def test_a_loader_without_length_is_resumed_too(tmp_path):
     assert same(
         recorder().record(iter(list(loader())), to=tmp_path, resume=True), recorder().record(loader())
     )
+
+
+def test_modes_are_compared_where_they_are_kept(tmp_path):
+    stopped(tmp_path / "keep", net=model().train(), mode="keep")
+    with pytest.raises(
+        ValueError, match="the modules' train and eval modes, which mode='keep' leaves to them"
+    ):
+        recorder(model().eval(), mode="keep").record(loader(), to=tmp_path / "keep", resume=True)
+    recorder(model().train(), mode="keep").record(loader(), to=tmp_path / "keep", resume=True)
+    stopped(tmp_path / "eval", net=model().train())
+    recorder(model().eval()).record(loader(), to=tmp_path / "eval", resume=True)
 
 
 @pytest.mark.changes_model

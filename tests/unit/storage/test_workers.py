@@ -128,6 +128,33 @@ def test_what_does_not_belong_together_is_not_joined(tmp_path):
         fl.merge(3)
 
 
+class DrawsItsOrder(torch.utils.data.Sampler):
+    """Draws from the global generator, which nobody can see from outside."""
+
+    def __len__(self):
+        return 23
+
+    def __iter__(self):
+        return iter(torch.randperm(23).tolist())
+
+
+def test_parts_of_different_orders_are_not_joined(tmp_path):
+    for index in range(2):
+        torch.manual_seed(index)
+        recorder().record(loader(sampler=DrawsItsOrder()), to=tmp_path, shard=(index, 2))
+    with pytest.raises(ValueError, match="were not recorded alike: the loader's order differs"):
+        fl.merge(tmp_path)
+
+
+def test_one_seeded_loader_serves_all_parts_and_no_global_number_is_drawn(tmp_path):
+    one, before = shuffled(), torch.get_rng_state()
+    parts(tmp_path, 2, data=lambda: one)
+    assert same(fl.merge(tmp_path), recorder().record(shuffled()))
+    for index in range(2):
+        recorder().stream(loader(), fl.Moments(), shard=(index, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_incomplete_part_is_not_joined(tmp_path):
     parts(tmp_path, 2, skip=[1])
     data = list(loader())
