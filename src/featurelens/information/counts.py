@@ -16,6 +16,7 @@ from featurelens.information.channels import ChannelInformationResult
 from featurelens.information.result import NATS_PER_UNIT, Units
 
 NODES = 64  # of the quadrature
+ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a mean, as a share of it
 NARROWEST = 1e-12  # variance of a class that never changes, as a share of its channel's
 VALUES_AT_A_TIME = 2**22
 HEAVY = 0.25
@@ -130,7 +131,8 @@ def information_of_gaussians(
     share = labels[present].double() / labels.sum()
     mean, variance = mean[:, present].double(), variance[:, present].double()
     overall = (share * (variance + (mean - (share * mean).sum(1, keepdim=True)) ** 2)).sum(1)
-    constant = overall == 0
+    # Sums of means and shares round: what differs by no more than that does not differ.
+    constant = overall <= (ROUNDING * mean.abs().amax(1)).square()
     spread = torch.maximum(variance, NARROWEST * overall[:, None]).masked_fill(constant[:, None], 1.0).sqrt()
     values = torch.cat(
         [
@@ -192,8 +194,10 @@ def _mixture(share: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor) -> t
     nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(NODES))
     weights = weights / weights.sum()
     # A drawn class k, a node, and the class j whose density is taken there.
-    x = mean[:, :, None] + spread[:, :, None] * nodes
-    z = (x[..., None] - mean[:, None, None, :]) / spread[:, None, None, :]
+    between = (
+        mean[:, :, None, None] - mean[:, None, None, :]
+    )  # first: a class may be narrower than its mean rounds
+    z = (between + (spread[:, :, None] * nodes)[..., None]) / spread[:, None, None, :]
     log_mixture = torch.logsumexp(share.log() - spread[:, None, None, :].log() - 0.5 * z.square(), dim=3)
     log_own = -spread.log()[:, :, None] - 0.5 * nodes.square()
     values: torch.Tensor = ((log_own - log_mixture) @ weights) @ share

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from featurelens._checks import describe
+from featurelens.recording.keeping import Unsuitable
 from featurelens.recording.recorder import ActivationRecorder
 
 if TYPE_CHECKING:
     from featurelens.layers import Selector
 
 PROBES = 16  # images in a batch
+CHANGE = 10.0  # of a pixel, in standard deviations of a normal distribution
+NOISE = 1000  # roundings of the largest value in a map: no more is a change
 
 
 @final
@@ -49,9 +52,12 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     """Find the pixels that each position of a layer depends on, whatever lies between, by marking them.
 
     One image for each row and each column of pixels is run with that row or column NaN, and NaN goes wherever the value
-    would have gone: through weights of zero, ReLUs that are off, and maxima that others win, which gradients and small
-    changes do not pass. What is found is clipped at the border of the image and includes padding's shadow; a network
-    that mixes all positions (attention, squeeze-and-excitation) sees the whole image from everywhere.
+    would have gone: through weights of zero, ReLUs that are off, and maxima that others win, which changes do not pass.
+    As a comparison stops NaN (``torch.where(y > 0, y, 0)``), each is also run with large changes up and down, and
+    a position sees what marks it in any of these ways. What may still be missed are pixels that act only through a
+    comparison and made no difference to it here. What is found is clipped at the border of the image and includes
+    padding's shadow; a network that mixes all positions (attention, squeeze-and-excitation) sees the whole image from
+    everywhere.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     LookupError
         If no layer matches.
     ValueError
-        If the layer returns no maps or several, or stops NaN, so that nothing can be said.
+        If the layer returns no maps or several, or has positions that no pixel was seen to mark.
 
     Examples
     --------
@@ -82,6 +88,8 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     if not isinstance(sizes, tuple | list | torch.Size) or len(sizes) != 3 or min(sizes) < 1:
         raise ValueError(f"shape must be (C, H, W) of an image; got {describe(shape)}")
     recorder = ActivationRecorder(model, layer, reduce=_marked)
+    if len(recorder.layers) != 1:
+        raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
     sides = []
     # cuDNN's fast algorithms compute tiles of pixels together, in which NaN would spread.
     with torch.backends.cudnn.flags(enabled=False):
@@ -97,12 +105,27 @@ def _run(
     recorder: ActivationRecorder, lines: torch.Tensor, axis: int, shape: tuple[int, int, int]
 ) -> torch.Tensor:
     """Return which positions ``(n, H, W)`` see each of the pixel rows (axis 2) or columns (axis 3) in `lines`."""
-    images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).repeat(len(lines), 1, 1, 1)
-    images.transpose(1, axis)[torch.arange(len(lines)), lines] = torch.nan
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, *shape, generator=generator)
+    change = CHANGE * torch.randn(image.shape, generator=generator)
+    probes = []
+    for marked in (torch.full_like(image, torch.nan), image + change, image - change):
+        images = image.repeat(len(lines), 1, 1, 1)
+        line = marked.transpose(1, axis)[0, lines]
+        images.transpose(1, axis)[torch.arange(len(lines)), lines] = line
+        probes.append(_marks(recorder, torch.cat([image, images])))
+    return torch.stack(probes).any(0)
+
+
+def _marks(recorder: ActivationRecorder, images: torch.Tensor) -> torch.Tensor:
+    """Return where the maps of all images but the first are NaN, or differ from those of the first."""
     parameter = next((p for p in recorder.model.parameters() if p.is_floating_point()), None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the batch, a .* holds .* NaN")  # they are meant
-        found = recorder(images if parameter is None else images.to(parameter.dtype))
+        try:
+            found = recorder(images if parameter is None else images.to(parameter.dtype))
+        except Unsuitable as error:
+            raise ValueError(f"layer {recorder.layers[0]!r} {error}") from None
     if len(found) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(found)}")
     marks: torch.Tensor = next(iter(found.values())).cpu()
@@ -111,14 +134,22 @@ def _run(
 
 def _marked(output: Any) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        raise ValueError(f"a receptive field needs maps (N, C, H, W); the layer returned {describe(output)}")
-    return output.isnan().any(1)
+        raise Unsuitable(f"must return maps (N, C, H, W); got {describe(output)}")
+    if not output.is_floating_point():
+        return (output[1:] != output[:1]).any(1)
+    usual, probed = output[:1], output[1:]
+    largest = torch.maximum(probed.abs().nan_to_num(0.0, 0.0), usual.abs()).amax((1, 2, 3), keepdim=True)
+    # Equal images of a batch may be summed in another order.
+    changed = (probed - usual).abs() > NOISE * torch.finfo(output.dtype).eps * largest
+    return (changed | probed.isnan()).any(1)
 
 
 def _extent(marks: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
     """Return the first pixel that each position sees and the one behind the last, of marks ``(pixels, positions)``."""
     if not bool(marks.any(0).all()):
-        raise ValueError(f"layer {layers[0]!r} does not pass NaN on, so that what it sees cannot be told")
+        raise ValueError(
+            f"layer {layers[0]!r} has positions that no pixel was seen to mark, so that what they see cannot be told"
+        )
     order = torch.arange(len(marks))[:, None]
     first = torch.where(marks, order, len(marks)).amin(0)
     last = torch.where(marks, order, -1).amax(0)

@@ -90,7 +90,7 @@ class _Pass:
             raise ValueError(
                 f"the layers' calls differ between batches: {list(self.found)} and then {list(measured)}"
             )
-        for name, (call, parts) in measured.items():
+        for name, (call, parts, _) in measured.items():
             if name not in self.found:
                 self.found[name] = [statistic.fresh() for statistic in self.assigned[call]]
             for statistic, part in zip(self.found[name], parts, strict=True):
@@ -148,8 +148,9 @@ class _Measure:
                 f"{layer} returned {tuple(values.shape)} for a batch of {self.rows}: axis 0 is not the batch; bring it "
                 f"there with reduce={{{self.call[0]!r}: function}}"
             )
-        # The call comes first, as it is no tensor; the session asks for one, which the measurements hold.
-        return self.call, [s.measure(values, self.first_row, self.labels) for s in self.statistics]
+        # A session asks for a tensor, and a user's measurements may hold none.
+        measured = [s.measure(values, self.first_row, self.labels) for s in self.statistics]
+        return self.call, measured, torch.empty(0)
 
 
 def _assigned(

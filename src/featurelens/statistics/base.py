@@ -143,7 +143,8 @@ class Statistic(ABC):
         """
         if self.state is None:
             raise ValueError(f"{self} has seen nothing yet")
-        return self.summarize(self.state)
+        # A copy, as what is found later must not change a result, nor a result what was found.
+        return self.summarize(copy.deepcopy(self.state))
 
     @final
     def fresh(self) -> Self:

@@ -82,6 +82,7 @@ class Covariance(Statistic):
             rows = rows[:, torch.isfinite(rows).all(0)]
             sums = rows.sum(1)
         finite = torch.tensor(rows.shape[1])
+        low, high = _range(rows)
         centred = rows - (sums / finite.clamp_min(1))[:, None]
         scatter = (centred @ centred.T).cpu()
         sums = sums.cpu()
@@ -90,6 +91,8 @@ class Covariance(Statistic):
             "count": int(finite),
             "not_finite": observations - int(finite),
             "channels": len(sums),
+            "min": low.cpu(),
+            "max": high.cpu(),
             "sum": exact(sums),
             "products": products_about_zero(scatter[one, other], sums[one], sums[other], finite),
         }
@@ -100,6 +103,8 @@ class Covariance(Statistic):
             "count": one["count"] + other["count"],
             "not_finite": one["not_finite"] + other["not_finite"],
             "channels": one["channels"],
+            "min": torch.minimum(one["min"], other["min"]),
+            "max": torch.maximum(one["max"], other["max"]),
             "sum": added(one["sum"], other["sum"]),
             "products": added(one["products"], other["products"]),
         }
@@ -114,5 +119,17 @@ class Covariance(Statistic):
         covariance[one, other] = scatter
         covariance[other, one] = scatter
         covariance.diagonal().clamp_min_(0.0)
+        # The mean of equal numbers is rounded, and seems to scatter from batch to batch.
+        constant = state["min"] == state["max"]
+        covariance.masked_fill_(constant | constant[:, None], 0.0)
         mean = total(state["sum"])[0] / observations
         return CovarianceResult(state["count"], mean, covariance, state["not_finite"])
+
+
+def _range(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the smallest and the largest value of each channel ``(C, M)``."""
+    if rows.shape[1]:
+        low, high = torch.aminmax(rows, dim=1)
+        return low, high
+    nothing = rows.new_full((len(rows),), torch.inf)
+    return nothing, -nothing

@@ -138,16 +138,18 @@ class JointCounts(Statistic):
             raise TypeError(f"labels must be integers; got {describe(labels)}")
         if labels.ndim != 1 or not len(labels):
             raise ValueError(f"labels must have shape (N,), one for each row; got {describe(labels)}")
-        low, high = int(labels.min()), int(labels.max())
+        low, high = labels.long().aminmax()  # int64, as torch knows little of unsigned integers
         if low < 0 or high >= self.classes:
-            wrong = low if low < 0 else high
+            wrong = int(low if low < 0 else high)
             raise ValueError(f"labels must be 0 ... {self.classes - 1} for {self}; got {wrong}")
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         assert labels is not None
         maps = with_float64(values).flatten(2) if values.ndim > 2 else with_float64(values)[:, :, None]
         pooled = maps.mean(2, dtype=torch.float64).T.contiguous().cpu()
-        labels = labels.cpu().long()
+        labels = labels.to(
+            "cpu", torch.int64, copy=True
+        )  # kept until the next batch, when theirs may be others
         finite = torch.isfinite(pooled)
         here = torch.unique(labels)
         column = torch.searchsorted(here, labels)
@@ -195,12 +197,16 @@ class JointCounts(Statistic):
         )
         scatter = products_about_mean(squares, sums, sums, numbers).clamp_min(0.0)
         width = np.ldexp(1.0, cells.level)
+        # One cell at its finest holds equal values only, whose means are rounded, each class's and batch's otherwise.
+        constant = ((cells.counts.sum(2) > 0).sum(1) == 1)[:, None]
+        mean = total(sums)[0] / numbers
+        overall = (total(sums)[0].sum(1) / numbers.sum(1))[:, None]
         return JointCountsResult(
             counts=cells.counts,
             start=torch.from_numpy(cells.first * width),
             width=torch.from_numpy(width),
-            mean=total(sums)[0] / numbers,
-            variance=scatter / numbers,
+            mean=torch.where(constant & (numbers > 0), overall, mean),
+            variance=scatter.masked_fill(constant, 0.0) / numbers,
             not_finite=state["not_finite"],
         )
 

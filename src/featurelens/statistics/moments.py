@@ -92,6 +92,8 @@ class Moments(Statistic):
         finite = state["count"]
         scatter = products_about_mean(state["squares"], state["sum"], state["sum"], finite).clamp_min(0.0)
         empty = finite == 0
+        # The mean of equal numbers is rounded, and seems to scatter from batch to batch.
+        scatter = scatter.masked_fill(state["min"] == state["max"], 0.0)
         mean, variance = total(state["sum"])[0] / finite, scatter / finite
         low, high = (state[name].masked_fill(empty, torch.nan) for name in ("min", "max"))
         return MomentsResult(finite, mean, variance, low, high, state["not_finite"])

@@ -60,16 +60,59 @@ def test_a_residual_network_sees_along_its_longest_path_and_pooling_sees_everyth
     assert whole.box((0, 0)) == (0, 32, 0, 32)
 
 
-def test_what_has_no_receptive_field_is_told():
-    class Stops(nn.Module):
+class Selects(nn.Module):
+    """A residual of a branch that a comparison, which NaN does not pass, turns on and off."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.convolution, self.sign = nn.Conv2d(1, 2, 3, padding=1), sign
+
+    def forward(self, x):
+        y = self.convolution(x)
+        return x + torch.where(self.sign * y > 0, y, 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_branches_that_a_comparison_turns_on_and_off_are_seen(sign, dtype):
+    field = fl.receptive_field(seeded(lambda: Selects(sign)).to(dtype), "", (1, 19, 12))
+    assert field.rows.tolist() == [list(pair) for pair in by_arithmetic([(3, 1, 1, 1)], 19, 19)]
+    assert field.columns.tolist() == [list(pair) for pair in by_arithmetic([(3, 1, 1, 1)], 12, 12)]
+
+
+def test_maps_that_drop_nan_are_told_by_changes():
+    class Drops(nn.Module):
         def forward(self, x):
             return x.nan_to_num()
 
+    field = fl.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3), Drops()), "1", (1, 6, 6))
+    assert field.box((1, 2)) == (1, 4, 2, 5)
+    assert fl.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3), Compares()), "1", (1, 6, 6)).box((1, 2)) == (
+        1,
+        4,
+        2,
+        5,
+    )
+
+
+class Compares(nn.Module):
+    def forward(self, x):
+        return x > 0
+
+
+def test_what_has_no_receptive_field_is_told():
+    class Stops(nn.Module):
+        def forward(self, x):
+            return torch.zeros_like(x)
+
     with pytest.raises(
-        ValueError, match=r"^layer '0' does not pass NaN on, so that what it sees cannot be told$"
+        ValueError,
+        match=r"^layer '0' has positions that no pixel was seen to mark, so that what they see cannot be told$",
     ):
         fl.receptive_field(nn.Sequential(Stops()), "0", (1, 4, 4))
-    with pytest.raises(RuntimeError, match=r"a receptive field needs maps \(N, C, H, W\)"):
+    with pytest.raises(
+        ValueError, match=r"^layer '0' must return maps \(N, C, H, W\); got float32 tensor \(5, 16\)$"
+    ):
         fl.receptive_field(nn.Sequential(nn.Flatten()), "0", (1, 4, 4))
     with pytest.raises(ValueError, match=r"^layer must be one call of one layer; got 0, 1$"):
         fl.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), nn.Conv2d, (1, 4, 4))

@@ -1,4 +1,4 @@
-"""A statistic as a user writes one."""
+"""Statistics as a user writes them."""
 
 from dataclasses import dataclass
 
@@ -19,3 +19,17 @@ class Largest(fl.Statistic):
 
     def summarize(self, state):
         return self.scale * state["largest"]
+
+
+@dataclass(eq=False)
+class Tally(fl.Statistic):
+    """Counts rows, and keeps no tensor."""
+
+    def measure(self, values, first_row, labels):
+        return {"number": len(values)}
+
+    def combine(self, one, other):
+        return {"number": one["number"] + other["number"]}
+
+    def summarize(self, state):
+        return state["number"]

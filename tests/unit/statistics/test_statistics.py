@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 import featurelens as fl
 from featurelens.information.counts import information_from_counts, information_of_gaussians
+from tests.unit.statistics.own import Tally
 
 
 def taken(statistic, *batches, labels=None):
@@ -190,6 +192,93 @@ def test_correlation_is_nan_for_a_channel_that_never_changes():
     assert found.correlation[0].tolist()[::2] == [1.0, -1.0]
     assert found.correlation[1].isnan().all()
     assert repr(found) == "CovarianceResult(3 channels, 2 observations)"
+
+
+def test_rounding_of_the_mean_is_no_variance():
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(1000, 2, generator=generator, dtype=torch.float64)
+    values[:, 0] = 0.1
+    labels = torch.randint(3, (1000,), generator=generator)
+    joint = taken(fl.JointCounts(classes=3), *values.split(7), labels=labels.split(7))
+    information = joint.mutual_information(method="gaussian")
+    assert information.values[0] == 0.0
+    assert 0.0 < information.values[1] < 0.02
+    assert "1 channel never changed" in information.notes
+    assert joint.mean[0].sub(0.1).abs().max() < 1e-15
+    assert joint.variance[0].tolist() == [0.0] * 3
+    covariance = taken(fl.Covariance(), *values.split(7))
+    assert covariance.covariance[0].tolist() == [0.0, 0.0]
+    assert covariance.correlation[0].isnan().all()
+    assert covariance.correlation[1, 1] == 1.0
+    assert taken(fl.Moments(), *values.split(7)).variance[0] == 0.0
+
+
+def test_gaussian_classes_whose_means_differ_by_rounding_only_tell_nothing():
+    mean = torch.tensor([[0.1, 0.1 + 2**-56], [0.1, 0.1 + 2**-40]], dtype=torch.float64)
+    found = information_of_gaussians(torch.tensor([50, 50]), mean, torch.zeros(2, 2))
+    assert found.values[0] == 0.0
+    assert abs(found.values[1] - math.log(2)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        fl.Moments(),
+        fl.Covariance(),
+        fl.Histogram(),
+        fl.Histogram(edges=[0.0, 1.0]),
+        fl.TopK(3),
+        fl.JointCounts(2),
+    ],
+)
+def test_results_own_their_arrays(statistic):
+    statistic = statistic.fresh()
+    batches = [torch.rand(6, 2, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    labels = torch.arange(6) % 2
+
+    def tensors(result):
+        return {name: part for name, part in vars(result).items() if isinstance(part, torch.Tensor)}
+
+    for batch in batches:
+        statistic.update(batch, labels=labels)
+        before = statistic.result()
+        kept = {name: part.clone() for name, part in tensors(before).items()}
+        statistic.update(batch, labels=labels)
+        for name, part in tensors(before).items():
+            assert torch.equal(part, kept[name]), name
+        now = statistic.result()
+        kept = {name: part.clone() for name, part in tensors(now).items()}
+        for part in tensors(now).values():
+            part.zero_()
+        for name, part in tensors(statistic.result()).items():
+            assert torch.equal(part, kept[name]), name
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
+)
+def test_labels_are_integers_of_any_type_and_may_be_written_over_later(dtype):
+    labels, joint = torch.tensor([0, 1, 1, 1]).to(dtype), fl.JointCounts(classes=2)
+    for _ in range(2):
+        joint.update(torch.ones(4, 1), labels=labels)
+    assert joint.result().counts.sum(1).tolist() == [[2, 6]]
+    if dtype != torch.bool:
+        with pytest.raises(ValueError, match=r"^labels must be 0 ... 1 for .*; got 2$"):
+            joint.update(torch.ones(1, 1), labels=torch.tensor([2]).to(dtype))
+    own, batch = fl.JointCounts(classes=2), torch.tensor([0, 0])
+    own.update(torch.ones(2, 1), labels=batch)
+    batch.fill_(1)
+    assert own.result().counts.sum(1).tolist() == [[2, 0]]
+
+
+def test_a_statistic_of_ones_own_may_keep_numbers_only(tmp_path):
+    parts = [
+        fl.ActivationRecorder(nn.ReLU(), "").stream(list(torch.ones(4, 3, 2)), Tally(), shard=(index, 2))
+        for index in range(2)
+    ]
+    parts[0].save(tmp_path / "part.pt")
+    merged = fl.StreamResult.merge([tmp_path / "part.pt", parts[1]])
+    assert merged[""].tally == 12
 
 
 def test_what_cannot_be_taken_is_told():
