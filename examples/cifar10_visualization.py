@@ -257,7 +257,7 @@ def side_by_side(shown: dict[str, tuple[Tensor, Tensor]], names: Sequence[str]) 
     """Draw one row of images for each space, every column the same objective, with its activation."""
     figure = Figure(figsize=(1 + 0.95 * len(names), 1.45 * len(shown)), dpi=150, layout="constrained")
     for ax, (space, (images, strengths)) in zip(figure.subplots(len(shown)), shown.items(), strict=True):
-        labels = [f"{name} {value:.2g}" for name, value in zip(names, strengths, strict=True)]
+        labels = [f"{name}\n{value:.2g}" for name, value in zip(names, strengths, strict=True)]
         fl.plotting.image_grid(images, columns=len(names), labels=labels, title=space, ax=ax)
     return figure
 

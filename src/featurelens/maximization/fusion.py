@@ -93,7 +93,7 @@ class Fused(TorchFunctionMode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         missing = bool(self.expected)
         self.expected.clear()
         if missing and error is None:
