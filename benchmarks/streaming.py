@@ -296,7 +296,7 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, ResNet-18, batches of {BATCH}")
     quick = options.quick
-    compare_time(128 if quick else 1024, 64 if quick else 224, options.rounds or (2 if quick else 5))
+    compare_time(1024, 64 if quick else 224, options.rounds or (2 if quick else 5))
     compare_memory([200, 1000] if quick else [1000, 5000, 20_000, 50_000])
     compare_reading(0.064 if quick else 1.0)
 
