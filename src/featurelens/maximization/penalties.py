@@ -11,11 +11,6 @@ def total_variation() -> Objective:
 
     Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
 
-    Raises
-    ------
-    None
-        It takes nothing.
-
     Examples
     --------
     >>> import featurelens as fl
@@ -28,11 +23,6 @@ def total_variation() -> Objective:
 def l2() -> Objective:
     """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
 
-    Raises
-    ------
-    None
-        It takes nothing.
-
     Examples
     --------
     >>> import featurelens as fl
@@ -44,11 +34,6 @@ def l2() -> Objective:
 
 def laplacian() -> Objective:
     """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
-
-    Raises
-    ------
-    None
-        It takes nothing.
 
     Examples
     --------
