@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, final
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from featurelens._structure import tensors
 
 Function = Callable[..., Any]
 RELUS: set[Function] = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
+IN_PLACE: set[Function] = {torch.relu_, torch.Tensor.relu_}
 QUESTIONS: set[Function] = {torch.Tensor.dim, torch.Tensor.size}
 """What may be asked of a tensor by others: nothing in its answer changes."""
 
@@ -83,12 +85,16 @@ class Fused(TorchFunctionMode):
     """Inside this block the chains of calls in `chains`, by the ``id`` of a convolution's weight, are one step each.
 
     With `defer` off, ReLUs stay where they are.
+
+    A convolution gives at once what is behind its BatchNorm. So that one is not taken for the other, what the model gets
+    on the way is a view each time, and one that has had its turn must not turn up again.
     """
 
     def __init__(self, chains: dict[int, Chain]) -> None:
         super().__init__()
         self.chains, self.defer = chains, True
-        self.expected: dict[int, tuple[torch.Tensor, Chain, Sequence[Function]]] = {}
+        self.expected: dict[int, tuple[torch.Tensor, torch.Tensor, Chain, Sequence[Function]]] = {}
+        self.spent: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -96,6 +102,7 @@ class Fused(TorchFunctionMode):
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         missing = bool(self.expected)
         self.expected.clear()
+        self.spent.clear()
         if missing and error is None:
             raise Surprise
 
@@ -103,8 +110,10 @@ class Fused(TorchFunctionMode):
         kwargs = kwargs or {}
         if saves_apart():
             raise Surprise
-        if self.expected and func not in QUESTIONS:
+        if (self.expected or self.spent) and func not in QUESTIONS:
             for tensor in tensors((args, kwargs)):
+                if id(tensor) in self.spent:
+                    raise Surprise
                 if id(tensor) in self.expected:
                     return self._follow(*self.expected.pop(id(tensor)), func, args, kwargs)
         if func is F.conv2d and len(args) > 2 and (chain := self.chains.get(id(args[1]))) is not None:
@@ -116,6 +125,7 @@ class Fused(TorchFunctionMode):
 
     def _follow(
         self,
+        view: torch.Tensor,
         values: torch.Tensor,
         chain: Chain,
         followers: Sequence[Function],
@@ -124,8 +134,14 @@ class Fused(TorchFunctionMode):
         kwargs: Any,
     ) -> torch.Tensor:
         first, *others = followers
-        if func is not first or args[0] is not values:
+        if func is not first or view is not args[0]:
             raise Surprise
+        if func in RELUS and _in_place(func, args, kwargs):
+            if not self.defer:
+                func(*args, **kwargs)
+            self.expected[id(view)] = view, values, chain, others
+            return args[0]
+        self.spent[id(view)] = view
         if func is F.batch_norm:
             if not _same(_settings(args, kwargs), chain.norm):
                 raise Surprise
@@ -136,9 +152,17 @@ class Fused(TorchFunctionMode):
         return torch.relu_(pooled) if self.defer else pooled
 
     def _expect(self, values: torch.Tensor, chain: Chain, followers: Sequence[Function]) -> torch.Tensor:
-        if followers:
-            self.expected[id(values)] = values, chain, followers
-        return values
+        """Return `values` as the model gets them: under a name of their own as long as a call is to follow."""
+        if not followers:
+            return values
+        view: torch.Tensor = values.view_as(values)
+        self.expected[id(view)] = view, values, chain, followers
+        return view
+
+
+def _in_place(func: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether this call of a ReLU overwrites its input."""
+    return func in IN_PLACE or bool(kwargs.get("inplace", args[1:] == (True,)))
 
 
 def _settings(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -219,6 +219,27 @@ class Unnormalized(Branching):
         return self.norm(y) if x.mean() > 0.5 else y
 
 
+class Either(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        z = self.norm(y)
+        return F.relu(z if x.mean() > 0.5 else y)
+
+
+class EitherRelu(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.conv(x))
+        z = F.relu(y)
+        return F.max_pool2d(z if x.mean() > 0.5 else y, 2)
+
+
+class BehindPooling(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm(self.conv(x)))
+        pooled = F.max_pool2d(y, 2)
+        return pooled if x.mean() > 0.5 else pooled + y.mean()
+
+
 class Indices(Branching):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values = F.max_pool2d(F.relu(self.conv(x)), 2, return_indices=bool(x.mean() < 0.5))
@@ -231,7 +252,18 @@ class SometimesAgain(Branching):
         return self.norm(checkpoint(self.conv, x, use_reentrant=False) if again else self.conv(x))
 
 
-BRANCHING = [SkippedNorm, OtherNorm, OtherBias, ByBatch, Unnormalized, Indices, SometimesAgain]
+BRANCHING = [
+    SkippedNorm,
+    OtherNorm,
+    OtherBias,
+    ByBatch,
+    Unnormalized,
+    Either,
+    EitherRelu,
+    BehindPooling,
+    Indices,
+    SometimesAgain,
+]
 
 
 @pytest.mark.parametrize("kind", BRANCHING)
