@@ -155,9 +155,8 @@ def test_histograms_count_every_value_once_in_its_own_bin(batches):
         assert bool((low < high).all())
         for channel, row in enumerate(pooled):
             usable = row[row.isfinite()]
-            mirrored = bool(
-                found.edges[0].isfinite()
-            )  # bins mirrored about zero, around which all is one bin
+            # Bins mirrored about zero, around which all is one bin.
+            mirrored = bool(found.edges[0].isfinite())
             if mirrored:
                 usable = usable.masked_fill(usable.abs() < 2.0**-130, 0.0)
             inside = (usable[:, None] >= low) & (usable[:, None] < high)

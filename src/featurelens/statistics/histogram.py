@@ -153,7 +153,8 @@ class Histogram(Statistic):
             bins = torch.arange(len(self.edges) + 1)
             edges = torch.tensor([-math.inf, *self.edges, math.inf], dtype=torch.float64)
         else:
-            ends = torch.unique(torch.cat([keys, keys + 1]))
+            shown = keys if len(keys) else torch.tensor([0])  # nothing but NaN: the bin of zero, empty
+            ends = torch.unique(torch.cat([shown, shown + 1]))
             bins, edges = ends[:-1], _lower_edge(ends)
         return HistogramResult(edges, _spread(keys, state["counts"], bins), state["not_finite"])
 

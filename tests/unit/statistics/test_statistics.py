@@ -109,6 +109,16 @@ def test_beyond_the_users_edges_nothing_better_than_infinity_is_known():
         found.quantile(2)
 
 
+@pytest.mark.parametrize("histogram", [fl.Histogram(), fl.Histogram(edges=[0.0, 1.0])], ids=["own", "given"])
+def test_where_nothing_is_finite_there_are_bins_and_no_quantiles(histogram):
+    found = taken(histogram, torch.full((3, 2, 4), torch.nan))
+    assert found.counts.shape == (2, len(found.edges) - 1)
+    assert found.counts.sum() == 0
+    assert found.not_finite.tolist() == [12, 12]
+    assert found.quantile([0.1, 0.5]).isnan().all()
+    found.plot()
+
+
 def labelled(n=3000, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 4, (n,), generator=generator)
