@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import featurelens as fl
-from featurelens._shares import Plan, Share
+from featurelens._batches import Plan
+from featurelens._shares import Share
 from featurelens.storage import shards, writer
 from tests.stores import files
 

@@ -19,6 +19,7 @@ LEVEL = {
     "_lookup": 0,
     "_random": 0,
     "_shares": 0,
+    "_batches": 0,
     "layers": 0,
     "statistics": 0.5,
     "storage": 0.5,

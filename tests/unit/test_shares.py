@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from featurelens._shares import Plan, Share
+from featurelens._batches import Plan
+from featurelens._shares import Share
 
 ROWS = torch.arange(23.0)[:, None]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from featurelens._batches import Batch, Plan
 from featurelens._checks import describe
-from featurelens._shares import Batch, Plan, Share
+from featurelens._shares import Share
 from featurelens._structure import tensors
 from featurelens.recording import feeding
 from featurelens.recording.activations import Activations

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from featurelens._batches import Batch
 from featurelens._checks import check_type, describe
-from featurelens._shares import Batch, Share
+from featurelens._shares import Share
 from featurelens._structure import tensors
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurelens._shares import Plan, Share
+from featurelens._batches import Plan
+from featurelens._shares import Share
 from featurelens._structure import tensors
 from featurelens.recording.data_sets import Inputs, plan_of, rows_of, shown
 from featurelens.recording.joining import check_batch_axis
