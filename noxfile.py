@@ -52,7 +52,7 @@ def here(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the site without a warning, look at it in a browser, check its links, and make the PDF.
+    """Build the site without a warning, look at it in a browser, check its links, run its notebooks, and make the PDF.
 
     Doctests and the code of the documents are run by `tests`, and not once more here.
     """

@@ -46,17 +46,18 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     """Draw what channels know, want to see, carry, and are worth, into `output`; return the files.
 
     ``information_LAYER.png``: what the mean of each channel of the last ReLU tells about the class.
-    ``wanted_LAYER.png``: the images that six of them respond to most, beside the strongest real ones. ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``importance_LAYER.png``: what
-    the loss gains without each channel of the last ReLU, and ``importance_classes.png`` by class. ``overview.png``:
-    one picture for each of the four verbs.
+    ``importance_LAYER.png``: what the loss gains without each of them, and ``importance_classes.png`` by class.
+    ``wanted_LAYER.png``: the images that the six most important ones respond to most, beside the strongest real ones.
+    ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``overview.png``: one picture for each
+    of the four verbs.
     """
     last = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][-1]
-    maximizer = fl.ActivationMaximizer(model, sample=data.train_images[:1000])
-    wanted = maximizer.run([f"{last}:{channel}" for channel in range(16)])
-    decoder = fl.DeconvDecoder(model, "relu2")
-    decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
     batches = list(zip(data.test_images.split(500), data.test_labels.split(500), strict=True))
     worth = fl.ChannelAblator(model, last).importance(batches, metric="loss")
+    maximizer = fl.ActivationMaximizer(model, sample=data.train_images[:1000])
+    wanted = maximizer.run([f"{last}:{channel}" for channel in worth.top(16)])
+    decoder = fl.DeconvDecoder(model, "relu2")
+    decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
     acts = fl.ActivationRecorder(model, ["relu1", last], reduce={last: "mean"}).record(
         batches, progress=False
     )
@@ -81,25 +82,24 @@ def overview(
     layer: str,
 ) -> Figure:
     """Draw one picture for each of the four verbs."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    (record, measure), (visualize, ablate) = figure.subplots(2, 2)
+    figure = Figure(figsize=(12, 7.6), layout="constrained")
+    parts = figure.subfigures(2, 2, wspace=0.04, hspace=0.04).flat
+    record, measure, visualize, ablate = (part.subplots() for part in parts)
     draw = fl.plotting
-    draw.input_and_feature_maps(
-        data.test_images, maps, limit=8, ax=record, title="Record: an image, and what relu1 makes of it"
-    )
+    draw.input_and_feature_maps(data.test_images, maps, limit=12, ax=record)
     draw.channel_bars(
-        knows, limit=16, ax=measure, title=f"Measure: what channels of {layer} tell about the class"
+        knows, limit=24, ax=measure, title=f"Measure: what channels of {layer} tell about the class"
     )
-    draw.maximization(
-        wanted, limit=8, columns=4, ax=visualize, title=f"Visualize: what channels of {layer} want to see"
-    )
-    draw.class_importance(
-        worth,
-        classes=data.classes,
-        limit=16,
-        ax=ablate,
-        title=f"Ablate: which classes need which channels of {layer}",
-    )
+    draw.maximization(wanted, limit=8, columns=4, ax=visualize)
+    draw.class_importance(worth, classes=data.classes, limit=24, ax=ablate)
+    titles = {
+        record: "Record: an image, and what relu1 makes of it",
+        visualize: f"Visualize: what the most important channels of {layer} want to see",
+        ablate: "Ablate: which classes need which channels",
+    }
+    for ax, words in titles.items():
+        ax.set_title(words, loc="left", fontsize=11)
+        ax.set_anchor("NW")
     return figure
 
 

@@ -1,20 +1,12 @@
 """What the site consists of: links that lead somewhere, nothing fetched from elsewhere, everything listed."""
 
-import ast
-import json
 import re
 from functools import cache
 from urllib.parse import unquote, urlsplit
 
-import pytest
-
 import featurelens as fl
 from featurelens import plotting
 from tests.site.pages import ROOT, SITE, Page, needs_site
-
-SCRIPTS = [
-    path for folder in ("tutorial", "gallery") for path in sorted((ROOT / "examples" / folder).glob("*.py"))
-]
 
 
 @cache
@@ -58,16 +50,3 @@ def test_every_example_is_listed():
     studies = (ROOT / "docs" / "studies.md").read_text()
     for example in sorted((ROOT / "examples").glob("*.py")):
         assert f"(../examples/{example.name})" in studies or f"<../examples/{example.name}>" in studies
-
-
-@needs_site
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_notebook_has_the_code_that_was_run(script):
-    (notebook,) = (SITE / "_downloads").rglob(f"{script.stem}.ipynb")
-    cells = json.loads(notebook.read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert code[0] == "%matplotlib inline"
-    _title, *program = ast.parse(script.read_text()).body
-    assert [ast.dump(node) for node in ast.parse("\n".join(code[1:])).body] == [
-        ast.dump(node) for node in program
-    ]

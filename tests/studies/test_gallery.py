@@ -1,4 +1,4 @@
-"""The pages of the tutorial and of the gallery are programs; the notebooks to download have the same code."""
+"""The pages of the tutorial and of the gallery are programs; `tests/site` runs them as notebooks."""
 
 import pathlib
 import runpy

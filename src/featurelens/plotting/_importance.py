@@ -140,15 +140,16 @@ def class_importance(
         values, cmap=colour_map("RdBu_r").with_extremes(bad=PALE), vmin=low, vmax=high, aspect="auto"
     )
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8)
-    scale, shown = _cells(values, whole=factor == 100)
-    bar.set_label(_lost(result) + scale, fontsize=8, color=INK)
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_edgecolor(PALE)
+    scale = ""
     if len(columns) <= 18 and len(names) <= 20:
+        scale, shown = _cells(values, whole=factor == 100)
         for (row, column), value in np.ndenumerate(values):
             colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else QUIET
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
             ax.text(column, row, shown(value), **style)
+    bar.set_label(_lost(result) + scale, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_edgecolor(PALE)
     ax.set_yticks(range(len(names)), names, fontsize=8 if len(names) <= 20 else 6, color=INK)
     _name_channels(ax, columns)
     ax.tick_params(length=0)

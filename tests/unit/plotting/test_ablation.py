@@ -246,21 +246,18 @@ def test_misuse_is_named(call, error, message):
     assert str(caught.value) == message
 
 
+def worth_by_class(channels, scale):
+    per_class = scale * torch.randn(channels, 10, generator=torch.Generator().manual_seed(0))
+    errors, numbers = torch.zeros(channels), tuple(range(channels))
+    return worth(
+        drop=per_class.mean(1), standard_error=errors, per_class=per_class, channels=numbers, metric="loss"
+    )
+
+
 @pytest.mark.parametrize("scale", [1e-5, 3e-4, 0.02, 0.3, 4.0, 50.0, 3e3])
 def test_numbers_of_any_size_fit_into_their_cells(scale):
-    per_class = scale * torch.randn(16, 10, generator=torch.Generator().manual_seed(0))
-    result = fl.ImportanceResult(
-        drop=per_class.mean(1),
-        standard_error=torch.zeros(16),
-        baseline=1.0,
-        channels=tuple(range(16)),
-        n=100,
-        per_class=per_class,
-        layer="conv",
-        metric="loss",
-        mode="drop",
-        fill="zero",
-    )
+    result = worth_by_class(16, scale)
+    per_class = result.per_class
     ax = class_importance(result)
     ax.figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts]
@@ -272,3 +269,10 @@ def test_numbers_of_any_size_fit_into_their_cells(scale):
     shown = torch.tensor([float(text.get_text()) for text in ax.texts]).view(10, 16) * unit
     order = list(result.order("most"))
     assert (shown - per_class[order].T).abs().max() <= 0.06 * per_class.abs().max()
+
+
+def test_the_unit_of_the_numbers_is_named_only_where_there_are_numbers():
+    few, many = (class_importance(worth_by_class(channels, 0.02)) for channels in (16, 32))
+    assert "in cells" in few.figure.axes[1].get_ylabel()
+    assert not many.texts
+    assert many.figure.axes[1].get_ylabel() == "loss gained without it (nats)"
