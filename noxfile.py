@@ -60,7 +60,7 @@ def docs(session: nox.Session) -> None:
     site = ["sphinx-build", "-b", "html", "-nW", "--keep-going", "-d", "docs/_build/doctrees"]
     session.run(*site, "docs", "docs/_build/html")
     session.run("python", "docs/make_pdf.py")
-    session.run("pytest", "tests/site", *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/site", *session.posargs)
 
 
 @nox.session(default=False)
