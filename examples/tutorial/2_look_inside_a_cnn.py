@@ -116,14 +116,19 @@ acts.plot("relu2", image=5)
 # One image is an anecdote. ``record`` runs over a whole data set; with ``reduce="mean"`` it keeps one number for each
 # channel and image, its mean over the map, so that nothing large is stored. Which channels like which digits?
 
-loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(test_images, test_labels), batch_size=100)
+loader = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(test_images, test_labels), batch_size=100
+)
 means = fl.ActivationRecorder(model, "relu2", reduce="mean").record(loader)["relu2"]
-standing = (means - means.mean(0)) / means.std(0).clamp(min=1e-6)  # in standard deviations from the mean
+standing = (means - means.mean(0)) / means.std(0).clamp(
+    min=1e-6
+)  # in standard deviations from the mean
 by_digit = torch.stack([standing[test_labels == digit].mean(0) for digit in range(10)])
 for digit in range(10):
     channel = int(by_digit[digit].argmax())
     print(
-        f"a {digit} excites channel {channel:2} most: {by_digit[digit, channel]:.1f} standard deviations above its mean"
+        f"a {digit} excites channel {channel:2} most: "
+        f"{by_digit[digit, channel]:.1f} standard deviations above its mean"
     )
 
 # %%
@@ -148,7 +153,9 @@ information.plot(title="What the mean of each channel of relu2 tells about the d
 # Such a number is an estimate, and estimates of information are easily too high. So featurelens compares it with a
 # **null**: the same measurement with the labels in random order, where there is nothing to know.
 
-layers = fl.layer_information(model, ["conv1", "relu1", "relu2", "scores"], test_images, test_labels, seed=0)
+layers = fl.layer_information(
+    model, ["conv1", "relu1", "relu2", "scores"], test_images, test_labels, seed=0
+)
 for name, result in layers.items():
     print(f"{name:7} {result.value:.2f} nats, where chance alone gives {result.null_mean:.2f}")
 
@@ -166,7 +173,9 @@ maps = acts["relu1"][:50]  # as large as the images, so that places correspond
 usual = fl.spatial_mutual_information(test_images[:50], maps, legacy=True, null="cross_image")
 print(f"the usual figure: {usual.value:.2f} nats; with the wrong image: {usual.null_mean:.2f}")
 honest = fl.spatial_mutual_information(test_images[:50], maps)
-print(f"with 16 bins, the bias corrected: {honest.value:.2f}; with the wrong image: {honest.null_mean:.2f}")
+print(
+    f"with 16 bins, corrected: {honest.value:.2f}; with the wrong image: {honest.null_mean:.2f}"
+)
 
 # %%
 # What is left with the wrong image is real, but it is not about this image: all digits have their ink in the middle. What
