@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -17,6 +17,7 @@ from featurelens.recording import feeding
 from featurelens.recording.data_sets import plan_of, shown
 from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, reduced
 from featurelens.recording.session import Session
+from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
 from featurelens.statistics.base import check_values, name_of
 
@@ -44,9 +45,10 @@ def stream(
     one_pass = _Pass(recorder, _assigned(recorder, statistics), labels)
     with share.together(), recorder._guarded(), torch.no_grad():
         plan = plan_of(recorder, loader, share, inputs)
+        origin = asdict(recipe_of(recorder, plan)) if share.count > 1 else {}
         for batch in shown(plan.batches(), plan, progress):
             one_pass.run(batch)
-    parts = share.gather(one_pass.result())
+    parts = share.gather(one_pass.result(origin))
     result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
     if not result.rows and (shard is None or plan.total == 0):
         raise ValueError(f"the loader gave no batch; got {describe(loader)}")
@@ -99,8 +101,8 @@ class _Pass:
         self.aliases = measured._aliases
         self.spans.append((batch.first_row, batch.first_row + rows))
 
-    def result(self) -> StreamResult:
-        return StreamResult(self.found, spans=self.spans, aliases=self.aliases)
+    def result(self, origin: Mapping[str, Any]) -> StreamResult:
+        return StreamResult(self.found, spans=self.spans, aliases=self.aliases, origin=origin)
 
     def _checked_labels(self, batch: Any, rows: int, where: str) -> torch.Tensor | None:
         labels = feeding.labels_of(batch, self.labels)

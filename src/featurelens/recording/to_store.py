@@ -45,7 +45,7 @@ def record_to_store(
     with share.together():
         with recorder._guarded(), ExitStack() as stack:
             plan = plan_of(recorder, loader, share, inputs)
-            recipe = _recipe(recorder, plan)
+            recipe = recipe_of(recorder, plan)
             whole = _is_whole(path, plan, recipe, resume=resume)
             writer = None
             if not whole and not _is_complete(folder, plan, recipe, plan.block, resume=resume):
@@ -147,7 +147,8 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def _recipe(recorder: ActivationRecorder, plan: Plan) -> Recipe:
+def recipe_of(recorder: ActivationRecorder, plan: Plan) -> Recipe:
+    """Return what must be the same for whatever is to go on with these recordings, or to be joined to them."""
     dtype = recorder._keeper.dtype
     return Recipe(
         model=type(recorder.model).__qualname__,

@@ -59,6 +59,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
     """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
 
     `ActivationRecorder.stream` makes it, of `layers` and their statistics, with the `aliases` of layers that lookup takes.
+    The result of a share keeps its `origin`: which model, settings and order of the data it is of.
 
     Attributes
     ----------
@@ -84,10 +85,11 @@ class StreamResult(Mapping[str, LayerStatistics]):
         *,
         spans: Iterable[Span],
         aliases: Mapping[str, str] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.spans = _joined(spans)
         self.statistics = {layer: tuple(statistics) for layer, statistics in layers.items()}
-        self._aliases = dict(aliases or {})
+        self._aliases, self._origin = dict(aliases or {}), dict(origin or {})
         self._layers = {name: LayerStatistics(found, layer=name) for name, found in self.statistics.items()}
 
     @property
@@ -155,7 +157,8 @@ class StreamResult(Mapping[str, LayerStatistics]):
         TypeError
             If a part is neither a result nor the path of one.
         ValueError
-            If there is no part, or two parts have rows in common, other layers or other statistics.
+            If there is no part, or two parts have rows in common, other layers or other statistics, or come from
+            another model, other settings or another order of the data.
         """
         if isinstance(parts, str | os.PathLike | StreamResult):
             raise TypeError(f"parts must be a list of results or of paths; got {describe(parts)}")
@@ -174,7 +177,8 @@ class StreamResult(Mapping[str, LayerStatistics]):
             for name, statistics in layers.items():
                 for statistic, other in zip(statistics, result.statistics[name], strict=True):
                     statistic.merge(other)
-        return cls(layers, spans=[span for result in seen for span in result.spans], aliases=first._aliases)
+        spans = [span for result in seen for span in result.spans]
+        return cls(layers, spans=spans, aliases=first._aliases, origin=first._origin)
 
     def _content(self) -> dict[str, Any]:
         layers = {
@@ -189,12 +193,12 @@ class StreamResult(Mapping[str, LayerStatistics]):
             ]
             for name, statistics in self.statistics.items()
         }
-        return {"layers": layers, "spans": list(self.spans), "aliases": self._aliases}
+        return {"layers": layers, "spans": list(self.spans), "aliases": self._aliases, "origin": self._origin}
 
     @classmethod
     def _of(cls, content: Mapping[str, Any]) -> Self:
         layers = {name: [_restored(saved) for saved in found] for name, found in content["layers"].items()}
-        return cls(layers, spans=content["spans"], aliases=content["aliases"])
+        return cls(layers, **{name: content[name] for name in ("spans", "aliases", "origin")})
 
 
 def _restored(saved: Mapping[str, Any]) -> Statistic:
@@ -216,6 +220,13 @@ def _check_alike(first: StreamResult, other: StreamResult) -> None:
             raise ValueError(
                 f"parts must have the same statistics; layer {name!r} has {list(statistics)} and "
                 f"{list(other.statistics[name])}"
+            )
+    for name in first._origin.keys() & other._origin.keys():
+        values = first._origin[name], other._origin[name]
+        if values[0] != values[1] and "" not in values:  # which says that it could not be seen
+            raise ValueError(
+                f"parts must be of one model, with the same settings and the same order of the data; {name} differs: "
+                + " and ".join(f"{value!r:.40}" for value in values)
             )
 
 

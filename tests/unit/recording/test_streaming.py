@@ -154,6 +154,37 @@ def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
         fl.StreamResult.load(tmp_path / "newer.pt")
 
 
+def test_parts_of_another_model_setting_or_order_are_not_merged(tmp_path):
+    data = torch.utils.data.TensorDataset(images(12), torch.arange(12) % 3)
+
+    def loader(seed):
+        return torch.utils.data.DataLoader(
+            data, batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(seed)
+        )
+
+    def part(index, *, model=None, seed=0, **settings):
+        recorder = fl.ActivationRecorder(model or plain(), "0", **settings)
+        return recorder.stream(loader(seed), fl.Moments(), shard=(index, 2))
+
+    first = part(0)
+    first.save(tmp_path / "first.pt")
+    same(
+        fl.ActivationRecorder(plain(), "0").stream(loader(0), fl.Moments()),
+        fl.StreamResult.merge([first, part(1)]),
+    )
+    trained = plain()
+    with torch.no_grad():
+        trained[0].weight += 1
+    for other, name in (
+        (part(1, model=trained), "parameters"),
+        (part(1, seed=1), "order"),
+        (part(1, reduce="mean"), "reduce"),
+    ):
+        message = rf"same settings and the same order of the data; {name} differs: "
+        with pytest.raises(ValueError, match=message):
+            fl.StreamResult.merge([tmp_path / "first.pt", other])
+
+
 def test_misuse_is_told_before_anything_runs():
     class Unused(nn.Module):
         def forward(self, x):
