@@ -55,8 +55,8 @@ fl.plotting.image_grid(result.images[0][:, None], labels=names)
 # Series and tokens
 # -----------------
 #
-# Recording and information do not care for the number of axes. A layer of tokens ``(N, L, D)`` has its features last,
-# which only you can know: say so where a channel is asked for.
+# The channels of ``nn.Conv1d`` are in axis 1. A layer of tokens ``(N, L, D)`` has its features last, which only you can
+# know: say so where channels are asked for.
 
 series = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 60, 3))
 signals, labels = torch.randn(300, 2, 64), torch.arange(300) % 3

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
@@ -119,3 +120,11 @@ def _rebuild(value: Any, items: dict[Any, Any]) -> Any:
 
 def _is_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def has_channels_first(module: nn.Module | None) -> bool:
+    """Return whether the channels of an output with three axes are surely in axis 1, as it is `(N, C, L)`.
+
+    Such are the layers of torch made for series, and their subclasses. What others return may be `(N, L, D)`.
+    """
+    return any(kind.__name__.endswith("1d") for kind in type(module).mro())

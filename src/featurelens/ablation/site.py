@@ -12,15 +12,13 @@ from torch import nn
 
 from featurelens._checks import check_type, check_whole, describe
 from featurelens._hooks import check_materialized
+from featurelens._structure import has_channels_first
 from featurelens.ablation.decoding import DecoderSuffix
 from featurelens.ablation.replay import Change, check_features, listening
 from featurelens.ablation.suffix import ModelSuffix, Output, Suffix
 from featurelens.ablation.variants import Filler, Filling
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording import ActivationRecorder
-
-ONE_DIMENSIONAL = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
-"""Layers whose channels are in axis 1 of `(N, C, L)`, where others return `(N, L, D)`."""
 
 
 @dataclass
@@ -57,7 +55,7 @@ class Site:
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another one")
         choice = _one_layer(model, layer)
-        if axis is None and isinstance(model.get_submodule(choice.name), ONE_DIMENSIONAL):
+        if axis is None and has_channels_first(model.get_submodule(choice.name)):
             axis = 1
         return cls(model, choice, axis, output)
 

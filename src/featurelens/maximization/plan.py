@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import count, describe
-from featurelens._structure import tensors
+from featurelens._structure import has_channels_first, tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
@@ -66,9 +66,7 @@ class Layers:
     def check_axis(self, selector: Selector, shape: tuple[int, ...], wanted: str = "channel") -> None:
         """Raise an error if only the user can tell which axis of `shape` holds the channels."""
         name = self.keys[selector]
-        if len(shape) == 3 and not any(
-            kind.__name__.lower().endswith("1d") for kind in type(self.modules[name]).mro()
-        ):
+        if len(shape) == 3 and not has_channels_first(self.modules[name]):
             raise ValueError(
                 f"layer {name or 'the output'!r} returns {shape}, which may be (N, L, D) or (N, C, L): say "
                 f"fl.{wanted}({name!r}, {'' if wanted == 'diversity' else 'index, '}axis=-1) for the features of tokens, axis=1 for channels"

@@ -80,6 +80,21 @@ class Keeper:
         return map_tensors(convert, output)
 
 
+def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
+    """Raise an error if only the user can tell which axis of a layer's output holds the channels."""
+    if callable(reduction):
+        return
+    tokens, channels = "z.transpose(1, 2)", "z"
+    if reduction is not None:
+        tokens, channels = (f"z.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2))
+    for tensor in tensors(output):
+        if tensor.ndim == 3:
+            raise Unsuitable(
+                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): say "
+                f"reduce={{{layer!r}: lambda z: {tokens}}} for the features of tokens, lambda z: {channels} for channels"
+            )
+
+
 def reduced(output: Any, reduction: Reduction) -> Any:
     """Return what `reduction` makes of a layer's output."""
     if callable(reduction):

@@ -23,6 +23,7 @@ from featurelens._hooks import (
     unwrap,
 )
 from featurelens._shares import Share
+from featurelens._structure import has_channels_first
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding, streaming, tracing
 from featurelens.recording.activations import Activations
@@ -65,8 +66,9 @@ class ActivationRecorder:
         recorded as well, under the names of `list_operations` ("relu", "add").
     reduce
         What to keep of each output, computed before anything is stored: None for all, "mean" or "max" over the
-        axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. A mapping
-        from selectors gives layers their own.
+        axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. Three axes are
+        `(N, C, L)` of `nn.Conv1d` and its like; for others, which may be tokens `(N, L, D)`, it takes a function. A
+        mapping from selectors gives layers their own.
     detach
         Record without the autograd graph. With False, what is recorded lies on the path of the gradients: those
         of later layers with respect to it can be taken, as Grad-CAM does.
@@ -137,6 +139,9 @@ class ActivationRecorder:
         operations = self._operations() if backend == "rewrite" else ()
         self._choices = choose(self.model, layers, operations)
         self._reductions = reductions(self.model, self._choices, reduce, operations)
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        names = {choice.name for choice in self._choices}
+        self._channels_first = {name for name in names if has_channels_first(modules.get(name))}
         self._backend: Backend = (
             HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, self._choices)
         )
@@ -303,7 +308,7 @@ class ActivationRecorder:
         ------
         TypeError, ValueError
             If an argument is not one of the above, the loader yields no batch, a layer returns no tensor
-            `(N, C, ...)`, or labels are missing or out of range.
+            `(N, C, ...)`, or one that may be `(N, L, D)` without `reduce`, or labels are missing or out of range.
 
         Notes
         -----
@@ -318,7 +323,7 @@ class ActivationRecorder:
                 "hooks would see one device's part of the batch in DataParallel: record around model.module, "
                 "or call recorder(images)"
             )
-        session = Session(self._choices, self._keeper, self._reductions)
+        session = Session(self._choices, self._keeper, self._reductions, self._channels_first)
         with ExitStack() as stack:
             # What random numbers the block draws are the user's own affair, and stay drawn.
             stack.enter_context(self._guarded(block=True))
@@ -350,7 +355,7 @@ class ActivationRecorder:
         args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
         feeding.warn_if_not_finite((args, kwargs))
         fixed = _plain_arguments(self.model, args, kwargs)
-        session = session or Session(self._choices, self._keeper, self._reductions)
+        session = session or Session(self._choices, self._keeper, self._reductions, self._channels_first)
         if self.stop_early:
             session.expect(self._last_calls(fixed))
         with self._backend.attached(session, fixed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from featurelens._checks import count
 from featurelens._hooks import StopForward
 from featurelens.layers import Choice
 from featurelens.recording.activations import Activations
-from featurelens.recording.keeping import Keeper, Reduction, Unsuitable
+from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, check_axes
 
 
 class Session:
@@ -22,10 +22,12 @@ class Session:
         choices: Sequence[Choice],
         keeper: Keeper,
         reductions: Mapping[tuple[str, int | None], Reduction],
+        channels_first: Container[str] = (),
     ) -> None:
         self.choices = choices
         self.keeper = keeper
         self.reductions = reductions
+        self.channels_first = channels_first
         self.wanted: dict[str, set[int | None]] = {}
         for choice in choices:
             self.wanted.setdefault(choice.name, set()).add(choice.call)
@@ -51,6 +53,8 @@ class Session:
         if call in wanted or None in wanted:
             reduction = self.reductions.get((name, call), self.reductions.get((name, None)))
             try:
+                if reduction is not None and name not in self.channels_first:
+                    check_axes(output, reduction, name)
                 value, shared = self.keeper.keep(output, reduction)
             except Unsuitable as error:
                 self.error = error

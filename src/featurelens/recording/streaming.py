@@ -15,7 +15,7 @@ from featurelens._structure import tensors
 from featurelens.layers import Selector, choose
 from featurelens.recording import feeding
 from featurelens.recording.data_sets import plan_of, shown
-from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, reduced
+from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, check_axes, reduced
 from featurelens.recording.session import Session
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
@@ -83,8 +83,11 @@ class _Pass:
             )
         rows = len(given)
         labels = self._checked_labels(batch.value, rows, where)
+        first = self.recorder._channels_first
         measures = {
-            key: _Measure(call, self.assigned[call], reduction, rows, batch.first_row, labels)
+            key: _Measure(
+                call, self.assigned[call], reduction, rows, batch.first_row, labels, call[0] in first
+            )
             for key, (call, reduction) in self.reductions.items()
         }
         session = Session(self.recorder._choices, UNTOUCHED, measures)
@@ -136,10 +139,13 @@ class _Measure:
     rows: int
     first_row: int
     labels: torch.Tensor | None
+    channels_first: bool
 
     def __call__(self, output: Any) -> Any:
-        values = reduced(output, self.reduction)
         layer = f"layer {self.call[0]!r}"
+        if not self.channels_first:
+            check_axes(output, self.reduction, self.call[0])
+        values = reduced(output, self.reduction)
         try:
             check_values(values)
         except (TypeError, ValueError) as error:

@@ -1,0 +1,57 @@
+"""Outputs with three axes: series (N, C, L) and tokens (N, L, D), which look the same."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+
+
+class Encoder(nn.Module):
+    """Returns tokens (N, L, D)."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.lstm = nn.LSTM(16, 4, batch_first=True)
+        self.conv = nn.Conv1d(12, 5, 3)
+
+    def forward(self, x):
+        tokens = self.norm(x)
+        return self.lstm(tokens)[0], self.conv(tokens)
+
+
+TOKENS = torch.rand(8, 12, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("reduce", "method"), [("mean", "mean"), ("max", "amax")])
+def test_of_three_axes_only_the_user_can_tell_the_channels(reduce, method):
+    model = Encoder()
+    for layer, shape in (("norm", r"\(8, 12, 16\)"), ("lstm", r"\(8, 12, 4\)")):
+        message = (
+            rf"^layer '{layer}' returns {shape}, which may be \(N, L, D\) or \(N, C, L\): say reduce={{'{layer}': lambda z: "
+            rf"z.{method}\(1\)}} for the features of tokens, lambda z: z.{method}\(2\) for channels$"
+        )
+        with pytest.raises(ValueError, match=message):
+            fl.ActivationRecorder(model, layer, reduce=reduce)(TOKENS)
+    found = fl.ActivationRecorder(
+        model, ["norm", "conv"], reduce={"norm": lambda z: z.mean(1), "conv": reduce}
+    )(TOKENS)
+    assert torch.equal(found["norm"], model.norm(TOKENS).mean(1))
+    assert torch.equal(found["conv"], getattr(model.conv(model.norm(TOKENS)), method)(2))
+
+
+def test_statistics_and_information_ask_for_the_channels_of_three_axes():
+    model, labels = Encoder(), torch.arange(8) % 2
+    recorder = fl.ActivationRecorder(model, "norm")
+    with pytest.raises(
+        ValueError,
+        match=r"say reduce={'norm': lambda z: z.transpose\(1, 2\)} for the features of tokens, lambda z: z for",
+    ):
+        recorder.stream([TOKENS], fl.Moments())
+    with pytest.raises(ValueError, match=r"^layer 'norm' returns \(8, 12, 16\), which may be"):
+        fl.layer_information(model, "norm", TOKENS, labels)
+    kept = fl.ActivationRecorder(model, "norm", reduce=lambda z: z.transpose(1, 2))
+    assert kept.stream([TOKENS], fl.Moments())["norm"].moments.mean.shape == (16,)
+    series = fl.ActivationRecorder(model, "conv").stream([TOKENS], fl.Moments())
+    assert series["conv"].moments.mean.shape == (5,)
