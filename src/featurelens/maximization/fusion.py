@@ -8,11 +8,11 @@ else has seen the tensors on the way. That is found out by watching the model on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, final
-from weakref import WeakValueDictionary
+from typing import Any, NoReturn, final
+from weakref import WeakValueDictionary, ref
 
 import torch
 import torch.nn.functional as F
@@ -21,51 +21,18 @@ from torch.overrides import TorchFunctionMode
 
 from featurelens._hooks import all_modules
 from featurelens._structure import tensors
+from featurelens.maximization.watching import Call, Function, saves_apart
 
-Function = Callable[..., Any]
 RELUS: set[Function] = {F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 IN_PLACE: set[Function] = {torch.relu_, torch.Tensor.relu_}
 QUESTIONS: set[Function] = {torch.Tensor.dim, torch.Tensor.size}
 """What may be asked of a tensor by others: nothing in its answer changes."""
+DATA: set[Function] = {torch.Tensor.data.__get__, torch.Tensor.data.__set__}  # type: ignore[attr-defined]
+"""How a tensor's values can be changed without its version telling."""
 
 
 class Surprise(BaseException):
     """The model did not go the way it went when it was watched; a BaseException, so that it does not swallow it."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a torch function."""
-
-    function: Function
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Any
-    node: Any  # of the autograd graph, as it was right after the call
-    saves_apart: bool
-
-
-@final
-class Watched(TorchFunctionMode):
-    """Keeps every call inside the block, with its tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-
-    def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        node = result.grad_fn if isinstance(result, torch.Tensor) else None
-        self.calls.append(Call(func, args, kwargs, result, node, saves_apart()))
-        return result
-
-
-def saves_apart() -> bool:
-    """Return whether hooks get what autograd saves: a checkpoint computes it again later, when nothing is fused."""
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is None or top(False) is not None
 
 
 @final
@@ -78,6 +45,9 @@ class Chain:
     followers: tuple[Function, ...]
     convolution: tuple[Any, ...]  # its own weight and bias
     norm: tuple[Any, ...]  # what was folded
+    own: tuple[torch.Tensor, ...]  # the model's tensors among these
+    versions: tuple[int, ...]  # of them
+    between: tuple[ref[torch.Tensor], ...]  # what was on the way when it was watched
 
 
 @final
@@ -87,7 +57,7 @@ class Fused(TorchFunctionMode):
     With `defer` off, ReLUs stay where they are.
 
     A convolution gives at once what is behind its BatchNorm. So that one is not taken for the other, what the model gets
-    on the way is a view each time, and one that has had its turn must not turn up again.
+    on the way is a view each time, and one that has had its turn must not turn up again, nor be kept by anybody.
     """
 
     def __init__(self, chains: dict[int, Chain]) -> None:
@@ -95,31 +65,38 @@ class Fused(TorchFunctionMode):
         self.chains, self.defer = chains, True
         self.expected: dict[int, tuple[torch.Tensor, torch.Tensor, Chain, Sequence[Function]]] = {}
         self.spent: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
+        self.own = {id(tensor) for chain in chains.values() for tensor in chain.own}
+        self.surprised = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        missing = bool(self.expected)
+        left = bool(self.expected or self.spent)
+        # A model that catches everything may have made another error of it, or none.
+        surprised = self.surprised and (error is None or isinstance(error, Exception))
         self.expected.clear()
         self.spent.clear()
-        if missing and error is None:
+        self.surprised = False
+        if surprised or (left and error is None):
             raise Surprise
 
     def __torch_function__(self, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if saves_apart():
-            raise Surprise
+        if saves_apart() or (func in DATA and id(args[0]) in self.own):
+            self._surprise()
         if (self.expected or self.spent) and func not in QUESTIONS:
             for tensor in tensors((args, kwargs)):
                 if id(tensor) in self.spent:
-                    raise Surprise
+                    self._surprise()
                 if id(tensor) in self.expected:
                     return self._follow(*self.expected.pop(id(tensor)), func, args, kwargs)
         if func is F.conv2d and len(args) > 2 and (chain := self.chains.get(id(args[1]))) is not None:
-            if not _same(args[1:3], chain.convolution):
-                raise Surprise
+            if not _same(args[1:3], chain.convolution) or not _unchanged(chain):
+                self._surprise()
             convolved = func(args[0], chain.weight, chain.bias, *args[3:], **kwargs)
+            if type(convolved) is not torch.Tensor:
+                self._surprise()
             return self._expect(convolved, chain, chain.followers)
         return func(*args, **kwargs)
 
@@ -134,22 +111,24 @@ class Fused(TorchFunctionMode):
         kwargs: Any,
     ) -> torch.Tensor:
         first, *others = followers
-        if func is not first or view is not args[0]:
-            raise Surprise
+        if func is not first or not args or view is not args[0] or not _unchanged(chain):
+            self._surprise()
+        # Autograd may keep what a function is given, and nobody is to keep the view.
         if func in RELUS and _in_place(func, args, kwargs):
             if not self.defer:
-                func(*args, **kwargs)
+                func(values, *args[1:], **kwargs)
             self.expected[id(view)] = view, values, chain, others
             return args[0]
         self.spent[id(view)] = view
         if func is F.batch_norm:
             if not _same(_settings(args, kwargs), chain.norm):
-                raise Surprise
+                self._surprise()
             return self._expect(values, chain, others)  # it is in the convolution already
         if func in RELUS:
-            return self._expect(values if self.defer else func(*args, **kwargs), chain, others)
-        pooled: torch.Tensor = func(*args, **kwargs)
-        return torch.relu_(pooled) if self.defer else pooled
+            return self._expect(values if self.defer else func(values, *args[1:], **kwargs), chain, others)
+        pooled: torch.Tensor = func(values, *args[1:], **kwargs)
+        # A ReLU would save its output, which the model is free to change in place; this saves its input.
+        return F.threshold(pooled, 0, 0) if self.defer else pooled
 
     def _expect(self, values: torch.Tensor, chain: Chain, followers: Sequence[Function]) -> torch.Tensor:
         """Return `values` as the model gets them: under a name of their own as long as a call is to follow."""
@@ -158,6 +137,10 @@ class Fused(TorchFunctionMode):
         view: torch.Tensor = values.view_as(values)
         self.expected[id(view)] = view, values, chain, followers
         return view
+
+    def _surprise(self) -> NoReturn:
+        self.surprised = True
+        raise Surprise
 
 
 def _in_place(func: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -177,6 +160,15 @@ def _same(found: Sequence[Any], known: Sequence[Any]) -> bool:
         or (not isinstance(one, torch.Tensor) and not isinstance(other, torch.Tensor) and one == other)
         for one, other in zip(found, known, strict=True)
     )
+
+
+def _unchanged(chain: Chain) -> bool:
+    """Return whether what was folded still holds, and gradients go through it."""
+    return torch.is_grad_enabled() and _versions(chain.own) == chain.versions
+
+
+def _versions(own: Iterable[torch.Tensor]) -> tuple[int, ...]:
+    return tuple(tensor._version for tensor in own)
 
 
 def hooked(model: nn.Module) -> bool:
@@ -205,13 +197,25 @@ def chains(calls: Sequence[Call], wanted: Any) -> dict[int, Chain]:
     return found
 
 
+def kept(chain: Chain) -> bool:
+    """Return whether the model keeps a tensor of the pass that was watched, now that it has been let go."""
+    return any(tensor() is not None for tensor in chain.between)
+
+
 def _is_plain(call: Call) -> bool:
-    return len(call.args) > 2 and isinstance(call.args[1], nn.Parameter) and call.node is not None
+    # A subclass of Tensor may do as it likes.
+    return (
+        len(call.args) > 2
+        and type(call.args[1]) is nn.Parameter
+        and type(call.result) is torch.Tensor
+        and call.node is not None
+    )
 
 
 def _chain(trace: _Trace, convolution: Call) -> Chain | None:
     weight, bias = convolution.args[1:3]
     last, followers, settings = convolution, list[Function](), tuple[Any, ...]()
+    between = [convolution.result]
     norm = trace.only_user(last)
     if norm is not None and _is_frozen_norm(norm):
         weight, bias = folded(weight, bias, norm)
@@ -221,10 +225,20 @@ def _chain(trace: _Trace, convolution: Call) -> Chain | None:
         pool = trace.only_user(relu)
         if pool is not None and pool.function is F.max_pool2d and isinstance(pool.result, torch.Tensor):
             followers += [relu.function, pool.function]
-    if not followers:
+            between += [last.result, relu.result]
+    own = tuple(tensors((convolution.args[1:3], settings)))
+    if not followers or trace.hidden.intersection(map(id, own)) or any(map(torch.is_inference, own)):
         return None
-    bias = bias if bias is None else bias.detach()
-    return Chain(weight.detach(), bias, tuple(followers), convolution.args[1:3], settings)
+    return Chain(
+        weight.detach(),
+        bias if bias is None else bias.detach(),
+        tuple(followers),
+        convolution.args[1:3],
+        settings,
+        own,
+        _versions(own),
+        tuple(map(ref, between)),
+    )
 
 
 class _Trace:
@@ -233,6 +247,7 @@ class _Trace:
     def __init__(self, calls: Sequence[Call], outputs: Iterable[torch.Tensor]) -> None:
         self.users: dict[int, list[Call]] = {}
         self.place = {id(call): number for number, call in enumerate(calls)}
+        self.hidden = {id(call.args[0]) for call in calls if call.function in DATA}
         for call in calls:
             if call.function not in QUESTIONS:
                 for key in {id(tensor) for tensor in tensors((call.args, call.kwargs))}:

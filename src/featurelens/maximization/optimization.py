@@ -17,7 +17,7 @@ from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
 from featurelens.maximization.adam import Adam
-from featurelens.maximization.fusion import Fused, Surprise, Watched, chains, hooked
+from featurelens.maximization.fusion import Fused, Surprise, chains, hooked, kept
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
@@ -27,6 +27,7 @@ from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain
+from featurelens.maximization.watching import Watched
 from featurelens.recording import ActivationRecorder, Activations
 
 
@@ -248,7 +249,10 @@ class Optimization:
             return Fused({})
         with watch:
             activations = self._look(self._first)
-        return Fused(chains(watch.calls, (dict(activations), activations.output)))
+        found = chains(watch.calls, (dict(activations), activations.output))
+        del activations
+        watch.calls.clear()
+        return Fused({key: chain for key, chain in found.items() if not kept(chain)})
 
 
 def keep_memory() -> None:

@@ -25,6 +25,7 @@ One addition puts less than 2^34 into a limb, so that 2^29 of them fit before on
 
 ORIGIN = 1152  # below the smallest float64, and a multiple of 32
 MASK = 2**32 - 1
+TOO_LARGE = "values are so large that their sums or squares leave the range of float64"
 SPLITTER = 2.0**27 + 1  # Dekker's, for halves of 26 bits
 
 Integers = NDArray[np.int64]
@@ -111,7 +112,13 @@ def products_about_zero(
 def products_about_mean(
     products: ExactSum, one: ExactSum, other: ExactSum, count: torch.Tensor
 ) -> torch.Tensor:
-    """Return the sum of ``(x - mean x) (y - mean y)`` over everything, from the sums of x y, of x and of y."""
+    """Return the sum of ``(x - mean x) (y - mean y)`` over everything, from the sums of x y, of x and of y.
+
+    Raises
+    ------
+    ValueError
+        If a product of the sums is beyond float64.
+    """
     (high_one, low_one), (high_other, low_other) = total(one), total(other)
     high, low = two_product(high_one, high_other)
     low = low + (high_one * low_other + low_one * high_other)
@@ -119,6 +126,8 @@ def products_about_mean(
     high, low = total(products)
     difference, lost = two_sum(high, -means)
     scatter: torch.Tensor = difference + (lost + (low - rest))
+    if not bool(torch.isfinite(scatter).all()):
+        raise ValueError(TOO_LARGE)
     return scatter
 
 
@@ -132,7 +141,7 @@ def _limbs(values: torch.Tensor) -> ExactSum:
     numbers = values.detach().cpu().double().numpy()
     flat = numbers.reshape(-1)
     if not np.isfinite(flat).all():
-        raise ValueError("values are so large that their sums or squares leave the range of float64")
+        raise ValueError(TOO_LARGE)
     fraction, exponent = np.frexp(flat)
     whole = np.abs(np.ldexp(fraction, 53)).astype(np.int64)
     occupied = whole > 0

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type, check_whole, describe
 
 State = dict[str, Any]
 """What was measured: tensors, numbers, and plain tuples, lists and dicts of them."""
@@ -99,14 +99,18 @@ class Statistic(ABC):
         Raises
         ------
         TypeError
-            If `values` are not a tensor of real numbers.
+            If `values` are not a dense tensor of real numbers, `labels` no tensor, or `first_row` is no whole number.
         ValueError
-            If `values` are not ``(N, C, ...)``, have another number of channels than before, or the labels do not
-            fit.
+            If `values` are not ``(N, C, ...)``, have another number of channels than before, `first_row` is below 0,
+            or the labels do not fit.
         """
         self.check_labels(labels)
         check_values(values)
-        if labels is not None and len(labels) != len(values):
+        if first_row is not None:
+            check_whole(first_row, argument="first_row", least=0)
+        if labels is not None:
+            check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,)")
+        if labels is not None and (labels.ndim == 0 or len(labels) != len(values)):
             raise ValueError(f"labels must be one for each of {len(values)} rows; got {describe(labels)}")
         with torch.no_grad():
             part = self.measure(values, self.rows if first_row is None else first_row, labels)
@@ -121,7 +125,7 @@ class Statistic(ABC):
         ValueError
             If `other` is another statistic, or has other settings.
         """
-        if type(other) is not type(self) or settings(other) != settings(self):
+        if type(other) is not type(self) or not _same(settings(other), settings(self)):
             raise ValueError(f"{self} merges with its like only; got {other}")
         if other.state is not None:
             self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
@@ -162,6 +166,19 @@ def settings(statistic: Statistic) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two settings are equal; those of the user's own statistics may be, or hold, tensors."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if type(one) is not type(other):
+        return bool(one == other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
 def name_of(kind: type[Statistic]) -> str:
     """Return the name under which a result is found: `JointCounts` gives ``"joint_counts"``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
@@ -183,6 +200,11 @@ def check_values(values: object) -> None:
     assert isinstance(values, torch.Tensor)
     if values.is_complex():
         raise TypeError(f"values must be real; got {describe(values)}")
+    kind = "quantized" if values.is_quantized else "meta" if values.is_meta else str(values.layout)
+    if kind != "torch.strided" and not values.is_nested:
+        raise TypeError(
+            f"values must be in a dense tensor; got a {kind.removeprefix('torch.')} {describe(values)}"
+        )
     if values.is_nested or values.ndim < 2 or 0 in values.shape:
         raise ValueError(
             f"values must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}"

@@ -114,7 +114,10 @@ class Histogram(Statistic):
     def __post_init__(self) -> None:
         if self.edges is None:
             return
-        edges = torch.as_tensor(self.edges, dtype=torch.float64)
+        try:
+            edges = torch.as_tensor(self.edges, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"edges must be a list of numbers; got {describe(self.edges)}") from error
         ascending = edges.ndim == 1 and len(edges) > 1 and bool((edges.diff() > 0).all())
         if not ascending or not bool(torch.isfinite(edges).all()):
             raise ValueError(

@@ -148,7 +148,7 @@ def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         largest = values.T.double().cpu()
         return largest, torch.zeros(*largest.shape, 0, dtype=torch.int64)
     maps = values.flatten(2)
-    if not maps.is_floating_point():
+    if not maps.is_floating_point() or maps.itemsize == 1:  # torch compares no float8
         maps = maps.double()
     found, place = maps.max(dim=2)
     if bool(found.isnan().any()):  # max gives NaN wherever there is one

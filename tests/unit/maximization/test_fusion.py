@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 import featurelens as fl
 from featurelens.maximization import optimization
-from featurelens.maximization.fusion import Fused, Surprise, Watched, chains, hooked
+from featurelens.maximization.fusion import Fused, Surprise, chains, hooked, kept
+from featurelens.maximization.watching import Watched
 
 
 class Residual(nn.Module):
@@ -97,9 +100,77 @@ def test_fused_forward_and_gradient_equal_the_model_s(kwargs: dict[str, bool], d
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("model", [Residual, Hidden, Gated])
+class HiddenGate(Residual):
+    """The second use is seen by no torch function, and passes no gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        with torch._C.DisableTorchFunction():
+            gate = x > 0
+        return self.norm(x) * gate
+
+
+class Doubling(torch.Tensor):
+    """Makes something else of BatchNorm."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        return result * 2 if func is F.batch_norm else result
+
+
+class OfAnotherKind(Residual):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x.as_subclass(Doubling)))
+
+
+class Overwritten(Residual):
+    """Values change in a way that no version tells of."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.norm.running_mean.data.add_(0.1)
+        return self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize("model", [Residual, Hidden, Gated, HiddenGate])
 def test_a_tensor_that_is_used_twice_is_left(model: type[nn.Module]) -> None:
     assert found(lived(model()).double(), IMAGES.clone()) == []
+
+
+@pytest.mark.parametrize("model", [OfAnotherKind, Overwritten])
+def test_what_is_not_as_it_seems_is_left(model: type[nn.Module]) -> None:
+    assert found(lived(model()).double(), IMAGES.clone()) == []
+
+
+def test_what_the_model_keeps_is_left() -> None:
+    class Keeping(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.before = self.conv(x)
+            return self.norm(self.before)
+
+    model, forgetful = lived(Keeping()).double(), lived(nn.Sequential(*block())).double()
+    for each, expected in ((model, True), (forgetful, False)):
+        with Watched() as watched:
+            output = each(IMAGES.clone().requires_grad_())
+        (chain,) = chains(watched.calls, output).values()
+        del output
+        watched.calls.clear()
+        assert kept(chain) == expected
+
+
+def test_what_is_behind_the_pooling_may_be_changed_in_place() -> None:
+    class Shifted(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+            return pooled.mul_(3).add_(x[..., ::2, ::2])
+
+    model, images = lived(Shifted()).double(), IMAGES.clone().requires_grad_()
+    with Watched() as watched:
+        expected = model(images)
+    with Fused(chains(watched.calls, expected)):
+        found = model(images)
+    gradients = [torch.autograd.grad(output.square().sum(), [images])[0] for output in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_looked_at_stays() -> None:
@@ -170,7 +241,7 @@ def test_an_unexpected_use_is_a_surprise() -> None:
     model = lived(nn.Sequential(*block())).double()
     with Watched() as watched:
         output = model(IMAGES.clone().requires_grad_())
-    with Fused(chains(watched.calls, output)), pytest.raises(Surprise):
+    with pytest.raises(Surprise), Fused(chains(watched.calls, output)):
         F.relu(model[0](IMAGES))
 
 
@@ -252,6 +323,68 @@ class SometimesAgain(Branching):
         return self.norm(checkpoint(self.conv, x, use_reentrant=False) if again else self.conv(x))
 
 
+class Detached(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        with torch.set_grad_enabled(bool(x.mean() > 0.5)):
+            return self.norm(y)
+
+
+class Moved(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.mean() < 0.5:
+            self.norm.running_mean.add_(1)
+        return self.norm(self.conv(x))
+
+
+class MovedUnseen(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.mean() < 0.5:
+            self.conv.weight.data.mul_(2)
+        return self.norm(self.conv(x))
+
+
+class KeptSometimes(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        if x.mean() < 0.5:
+            self.before = y
+        return self.norm(y)
+
+
+class Named(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.conv(x))
+        return F.max_pool2d(torch.relu(y) if x.mean() > 0.5 else torch.relu(input=y), 2)
+
+
+class OtherKind(Branching):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x if x.mean() > 0.5 else x.as_subclass(Doubling)))
+
+
+class Undeterred(Branching):
+    """It goes on whatever happens."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        try:
+            return self.norm(y if x.mean() > 0.5 else y + 1)
+        except BaseException:  # noqa: BLE001
+            return x
+
+
+class Translating(Branching):
+    """It makes an error of its own of every error."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        try:
+            return self.norm(y if x.mean() > 0.5 else y + 1)
+        except BaseException as error:
+            raise ZeroDivisionError from error
+
+
 BRANCHING = [
     SkippedNorm,
     OtherNorm,
@@ -263,6 +396,14 @@ BRANCHING = [
     BehindPooling,
     Indices,
     SometimesAgain,
+    Detached,
+    Moved,
+    MovedUnseen,
+    KeptSometimes,
+    Named,
+    OtherKind,
+    Undeterred,
+    Translating,
 ]
 
 
