@@ -43,7 +43,8 @@ def feature_maps(
     ----------
     maps
         Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. The tokens ``(N, L, D)`` of a transformer
-        are no maps until its patches are put back into rows: ``patches.mT.unflatten(2, (rows, columns))``.
+        are no maps until its patches are put back into rows: ``patches.mT.unflatten(2, (rows, columns))``. As
+        ``tokens[:, None]`` they are one picture for each image, and so is a series ``(N, C, L)``.
     image
         Which image of the batch.
     scale

@@ -77,10 +77,16 @@ class Activations(Mapping[str, Any]):
         return f"<table>{''.join(rows)}</table>"
 
     def plot(self, layer: str, *, image: int = 0) -> Figure:
-        """Draw the feature maps that one image of the batch gave in `layer`; see `plotting.feature_maps`."""
+        """Draw the feature maps that one image of the batch gave in `layer`; see `plotting.feature_maps`.
+
+        Of `(N, C, L)` and `(N, L, D)` it is one picture, with axis 1 downwards and axis 2 across.
+        """
         from featurelens import plotting
 
-        return plotting.feature_maps(self[layer], image=image, title=layer)
+        values, title = self[layer], layer
+        if isinstance(values, torch.Tensor) and values.ndim == 3:
+            values, title = values[:, None], f"{layer}: axis 1 downwards, axis 2 across"
+        return plotting.feature_maps(values, image=image, title=title)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.

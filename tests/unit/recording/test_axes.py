@@ -55,3 +55,16 @@ def test_statistics_and_information_ask_for_the_channels_of_three_axes():
     assert kept.stream([TOKENS], fl.Moments())["norm"].moments.mean.shape == (16,)
     series = fl.ActivationRecorder(model, "conv").stream([TOKENS], fl.Moments())
     assert series["conv"].moments.mean.shape == (5,)
+
+
+def test_a_picture_of_three_axes_is_one_of_the_image_that_was_asked_for():
+    acts = fl.ActivationRecorder(Encoder(), ["norm", "conv"])(TOKENS)
+    for layer in acts:
+        figure = acts.plot(layer, image=5)
+        (picture,) = figure.axes[0].images
+        drawn = picture.get_array()
+        assert drawn.shape == acts[layer].shape[1:]
+        assert torch.allclose(torch.as_tensor(drawn.data), acts[layer][5].to(torch.as_tensor(drawn.data)))
+        assert figure.get_suptitle() == f"{layer}: axis 1 downwards, axis 2 across"
+    with pytest.raises(ValueError, match=r"^image must be below 8, the number of images in maps; got 8$"):
+        acts.plot("norm", image=8)
