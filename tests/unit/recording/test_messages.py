@@ -157,6 +157,15 @@ def test_a_lazy_model():
         fl.ActivationRecorder(nn.Sequential(nn.LazyLinear(3)), "0")(images())
 
 
+def test_one_call_that_was_recorded_is_named():
+    message = "of the calls of layer 'act' only one was recorded: act#2"
+    recorder = fl.ActivationRecorder(Reused(), ["act#2", "conv1"])
+    for recorded in (recorder(images()), recorder.stream([images()], fl.Moments())):
+        with pytest.raises(KeyError) as caught:
+            recorded["act"]
+        assert str(caught.value) == message
+
+
 def test_unknown_keys_of_the_result():
     acts = fl.ActivationRecorder(plain(), ["conv_1", "8"])(images())
     with pytest.raises(KeyError) as caught:
