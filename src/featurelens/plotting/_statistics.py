@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from featurelens._checks import check_type, check_whole, describe
+from featurelens._checks import check_type, check_whole, count, describe
 from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, PALE, SERIES, colour_map
 from featurelens.plotting._curves import SIZE, chart, dress
-from featurelens.plotting._grid import Grid, draw_tile
+from featurelens.plotting._grid import Grid, Tile, draw_tile
 from featurelens.plotting._images import as_pictures
 from featurelens.plotting._page import finish, page, room
 from featurelens.statistics import CovarianceResult, HistogramResult, TopKResult
@@ -43,7 +43,8 @@ def strongest_images(
     """Draw a row of pictures for each channel: the images to which it responds most, strongest first.
 
     Above every picture stands the channel's value. With `fields` only the part of the image that the unit sees is
-    shown; pale grey lies beyond the border of the image.
+    shown; pale grey lies beyond the border of the image. A channel whose largest value is the same in every image (a
+    dead ReLU, say) has none that are strongest: its row is hatched and carries that value.
 
     Parameters
     ----------
@@ -99,12 +100,17 @@ def strongest_images(
     if len(shown) < len(chosen):
         heading += f" (first {len(shown)} of {len(chosen)} channels)"
     notes = ["what the unit sees; pale grey lies outside the image"] if fields is not None else []
+    if tied := sum(bool(result.tied[channel]) for channel in shown):
+        notes.append(f"hatched: {count(tied, 'channel')} equally strong in every image, as dead ones are")
     notes = [*notes, *(note for note in pictures.notes if note != NOT_FINITE_NOTE)]
     ax = page(NAME + grid.width, grid.height, title=heading, note="; ".join(notes), ax=ax)
     for index, (row, rank) in enumerate(places):
         x, y = grid.corner(row * grid.columns + rank)
-        value = f"{float(result.values[shown[row], rank]):.3g}"
-        draw_tile(ax, pictures.tile(index, value), (NAME + x, y), grid.tile, pictures.cmap)
+        value = float(result.values[shown[row], rank])
+        tile = pictures.tile(index, f"{value:.3g}")
+        if result.tied[shown[row]]:
+            tile = Tile(tile.pixels, constant=value)
+        draw_tile(ax, tile, (NAME + x, y), grid.tile, pictures.cmap)
     for row, channel in enumerate(shown):
         _, y = grid.corner(row * grid.columns)
         ax.text(0, y + grid.tile[1] / 2, f"channel {channel}", fontsize=8, color=INK, va="center", ha="left")

@@ -342,6 +342,35 @@ def test_what_cannot_be_taken_is_told():
             make()
 
 
+def test_a_channel_that_is_as_strong_in_every_image_is_tied_however_rows_arrive():
+    values = torch.rand(6, 5, 3, 3)
+    values[:, 0] = 0.0  # dead
+    values[:, 1, 1, 1] = 2.0  # not constant, but no image is stronger
+    values[:4, 2] = 1.0  # saturated in the first images only
+    values[:, 3] = torch.nan
+    expected = [True, True, False, False, False]
+    for parts in ([(0, values)], [(0, values[:3]), (3, values[3:])], [(3, values[3:]), (0, values[:3])]):
+        strongest = fl.TopK(3)
+        for row, part in parts:
+            strongest.update(part, first_row=row)
+        assert strongest.result().tied.tolist() == expected
+    assert taken(fl.TopK(1), values).tied.tolist() == expected
+    assert not taken(fl.TopK(3), values[:1]).tied.any(), "a single image cannot be tied"
+
+
+def test_strongest_images_of_a_dead_channel_are_hatched_and_told():
+    values = torch.rand(6, 3)
+    values[:, 1] = -0.5
+    figure = taken(fl.TopK(4), values).plot(torch.rand(6, 1, 5, 5))
+    ax = figure.axes[0]
+    assert len(ax.images) == 8
+    assert sum(patch.get_hatch() == "////" for patch in ax.patches) == 4
+    assert [text.get_text() for text in ax.texts].count("-0.5") == 4
+    note = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert "hatched: 1 channel equally strong in every image, as dead ones are" in note
+    assert len(taken(fl.TopK(4), values).plot(torch.rand(6, 1, 5, 5), channels=[1]).axes[0].images) == 0
+
+
 def test_pictures_are_drawn_from_results():
     values, _ = labelled(200)
     histogram, covariance = taken(fl.Histogram(), values), taken(fl.Covariance(), values)
