@@ -37,12 +37,15 @@ class TopKResult:
     tied : torch.Tensor
         ``(C,)`` bool: whether the channel's largest value is the same in every image of the data set, as in a dead
         channel. None is then stronger than another, and those listed are merely the first.
+    layer : str or None
+        Where it was gathered, if by a stream.
     """
 
     values: torch.Tensor
     rows: torch.Tensor
     positions: torch.Tensor
     tied: torch.Tensor
+    layer: str | None = None
 
     def plot(
         self,

@@ -371,6 +371,28 @@ def test_strongest_images_of_a_dead_channel_are_hatched_and_told():
     assert len(taken(fl.TopK(4), values).plot(torch.rand(6, 1, 5, 5), channels=[1]).axes[0].images) == 0
 
 
+def test_pictures_of_a_stream_s_results_name_the_layer():
+    images = torch.rand(8, 1, 6, 6)
+    model = torch.nn.Sequential()
+    model.conv1, model.out = torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten()
+    statistics = [fl.TopK(2), fl.Histogram(), fl.Covariance(), fl.Moments()]
+    found = fl.ActivationRecorder(model, ["conv1", ""], reduce="mean").stream([images], statistics)
+    conv1 = found["conv1"]
+    assert conv1.histogram.layer == conv1.top_k.layer == conv1.covariance.layer == "conv1"
+    assert conv1.top_k.plot(images).get_suptitle() == "Strongest images of conv1"
+    assert conv1.histogram.plot().get_title(loc="left") == "Values of every channel of conv1"
+    assert conv1.covariance.plot().get_title(loc="left") == "Correlation of channels of conv1"
+    assert conv1.histogram.plot(title="Mine").get_title(loc="left") == "Mine"
+    assert found[""].histogram.plot().get_title(loc="left") == "Values of every channel of the model"
+    values = torch.rand(9, 3)
+    values[:, 1] = 1.0
+    title = "Correlation of channels (1 that never changes left out)"
+    shown = taken(fl.Covariance(), values).plot().get_title(loc="left")
+    assert shown.replace("\n", " ") == title
+    alone = taken(fl.Histogram(), torch.rand(9, 2))
+    assert alone.plot().get_title(loc="left") == "Values of every channel"
+
+
 def test_pictures_are_drawn_from_results():
     values, _ = labelled(200)
     histogram, covariance = taken(fl.Histogram(), values), taken(fl.Covariance(), values)
