@@ -31,5 +31,6 @@ def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str
         return base
     several = [key for key in keys if key.startswith(f"{base}#")]
     if several and not call:
-        raise NoSuchLayer(f"layer {base!r} was called {len(several)} times: {', '.join(several)}")
+        recorded = "only one was" if len(several) == 1 else f"{len(several)} were"
+        raise NoSuchLayer(f"of the calls of layer {base!r} {recorded} recorded: {', '.join(several)}")
     raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, keys)}")

@@ -130,6 +130,7 @@ def test_top_k_equals_a_slow_replica(batches):
     found = statistic.result()
     for channel, places in enumerate(ranked):
         best = sorted(places)[:k]
+        assert found.tied[channel] == (len({value for value, *_ in places}) == 1 and statistic.rows > 1)
         assert found.rows[channel].tolist() == [row for _, row, _ in best] + [-1] * (k - len(best))
         assert found.values[channel, : len(best)].tolist() == [-value for value, _, _ in best]
         assert found.values[channel, len(best) :].isnan().all()

@@ -58,7 +58,8 @@ class ChannelAblator:
         Any module. It runs in eval mode and comes back as it was.
     layer
         One layer that returns a tensor: exact name, ordinal alias (``"conv_2"``), module; ``"act#1"`` for the first
-        call of one that is called several times, all of whose calls are ablated otherwise.
+        call of one that is called several times, all of whose calls are ablated otherwise: channel k of each, which
+        must then have as many channels in a sweep, an importance or a curve.
     decoder
         Sweeps give what this makes of the layer's output instead of what the model returns: a `DeconvDecoder`, or
         any module that takes the layer's output and returns images `(N, C, H, W)`.

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import count, describe
 from featurelens._hooks import eager, evaluating, exclusively, preserved
 from featurelens.ablation.replay import Change, Diverged, Memory, listening
 from featurelens.ablation.variants import Filling, ablate
@@ -83,6 +83,7 @@ class ModelSuffix(Suffix):
         self.memory = remember(model, choice, axis, images)
         self.features = next(iter(self.memory.features.values()))
         self.axis = filling.axis % self.features.ndim
+        check_channels_agree(self.memory, filling.axis)
         self.largest = self.memory.largest
         self.fills = {call: filling.values(features, call) for call, features in self.memory.features.items()}
         self.baseline = self._chosen(self.memory.output, len(images))
@@ -191,6 +192,17 @@ def remember(model: nn.Module, choice: Choice, axis: int | None, images: torch.T
     if not memory.features:
         raise LookupError(not_reached(choice, memory.calls))
     return memory
+
+
+def check_channels_agree(memory: Memory, axis: int) -> None:
+    """Raise an error unless the calls that are ablated together have as many channels."""
+    channels = {call: features.shape[axis] for call, features in memory.features.items()}
+    if len(set(channels.values())) > 1:
+        name = memory.choice.name
+        listed = ", ".join(f"{name}#{call} ({count(number, 'channel')})" for call, number in channels.items())
+        raise ValueError(
+            f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
+        )
 
 
 def choose_output(returned: Any, output: Output) -> torch.Tensor:

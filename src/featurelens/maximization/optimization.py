@@ -230,7 +230,13 @@ class Optimization:
 
     def _probe(self) -> tuple[torch.Tensor, Activations]:
         """Run the model on two first images, before anything is optimized."""
-        images = self.parametrization.images(self._start(0, ["first", "second"]))
+        parameters = self._start(0, ["first", "second"])
+        images: object = self.parametrization.images(parameters)
+        if not isinstance(images, torch.Tensor) or images.ndim != 4 or len(images) != len(parameters):
+            raise ValueError(
+                f"{self.parametrization!r} must give images (N, C, H, W), one for each row of its parameters; "
+                f"got {describe(images)} for parameters {tuple(parameters.shape)}"
+            )
         low, high = float(images.detach().min()), float(images.detach().max())
         if not (low >= 0 and high <= 1):
             raise ValueError(

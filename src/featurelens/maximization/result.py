@@ -103,6 +103,8 @@ class MaximizationResult:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` with all tensors into `folder`, which is made if need be.
 
+        A minus is written as in ``001_minus-conv3-7.png``.
+
         ``torch.load(folder / "result.pt", weights_only=True)`` gives images, scores, history, and the objectives as
         text.
         """
@@ -113,9 +115,14 @@ class MaximizationResult:
         folder.mkdir(parents=True, exist_ok=True)
         digits = max(3, len(str(len(self) - 1)))
         names = [
-            f"{row:0{digits}}_{re.sub(r'[^A-Za-z0-9._]+', '-', str(objective)).strip('-')[:60]}.png"
-            for row, objective in enumerate(self.objectives)
+            f"{row:0{digits}}_{_in_file_name(objective)}.png" for row, objective in enumerate(self.objectives)
         ]
         write_images(self.images, [folder / name for name in names])
         content = {"images": self.images, "scores": self.scores, "history": self.history}
         torch.save({**content, "objectives": [str(o) for o in self.objectives]}, folder / "result.pt")
+
+
+def _in_file_name(objective: Objective) -> str:
+    """Return an objective in letters, digits, dots and dashes; a minus, which is no dash, in words."""
+    text = re.sub(r"(?<![A-Za-z0-9._])-", "minus ", str(objective))
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-")[:60]

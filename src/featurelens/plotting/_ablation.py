@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from featurelens._checks import check_choice, check_type, check_whole
 from featurelens.ablation import AblationResult
-from featurelens.plotting._arrays import to_floats
+from featurelens.plotting._arrays import only_value, to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, QUIET
 from featurelens.plotting._grid import Grid, Tile, arrange, draw_tile, label_size
 from featurelens.plotting._images import as_pictures
@@ -40,7 +41,8 @@ def reconstructions(
 ) -> Figure:
     """Show one image, its full reconstruction, and what every channel makes of it, alone or left out.
 
-    Under each stands its mean squared error against the original, unless pictures are stretched by themselves.
+    Under each stands its mean squared error against the original, unless pictures are stretched by themselves. What
+    has one value everywhere (of a dead channel, say) is hatched and carries that value.
 
     Parameters
     ----------
@@ -156,6 +158,7 @@ class _View:
         self.shared = scale == "shared" or (scale == "auto" and good)
         self.broken = not (np.isfinite(spread).all() and np.isfinite(self.error).all())
         self.cmap: Colormap | None = None
+        self.hatched = False  # whether a tile so far has no pattern
 
     def strip(self, image: int, names: Sequence[str] = ("original", "all channels")) -> list[Tile]:
         """Return the tiles of one image: the original, the full reconstruction, and one for each channel."""
@@ -169,6 +172,7 @@ class _View:
                 to_floats(self.result.outputs[: self.shown, image]),
             ]
         )
+        plain = [only_value(picture) for picture in others]
         low, high = _range(original)
         if self.shared:
             others = others.clip(low, high)
@@ -177,7 +181,12 @@ class _View:
         pictures = as_pictures(np.concatenate([original[None], others]).clip(low, high))
         self.cmap = pictures.cmap
         labels = [*names, *map(str, self.result.channels[: self.shown])]
-        return [pictures.tile(index, label) for index, label in enumerate(labels)]
+        tiles = [pictures.tile(index, label) for index, label in enumerate(labels)]
+        for index, value in enumerate(plain, 1):
+            if value is not None:
+                tiles[index] = replace(tiles[index], constant=value)
+                self.hatched = True
+        return tiles
 
     def errors(self, image: int) -> list[str]:
         """Return the text under each tile of one image, nothing for pictures that are stretched."""
@@ -202,7 +211,8 @@ class _View:
         fill = "" if self.result.fill == "zero" else f"; ablated channels filled by {self.result.fill}"
         channels = self.result.images.shape[1]
         mean = "" if channels in (1, 3) else f"; mean over {channels} channels"
-        return f"{scale}{mean}{fill}" + (f"; {NOT_FINITE_NOTE}" if self.broken else "")
+        hatched = "; hatched: one value everywhere" if self.hatched else ""
+        return f"{scale}{mean}{fill}{hatched}" + (f"; {NOT_FINITE_NOTE}" if self.broken else "")
 
 
 def _draw(ax: Axes, tiles: list[Tile], grid: Grid, errors: list[str], cmap: Colormap | None) -> None:

@@ -44,3 +44,9 @@ def select_image(batch: Array, image: int, *, argument: str) -> Array:
     if not -batch_size <= image < batch_size:
         raise ValueError(f"image must be below {batch_size}, the number of images in {argument}; got {image}")
     return batch[image] if batch.ndim == 4 else batch
+
+
+def only_value(picture: Floats) -> float | None:
+    """Return the only value of a picture of several pixels, None if it has a pattern (or NaN, which shows)."""
+    first = float(picture.flat[0])
+    return first if picture.size > 1 and np.isfinite(first) and (picture == first).all() else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from featurelens._checks import check_choice, check_whole, count
-from featurelens.plotting._arrays import Array, check_array, select_image, to_floats
+from featurelens.plotting._arrays import Array, check_array, only_value, select_image, to_floats
 from featurelens.plotting._colours import NOT_FINITE_NOTE, is_signed, limits, value_map
 from featurelens.plotting._grid import HEIGHT, LABEL, WIDTH, Tile, arrange, draw_grid, draw_tile
 from featurelens.plotting._images import as_pictures
@@ -151,7 +151,7 @@ class _MapView:
                 values,
                 label=str(channel),
                 limits=common if self.shared else limits(values, signed=self.signed),
-                constant=_constant(values),
+                constant=only_value(values),
             )
             for channel, values in enumerate(self.values)
         ]
@@ -167,7 +167,7 @@ class _MapView:
     def note(self, notes: tuple[str, ...] = ()) -> str:
         colours = "red positive, blue negative, white zero" if self.signed else "dark low, bright high"
         parts = [colours, "one scale for all maps" if self.shared else "each map on its own scale"]
-        constant = sum(_constant(values) is not None for values in self.values)
+        constant = sum(only_value(values) is not None for values in self.values)
         if constant:
             parts.append(f"hatched: {count(constant, 'channel')} with one value everywhere")
         if not np.isfinite(self.values).all():
@@ -175,9 +175,3 @@ class _MapView:
         if self.single:
             parts.append("read as (C, H, W), the maps of one image")  # and not as tokens (N, L, D)
         return "; ".join([*parts, *notes])
-
-
-def _constant(values: Floats) -> float | None:
-    """Return the only value of a map of several pixels, None if it has a pattern (or NaN, which shows)."""
-    first = float(values.flat[0])
-    return first if values.size > 1 and np.isfinite(first) and (values == first).all() else None

@@ -155,6 +155,7 @@ def class_importance(
     ax.tick_params(length=0)
     ax.spines[:].set_color(PALE)
     ax.set_xlabel("channel, most important first", color=INK)
+    ax.set_ylabel("class", color=INK)
     text = title or f"Importance of {layer_name(result.layer)} by class"
     if len(ranks) < len(result.channels):
         text += f" (most important {len(ranks)} of {len(result.channels)})"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from featurelens._checks import check_type, check_whole, describe
+from featurelens._checks import check_type, check_whole, count, describe
 from featurelens.plotting._arrays import to_floats
 from featurelens.plotting._colours import INK, NOT_FINITE_NOTE, PALE, SERIES, colour_map
 from featurelens.plotting._curves import SIZE, chart, dress
-from featurelens.plotting._grid import Grid, draw_tile
+from featurelens.plotting._grid import Grid, Tile, draw_tile
 from featurelens.plotting._images import as_pictures
+from featurelens.plotting._importance import layer_name
 from featurelens.plotting._page import finish, page, room
 from featurelens.statistics import CovarianceResult, HistogramResult, TopKResult
 
@@ -43,7 +44,8 @@ def strongest_images(
     """Draw a row of pictures for each channel: the images to which it responds most, strongest first.
 
     Above every picture stands the channel's value. With `fields` only the part of the image that the unit sees is
-    shown; pale grey lies beyond the border of the image.
+    shown; pale grey lies beyond the border of the image. A channel whose largest value is the same in every image (a
+    dead ReLU, say) has none that are strongest: its row is hatched and carries that value.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def strongest_images(
     limit
         How many channels to show at most; the title says when there are more.
     title
-        The heading; by default "Strongest images".
+        The heading; by default "Strongest images", of the layer if the result is a stream's.
     ax
         Draw here instead of on a new figure.
 
@@ -95,16 +97,21 @@ def strongest_images(
     height, width = pictures.pixels.shape[1:3]
     across = min(LARGEST, (room(ax)[0] - NAME) / result.rows.shape[1] - 0.08)
     grid = Grid(result.rows.shape[1], len(shown), (across, across * height / width))
-    heading = title or "Strongest images"
+    heading = title or _about("Strongest images", result.layer)
     if len(shown) < len(chosen):
         heading += f" (first {len(shown)} of {len(chosen)} channels)"
     notes = ["what the unit sees; pale grey lies outside the image"] if fields is not None else []
+    if tied := sum(bool(result.tied[channel]) for channel in shown):
+        notes.append(f"hatched: {count(tied, 'channel')} equally strong in every image, as dead ones are")
     notes = [*notes, *(note for note in pictures.notes if note != NOT_FINITE_NOTE)]
     ax = page(NAME + grid.width, grid.height, title=heading, note="; ".join(notes), ax=ax)
     for index, (row, rank) in enumerate(places):
         x, y = grid.corner(row * grid.columns + rank)
-        value = f"{float(result.values[shown[row], rank]):.3g}"
-        draw_tile(ax, pictures.tile(index, value), (NAME + x, y), grid.tile, pictures.cmap)
+        value = float(result.values[shown[row], rank])
+        tile = pictures.tile(index, f"{value:.3g}")
+        if result.tied[shown[row]]:
+            tile = Tile(tile.pixels, constant=value)
+        draw_tile(ax, tile, (NAME + x, y), grid.tile, pictures.cmap)
     for row, channel in enumerate(shown):
         _, y = grid.corner(row * grid.columns)
         ax.text(0, y + grid.tile[1] / 2, f"channel {channel}", fontsize=8, color=INK, va="center", ha="left")
@@ -144,7 +151,7 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     result
         From a stream with `Histogram`.
     title
-        The heading; by default "Values of every channel".
+        The heading; by default "Values of every channel", of the layer if the result is a stream's.
     ax
         Draw here instead of on a new figure.
 
@@ -178,7 +185,12 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
         style: dict[str, Any] = {"color": SERIES[0], "alpha": strength, "linewidth": 0, "label": label}
         ax.fill_between(edges, steps(lower), steps(upper), step="post", **style)
     ax.step(edges, steps(middle), where="post", color=SERIES[0], linewidth=1.4, label="median")
-    dress(ax, xlabel="channel, by median", ylabel="activation", title=title or "Values of every channel")
+    dress(
+        ax,
+        xlabel="channel, by median",
+        ylabel="activation",
+        title=title or _about("Values of every channel", result.layer),
+    )
     if len(order) <= 24:
         ax.set_xticks(places, [str(channel) for channel in order])
     else:
@@ -201,7 +213,7 @@ def channel_correlations(
     result
         From a stream with `Covariance`.
     title
-        The heading; by default "Correlation of channels".
+        The heading; by default "Correlation of channels", of the layer if the result is a stream's.
     ax
         Draw here instead of on a new figure.
 
@@ -234,13 +246,18 @@ def channel_correlations(
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, color=PALE, labelcolor=INK)
     left = len(result.mean) - len(moving)
-    heading = (title or "Correlation of channels") + (f" ({left} that never change left out)" if left else "")
+    heading = title or _about("Correlation of channels", result.layer)
+    heading += f" ({left} that never change{'s' if left == 1 else ''} left out)" if left else ""
     dress(ax, xlabel="channel, like beside like", ylabel="channel", title=heading)
     ax.grid(visible=False)
     names = [str(channel) for channel in moving[order]] if len(moving) <= 24 else []
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     return ax
+
+
+def _about(what: str, layer: str | None) -> str:
+    return what if layer is None else f"{what} of {layer_name(layer)}"
 
 
 def _side_by_side(correlation: Floats) -> NDArray[np.intp]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from featurelens.layers import Choice
 from featurelens.recording import tracing
-from featurelens.recording.rewrite import Program, insert, trace_or_explain
+from featurelens.recording.rewrite import Program, check_called, insert, trace_or_explain
 from featurelens.recording.session import Session
 
 
@@ -57,7 +57,7 @@ class RewriteBackend(Backend):
     """The model's forward replaced by its traced graph, with a listener behind each chosen layer or operation."""
 
     def __init__(self, model: nn.Module, choices: Sequence[Choice]) -> None:
-        self.model = model
+        self.model, self.choices = model, choices
         self.names = list(dict.fromkeys(choice.name for choice in choices))
         self.rewritten: dict[Any, Program] = {}
 
@@ -77,6 +77,7 @@ class RewriteBackend(Backend):
         key = (tracing.settings(self.model), tuple(fixed.items()))
         if key not in self.rewritten:
             found = trace_or_explain(self.model, fixed)
+            check_called(self.model, self.choices, [found])
             insert(found, self.names, lambda name, call, calls: f"_taps.{self.names.index(name)}")
             self.rewritten = {key: Program(found)}
         return self.rewritten[key]

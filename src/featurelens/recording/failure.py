@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from featurelens._checks import describe
@@ -18,7 +20,23 @@ def explain(
         [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
     )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-    return f"the model failed on {where} ({given}){_layer(error, model)}: {type(error).__name__}: {reason}"
+    reason = reason.removesuffix(", but expected one of:")  # whose continuation is a list of signatures
+    hint = (
+        "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
+        if _has_array((args, kwargs))
+        else ""
+    )
+    return (
+        f"the model failed on {where} ({given}){_layer(error, model)}: {type(error).__name__}: {reason}{hint}"
+    )
+
+
+def _has_array(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _has_array(list(value.values()))
+    return isinstance(value, np.ndarray) or (
+        isinstance(value, list | tuple) and any(_has_array(item) for item in value)
+    )
 
 
 def _layer(error: Exception, model: nn.Module) -> str:

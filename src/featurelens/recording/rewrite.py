@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -212,21 +212,29 @@ def insert_extractors(model: nn.Module, layers: Selector | Iterable[Selector]) -
 
     for found in traces.values():
         insert(found, dict.fromkeys(choice.name for choice in choices), target)
-    _check_tapped(choices, extractors, traces.values())
+    check_called(duplicate, choices, list(traces.values()))
     programs = {training: Program(found) for training, found in traces.items()}
     return TappedModule(duplicate, programs, extractors.values(), aliases(choices))
 
 
-def _check_tapped(choices: Iterable[Choice], extractors: Iterable[str], traces: Iterable[Trace]) -> None:
-    tapped = {key.partition("#")[0] for key in extractors} | set(extractors)
+def check_called(model: nn.Module, choices: Sequence[Choice], traces: Sequence[Trace]) -> None:
+    """Raise an error for a layer that no trace calls, if it or nothing else is what the user asked for."""
+    calls = {choice.name: max(_calls(found, choice.name) for found in traces) for choice in choices}
+    reached = {id(choice.selector) for choice in choices if calls[choice.name] >= (choice.call or 1)}
     for choice in choices:
-        key = choice.name if choice.call is None else f"{choice.name}#{choice.call}"
-        if choice.exact and key not in tapped:
-            raise LookupError(
-                not_reached(choice, max(len(found.calls.get(choice.name, ())) for found in traces))
-            )
-    if not tapped:
-        raise LookupError("none of the chosen layers is called in the forward pass")
+        if calls[choice.name] >= (choice.call or 1) or (not choice.exact and id(choice.selector) in reached):
+            continue
+        part = next((p for found in traces if (p := tracing.whole_part(model, found, choice.name))), None)
+        if part is None or calls[choice.name]:
+            raise LookupError(not_reached(choice, calls[choice.name]))
+        raise LookupError(
+            f"layer {choice.name!r} lies inside {part!r}, a {type(model.get_submodule(part)).__name__} that is not "
+            'traced but kept whole: record it with ActivationRecorder(..., backend="hooks")'
+        )
+
+
+def _calls(found: Trace, name: str) -> int:
+    return len(found.calls.get(name, ())) or int(name in found.operations)
 
 
 def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:

@@ -180,18 +180,21 @@ def last_calls(model: nn.Module, names: Iterable[str], fixed: dict[str, Any]) ->
             found = trace(model, fixed)
     except Exception:  # noqa: BLE001  whatever the user's code raises on placeholders, there is no proof
         return None
-    hidden = {
-        id(m)
-        for part in found.opaque
-        for m in model.get_submodule(part).modules()
-        if m is not model.get_submodule(part)
-    }
-    chosen = [name for name in names if name not in found.operations]
-    if any(id(model.get_submodule(name)) in hidden for name in chosen):
+    if any(whole_part(model, found, name) is not None for name in names):
         return None
     operations = found.operations
     counts = {name: len(found.calls.get(name, ())) or int(name in operations) for name in names}
     return {name: calls for name, calls in counts.items() if calls}
+
+
+def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
+    """The part of the model that is a single step of the trace and has layer `name` inside; None if there is none."""
+    layer = dict(model.named_modules(remove_duplicate=False)).get(name)  # None for an operation
+    for part in sorted(found.opaque, key=len):  # the outermost first
+        whole = model.get_submodule(part)
+        if layer is not whole and any(layer is inner for inner in whole.modules()):
+            return part
+    return None
 
 
 def _asks_for_types(module: nn.Module) -> bool:

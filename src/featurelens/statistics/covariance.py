@@ -31,12 +31,15 @@ class CovarianceResult:
         ``(C, C)`` float64, with `count` as its divisor.
     not_finite : int
         Observations left out because a channel was NaN or infinite.
+    layer : str or None
+        Where it was gathered, if by a stream.
     """
 
     count: int
     mean: torch.Tensor
     covariance: torch.Tensor
     not_finite: int
+    layer: str | None = None
 
     @property
     def correlation(self) -> torch.Tensor:

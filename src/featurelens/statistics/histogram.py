@@ -37,11 +37,14 @@ class HistogramResult:
         ``(C, B)`` int64.
     not_finite : torch.Tensor
         ``(C,)`` int64: NaN and infinite values, which are in no bin.
+    layer : str or None
+        Where it was gathered, if by a stream.
     """
 
     edges: torch.Tensor
     counts: torch.Tensor
     not_finite: torch.Tensor
+    layer: str | None = None
 
     def quantile(self, q: float | Sequence[float]) -> torch.Tensor:
         """Return the value below which a share `q` of each channel lies, ``(C,)``, or ``(Q, C)`` for several.

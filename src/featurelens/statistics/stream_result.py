@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ class LayerStatistics:
                 f"layer {self._layer!r} has no statistic {name!r}; it has {', '.join(self._statistics)}"
             )
         if name not in self._results:
-            self._results[name] = self._statistics[name].result()
+            self._results[name] = _of_layer(self._statistics[name].result(), self._layer)
         return self._results[name]
 
     def __dir__(self) -> list[str]:
@@ -199,6 +200,14 @@ class StreamResult(Mapping[str, LayerStatistics]):
     def _of(cls, content: Mapping[str, Any]) -> Self:
         layers = {name: [_restored(saved) for saved in found] for name, found in content["layers"].items()}
         return cls(layers, **{name: content[name] for name in ("spans", "aliases", "origin")})
+
+
+def _of_layer(result: Any, layer: str) -> Any:
+    """Return a result that says of which layer it is, if it can."""
+    if dataclasses.is_dataclass(result) and getattr(result, "layer", "") is None:
+        record: Any = result
+        return dataclasses.replace(record, layer=layer)
+    return result
 
 
 def _restored(saved: Mapping[str, Any]) -> Statistic:

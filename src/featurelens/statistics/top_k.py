@@ -34,11 +34,18 @@ class TopKResult:
     positions : torch.Tensor
         ``(C, k, D)`` int64: where in the map the value stands, ``(h, w)`` for feature maps ``(N, C, H, W)``; D is 0
         for ``(N, C)``.
+    tied : torch.Tensor
+        ``(C,)`` bool: whether the channel's largest value is the same in every image of the data set, as in a dead
+        channel. None is then stronger than another, and those listed are merely the first.
+    layer : str or None
+        Where it was gathered, if by a stream.
     """
 
     values: torch.Tensor
     rows: torch.Tensor
     positions: torch.Tensor
+    tied: torch.Tensor
+    layer: str | None = None
 
     def plot(
         self,
@@ -104,13 +111,16 @@ class TopK(Statistic):
             "rows": rows.gather(1, chosen.indices),
             "positions": position.gather(1, chosen.indices[..., None].expand(-1, -1, position.shape[2])),
         }
-        return self._best(part)
+        least = largest.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1)
+        return {**self._best(part), "least": least}
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(len(one["rows"]), len(other["rows"]))
         if one["positions"].shape[2] != other["positions"].shape[2]:
             raise ValueError("maps must have as many dimensions in every batch")
-        return self._best({name: torch.cat([one[name], other[name]], dim=1) for name in one})
+        ranked = ("values", "rows", "positions")
+        best = self._best({name: torch.cat([one[name], other[name]], dim=1) for name in ranked})
+        return {**best, "least": torch.minimum(one["least"], other["least"])}
 
     def _best(self, state: State) -> State:
         """Return the first k by value, then by row."""
@@ -138,6 +148,7 @@ class TopK(Statistic):
             values.masked_fill(nobody, torch.nan),
             rows.masked_fill(nobody, -1),
             positions.masked_fill(nobody[..., None], -1),
+            (state["least"] == values[:, 0]) & ~nobody[:, 0] & (self.rows > 1),
         )
 
 

@@ -22,6 +22,24 @@ class Rows(nn.Sequential):
         self.conv = nn.Conv1d(8, 5, 3)
 
 
+class Widening(nn.Module):
+    """One ReLU behind 4 channels and then behind 6."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.second(self.act(self.first(x)))).mean((2, 3))
+
+
+DIFFERENT = (
+    "layer 'act' is called 2 times, with different numbers of channels; say which call: "
+    "act#1 (4 channels), act#2 (6 channels)"
+)
+
+
 def ablator(layer="left", build=Residual, **more):
     return fl.ChannelAblator(nets.seeded(build), layer, **more)
 
@@ -182,6 +200,10 @@ MISUSE = [
         ValueError,
         "layer 'act' is called 3 times, and a decoder takes one of them: ask for 'act#1'",
     ),
+    (lambda: ablator("act", Widening).sweep(X), ValueError, DIFFERENT),
+    (lambda: ablator("act", Widening).sweep(X, fill=torch.zeros(4)), ValueError, DIFFERENT),
+    (lambda: ablator("act", Widening).importance([PAIR]), ValueError, DIFFERENT),
+    (lambda: ablator("act", Widening).curve([PAIR], fill="mean"), ValueError, DIFFERENT),
     (lambda: inside([4]), ValueError, "channels must be from 0 to 3; got 4"),
     (lambda: inside([1, 1]), ValueError, "channels must be different; got 1 2 times"),
     (
@@ -273,6 +295,11 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_one_call_of_several_with_other_numbers_of_channels():
+    assert ablator("act#1", Widening).sweep(X).outputs.shape == (4, 4, 6)
+    assert ablator("act#2", Widening).sweep(X).outputs.shape == (6, 4, 6)
 
 
 def test_channels_of_one_dimensional_convolutions_need_no_axis():

@@ -138,6 +138,31 @@ def test_decoders_that_do_not_fit():
         run("conv_1", image=fl.LatentImage(flat(last=nn.Identity), 3))
 
 
+class Own(fl.Parametrization):
+    def __init__(self, change):
+        self.change = change
+
+    def start(self, generators):
+        return torch.stack([torch.rand(4, 100, generator=generator) for generator in generators])
+
+    def images(self, parameters):
+        return self.change(parameters)
+
+
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        (torch.sigmoid, "float32 tensor (2, 4, 100)"),
+        (lambda parameters: parameters[:1, None].sigmoid(), "float32 tensor (1, 1, 4, 100)"),
+        (lambda parameters: None, "None"),
+    ],
+)
+def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
+    text = "Own() must give images (N, C, H, W), one for each row of its parameters; got "
+    with says(ValueError, f"{text}{came} for parameters (2, 4, 100)"):
+        run("conv_1", image=Own(change))
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "text"),
     [

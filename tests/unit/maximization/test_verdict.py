@@ -123,12 +123,25 @@ def test_a_result_is_saved_as_pictures_and_tensors(tmp_path):
     result = result_of(wanted=["conv_2:1", fl.logit(2) - 0.5 * fl.l2()])
     result.save(tmp_path / "new" / "folder")
     names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
-    assert names == ["000_conv_2-1.png", "001_logit-2-0.5-l2.png", "result.pt"]
+    assert names == ["000_conv_2-1.png", "001_logit-2-minus-0.5-l2.png", "result.pt"]
     loaded = torch.load(tmp_path / "new" / "folder" / "result.pt", weights_only=True)
     assert torch.equal(loaded["images"], result.images)
     assert loaded["objectives"] == ["conv_2:1", "logit 2 - 0.5 l2"]
     picture = torch.tensor(imread(tmp_path / "new" / "folder" / "000_conv_2-1.png"))[..., 0]
     assert torch.allclose(picture, result.images[0, 0], atol=0.5 / 255 + 1e-6)
+
+
+def test_file_names_tell_what_was_maximized_from_what_was_minimized(tmp_path):
+    conv = fl.channel("conv_1", 0)
+    wanted = [conv, -1 * conv, conv + 1e-5 * fl.logit(2), conv - fl.logit(2), "conv_1:-1"]
+    result_of(wanted=wanted).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "000_conv_1-0.png",
+        "001_minus-conv_1-0.png",
+        "002_conv_1-0-1e-05-logit-2.png",
+        "003_conv_1-0-minus-logit-2.png",
+        "004_conv_1-minus-1.png",
+    ]
 
 
 def scaled(factor):

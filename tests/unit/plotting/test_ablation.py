@@ -104,6 +104,21 @@ def test_normalized_colour_images():
     assert shown[3].get_array().max() == 1  # cut at the original's range
 
 
+@pytest.mark.parametrize("scale", ["shared", "each"])
+@pytest.mark.parametrize("draw", [reconstructions, ablation_gallery])
+def test_what_a_dead_channel_gives_is_hatched_and_told(draw, scale):
+    result = sweep()
+    assert "hatched" not in note(draw(result, scale=scale))
+    result.outputs[2] = 0.25
+    result.images[0] = 0.5  # an original is a picture, whatever it shows
+    figure = draw(result, scale=scale)
+    rows = 3 if draw is ablation_gallery else 1
+    assert len(figure.axes[-1].images) == 6 * rows
+    assert sum(patch.get_hatch() == "////" for patch in figure.axes[-1].patches) == rows
+    assert texts(figure).count("0.25") == rows
+    assert "hatched: one value everywhere" in note(figure).replace("\n", " ")
+
+
 def test_nan_is_pink_and_told():
     outputs = torch.rand(2, 3, 3, 6, 6)
     outputs[0, 0, :, 0, 0] = torch.nan
@@ -170,6 +185,7 @@ def test_class_importance_has_classes_in_rows():
     np.testing.assert_allclose(ax.images[0].get_array(), [[20, 30, 0], [40, -10, 0]], rtol=1e-5)
     assert ax.images[0].get_clim() == pytest.approx((-40, 40))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
+    assert ax.get_ylabel() == "class"
     assert [text.get_text() for text in ax.texts] == ["20", "30", "0", "40", "-10", "0"]
     missing = worth(per_class=torch.tensor([[0.1, torch.nan]] * 3))
     assert [text.get_text() for text in class_importance(missing).texts][3:] == ["–"] * 3

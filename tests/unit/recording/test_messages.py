@@ -56,6 +56,29 @@ def test_wrong_arguments_of_forward():
         fl.ActivationRecorder(plain(), "8")(images(), scale=2)
 
 
+@pytest.mark.parametrize("wrap", [lambda array: array, lambda array: [array]], ids=["plain", "in a list"])
+def test_a_numpy_array_where_the_model_needs_a_tensor(wrap):
+    with pytest.raises(RuntimeError) as caught:
+        fl.ActivationRecorder(plain(), "8")(wrap(images().numpy()))
+    message = str(caught.value)
+    assert "float32 NumPy array (4, 1, 8, 8)" in message
+    assert message.endswith("; it was given a NumPy array and may need a tensor: torch.from_numpy(array)")
+    assert "expected one of" not in message, "torch's list of signatures is left out, and so is its beginning"
+
+
+def test_a_model_may_take_numpy_arrays():
+    class FromArray(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.ReLU()
+
+        def forward(self, array):
+            return self.inside(torch.from_numpy(array))
+
+    array = images().numpy()
+    assert torch.equal(fl.ActivationRecorder(FromArray(), "inside")(array)["inside"], images())
+
+
 LOADERS = [
     ([], ValueError, r"the loader gave no batch; got \[\]"),
     (iter(()), ValueError, "the loader gave no batch; got an object of type tuple_iterator"),
@@ -155,6 +178,15 @@ def test_a_reduction_that_fails_names_its_layer():
 def test_a_lazy_model():
     with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
         fl.ActivationRecorder(nn.Sequential(nn.LazyLinear(3)), "0")(images())
+
+
+def test_one_call_that_was_recorded_is_named():
+    message = "of the calls of layer 'act' only one was recorded: act#2"
+    recorder = fl.ActivationRecorder(Reused(), ["act#2", "conv1"])
+    for recorded in (recorder(images()), recorder.stream([images()], fl.Moments())):
+        with pytest.raises(KeyError) as caught:
+            recorded["act"]
+        assert str(caught.value) == message
 
 
 def test_unknown_keys_of_the_result():

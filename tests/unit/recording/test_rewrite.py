@@ -195,6 +195,47 @@ def test_it_is_a_module_like_any_other():
     assert acts["conv_2"].shape == (4, 6, 4, 4)
 
 
+class Encoding(nn.Module):
+    """Layers of torch's own, which are not traced, and a block that cannot be."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.enc = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.inner = InnerLoop()
+
+    def forward(self, x):
+        return self.inner(self.enc(x)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("layers", "layer", "part", "kind"),
+    [
+        ("enc.layers.0", "enc.layers.0", "enc", "TransformerEncoder"),
+        ("enc.layers.1#1", "enc.layers.1", "enc", "TransformerEncoder"),
+        (["inner.stem", "enc.layers.*"], "enc.layers.0", "enc", "TransformerEncoder"),
+        (nn.TransformerEncoderLayer, "enc.layers.0", "enc", "TransformerEncoder"),
+        (["enc", "inner.loop.step"], "inner.loop.step", "inner.loop", "DataDependent"),
+    ],
+    ids=range(5),
+)
+def test_a_layer_inside_a_part_that_is_kept_whole(layers, layer, part, kind):
+    model, x = seeded(Encoding), torch.rand(2, 5, 8)
+    message = (
+        f"layer {layer!r} lies inside {part!r}, a {kind} that is not traced but kept whole: record it with "
+        'ActivationRecorder(..., backend="hooks")'
+    )
+    with pytest.raises(LookupError) as caught:
+        fl.insert_extractors(model, layers)
+    assert str(caught.value) == message
+    with pytest.raises(LookupError) as caught:
+        fl.ActivationRecorder(model, layers, backend="rewrite")(x)
+    assert str(caught.value) == message
+    assert any(name.startswith(layer) for name in fl.ActivationRecorder(model, layers)(x))
+    some = fl.insert_extractors(model, "*.st*")  # "inner.loop.step" is passed over, as "inner.stem" is called
+    assert list(some.extractors) == ["inner.stem"]
+
+
 def test_messages():
     tapped = fl.insert_extractors(plain(), "conv_1")
     with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2' \(1 layers: 0\)"):

@@ -342,6 +342,57 @@ def test_what_cannot_be_taken_is_told():
             make()
 
 
+def test_a_channel_that_is_as_strong_in_every_image_is_tied_however_rows_arrive():
+    values = torch.rand(6, 5, 3, 3)
+    values[:, 0] = 0.0  # dead
+    values[:, 1, 1, 1] = 2.0  # not constant, but no image is stronger
+    values[:4, 2] = 1.0  # saturated in the first images only
+    values[:, 3] = torch.nan
+    expected = [True, True, False, False, False]
+    for parts in ([(0, values)], [(0, values[:3]), (3, values[3:])], [(3, values[3:]), (0, values[:3])]):
+        strongest = fl.TopK(3)
+        for row, part in parts:
+            strongest.update(part, first_row=row)
+        assert strongest.result().tied.tolist() == expected
+    assert taken(fl.TopK(1), values).tied.tolist() == expected
+    assert not taken(fl.TopK(3), values[:1]).tied.any(), "a single image cannot be tied"
+
+
+def test_strongest_images_of_a_dead_channel_are_hatched_and_told():
+    values = torch.rand(6, 3)
+    values[:, 1] = -0.5
+    figure = taken(fl.TopK(4), values).plot(torch.rand(6, 1, 5, 5))
+    ax = figure.axes[0]
+    assert len(ax.images) == 8
+    assert sum(patch.get_hatch() == "////" for patch in ax.patches) == 4
+    assert [text.get_text() for text in ax.texts].count("-0.5") == 4
+    note = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert "hatched: 1 channel equally strong in every image, as dead ones are" in note
+    assert len(taken(fl.TopK(4), values).plot(torch.rand(6, 1, 5, 5), channels=[1]).axes[0].images) == 0
+
+
+def test_pictures_of_a_stream_s_results_name_the_layer():
+    images = torch.rand(8, 1, 6, 6)
+    model = torch.nn.Sequential()
+    model.conv1, model.out = torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten()
+    statistics = [fl.TopK(2), fl.Histogram(), fl.Covariance(), fl.Moments()]
+    found = fl.ActivationRecorder(model, ["conv1", ""], reduce="mean").stream([images], statistics)
+    conv1 = found["conv1"]
+    assert conv1.histogram.layer == conv1.top_k.layer == conv1.covariance.layer == "conv1"
+    assert conv1.top_k.plot(images).get_suptitle() == "Strongest images of conv1"
+    assert conv1.histogram.plot().get_title(loc="left") == "Values of every channel of conv1"
+    assert conv1.covariance.plot().get_title(loc="left") == "Correlation of channels of conv1"
+    assert conv1.histogram.plot(title="Mine").get_title(loc="left") == "Mine"
+    assert found[""].histogram.plot().get_title(loc="left") == "Values of every channel of the model"
+    values = torch.rand(9, 3)
+    values[:, 1] = 1.0
+    title = "Correlation of channels (1 that never changes left out)"
+    shown = taken(fl.Covariance(), values).plot().get_title(loc="left")
+    assert shown.replace("\n", " ") == title
+    alone = taken(fl.Histogram(), torch.rand(9, 2))
+    assert alone.plot().get_title(loc="left") == "Values of every channel"
+
+
 def test_pictures_are_drawn_from_results():
     values, _ = labelled(200)
     histogram, covariance = taken(fl.Histogram(), values), taken(fl.Covariance(), values)

@@ -117,7 +117,7 @@ def test_lookup_takes_the_names_that_activations_take(tmp_path):
     store = fl.ActivationRecorder(seeded(Reused), ["act", "conv_2"]).record([images()], to=tmp_path)
     assert list(store) == ["act#1", "act#2", "act#3", "conv2"]
     assert store["conv_2"] is store["conv2"] is store["conv_2#1"]
-    with pytest.raises(KeyError, match="layer 'act' was called 3 times"):
+    with pytest.raises(KeyError, match="of the calls of layer 'act' 3 were recorded"):
         store["act"]
     with pytest.raises(KeyError, match=r"no activations of 'conv3'; did you mean 'conv2'\?"):
         store["conv3"]
