@@ -201,7 +201,7 @@ class ChannelAblator:
         fill
             As for `ablated`; "mean" is over these images.
         chunk
-            How many variants run at once; by default so many that their largest tensor has 2^22 elements on the
+            How many variants run at once; by default so many that their largest tensor has 2^20 elements on the
             CPU and 2^26 elsewhere.
         seed
             For "resample".
