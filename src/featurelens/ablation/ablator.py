@@ -185,11 +185,12 @@ class ChannelAblator:
         """Return the output for each channel kept alone, or dropped.
 
         What comes before the layer runs once, what comes after it on batches of variants. Whether that is right for
-        the model is tried first, for each batch: the plain features must give what they gave alone, before ones
-        with all channels ablated and behind strong ones. If they do not (images of a batch that act on each other),
-        or if forward reduces a batch to a single number, makes Python values of tensors or draws random numbers,
-        the whole model runs for each variant, and the result's notes say so. No test of a few batches can find every
-        way in which images may act on each other; with ``chunk=1`` each variant has a batch to itself.
+        the model is tried first, for each batch, at the cost of four variants: the plain features must give what
+        they gave alone, before ones with all channels ablated and behind strong ones. If they do not (images of a
+        batch that act on each other), or if forward reduces a batch to a single number, makes Python values of
+        tensors or draws random numbers, the whole model runs for each variant, and the result's notes say so. No
+        test of a few batches can find every way in which images may act on each other; with ``chunk=1`` each
+        variant has a batch to itself.
 
         Parameters
         ----------
@@ -202,7 +203,7 @@ class ChannelAblator:
         fill
             As for `ablated`; "mean" is over these images.
         chunk
-            How many variants run at once; by default so many that their largest tensor has 2^22 elements on the
+            How many variants run at once; by default so many that their largest tensor has 2^20 elements on the
             CPU and 2^26 elsewhere.
         seed
             For "resample".

@@ -21,7 +21,9 @@ from featurelens.recording.session import not_reached
 Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
 """Which part of what the model returns is looked at."""
 
-ELEMENTS = {"cpu": 2**22}  # of the largest tensor in a chunk: 16 MiB of float32
+# Of the largest tensor in a chunk. On the CPU 4 MiB of float32 already make up for what a replay costs; with 16 MiB, the
+# allocator gives what a chunk frees back to the system, and the next chunk pays for every page again.
+ELEMENTS = {"cpu": 2**20}
 ELEMENTS_ELSEWHERE = 2**26
 ROUNDING = {torch.float64: (1e-12, 1e-9), torch.float32: (1e-5, 1e-3)}
 """What two runs may differ by, relative to the largest output: on a good day, and in reduced precision at worst."""
