@@ -88,11 +88,18 @@ class MaximizationResult:
         check_type(loader, Iterable, argument="loader", expected="images (N, C, H, W) or a loader of them")
         return judge(self, self.model, self.preparation, loader, top=top, progress=progress)
 
-    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        limit: int = 64,
+        columns: int | None = None,
+        title: str | None = None,
+        ax: Axes | None = None,
+    ) -> Figure:
         """Draw the images in a grid, each under its objective and score; see `plotting.maximization`."""
         from featurelens import plotting
 
-        return plotting.maximization(self, limit=limit, title=title, ax=ax)
+        return plotting.maximization(self, limit=limit, columns=columns, title=title, ax=ax)
 
     def plot_history(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the objectives over the steps; see `plotting.maximization_history`."""
