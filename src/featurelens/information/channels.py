@@ -42,7 +42,7 @@ class ChannelInformationResult:
     values : torch.Tensor
         ``(C,)`` float64, in `units`.
     null_mean, p_values : torch.Tensor or None
-        ``(C,)``: mean with shuffled labels, and the share of shuffles (the true order counted) that reach the
+        ``(C,)`` float64: mean with shuffled labels, and the share of shuffles (the true order counted) that reach the
         value.
     label_entropy : float or None
         Entropy of the labels: no channel can know more.
@@ -232,7 +232,9 @@ def channel_information(
         method=f"channels(bins={table.bins}, strategy={strategy!r}, correction={correction!r})",
         n=len(classes),
         null_mean=None if shuffled is None else shuffled.mean(dim=0),
-        p_values=None if shuffled is None else (1 + (shuffled >= values).sum(dim=0)) / (1 + permutations),
+        p_values=None
+        if shuffled is None
+        else (1.0 + (shuffled >= values).sum(dim=0).double()) / (1 + permutations),
         label_entropy=entropy(classes),
         ceiling=math.log(table.bins),
         notes=(f"{count(constant, 'channel')} never changed",) if constant else (),

@@ -66,7 +66,14 @@ class Settings:
         return settings
 
     def make_optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
-        return Adam(parameters, self.lr) if self.optimizer is None else self.optimizer([parameters])
+        if self.optimizer is None:
+            return Adam(parameters, self.lr)
+        made = self.optimizer([parameters])
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(
+                f"optimizer must return an optimizer, with a step(); it returned {describe(made)}"
+            )
+        return made
 
 
 @final

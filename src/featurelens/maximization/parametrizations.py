@@ -23,6 +23,11 @@ class Parametrization(ABC):
 
     Derive from it to optimize something else than the ready-made ones do: here, a single grey for each image.
 
+    Attributes
+    ----------
+    lr : float
+        The step size that suits Adam in these parameters, 0.05 unless a class says otherwise.
+
     Examples
     --------
     >>> class Grey(Parametrization):
@@ -36,7 +41,6 @@ class Parametrization(ABC):
     """
 
     lr: float = 0.05
-    """The step size that suits Adam in these parameters."""
 
     @abstractmethod
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:

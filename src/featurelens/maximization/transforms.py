@@ -20,6 +20,11 @@ class Transform(ABC):
 
     Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
 
+    Attributes
+    ----------
+    numbers : int
+        How many random numbers from [0, 1) it needs for each image, 0 unless a class says otherwise.
+
     Examples
     --------
     >>> class Darken(Transform):
@@ -32,7 +37,6 @@ class Transform(ABC):
     """
 
     numbers: int = 0
-    """How many random numbers from [0, 1) it needs for each image."""
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ class Verdict:
     top_indices, top_scores : torch.Tensor
         ``(N, K)``: the strongest real images by their place in the data, and their values, strongest first.
     top_images : torch.Tensor
-        ``(N, K, C, H, W)`` in [0, 1]: these images.
+        ``(N, K, C, H, W)`` in [0, 1]: these images, in their own size.
     n : int
         Number of real images.
     """

@@ -129,3 +129,11 @@ def test_misuse_of_a_result_is_named(call, error, message):
 def test_a_seed_is_checked_also_where_nothing_is_drawn():
     with pytest.raises(TypeError, match="seed must be an int"):
         channel_information(torch.rand(50, 3), torch.arange(50) % 2, seed="a")
+
+
+def test_p_values_are_as_exact_as_values():
+    result = channel_information(
+        torch.rand(50, 3), torch.arange(50) % 2, null="permutation", permutations=2, seed=0
+    )
+    assert result.p_values.dtype == torch.float64
+    assert {round(3 * p, 12) for p in result.p_values.tolist()} <= {1.0, 2.0, 3.0}

@@ -93,7 +93,7 @@ def test_inputs_that_repeat_are_one_input():
     [
         ({"sigma": 0.0}, ValueError, "sigma must be positive and finite; got 0.0"),
         ({"sigma": "small"}, TypeError, "sigma must be a number; got 'small'"),
-        ({"relative": 1}, TypeError, "relative must be a bool; got 1"),
+        ({"relative": 1}, TypeError, "relative must be True or False; got 1"),
         ({"samples": 0}, ValueError, "samples must be at least 1; got 0"),
     ],
 )

@@ -352,6 +352,8 @@ def test_verdicts_of_what_does_not_fit():
         result.verdict(3)
     with says(ValueError, "top must be at least 1; got 0"):
         result.verdict(images(), top=0)
+    with says(TypeError, "progress must be True or False; got 3"):
+        result.verdict(images(), progress=3)
     with says(TypeError, "folder must be a path; got 3"):
         result.save(3)
 
@@ -432,3 +434,15 @@ def test_statistics_of_images_that_are_not_between_0_and_1():
             ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"
         ):
             kind((1, 8, 8), statistics=statistics)
+
+
+def test_functions_of_the_users_that_return_something_else():
+    with says(ValueError, "preprocess must return as many images as it is given, 2; got 3"):
+        run("conv_1", preprocess=lambda images: 3)
+    with says(TypeError, "optimizer must return an optimizer, with a step(); it returned 3"):
+        run("conv_1", optimizer=lambda parameters: 3)
+
+
+def test_a_step_size_beside_an_optimizer_is_refused():
+    with says(ValueError, "give lr or optimizer=, not both: an optimizer of one's own has its own step size"):
+        fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)
