@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import operator
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -23,12 +26,12 @@ def check_module(model: object, *, argument: str = "model") -> nn.Module:
     return model
 
 
-def check_choice(value: object, choices: Iterable[object], *, argument: str) -> None:
-    """Raise a ValueError unless `value` is one of `choices`."""
+def check_choice(value: object, choices: Iterable[object], *, argument: str, further: str = "") -> None:
+    """Raise a ValueError unless `value` is one of `choices`; `further` ends the list of what the caller takes."""
     choices = list(choices)
     if value not in choices:
-        expected = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{argument} must be one of {expected}; got {value!r}")
+        expected = ", ".join(repr(choice) for choice in choices) + further
+        raise ValueError(f"{argument} must be one of {expected}; got {describe(value)}")
 
 
 def describe(value: object) -> str:
@@ -68,10 +71,39 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def check_type(value: Any, kind: type | tuple[type, ...], *, argument: str, expected: str) -> None:
+def check_type(
+    value: Any, kind: type | tuple[type, ...] | UnionType, *, argument: str, expected: str
+) -> None:
     """Raise a TypeError unless `value` is of `kind`."""
     if not isinstance(value, kind):
         raise TypeError(f"{argument} must be {expected}; got {describe(value)}")
+
+
+def check_flag(value: Any, *, argument: str) -> bool:
+    """Return `value` if it is True or False, or raise a TypeError."""
+    check_type(value, bool, argument=argument, expected="True or False")
+    return bool(value)
+
+
+def check_number(value: Any, *, argument: str, expected: str = "a number") -> float:
+    """Return a real number of any kind, also numpy's, as a float; raise a TypeError if it is none.
+
+    >>> check_number("fast", argument="lr", expected="a positive number")
+    Traceback (most recent call last):
+    TypeError: lr must be a positive number; got 'fast'
+    """
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{argument} must be {expected}; got {describe(value)}") from None
+
+
+def check_path(path: Any, *, argument: str = "path", expected: str = "a file's path") -> Path:
+    """Return a path, or raise a TypeError that says what came instead."""
+    check_type(path, str | os.PathLike, argument=argument, expected=expected)
+    return Path(path)
 
 
 def check_whole(value: Any, *, argument: str, least: int | None = None) -> int:

@@ -72,6 +72,8 @@ def list_layers(model: nn.Module, *sample: Any) -> LayerTable:
     ------
     TypeError
         If `model` is not a module.
+    RuntimeError
+        If the model fails on the sample.
 
     Examples
     --------
@@ -268,6 +270,12 @@ def _run_sample(model: nn.Module, sample: tuple[Any, ...]) -> dict[int, tuple[in
         try:
             handles += [module.register_forward_hook(note) for module in model.modules()]
             model(*sample)
+        except Exception as error:
+            given = ", ".join(map(describe, sample))
+            reason = next(iter(str(error).strip().splitlines()), "no message")
+            raise RuntimeError(
+                f"the model failed on the sample ({given}): {type(error).__name__}: {reason}"
+            ) from error
         finally:
             for handle in handles:
                 handle.remove()

@@ -144,3 +144,11 @@ def test_listing_rejects_what_is_no_model():
 
 def test_a_lazy_model_can_be_listed():
     assert fl.list_layers(nn.Sequential(nn.LazyLinear(3)))[0].parameters == 0
+
+
+def test_a_model_that_fails_on_the_sample_is_told():
+    model = plain()
+    message = r"^the model failed on the sample \(float32 tensor \(1, 2, 8, 8\)\): RuntimeError: .* 2 channels instead$"
+    with pytest.raises(RuntimeError, match=message) as caught:
+        fl.list_layers(model, torch.rand(1, 2, 8, 8))
+    assert isinstance(caught.value.__cause__, RuntimeError)

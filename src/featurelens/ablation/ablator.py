@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module
+from featurelens._checks import check_choice, check_flag, check_module
 from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.blocks import closed_in_order
@@ -281,6 +281,7 @@ class ChannelAblator:
             As for `sweep`; ValueError also if the loader gives no batch, or labels that do not fit the outputs.
         """
         check_choice(mode, MODES, argument="mode")
+        check_flag(progress, argument="progress")
         named = None if channels is None else check_channels(channels)
         run = Run(self._site, loader, metric, fill, chunk, make_generator(seed), progress)
         return importance(run, mode, named)
@@ -319,9 +320,12 @@ class ChannelAblator:
                     f"order is the importance of layer {order.layer!r}; this ablator is for {self.layer!r}"
                 )
             order = order.order("least")
+        check_flag(progress, argument="progress")
         listed: list[int] | None = None
         if isinstance(order, str):
-            check_choice(order, ("random", "a sequence", "a result of importance"), argument="order")
+            check_choice(
+                order, ("random",), argument="order", further=", a sequence or a result of importance"
+            )
         else:
             listed = check_channels(order)
             if not listed:

@@ -8,9 +8,9 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, check_type, describe
+from featurelens._checks import check_choice, check_module, check_type, count, describe
 from featurelens._hooks import unwrap
-from featurelens._random import Seed, make_generator
+from featurelens._random import Seed, check_seed, make_generator
 from featurelens.ablation.mirroring import Convolution, Normalization, Size, Step, read_chain
 from featurelens.layers import Selector, choose
 
@@ -67,11 +67,11 @@ class DeconvDecoder(nn.Module):
     Raises
     ------
     TypeError
-        If `encoder` is not a module.
+        If `encoder` is not a module, or `seed` not a seed.
     LookupError
         If it has no such layer.
     ValueError
-        If a step on the way has no mirror (a skip connection, average pooling, a linear layer); the message names it.
+        If `weights` is not one of the above, or a step on the way has no mirror (a skip connection, average pooling, a linear layer); the message names it.
     RuntimeError
         If the way cannot be traced, as where it depends on the data.
 
@@ -95,6 +95,7 @@ class DeconvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         check_choice(weights, ("tied", "learned"), argument="weights")
+        check_seed(seed)
         encoder = unwrap(check_module(encoder, argument="encoder"))
         if next(encoder.children(), None) is None:
             encoder = nn.Sequential(encoder)
@@ -132,8 +133,8 @@ class DeconvDecoder(nn.Module):
             If `images` are not `(N, C, H, W)`, or `layer` is not called once on the way.
         """
         check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
-        if images.ndim != 4:
-            raise ValueError(f"images must be (N, C, H, W); got {describe(images)}")
+        if images.ndim != 4 or 0 in images.shape:
+            raise ValueError(f"images must be (N, C, H, W), none of them 0; got {describe(images)}")
         features = images
         switches, sizes = [], []
         for step in self._steps[: self._end(layer)]:
@@ -155,9 +156,12 @@ class DeconvDecoder(nn.Module):
 
         Raises
         ------
-        ValueError
-            If the features do not fit the encoding.
+        TypeError, ValueError
+            If `encoding` is not one, or the features do not fit it.
         """
+        check_type(encoding, Encoding, argument="encoding", expected="what encode returns")
+        if features is not None:
+            check_type(features, torch.Tensor, argument="features", expected="a tensor (V * N, C, h, w)")
         maps = encoding.features if features is None else features
         if maps.shape[1:] != encoding.features.shape[1:] or len(maps) % len(encoding.features):
             expected = ", ".join(map(str, encoding.features.shape[1:]))
@@ -189,7 +193,8 @@ class DeconvDecoder(nn.Module):
         places = [place for place, step in enumerate(self._steps, 1) if step.module is layer]
         if len(places) != 1:
             raise ValueError(
-                f"layer must be called once on the way, through {_listed(self._steps)}; got {len(places)} calls"
+                f"layer must be a module that is called once on the way, through {_listed(self._steps)}; got "
+                f"{describe(layer)}, called {count(len(places), 'time')}"
             )
         return places[0]
 

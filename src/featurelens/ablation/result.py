@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
-from featurelens._checks import check_choice, count
+from featurelens._checks import check_choice, check_path, check_whole, count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,14 @@ class Result:
     """Saves and loads; everything in it is a tensor, a number, text, or a tuple of these."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read."""
+        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
+
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
+        """
+        check_path(path)
         content: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         torch.save({"kind": type(self).__name__, **content}, path)
 
@@ -33,9 +40,12 @@ class Result:
 
         Raises
         ------
+        TypeError
+            If `path` is not a path.
         ValueError
             If `save` did not write the file.
         """
+        check_path(path)
         try:
             content = torch.load(path, weights_only=True)
             if content.pop("kind") != cls.__name__:
@@ -184,14 +194,26 @@ class ImportanceResult(Result):
     notes: tuple[str, ...] = ()
 
     def order(self, first: Literal["least", "most"] = "least") -> list[int]:
-        """Return the channels, the least or the most important one first; equal ones stay in their order."""
+        """Return the channels, the least or the most important one `first`; equal ones stay in their order.
+
+        Raises
+        ------
+        ValueError
+            If `first` is neither "least" nor "most".
+        """
         check_choice(first, ("least", "most"), argument="first")
         ranks = self.drop.argsort(descending=first == "most", stable=True).tolist()
         return [self.channels[rank] for rank in ranks]
 
     def top(self, k: int) -> list[int]:
-        """Return the `k` most important channels, most important first."""
-        return self.order("most")[:k]
+        """Return the `k` most important channels, most important first; all of them if there are fewer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `k` is not a whole number from 0.
+        """
+        return self.order("most")[: check_whole(k, argument="k", least=0)]
 
     def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw a bar for each of the most important channels; see `plotting.importance`."""

@@ -32,7 +32,7 @@ class Score:
         """Return the score that `metric` names, or is."""
         if callable(metric):
             return cls(getattr(metric, "__name__", type(metric).__name__), metric)
-        check_choice(metric, ("accuracy", "loss", "a function"), argument="metric")
+        check_choice(metric, ("accuracy", "loss"), argument="metric", further=" or a function")
         return cls("accuracy", accuracy) if metric == "accuracy" else cls("loss", loss, sign=-1)
 
     def check(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:

@@ -132,7 +132,7 @@ def check_fill(fill: Any) -> Filler:
     if isinstance(fill, np.ndarray):
         fill = torch.from_numpy(fill.copy())
     if not isinstance(fill, torch.Tensor):
-        check_choice(fill, (*FILLS, "a tensor"), argument="fill")
+        check_choice(fill, FILLS, argument="fill", further=" or a tensor")
     elif not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
         raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
     checked: Filler = fill

@@ -184,7 +184,7 @@ def entropy(codes: torch.Tensor) -> float:
     0.6931
     """
     shares = codes.bincount().double() / len(codes)
-    return float(-torch.xlogy(shares, shares).sum())
+    return float(-torch.xlogy(shares, shares).sum()) + 0.0  # of a constant: 0, not -0
 
 
 def label_entropy(x: Variable, y: Variable) -> float | None:

@@ -88,9 +88,11 @@ class MutualInformation(ABC):
         Raises
         ------
         TypeError
-            If a side is neither a tensor nor an array of real numbers, or the estimator cannot use labels.
+            If a side is neither a tensor nor an array of real numbers, the estimator cannot use labels, or an
+            option is of another type.
         ValueError
-            If lengths differ, a side is empty, constant or not finite, or there are too few samples.
+            If lengths differ, a side is empty, constant or not finite, there are too few samples, or an option is
+            not one of the above.
 
         Warns
         -----

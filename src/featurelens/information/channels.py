@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_choice, check_whole, count, describe
-from featurelens._random import Seed, make_generator, permutation
+from featurelens._random import Seed, check_seed, make_generator, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
@@ -33,18 +33,20 @@ VALUES_AT_A_TIME = 2**21
 @final
 @dataclass(frozen=True, kw_only=True)
 class ChannelInformationResult:
-    """Mutual information of each channel with the label; indexes, iterates and converts like an array.
+    """Mutual information of each channel with the label, made by `channel_information`.
+
+    ``result[c]`` is channel c alone, as a `MutualInformationResult`; ``numpy.asarray(result)`` are the values.
 
     Attributes
     ----------
     values : torch.Tensor
         ``(C,)`` float64, in `units`.
     null_mean, p_values : torch.Tensor or None
-        ``(C,)``: mean with shuffled labels, and the share of shuffles (the true order counted) that reach the
+        ``(C,)`` float64: mean with shuffled labels, and the share of shuffles (the true order counted) that reach the
         value.
-    label_entropy : float
+    label_entropy : float or None
         Entropy of the labels: no channel can know more.
-    ceiling : float
+    ceiling : float or None
         Logarithm of the number of bins: no channel can show more.
     units, method, n, notes
         As in :class:`MutualInformationResult`.
@@ -69,7 +71,14 @@ class ChannelInformationResult:
     notes: tuple[str, ...] = ()
 
     def top(self, k: int) -> list[int]:
-        """Return the `k` channels that know most, best first."""
+        """Return the `k` channels that know most, best first; all of them if there are fewer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `k` is not a whole number from 0.
+        """
+        k = check_whole(k, argument="k", least=0)
         return self.values.argsort(descending=True, stable=True)[:k].tolist()
 
     def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
@@ -89,6 +98,7 @@ class ChannelInformationResult:
         return (self[channel] for channel in range(len(self)))
 
     def __getitem__(self, channel: int) -> MutualInformationResult:
+        channel = check_whole(channel, argument="channel")
         return MutualInformationResult(
             value=float(self.values[channel]),
             units=self.units,
@@ -174,10 +184,10 @@ def channel_information(
     Raises
     ------
     TypeError
-        If the activations are not real numbers, or the labels not integers.
+        If the activations are not real numbers, the labels not integers, or an option is of another type.
     ValueError
-        If shapes or lengths do not fit, values are not finite, there is only one label, or there are more bins
-        than samples.
+        If shapes or lengths do not fit, values are not finite, there is only one label, there are more bins than
+        samples, or an option is not one of the above.
 
     Examples
     --------
@@ -196,6 +206,7 @@ def channel_information(
     ):
         check_choice(value, choices, argument=argument)
     check_whole(permutations, argument="permutations", least=1)
+    check_seed(seed)
     if bins != "auto":
         check_whole(bins, argument="bins", least=2)
     rows = _as_rows(activations, reduce)
@@ -221,7 +232,9 @@ def channel_information(
         method=f"channels(bins={table.bins}, strategy={strategy!r}, correction={correction!r})",
         n=len(classes),
         null_mean=None if shuffled is None else shuffled.mean(dim=0),
-        p_values=None if shuffled is None else (1 + (shuffled >= values).sum(dim=0)) / (1 + permutations),
+        p_values=None
+        if shuffled is None
+        else (1.0 + (shuffled >= values).sum(dim=0).double()) / (1 + permutations),
         label_entropy=entropy(classes),
         ceiling=math.log(table.bins),
         notes=(f"{count(constant, 'channel')} never changed",) if constant else (),

@@ -31,7 +31,7 @@ class CopulaMutualInformation(MutualInformation):
     Gaussian copula"). Student: the same from the fitted dispersion, and the information in common tails. Both
     are freed of the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have,
     which is what makes dozens of columns per side possible. Where the copula is not elliptical, the value is
-    a lower bound for the Gaussian family in the limit of many samples, and can be far too low.
+    a lower bound for the Gaussian family in the limit of many samples, and can be far too low. Labels are refused.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class CorrectedKSGMutualInformation(MutualInformation):
     many, in as many columns, equally dependent. On these the error of KSG is known exactly, and it is taken
     off: ``KSG(data) - mean [KSG(drawn) - I(copula)]``, the copula's information as a control variate. Where
     the data are elliptical the error goes to zero with the error of the fit; where they are not, KSG still
-    sees the rest.
+    sees the rest. Labels are refused, as they have no such copula.
 
     Parameters
     ----------

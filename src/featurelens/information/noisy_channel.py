@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from featurelens._checks import check_type, check_whole
+from featurelens._checks import check_flag, check_type, check_whole
 from featurelens._random import normal, permutation
 from featurelens.information._chunks import row_slices
 from featurelens.information._variables import Variable, entropy, label_codes
@@ -78,7 +78,7 @@ class NoisyChannelMutualInformation(MutualInformation):
         check_type(self.sigma, (int, float), argument="sigma", expected="a number")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise ValueError(f"sigma must be positive and finite; got {self.sigma!r}")
-        check_type(self.relative, bool, argument="relative", expected="a bool")
+        check_flag(self.relative, argument="relative")
         check_whole(self.samples, argument="samples", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:

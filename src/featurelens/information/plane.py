@@ -162,8 +162,8 @@ class InformationPlane:
             results.setdefault(name, []).append(result)
         self.epochs.append(epoch)
 
-    def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Draw each layer's path through the plane, I(X; T) to the right and I(T; Y) upwards, into `ax` if given.
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw each layer's path, I(X; T) to the right and I(T; Y) upwards; see `plotting.information_plane`.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class InformationPlane:
             epochs=self.epochs,
             x_ceiling=next(iter(self.inputs.values()))[-1].ceiling,
             label_entropy=self.label_entropy,
-            title=f"T: {self._kept} of each layer; {self.estimator.method}",
+            title=f"T: {self._kept} of each layer; {self.estimator.method}" if title is None else title,
             ax=ax,
         )
 

@@ -90,7 +90,7 @@ class MutualInformationResult:
 
         A ceiling at the entropy of the labels is none of the estimator's making: the truth keeps to it too.
         """
-        if self.ceiling is None or (self.label_entropy is not None and self.ceiling >= self.label_entropy):
+        if not self.ceiling or (self.label_entropy is not None and self.ceiling >= self.label_entropy):
             return False
         return self.value > SATURATION * self.ceiling
 

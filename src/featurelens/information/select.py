@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from featurelens._checks import check_choice
@@ -64,10 +65,8 @@ def mutual_information(
 
     Raises
     ------
-    ValueError
-        If there is no such method, or the input does not fit (see :meth:`MutualInformation.estimate`).
-    TypeError
-        If the estimator has no such setting.
+    TypeError, ValueError
+        If there is no such method, if it has no such setting, or as by :meth:`MutualInformation.estimate`.
 
     Examples
     --------
@@ -77,6 +76,9 @@ def mutual_information(
     2.0
     """
     check_choice(method, METHODS, argument="method")
+    known = list(signature(METHODS[method]).parameters)
+    if strange := [name for name in settings if name not in known]:
+        raise TypeError(f"method {method!r} has no setting {strange[0]!r}; it has {', '.join(known)}")
     estimator = METHODS[method](**settings)
     return estimator.estimate(
         x, y, units=units, interval=interval, null=null, permutations=permutations, seed=seed

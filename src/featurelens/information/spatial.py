@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
-from featurelens._checks import check_choice, check_whole, count, describe
-from featurelens._random import Seed, make_generator
+from featurelens._checks import check_choice, check_flag, check_whole, count, describe
+from featurelens._random import Seed, check_seed, make_generator
 from featurelens.information._discretize import STRATEGIES, Strategy
 from featurelens.information._entropy import CORRECTIONS, Correction
 from featurelens.information._pairs import PairScorer
@@ -179,10 +179,10 @@ def spatial_mutual_information(
     Raises
     ------
     TypeError
-        If images or activations are neither a tensor nor an array of real numbers.
+        If images or activations are neither a tensor nor an array of real numbers, or an option is of another type.
     ValueError
-        If shapes do not fit, values are not finite, an image has one pixel only, or the null is asked of a
-        single image.
+        If shapes do not fit, values are not finite, an image has one pixel only, the null is asked of a single
+        image, or an option is not one of the above.
 
     Examples
     --------
@@ -191,6 +191,8 @@ def spatial_mutual_information(
     >>> result.per_pair.shape, result.value > 1.0, abs(result.null_mean) < 0.1
     (torch.Size([1, 1]), True, True)
     """
+    check_flag(legacy, argument="legacy")
+    check_seed(seed)
     if legacy:
         strategy, correction = "uniform", "none"
     if bins is None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from featurelens._checks import check_module, check_type, check_whole, count, describe
 from featurelens._structure import tensors
-from featurelens.maximization.parametrizations import Parametrization, normal
+from featurelens.maximization.parametrizations import Parametrization, check_spread, normal
 
 
 @final
@@ -22,9 +22,9 @@ class LatentWhitening:
     Attributes
     ----------
     mean : torch.Tensor
-        ``(D,)``: the mean latent.
+        ``(D,)`` float32: the mean latent.
     unwhitening : torch.Tensor
-        ``(D, D)``: one principal axis of the latents a row, as long as their standard deviation along it, so that
+        ``(D, D)`` float32: one principal axis of the latents a row, as long as their standard deviation along it, so that
         ``z = w @ unwhitening + mean``.
 
     Examples
@@ -46,9 +46,15 @@ class LatentWhitening:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If there are fewer than two latents, or they are not ``(N, D)`` and finite.
         """
+        check_type(
+            latents,
+            Iterable,
+            argument="latents",
+            expected="a floating-point tensor (N, D) or a loader of them",
+        )
         n, total, products = 0, torch.zeros(()), torch.zeros(())
         for batch in [latents] if isinstance(latents, torch.Tensor) else latents:
             rows = _rows(batch)
@@ -60,13 +66,33 @@ class LatentWhitening:
         return cls(mean.float(), (axes * variances.clamp(min=0).sqrt()).T.float())
 
     def whiten(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return the coordinates ``w`` ``(N, D)`` of latents ``(N, D)``; an axis without variance gets 0."""
+        """Return the coordinates ``w`` ``(N, D)`` of latents ``(N, D)``; an axis without variance gets 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `latents` are not a tensor ``(N, D)``.
+        """
+        self._check(latents, "latents")
         inverse: torch.Tensor = torch.linalg.pinv(self.unwhitening.to(latents))
         return (latents - self.mean.to(latents)) @ inverse
 
     def unwhiten(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """Return the latents ``z`` ``(N, D)`` of coordinates ``(N, D)``."""
+        """Return the latents ``z`` ``(N, D)`` of coordinates ``(N, D)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `coordinates` are not a tensor ``(N, D)``.
+        """
+        self._check(coordinates, "coordinates")
         return coordinates @ self.unwhitening.to(coordinates) + self.mean.to(coordinates)
+
+    def _check(self, values: torch.Tensor, argument: str) -> None:
+        expected = f"(N, {len(self.mean)})"
+        check_type(values, torch.Tensor, argument=argument, expected=f"a tensor {expected}")
+        if values.ndim != 2 or values.shape[1] != len(self.mean):
+            raise ValueError(f"{argument} must be {expected}; got {describe(values)}")
 
     def __repr__(self) -> str:
         return f"LatentWhitening({count(len(self.mean), 'dimension')})"
@@ -120,9 +146,7 @@ class LatentImage(Parametrization):
                 raise ValueError(
                     f"whitening is of latents of {len(whitening.mean)}; latent_dim is {latent_dim}"
                 )
-        if not sd >= 0:
-            raise ValueError(f"sd must be a number from 0; got {sd!r}")
-        self.latent_dim, self.whitening, self.sd = latent_dim, whitening, sd
+        self.latent_dim, self.whitening, self.sd = latent_dim, whitening, check_spread(sd)
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

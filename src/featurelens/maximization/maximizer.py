@@ -57,9 +57,9 @@ class ActivationMaximizer:
     steps
         How many.
     lr
-        Step size of Adam; by default the one that suits the parametrization.
+        Step size of Adam; by default the one that suits the parametrization, its `lr`.
     optimizer
-        Called with the list of parameters, returns the optimizer to use instead of Adam.
+        Called with the list of parameters, returns the optimizer to use instead of Adam, and of `lr`.
     seed
         The same seed gives the same images, and whatever they are batched with the same up to rounding; None takes
         fresh entropy.
@@ -118,6 +118,10 @@ class ActivationMaximizer:
             chunk=chunk,
             progress=progress,
         )
+        if lr is not None and optimizer is not None:
+            raise ValueError(
+                "give lr or optimizer=, not both: an optimizer of one's own has its own step size"
+            )
         self.seed = check_seed(seed)
 
     def __repr__(self) -> str:

@@ -100,7 +100,7 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     Raises
     ------
     TypeError
-        If `index` or `axis` is not a whole number.
+        If `layer` cannot name a layer, or `index` or `axis` is not a whole number.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def neuron(
     Raises
     ------
     TypeError
-        If a number is not a whole number.
+        If `layer` cannot name a layer, `position` is no list or tuple, or a number is not whole.
 
     Examples
     --------
@@ -141,6 +141,11 @@ def neuron(
 
 def logit(index: int) -> Objective:
     """Ask for one number of the model's output `(N, classes)`.
+
+    Parameters
+    ----------
+    index
+        The class, counted from 0; negative numbers count from the end.
 
     Raises
     ------
@@ -170,14 +175,18 @@ def direction(
     Raises
     ------
     TypeError, ValueError
-        If `vector` is not a vector of finite numbers.
+        If `layer` cannot name a layer, or `vector` is not a vector of finite numbers.
 
     Examples
     --------
     >>> direction("conv3", [1.0, 0.0, -1.0])
     Objective(direction in conv3)
     """
-    values = torch.as_tensor(vector).detach().to("cpu", torch.float64).clone()
+    try:
+        values = torch.as_tensor(vector)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"vector must be (C,), one number for each channel; got {describe(vector)}") from None
+    values = values.detach().to("cpu", torch.float64).clone()
     if values.ndim != 1 or not len(values):
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):
@@ -187,6 +196,11 @@ def direction(
 
 def layer_energy(layer: Selector) -> Objective:
     """Ask for the mean square of everything a layer returns (DeepDream).
+
+    Parameters
+    ----------
+    layer
+        As for `channel`.
 
     Raises
     ------
@@ -205,8 +219,8 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     """Ask that the images of one and the same objective differ in how a layer's channels go together.
 
     The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
-    positions) and those of the other images in the run that share its objective: from -1 (all alike) to 1; an image
-    without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+    positions) and those of the other images in the run that share its objective: from -1 (all alike) to 0 (nothing
+    in common); an image without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
     Parameters
     ----------
@@ -235,12 +249,12 @@ def exponential(objective: Objective) -> Objective:
     Parameters
     ----------
     objective
-        One `channel`, `neuron`, `logit` or `direction`.
+        One `channel`, `neuron`, `logit` or `direction`; a factor before it stays outside.
 
     Raises
     ------
     TypeError
-        If `objective` is a sum, or has no activation to transform.
+        If `objective` is a sum, or has no activation to transform, or is transformed already.
 
     Examples
     --------
@@ -249,6 +263,8 @@ def exponential(objective: Objective) -> Objective:
     """
     check_type(objective, Objective, argument="objective", expected="an Objective")
     if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], Activation):
+        if term.exponential:
+            raise TypeError(f"exponential takes an objective once; got {objective}")
         return Objective(((objective.terms[0][0], replace(term, exponential=True)),))
     raise TypeError(f"exponential takes a single channel, neuron, logit or direction; got {objective}")
 

@@ -12,7 +12,7 @@ from typing import Any, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, check_whole, describe
+from featurelens._checks import check_flag, check_number, check_whole, describe
 from featurelens._hooks import evaluating, preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
@@ -56,16 +56,24 @@ class Settings:
         check_whole(settings.rescue, argument="rescue", least=0)
         if settings.chunk is not None:
             check_whole(settings.chunk, argument="chunk", least=1)
-        if not 0 < settings.lr < float("inf"):
-            raise ValueError(f"lr must be a positive number; got {describe(settings.lr)}")
+        expected = "a positive number"
+        if not 0 < check_number(settings.lr, argument="lr", expected=expected) < float("inf"):
+            raise ValueError(f"lr must be {expected}; got {describe(settings.lr)}")
         if settings.optimizer is not None and not callable(settings.optimizer):
             raise TypeError(f"optimizer must be callable on parameters; got {describe(settings.optimizer)}")
         for argument in ("autocast", "progress"):
-            check_type(getattr(settings, argument), bool, argument=argument, expected="True or False")
+            check_flag(getattr(settings, argument), argument=argument)
         return settings
 
     def make_optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
-        return Adam(parameters, self.lr) if self.optimizer is None else self.optimizer([parameters])
+        if self.optimizer is None:
+            return Adam(parameters, self.lr)
+        made = self.optimizer([parameters])
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(
+                f"optimizer must return an optimizer, with a step(); it returned {describe(made)}"
+            )
+        return made
 
 
 @final

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_number, check_type, describe
 from featurelens.maximization import _fourier
 from featurelens.maximization.statistics import NATURAL_COLOURS, ImageStatistics
 
@@ -22,6 +22,11 @@ class Parametrization(ABC):
     """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1].
 
     Derive from it to optimize something else than the ready-made ones do: here, a single grey for each image.
+
+    Attributes
+    ----------
+    lr : float
+        The step size that suits Adam in these parameters, 0.05 unless a class says otherwise.
 
     Examples
     --------
@@ -36,7 +41,6 @@ class Parametrization(ABC):
     """
 
     lr: float = 0.05
-    """The step size that suits Adam in these parameters."""
 
     @abstractmethod
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
@@ -64,10 +68,8 @@ class Canvas(Parametrization):
         if statistics is not None:
             check_type(statistics, ImageStatistics, argument="statistics", expected="ImageStatistics or None")
             statistics.check_channels(self.shape[0])
-        if not sd >= 0:
-            raise ValueError(f"sd must be a number from 0; got {sd!r}")
         self.statistics = statistics
-        self.sd = sd
+        self.sd = check_spread(sd)
         mean, colours = _palette(self.shape[0], statistics)
         self._mean, self._colours, self._contrasts = mean, colours, torch.linalg.inv(colours)
 
@@ -86,10 +88,11 @@ class Canvas(Parametrization):
 
     def _unpaint(self, images: torch.Tensor) -> torch.Tensor:
         """Return the pattern of images: the inverse of `_paint` for pixels strictly between 0 and 1."""
+        check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
-        if not images.is_floating_point() or bool((images < 0).any()) or bool((images > 1).any()):
-            raise ValueError("images must be floating-point numbers in [0, 1]")
+        if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
+            raise ValueError(f"images must be floating-point numbers in [0, 1]; got {_span(images)}")
         tiny = torch.finfo(images.dtype).eps
         values = torch.logit(images.clamp(tiny, 1 - tiny)) / STEEPNESS + 0.5
         return torch.einsum(
@@ -220,15 +223,29 @@ def spectrum(
     if decay is None and statistics is not None:
         return statistics.amplitudes(height, width)
     decay = 1.0 if decay is None else decay
-    if not math.isfinite(decay):
+    if not math.isfinite(check_number(decay, argument="decay")):
         raise ValueError(f"decay must be a number; got {describe(decay)}")
     falling = _fourier.frequencies(height, width).clamp(min=1 / max(height, width)) ** -float(decay)
     return falling / falling.square().mean().sqrt()
 
 
+def check_spread(sd: float) -> float:
+    """Return `sd` if it can be a standard deviation, or raise an error."""
+    expected = "a number from 0"
+    if not 0 <= check_number(sd, argument="sd", expected=expected) < math.inf:
+        raise ValueError(f"sd must be {expected}; got {describe(sd)}")
+    return sd
+
+
 def normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> torch.Tensor:
     """Return standard normal numbers ``(N, *shape)``, each row from its own generator."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def _span(images: torch.Tensor) -> str:
+    if not images.is_floating_point():
+        return describe(images)
+    return f"values from {float(images.min()):.3g} to {float(images.max()):.3g}"
 
 
 def _palette(channels: int, statistics: ImageStatistics | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,6 +35,8 @@ def l2() -> Objective:
 def laplacian() -> Objective:
     """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
 
+    The four neighbours less four times the pixel, edges continued outwards.
+
     Examples
     --------
     >>> import featurelens as fl

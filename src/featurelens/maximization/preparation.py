@@ -68,8 +68,8 @@ class Preparation:
     def _preprocessed(
         preprocess: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
     ) -> torch.Tensor:
-        prepared = preprocess(images)
-        if prepared.shape[:1] != images.shape[:1]:
+        prepared: object = preprocess(images)
+        if not isinstance(prepared, torch.Tensor) or prepared.shape[:1] != images.shape[:1]:
             raise ValueError(
                 f"preprocess must return as many images as it is given, {len(images)}; got {describe(prepared)}"
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, check_whole, count
+from featurelens._checks import check_flag, check_type, check_whole, count
 from featurelens.maximization.judging import judge
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.preparation import Preparation
@@ -38,6 +38,8 @@ class MaximizationResult:
         ``(steps, N)``: each objective in each step, on the transformed images.
     objectives : tuple of Objective
         What the images were optimized for.
+    model : torch.nn.Module
+        The user's model itself, which `verdict` asks again.
 
     Examples
     --------
@@ -82,17 +84,27 @@ class MaximizationResult:
         Raises
         ------
         TypeError, ValueError
-            If the loader gives no images, or such as do not fit.
+            If an argument is not one of the above, or the loader gives no images, or such as do not fit.
+        RuntimeError
+            If the model fails on them.
         """
         top = check_whole(top, argument="top", least=1)
+        check_flag(progress, argument="progress")
         check_type(loader, Iterable, argument="loader", expected="images (N, C, H, W) or a loader of them")
         return judge(self, self.model, self.preparation, loader, top=top, progress=progress)
 
-    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        limit: int = 64,
+        columns: int | None = None,
+        title: str | None = None,
+        ax: Axes | None = None,
+    ) -> Figure:
         """Draw the images in a grid, each under its objective and score; see `plotting.maximization`."""
         from featurelens import plotting
 
-        return plotting.maximization(self, limit=limit, title=title, ax=ax)
+        return plotting.maximization(self, limit=limit, columns=columns, title=title, ax=ax)
 
     def plot_history(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the objectives over the steps; see `plotting.maximization_history`."""
@@ -107,6 +119,11 @@ class MaximizationResult:
 
         ``torch.load(folder / "result.pt", weights_only=True)`` gives images, scores, history, and the objectives as
         text.
+
+        Raises
+        ------
+        TypeError
+            If `folder` is not a path.
         """
         from featurelens.plotting import write_images
 

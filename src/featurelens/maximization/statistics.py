@@ -30,6 +30,8 @@ FLOOR = 1e-3
 class ImageStatistics:
     """Colours, spectrum and range of a data set; made by `fit`.
 
+    Tensors are float32 on the CPU.
+
     Attributes
     ----------
     mean : torch.Tensor

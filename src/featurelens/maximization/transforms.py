@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 
-from featurelens._checks import check_whole, describe
+from featurelens._checks import check_number, check_whole, describe
 
 Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Tensor]"]
 
@@ -19,6 +19,11 @@ class Transform(ABC):
     """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.
 
     Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
+
+    Attributes
+    ----------
+    numbers : int
+        How many random numbers from [0, 1) it needs for each image, 0 unless a class says otherwise.
 
     Examples
     --------
@@ -32,7 +37,6 @@ class Transform(ABC):
     """
 
     numbers: int = 0
-    """How many random numbers from [0, 1) it needs for each image."""
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -126,8 +130,8 @@ class RandomScale(AffineTransform):
 
     Raises
     ------
-    ValueError
-        If the factors are not positive and in order.
+    TypeError, ValueError
+        If the factors are not positive numbers, the smaller first.
 
     Examples
     --------
@@ -138,6 +142,8 @@ class RandomScale(AffineTransform):
     numbers = 1
 
     def __init__(self, low: float, high: float) -> None:
+        for argument, factor in (("low", low), ("high", high)):
+            check_number(factor, argument=argument)
         if not 0 < low <= high < math.inf:
             raise ValueError(f"factors must be positive, the smaller first; got {low!r} and {high!r}")
         self.low, self.high = low, high
@@ -156,7 +162,7 @@ class RandomRotate(AffineTransform):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `degrees` is not a number from 0 to 180.
 
     Examples
@@ -168,8 +174,9 @@ class RandomRotate(AffineTransform):
     numbers = 1
 
     def __init__(self, degrees: float) -> None:
-        if not 0 <= degrees <= 180:
-            raise ValueError(f"degrees must be a number from 0 to 180; got {degrees!r}")
+        expected = "a number from 0 to 180"
+        if not 0 <= check_number(degrees, argument="degrees", expected=expected) <= 180:
+            raise ValueError(f"degrees must be {expected}; got {degrees!r}")
         self.degrees = degrees
 
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:

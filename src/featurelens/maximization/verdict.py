@@ -12,6 +12,7 @@ from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DEAD = "dead: no real image and no optimized one changes it"
@@ -45,7 +46,7 @@ class Verdict:
     top_indices, top_scores : torch.Tensor
         ``(N, K)``: the strongest real images by their place in the data, and their values, strongest first.
     top_images : torch.Tensor
-        ``(N, K, C, H, W)`` in [0, 1]: these images.
+        ``(N, K, C, H, W)`` in [0, 1]: these images, in their own size.
     n : int
         Number of real images.
     """
@@ -154,11 +155,13 @@ class Verdict:
                 parts.append(f"{number} {words}")
         return "; ".join(parts)
 
-    def plot(self, *, limit: int = 16, title: str | None = None) -> Figure:
+    def plot(
+        self, *, limit: int = 16, shown: int = 5, title: str | None = None, ax: Axes | None = None
+    ) -> Figure:
         """Draw each optimized image beside the strongest real ones; see `plotting.verdict`."""
         from featurelens import plotting
 
-        return plotting.verdict(self, limit=limit, title=title)
+        return plotting.verdict(self, limit=limit, shown=shown, title=title, ax=ax)
 
 
 class Strongest:

@@ -52,7 +52,7 @@ def confusion_matrix(
     TypeError
         If `matrix` is neither, or class numbers are not whole.
     ValueError
-        If it is not square, counts are negative, lengths differ or class numbers are out of range.
+        If it is not square, counts are negative or all 0, lengths differ or class numbers are out of range.
 
     Examples
     --------
@@ -94,6 +94,8 @@ def _check_counts(matrix: Any, names: list[str] | None) -> Floats:
         raise ValueError(f"matrix must be (K, K) counts; got shape {counts.shape}")
     if not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("matrix must hold counts, which are finite and not negative")
+    if not counts.any():
+        raise ValueError("matrix must count one image at least; all counts are 0")
     if names is not None and len(names) != rows:
         raise ValueError(f"classes must name all of {count(rows, 'row')}; got {count(len(names), 'name')}")
     return counts

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from featurelens._checks import check_choice
+from featurelens._checks import check_choice, check_number, describe
 from featurelens.information.result import SATURATION
 from featurelens.plotting._arrays import Array
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map
@@ -132,9 +132,10 @@ def information_plane(
     Raises
     ------
     TypeError
-        If `x` or `y` is not a mapping from layers to sequences of results or of numbers.
+        If `x` or `y` is not a mapping from layers to sequences of results or of numbers, or a limit is no number.
     ValueError
-        If layers or epochs do not fit each other, units are mixed, or numbers come without a unit.
+        If layers or epochs do not fit each other, units are mixed, numbers come without a unit, or a limit is
+        negative.
 
     Notes
     -----
@@ -160,6 +161,9 @@ def information_plane(
     }
     if epochs is None and len(set(lengths.values())) > 1:
         raise ValueError(f"every path must have the same number of epochs; got {lengths}")
+    for limit, argument in ((x_ceiling, "x_ceiling"), (label_entropy, "label_entropy")):
+        if limit is not None and not check_number(limit, argument=argument) >= 0:
+            raise ValueError(f"{argument} must be a number from 0; got {describe(limit)}")
     numbers = read_epochs(epochs, lengths)
     ax = chart(ax, size=PLANE)
     scale = Normalize(numbers[0], numbers[-1])

@@ -185,23 +185,29 @@ def verdict(
     if rows < len(verdict):
         heading += f" (first {rows} of {len(verdict)} shown)"
     width = TEXT + grid.width + APART
-    pictures = [
-        as_pictures(np.concatenate([to_floats(verdict.images[[k]]), to_floats(verdict.top_images[k, :real])]))
-        for k in range(rows)
-    ]
+    # apart, as a model may take images of any size, and real ones may have another than the optimized
+    optimized = as_pictures(verdict.images[:rows])
+    photographs = [as_pictures(verdict.top_images[k, :real]) for k in range(rows)]
     note = "left: the optimized image; right of it: the strongest real images"
     ax = page(width, grid.height, title=heading, note=note, ax=ax)
-    for k, row in enumerate(pictures):
+    for k, row in enumerate(photographs):
         values = [float(verdict.scores[k])]
         if not bool(verdict.dead[k]):  # or any image would be as strong as another
             values += verdict.top_scores[k, :real].tolist()
         for column, value in enumerate(values):
             x, y = grid.corner(k * grid.columns + column)
             x += TEXT + (APART if column else 0)
-            draw_tile(ax, row.tile(column, f"{value:.3g}"), (x, y), size, row.cmap)
+            drawn = row.tile(column - 1, f"{value:.3g}") if column else optimized.tile(k, f"{value:.3g}")
+            draw_tile(ax, drawn, (x, y), _fitted(drawn.pixels.shape, size), row.cmap)
         _, y = grid.corner(k * grid.columns)
         _describe(ax, str(verdict.objectives[k]), verdict.judgements[k], y)
     return finish(ax, width, grid.height)
+
+
+def _fitted(shape: tuple[int, ...], size: tuple[float, float]) -> tuple[float, float]:
+    """Return width and height of a picture ``(H, W, ...)``, as large as it can be within `size` and not distorted."""
+    scale = min(size[0] / shape[1], size[1] / shape[0])
+    return shape[1] * scale, shape[0] * scale
 
 
 def _describe(ax: Axes, objective: str, judgement: str, y: float) -> None:

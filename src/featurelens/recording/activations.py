@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
+from featurelens._checks import check_path
 from featurelens._lookup import find
 from featurelens._structure import plain, shapes, tensors
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -76,23 +78,39 @@ class Activations(Mapping[str, Any]):
             rows.append(f"<tr><td>{name}</td><td>{shapes(value)}</td><td>{', '.join(dtypes)}</td></tr>")
         return f"<table>{''.join(rows)}</table>"
 
-    def plot(self, layer: str, *, image: int = 0) -> Figure:
+    def plot(
+        self,
+        layer: str,
+        *,
+        image: int = 0,
+        scale: Literal["map", "shared"] = "map",
+        limit: int = 64,
+        title: str | None = None,
+        ax: Axes | None = None,
+    ) -> Figure:
         """Draw the feature maps that one image of the batch gave in `layer`; see `plotting.feature_maps`.
 
         Of `(N, C, L)` and `(N, L, D)` it is one picture, with axis 1 downwards and axis 2 across.
         """
         from featurelens import plotting
 
-        values, title = self[layer], layer
+        values, heading = self[layer], layer
         if isinstance(values, torch.Tensor) and values.ndim == 3:
-            values, title = values[:, None], f"{layer}: axis 1 downwards, axis 2 across"
-        return plotting.feature_maps(values, image=image, title=title)
+            values, heading = values[:, None], f"{layer}: axis 1 downwards, axis 2 across"
+        title = heading if title is None else title
+        return plotting.feature_maps(values, image=image, scale=scale, limit=limit, title=title, ax=ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
 
         Named tuples and dataclasses are written as plain tuples and dicts.
+
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
         """
+        check_path(path)
         layers = {name: plain(value) for name, value in self.items()}
         torch.save({"layers": layers, "output": plain(self.output), "aliases": self._aliases}, path)
 
@@ -102,9 +120,12 @@ class Activations(Mapping[str, Any]):
 
         Raises
         ------
+        TypeError
+            If `path` is not a path.
         ValueError
             If `save` did not write the file.
         """
+        check_path(path)
         try:
             content = torch.load(path, weights_only=True)
             layers = content["layers"]

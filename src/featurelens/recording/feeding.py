@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import check_flag, describe
 from featurelens._structure import map_tensors, tensors
 
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -99,16 +99,28 @@ def _can_be_checked(tensor: torch.Tensor) -> bool:
     )
 
 
-def check_loader(loader: object) -> None:
-    """Raise a TypeError unless `loader` can be run over batch by batch."""
+def check_loader(
+    loader: object,
+    *,
+    inputs: object = None,
+    labels: object = None,
+    progress: object = True,
+    caller: str = "record",
+) -> None:
+    """Raise a TypeError unless `loader` can be run over batch by batch, and `inputs` and `labels` be taken of these."""
+    for function, argument in ((inputs, "inputs"), (labels, "labels")):
+        if function is not None and not callable(function):
+            raise TypeError(f"{argument} must be a function of a batch; got {describe(function)}")
+    check_flag(progress, argument="progress")
     if isinstance(loader, torch.Tensor):
         raise TypeError(
-            f"record takes a loader of batches; got a {describe(loader)}: call recorder(images) instead"
+            f"{caller} takes a loader of batches; got a {describe(loader)}: "
+            + ("call recorder(images) instead" if caller == "record" else "give [images]")
         )
     if isinstance(loader, torch.utils.data.Dataset):
         raise TypeError(
-            f"record takes a loader of batches; got the data set {type(loader).__name__}: "
+            f"{caller} takes a loader of batches; got the data set {type(loader).__name__}: "
             "wrap it in torch.utils.data.DataLoader"
         )
     if not isinstance(loader, Iterable) or isinstance(loader, str | nn.Module):
-        raise TypeError(f"record takes a loader of batches; got {describe(loader)}")
+        raise TypeError(f"{caller} takes a loader of batches; got {describe(loader)}")

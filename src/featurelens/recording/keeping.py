@@ -139,6 +139,5 @@ def reductions(
 
 def _check_reduction(reduction: object) -> None:
     if not callable(reduction):
-        check_choice(
-            reduction, (None, "mean", "max", "a function", "a mapping of layers to these"), argument="reduce"
-        )
+        further = ", a function or a mapping of layers to these"
+        check_choice(reduction, (None, "mean", "max"), argument="reduce", further=further)

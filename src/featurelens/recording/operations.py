@@ -29,6 +29,8 @@ def list_operations(model: nn.Module) -> LayerTable:
 
     Raises
     ------
+    TypeError
+        If `model` is not a module.
     RuntimeError
         If the model cannot be traced.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import check_whole, describe
 from featurelens.recording.keeping import Unsuitable
 from featurelens.recording.recorder import ActivationRecorder
 
@@ -38,8 +38,23 @@ class ReceptiveField:
     columns: torch.Tensor
 
     def box(self, position: Sequence[int] | torch.Tensor) -> tuple[int, int, int, int]:
-        """Return ``(top, bottom, left, right)`` in pixels, for slices, of what position ``(h, w)`` sees."""
-        h, w = (int(index) for index in position)
+        """Return ``(top, bottom, left, right)`` in pixels, for slices, of what position ``(h, w)`` sees.
+
+        Raises
+        ------
+        TypeError
+            If `position` is not two whole numbers.
+        IndexError
+            If the map has no such position.
+        """
+        given: Any = position
+        indices = list(given) if isinstance(given, Sequence | torch.Tensor) and len(given) == 2 else []
+        if not indices:
+            raise TypeError(f"position must be two whole numbers, (h, w); got {describe(position)}")
+        h, w = (check_whole(index, argument="position") for index in indices)
+        height, width = len(self.rows), len(self.columns)
+        if not (-height <= h < height and -width <= w < width):
+            raise IndexError(f"position must lie in the map of {height}x{width}; got ({h}, {w})")
         (top, bottom), (left, right) = self.rows[h].tolist(), self.columns[w].tolist()
         return top, bottom, left, right
 
@@ -72,8 +87,11 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     ------
     LookupError
         If no layer matches.
-    ValueError
-        If the layer returns no maps or several, or has positions that no pixel was seen to mark.
+    TypeError, ValueError
+        If an argument is not one of the above, or the layer returns no maps or several, or has positions that no
+        pixel was seen to mark.
+    RuntimeError
+        If the model fails on images of that shape.
 
     Examples
     --------
@@ -85,7 +103,10 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     (0, 3, 1, 5)
     """
     sizes: Any = shape
-    if not isinstance(sizes, tuple | list | torch.Size) or len(sizes) != 3 or min(sizes) < 1:
+    whole = (
+        isinstance(sizes, tuple | list) and len(sizes) == 3 and all(type(s) is int and s > 0 for s in sizes)
+    )
+    if not whole:
         raise ValueError(f"shape must be (C, H, W) of an image; got {describe(shape)}")
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:

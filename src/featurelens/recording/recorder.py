@@ -12,7 +12,7 @@ from typing import Any, Literal, final, overload
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, check_type, describe
+from featurelens._checks import check_choice, check_flag, check_module, check_type, describe
 from featurelens._hooks import (
     StopForward,
     check_materialized,
@@ -128,14 +128,14 @@ class ActivationRecorder:
         check_choice(backend, ("hooks", "rewrite"), argument="backend")
         check_choice(mode, ("eval", "keep"), argument="mode")
         for value, argument in ((detach, "detach"), (clone, "clone"), (stop_early, "stop_early")):
-            check_type(value, bool, argument=argument, expected="True or False")
+            check_flag(value, argument=argument)
         if dtype not in {None, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
             raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
         self._wrapped = check_module(model)
         self.model = unwrap(model)
         self.backend, self.mode, self.stop_early = backend, mode, stop_early
         self._block: tuple[ExitStack, Session] | None = None  # while a block is open
-        self._keeper = Keeper(detach, clone, None if device is None else torch.device(device), dtype)
+        self._keeper = Keeper(detach, clone, _device(device), dtype)
         operations = self._operations() if backend == "rewrite" else ()
         self._choices = choose(self.model, layers, operations)
         self._reductions = reductions(self.model, self._choices, reduce, operations)
@@ -242,6 +242,8 @@ class ActivationRecorder:
 
         Raises
         ------
+        TypeError
+            If an argument is not one of the above.
         ValueError
             If the loader yields no batch, or a layer's output cannot be joined: axis 0 must be the batch. If the
             loader cannot be shared out. If there is a recording to resume, and it was made otherwise.
@@ -250,16 +252,16 @@ class ActivationRecorder:
         OSError
             If a file cannot be written: the message says how many rows are safe.
         RuntimeError
-            If another run is writing to the folder, or another rank failed.
+            If the model fails on a batch, another run is writing to the folder, or another rank failed.
         """
-        feeding.check_loader(loader)
+        feeding.check_loader(loader, inputs=inputs, progress=progress)
+        check_flag(resume, argument="resume")
         if to is None:
             if resume:
                 raise ValueError("resume=True goes on with a recording in files: say with to= where it is")
             share = Share() if shard is None else Share.find(shard)
             return record_in_memory(self, loader, share, inputs, progress)
         check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
-        check_type(resume, bool, argument="resume", expected="True or False")
         return record_to_store(
             self, loader, Path(to), Share.find(shard), resume=resume, inputs=inputs, progress=progress
         )
@@ -309,6 +311,10 @@ class ActivationRecorder:
         TypeError, ValueError
             If an argument is not one of the above, the loader yields no batch, a layer returns no tensor
             `(N, C, ...)`, or one that may be `(N, L, D)` without `reduce`, or labels are missing or out of range.
+        LookupError
+            If a selector in `statistics` matches no layer.
+        RuntimeError
+            If the model fails on a batch, or another rank failed.
 
         Notes
         -----
@@ -408,6 +414,17 @@ class ActivationRecorder:
     def _operations(self) -> tuple[str, ...]:
         with self._guarded():
             return tuple(trace_or_explain(self.model, tracing.defaults(self.model)).operations)
+
+
+def _device(given: torch.device | str | None) -> torch.device | None:
+    if given is None:
+        return None
+    expected = "a torch.device or its name, such as 'cuda:0'"
+    check_type(given, str | torch.device, argument="device", expected=expected)
+    try:
+        return torch.device(given)
+    except RuntimeError:
+        raise ValueError(f"device must be {expected}; got {given!r}") from None
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def stream(
     progress: bool,
 ) -> StreamResult:
     """Do what `ActivationRecorder.stream` says."""
-    feeding.check_loader(loader)
+    feeding.check_loader(loader, inputs=inputs, labels=labels, progress=progress, caller="stream")
     share = Share.find(shard)
     one_pass = _Pass(recorder, _assigned(recorder, statistics), labels)
     with share.together(), recorder._guarded(), torch.no_grad():

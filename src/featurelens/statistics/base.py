@@ -25,7 +25,8 @@ class Statistic(ABC):
 
     For one of your own, write a dataclass of its settings with three functions without side effects: `measure`
     for one batch, `combine` for two measurements, in which neither order nor grouping may matter, and `summarize`.
-    Count in integers, or add with care: a float64 sum depends on its order.
+    Count in integers, or add with care: a float64 sum depends on its order. One that uses labels says
+    ``needs_labels: ClassVar[bool] = True``.
 
     Examples
     --------

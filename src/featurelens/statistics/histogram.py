@@ -54,10 +54,13 @@ class HistogramResult:
 
         Raises
         ------
-        ValueError
-            If a share is not in [0, 1].
+        TypeError, ValueError
+            If a share is not a number in [0, 1].
         """
-        shares = torch.as_tensor(q, dtype=torch.float64)
+        try:
+            shares = torch.as_tensor(q, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"q must be a number or several in [0, 1]; got {describe(q)}") from None
         if not bool(((shares >= 0) & (shares <= 1)).all()):
             raise ValueError(f"q must be in [0, 1]; got {q!r}")
         rank = shares.reshape(-1, 1) * self.counts.sum(1)  # (Q, C)
@@ -96,7 +99,7 @@ class Histogram(Statistic):
 
     Parameters
     ----------
-    edges : list of float or None
+    edges : sequence of float or None
         Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
 
     Raises

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_type, count, describe
+from featurelens._checks import check_choice, check_type, check_whole, count, describe
 from featurelens.statistics._blocks import with_float64
 from featurelens.statistics._cells import Cells
 from featurelens.statistics._exact import added, exact, products_about_mean, products_about_zero, total
@@ -72,7 +72,7 @@ class JointCountsResult:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If an argument is none of the above, there are images of one class only, or a channel was not finite.
         """
         from featurelens.information.counts import information_from_counts, information_of_gaussians
@@ -126,9 +126,7 @@ class JointCounts(Statistic):
     needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_type(self.classes, int, argument="classes", expected="an int")
-        if isinstance(self.classes, bool) or self.classes < 2:
-            raise ValueError(f"classes must be at least 2; got {describe(self.classes)}")
+        self.classes = check_whole(self.classes, argument="classes", least=2)
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
         super().check_labels(labels)

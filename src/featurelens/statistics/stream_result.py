@@ -10,7 +10,7 @@ from typing import Any, Self, final
 
 import torch
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import check_path, check_type, count, describe
 from featurelens._lookup import find
 from featurelens._structure import plain
 from featurelens.statistics.base import Statistic, kinds, name_of, settings
@@ -123,8 +123,9 @@ class StreamResult(Mapping[str, LayerStatistics]):
         Raises
         ------
         TypeError
-            If a statistic of the user's own holds anything but tensors, numbers, text and containers of them.
+            If `path` is not a path, or a statistic of the user's own holds anything but tensors, numbers, text and containers of them.
         """
+        check_path(path)
         torch.save({"format": FORMAT, **self._content()}, path)
 
     @classmethod
@@ -133,9 +134,12 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
         Raises
         ------
+        TypeError
+            If `path` is not a path.
         ValueError
             If the file is another, or holds a statistic that no imported module defines.
         """
+        check_path(path)
         try:
             content = torch.load(path, weights_only=True)
             known = content["format"] == FORMAT
@@ -161,7 +165,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
             If there is no part, or two parts have rows in common, other layers or other statistics, or come from
             another model, other settings or another order of the data.
         """
-        if isinstance(parts, str | os.PathLike | StreamResult):
+        if isinstance(parts, str | os.PathLike | StreamResult) or not isinstance(parts, Iterable):
             raise TypeError(f"parts must be a list of results or of paths; got {describe(parts)}")
         results = [cls.load(part) if isinstance(part, str | os.PathLike) else part for part in parts]
         for result in results:

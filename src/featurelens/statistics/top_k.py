@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import check_whole, count
 from featurelens.statistics._blocks import with_float64
 from featurelens.statistics.base import State, Statistic, check_same_channels
 
@@ -53,12 +53,16 @@ class TopKResult:
         *,
         channels: Sequence[int] | None = None,
         fields: Any = None,
+        limit: int = 16,
+        title: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
         """Draw a row of pictures for each channel; see `plotting.strongest_images`."""
         from featurelens import plotting
 
-        return plotting.strongest_images(self, images, channels=channels, fields=fields, ax=ax)
+        return plotting.strongest_images(
+            self, images, channels=channels, fields=fields, limit=limit, title=title, ax=ax
+        )
 
     def __repr__(self) -> str:
         channels, k = self.values.shape
@@ -94,9 +98,7 @@ class TopK(Statistic):
     k: int
 
     def __post_init__(self) -> None:
-        check_type(self.k, int, argument="k", expected="an int")
-        if isinstance(self.k, bool) or self.k < 1:
-            raise ValueError(f"k must be at least 1; got {describe(self.k)}")
+        self.k = check_whole(self.k, argument="k", least=1)
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         largest, position = _largest(values)

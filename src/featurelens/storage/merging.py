@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from featurelens._checks import check_type
+from featurelens._checks import check_path, check_type
 from featurelens.storage.manifest import NAME, Manifest, Progress, Shard, StoredShape
 from featurelens.storage.store import ActivationStore
 
@@ -51,6 +51,8 @@ def merge(
 
     Raises
     ------
+    TypeError
+        If `paths` or `to` are no paths.
     FileNotFoundError
         If there are no parts.
     FileExistsError
@@ -71,11 +73,13 @@ def merge(
     ActivationStore(10 rows, 0: (2,) float32)
     """
     check_type(paths, (str, os.PathLike, Iterable), argument="paths", expected="a folder or a list of them")
+    if to is not None:
+        check_path(to, argument="to", expected="a folder's path")
     if isinstance(paths, str | os.PathLike):
         folders = _only_parts(Path(paths))
         target = Path(paths if to is None else to)
     else:
-        folders = [Path(path) for path in paths]
+        folders = [check_path(path, argument="a part", expected="a folder's path") for path in paths]
         if not folders:
             raise ValueError("paths must name at least one part; got []")
         parents = {folder.resolve().parent for folder in folders}

@@ -119,6 +119,15 @@ class StoredLayer(Sequence[Tensor]):
     one truth value for each row, and returns a tensor in memory. ``layer[:]`` reads everything. An `ActivationStore` makes
     it, of the layer's `name`, how the `layer` lies on disk, and the open `files`.
 
+    Attributes
+    ----------
+    name : str
+        The layer's name.
+    shape : tuple of int
+        ``(N, ...)``.
+    dtype : torch.dtype
+        As it was recorded.
+
     Examples
     --------
     >>> import tempfile

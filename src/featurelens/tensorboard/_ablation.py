@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def write_reconstructions(run: Run, epoch: int, result: AblationResult, image: int) -> None:
     """Draw what every channel makes of one image, and write the mean errors over all images."""
     from featurelens import plotting
+    from featurelens.ablation import AblationResult
 
+    check_type(result, AblationResult, argument="result", expected="an AblationResult")
     run.figures(epoch, {join("reconstructions", result.layer): plotting.reconstructions(result, image=image)})
     if result.error is not None and result.baseline_error is not None:
         means = {"all channels": result.baseline_error.mean(), "one channel": result.error.mean()}
@@ -29,7 +31,9 @@ def write_importance(
 ) -> None:
     """Draw what the task loses without each channel, overall and by class, and write mean and largest loss."""
     from featurelens import plotting
+    from featurelens.ablation import ImportanceResult
 
+    check_type(result, ImportanceResult, argument="result", expected="an ImportanceResult")
     figures = {join("importance", result.layer): plotting.importance(result)}
     if result.per_class is not None:
         by_class = plotting.class_importance(result, classes=classes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, final
 
-from featurelens._checks import describe
+from featurelens._checks import check_path, describe
 from featurelens.tensorboard._ablation import write_curves, write_importance, write_reconstructions
 from featurelens.tensorboard._graph import write_graph
 from featurelens.tensorboard._information import write_information
@@ -57,10 +56,14 @@ class TensorBoardWriter:
 
     Raises
     ------
+    TypeError
+        If `log_dir` is not a path.
     ImportError
         If the package ``tensorboard`` is not installed.
     RuntimeError
         By every method, outside the ``with`` block.
+    ValueError
+        By every method that takes an epoch, if it is not a whole number from 0.
 
     Examples
     --------
@@ -76,7 +79,7 @@ class TensorBoardWriter:
             raise ImportError(
                 "TensorBoardWriter needs the package tensorboard: pip install featurelens[tensorboard]"
             ) from error
-        self.log_dir = pathlib.Path(log_dir)
+        self.log_dir = check_path(log_dir, argument="log_dir", expected="a folder's path")
         self._run: Run | None = None
         self._layout: dict[str, Charts] = {}
 
@@ -187,7 +190,7 @@ class TensorBoardWriter:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If a layer returned something else, or if the batch has no such image.
         """
         write_feature_maps(self._open(epoch), epoch, activations, image)
@@ -204,8 +207,8 @@ class TensorBoardWriter:
 
         Raises
         ------
-        ValueError
-            If the model has no such convolution.
+        TypeError, ValueError
+            If `model` is neither, or has no such convolution.
         """
         write_filters(self._open(epoch), epoch, model)
 
@@ -253,6 +256,15 @@ class TensorBoardWriter:
         The picture is ``reconstructions/LAYER``; the scalars ``reconstruction error/LAYER/all channels`` and
         ``.../one channel``, the mean over channels.
 
+        Parameters
+        ----------
+        epoch
+            When.
+        result
+            From `ChannelAblator.sweep`, with outputs that are images.
+        image
+            Which image is drawn.
+
         Raises
         ------
         TypeError, ValueError
@@ -265,8 +277,17 @@ class TensorBoardWriter:
     ) -> None:
         """Draw what the task loses without each channel, overall and by class, and write mean and largest loss.
 
-        The pictures are ``importance/LAYER`` and ``importance by class/LAYER``; the scalars
+        The pictures are ``importance/LAYER`` and, with class labels, ``importance by class/LAYER``; the scalars
         ``importance in METRIC/LAYER/mean`` and ``.../largest``.
+
+        Parameters
+        ----------
+        epoch
+            When.
+        result
+            From `ChannelAblator.importance`.
+        classes
+            The name of each class; by default its number.
 
         Raises
         ------
@@ -280,6 +301,13 @@ class TensorBoardWriter:
 
         The picture is ``channels removed``; the scalars ``channels removed/NAME, epoch 3`` have the number of
         channels removed in the place of the epoch.
+
+        Parameters
+        ----------
+        epoch
+            When.
+        curves
+            From `ChannelAblator.curve`, one or several by name.
 
         Raises
         ------

@@ -369,7 +369,7 @@ MISUSE = [
     (
         lambda: fl.DeconvDecoder(encoder())(torch.rand(2, 8)),
         ValueError,
-        "images must be (N, C, H, W); got float32 tensor (2, 8)",
+        "images must be (N, C, H, W), none of them 0; got float32 tensor (2, 8)",
     ),
     (
         lambda: fl.ChannelAblator(encoder(), "4", decoder=fl.DeconvDecoder(encoder())),
@@ -402,6 +402,17 @@ MISUSE = [
         ValueError,
         "features must be (V * 3, 6, 3, 3), V variants of every image; got float32 tensor (2, 6, 3, 3)",
     ),
+    (
+        lambda: fl.DeconvDecoder(encoder(), seed="a"),
+        TypeError,
+        "seed must be an int, a torch.Generator or None; got 'a'",
+    ),
+    (
+        lambda: fl.DeconvDecoder(encoder())(torch.rand(0, 1, 8, 8)),
+        ValueError,
+        "images must be (N, C, H, W), none of them 0; got float32 tensor (0, 1, 8, 8)",
+    ),
+    (lambda: fl.DeconvDecoder(encoder()).decode(3), TypeError, "encoding must be what encode returns; got 3"),
 ]
 
 

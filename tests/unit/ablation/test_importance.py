@@ -147,6 +147,10 @@ def test_order_and_top():
     assert result.order() == [7, 4, 0, 1]
     assert result.order("most") == [1, 4, 0, 7]
     assert result.top(2) == [1, 4]
+    assert len(result.top(99)) == len(result.channels)
+    for wrong, error in ((-1, ValueError), ("a", TypeError)):
+        with pytest.raises(error, match=f"^k must be .*; got {wrong!r}$"):
+            result.top(wrong)
 
 
 def test_the_curve_by_hand():

@@ -75,7 +75,7 @@ MISUSE = [
     (
         lambda: ablator().sweep(X, fill="noise"),
         ValueError,
-        "fill must be one of 'zero', 'mean', 'resample', 'a tensor'; got 'noise'",
+        "fill must be one of 'zero', 'mean', 'resample' or a tensor; got 'noise'",
     ),
     (
         lambda: ablator().sweep(X, fill=torch.zeros(3)),
@@ -209,7 +209,7 @@ MISUSE = [
     (
         lambda: inside(0, fill="noise"),
         ValueError,
-        "fill must be one of 'zero', 'mean', 'resample', 'a tensor'; got 'noise'",
+        "fill must be one of 'zero', 'mean', 'resample' or a tensor; got 'noise'",
     ),
     (
         lambda: ablator().importance(X),
@@ -256,7 +256,7 @@ MISUSE = [
     (
         lambda: ablator().importance([PAIR], metric="auc"),
         ValueError,
-        "metric must be one of 'accuracy', 'loss', 'a function'; got 'auc'",
+        "metric must be one of 'accuracy', 'loss' or a function; got 'auc'",
     ),
     (
         lambda: ablator().importance([PAIR], metric=lambda outputs, labels: outputs.mean()),
@@ -279,7 +279,7 @@ MISUSE = [
     (
         lambda: ablator().curve([PAIR], order="importance"),
         ValueError,
-        "order must be one of 'random', 'a sequence', 'a result of importance'; got 'importance'",
+        "order must be one of 'random', a sequence or a result of importance; got 'importance'",
     ),
     (lambda: ablator().curve([PAIR], order=[0, 9]), ValueError, "channels must be from 0 to 3; got 9"),
     (

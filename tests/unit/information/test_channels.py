@@ -106,3 +106,34 @@ def test_a_large_table_is_counted_in_parts(monkeypatch):
     whole = channel_information(activations, labels, bins=200)
     monkeypatch.setattr("featurelens.information.channels.VALUES_AT_A_TIME", 50_000)
     assert torch.equal(channel_information(activations, labels, bins=200).values, whole.values)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r: r[1:3], TypeError, "channel must be a whole number; got an object of type slice"),
+        (lambda r: r["a"], TypeError, "channel must be a whole number; got 'a'"),
+        (lambda r: r.top(-1), ValueError, "k must be at least 0; got -1"),
+        (lambda r: r.top(1.5), TypeError, "k must be a whole number; got 1.5"),
+    ],
+)
+def test_misuse_of_a_result_is_named(call, error, message):
+    result = channel_information(torch.rand(50, 3), torch.arange(50) % 2)
+    assert len(result.top(0)) == 0
+    assert len(result.top(9)) == 3
+    with pytest.raises(error) as caught:
+        call(result)
+    assert str(caught.value) == message
+
+
+def test_a_seed_is_checked_also_where_nothing_is_drawn():
+    with pytest.raises(TypeError, match="seed must be an int"):
+        channel_information(torch.rand(50, 3), torch.arange(50) % 2, seed="a")
+
+
+def test_p_values_are_as_exact_as_values():
+    result = channel_information(
+        torch.rand(50, 3), torch.arange(50) % 2, null="permutation", permutations=2, seed=0
+    )
+    assert result.p_values.dtype == torch.float64
+    assert {round(3 * p, 12) for p in result.p_values.tolist()} <= {1.0, 2.0, 3.0}

@@ -245,7 +245,8 @@ def test_the_plane_keeps_and_draws_its_null(tmp_path):
     assert result.p_value >= 1 / 4
     assert result.excess == result.value - result.null_mean
     assert plane.inputs["8"][0].null_mean is None
-    ax = plane.plot()
+    ax = plane.plot(title="Paths")
+    assert ax.get_title(loc="left") == "Paths"
     assert "null: labels shuffled" in [text.get_text() for text in ax.get_legend().get_texts()]
     plane.save(tmp_path / "plane.json")
     again = InformationPlane(model, ["conv_1", "8"], x, y, permutations=3)

@@ -93,7 +93,7 @@ def test_inputs_that_repeat_are_one_input():
     [
         ({"sigma": 0.0}, ValueError, "sigma must be positive and finite; got 0.0"),
         ({"sigma": "small"}, TypeError, "sigma must be a number; got 'small'"),
-        ({"relative": 1}, TypeError, "relative must be a bool; got 1"),
+        ({"relative": 1}, TypeError, "relative must be True or False; got 1"),
         ({"samples": 0}, ValueError, "samples must be at least 1; got 0"),
     ],
 )
@@ -197,3 +197,11 @@ def test_its_own_error_has_as_many_degrees_of_freedom_as_samples():
     result = NoisyChannelMutualInformation().estimate(h, h, interval=0.95, seed=0)
     half = (result.interval[1] - result.interval[0]) / 2
     assert half / result.standard_error == pytest.approx(2.0227, abs=1e-3)  # t with 39 degrees
+
+
+def test_a_constant_side_shares_nothing_and_warns_of_nothing():
+    h = activations(40, 2)
+    result = NoisyChannelMutualInformation().estimate(torch.zeros(40, 1), h, seed=0)
+    assert abs(result.value) < 1e-12
+    assert str(result.ceiling) == "0.0"
+    assert not result.saturated

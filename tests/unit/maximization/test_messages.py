@@ -171,6 +171,7 @@ def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
         ({"lr": -1.0}, ValueError, "lr must be a positive number; got -1.0"),
         ({"chunk": 0}, ValueError, "chunk must be at least 1; got 0"),
         ({"rescue": -1}, ValueError, "rescue must be at least 0; got -1"),
+        ({"lr": "fast"}, TypeError, "lr must be a positive number; got 'fast'"),
         ({"seed": "a"}, TypeError, "seed must be an int, a torch.Generator or None; got 'a'"),
         (
             {"transforms": "none"},
@@ -294,6 +295,57 @@ def test_data_that_make_no_statistics():
             ValueError,
             "factors must be positive, the smaller first; got 1.1 and 0.9",
         ),
+        (
+            lambda: fl.exponential(fl.exponential(fl.channel("conv", 7))),
+            TypeError,
+            "exponential takes an objective once; got -exp(-conv:7)",
+        ),
+        (
+            lambda: fl.direction("conv", "abc"),
+            TypeError,
+            "vector must be (C,), one number for each channel; got 'abc'",
+        ),
+        (
+            lambda: fl.direction("conv", None),
+            TypeError,
+            "vector must be (C,), one number for each channel; got None",
+        ),
+        (lambda: fl.RandomScale("a", 1.1), TypeError, "low must be a number; got 'a'"),
+        (lambda: fl.RandomRotate("a"), TypeError, "degrees must be a number from 0 to 180; got 'a'"),
+        (lambda: fl.FourierImage((1, 8, 8), sd="a"), TypeError, "sd must be a number from 0; got 'a'"),
+        (lambda: fl.FourierImage((1, 8, 8), sd=torch.inf), ValueError, "sd must be a number from 0; got inf"),
+        (lambda: fl.LatentImage(flat(), 3, sd="b"), TypeError, "sd must be a number from 0; got 'b'"),
+        (lambda: fl.PhaseImage((1, 8, 8), decay="a"), TypeError, "decay must be a number; got 'a'"),
+        (
+            lambda: IMAGE.from_image([0.5]),
+            TypeError,
+            "images must be a tensor (N, C, H, W); got [0.5]",
+        ),
+        (
+            lambda: IMAGE.from_image(torch.full((1, 1, 8, 8), torch.nan)),
+            ValueError,
+            "images must be floating-point numbers in [0, 1]; got values from nan to nan",
+        ),
+        (
+            lambda: IMAGE.from_image(torch.zeros(1, 1, 8, 8, dtype=torch.int64)),
+            ValueError,
+            "images must be floating-point numbers in [0, 1]; got int64 tensor (1, 1, 8, 8)",
+        ),
+        (
+            lambda: fl.LatentWhitening.fit(3),
+            TypeError,
+            "latents must be a floating-point tensor (N, D) or a loader of them; got 3",
+        ),
+        (
+            lambda: fl.LatentWhitening.fit(torch.rand(9, 3)).whiten(3),
+            TypeError,
+            "latents must be a tensor (N, 3); got 3",
+        ),
+        (
+            lambda: fl.LatentWhitening.fit(torch.rand(9, 3)).unwhiten(torch.rand(2, 4)),
+            ValueError,
+            "coordinates must be (N, 3); got float32 tensor (2, 4)",
+        ),
         (lambda: fl.RandomRotate(181), ValueError, "degrees must be a number from 0 to 180; got 181"),
         (lambda: fl.Jitter(-1), ValueError, "pixels must be at least 0; got -1"),
         (
@@ -325,6 +377,8 @@ def test_verdicts_of_what_does_not_fit():
         result.verdict(3)
     with says(ValueError, "top must be at least 1; got 0"):
         result.verdict(images(), top=0)
+    with says(TypeError, "progress must be True or False; got 3"):
+        result.verdict(images(), progress=3)
     with says(TypeError, "folder must be a path; got 3"):
         result.save(3)
 
@@ -405,3 +459,15 @@ def test_statistics_of_images_that_are_not_between_0_and_1():
             ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"
         ):
             kind((1, 8, 8), statistics=statistics)
+
+
+def test_functions_of_the_users_that_return_something_else():
+    with says(ValueError, "preprocess must return as many images as it is given, 2; got 3"):
+        run("conv_1", preprocess=lambda images: 3)
+    with says(TypeError, "optimizer must return an optimizer, with a step(); it returned 3"):
+        run("conv_1", optimizer=lambda parameters: 3)
+
+
+def test_a_step_size_beside_an_optimizer_is_refused():
+    with says(ValueError, "give lr or optimizer=, not both: an optimizer of one's own has its own step size"):
+        fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)

@@ -120,3 +120,8 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_no_image_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"^matrix must count one image at least; all counts are 0$"):
+        confusion_matrix(torch.zeros(2, 2))

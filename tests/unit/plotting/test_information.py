@@ -288,3 +288,12 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("argument", ["x_ceiling", "label_entropy"])
+def test_limits_that_are_none(argument):
+    paths = {"fc": [1.0, 2.0]}
+    with pytest.raises(TypeError, match=rf"^{argument} must be a number; got 'x'$"):
+        information_plane(paths, paths, units="nats", **{argument: "x"})
+    with pytest.raises(ValueError, match=rf"^{argument} must be a number from 0; got -1$"):
+        information_plane(paths, paths, units="nats", **{argument: -1})

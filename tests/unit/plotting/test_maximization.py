@@ -34,6 +34,14 @@ def test_colours_and_a_limit():
     assert figure.axes[0].images[0].get_array().shape == (8, 6, 3)
 
 
+def test_results_hand_on_what_the_plotting_functions_take():
+    found = result(1, 4)
+    (ax,) = found.plot(columns=1).axes
+    assert len({round(picture.get_extent()[0], 6) for picture in ax.images}) == 1
+    (few,), (many,) = (found.verdict(images()[..., :6]).plot(shown=n).axes for n in (1, 3))
+    assert len(many.images) == 2 * len(few.images) == 16
+
+
 def test_history_has_a_line_for_each_or_bands_for_many():
     few = result().plot_history(title="Rise")
     assert [line.get_label() for line in few.lines] == ["conv_1:0", "conv_1:1", "conv_1:2"]
@@ -140,3 +148,12 @@ def test_limits_are_positive(tmp_path):
         fl.plotting.verdict(found.verdict(images()[..., :6]), shown=0)
     with pytest.raises(ValueError, match="paths must name all of 3 images; got 1"):
         fl.plotting.write_images(found.images, [tmp_path / "a.png"])
+
+
+def test_real_images_of_another_size_are_drawn_in_their_own_shape():
+    (ax,) = result(1, 2).verdict(images()[..., :5, :]).plot(shown=1).axes
+    optimized, real = ax.images[:2]
+    assert optimized.get_array().shape == (8, 6)
+    assert real.get_array().shape == (5, 8)
+    left, right, bottom, top = real.get_extent()
+    assert abs((right - left) / abs(top - bottom) - 8 / 5) < 1e-6

@@ -24,7 +24,8 @@ CONSTRUCTOR = [
     ({"reduce": {"9": "max"}}, LookupError, "no layer matches '9'"),
     ({"dtype": "float32"}, TypeError, "dtype must be a floating-point torch.dtype; got 'float32'"),
     ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point torch.dtype; got torch.int64"),
-    ({"device": "gpu"}, RuntimeError, "gpu"),
+    ({"device": 3.5}, TypeError, "device must be a torch.device or its name, .*; got 3.5"),
+    ({"device": "gpu"}, ValueError, "device must be a torch.device or its name, .*; got 'gpu'"),
 ]
 
 
@@ -211,3 +212,54 @@ def test_training_inside_a_block_is_told():
 def test_progress_is_quiet_where_nobody_watches(capsys):
     fl.ActivationRecorder(plain(), "0").record(DataLoader(images(), batch_size=2))
     assert capsys.readouterr().err == ""
+
+
+ONE = [(images(), torch.zeros(len(images()), dtype=torch.int64))]
+PASSES = [
+    ({"inputs": 3}, "inputs must be a function of a batch; got 3"),
+    ({"progress": 3}, "progress must be True or False; got 3"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [*PASSES, ({"resume": 1}, "resume must be True or False; got 1")]
+)
+def test_wrong_arguments_of_record(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        fl.ActivationRecorder(plain(), "0").record(ONE, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [*PASSES, ({"labels": 3}, "labels must be a function of a batch")]
+)
+def test_wrong_arguments_of_stream(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        fl.ActivationRecorder(plain(), "0").stream(ONE, fl.JointCounts(2), **wrong)
+
+
+def test_stream_speaks_of_itself():
+    with pytest.raises(TypeError, match=r"^stream takes a loader of batches; got 3$"):
+        fl.ActivationRecorder(plain(), "0").stream(3, fl.Moments())
+    with pytest.raises(TypeError, match=r"^stream takes a loader .* \(4, 1, 8, 8\): give \[images\]$"):
+        fl.ActivationRecorder(plain(), "0").stream(images(), fl.Moments())
+
+
+def test_files_that_are_no_paths():
+    activations = fl.ActivationRecorder(plain(), "0")(images())
+    for call in (
+        activations.save,
+        fl.Activations.load,
+        fl.StreamResult.load,
+        fl.StreamResult({}, spans=()).save,
+    ):
+        with pytest.raises(TypeError, match=r"^path must be a file's path; got 3$"):
+            call(3)
+    with pytest.raises(TypeError, match=r"^parts must be a list of results or of paths; got 3$"):
+        fl.StreamResult.merge(3)
+
+
+def test_a_plot_of_activations_takes_what_feature_maps_take():
+    activations = fl.ActivationRecorder(plain(), "0")(images())
+    figure = activations.plot("0", image=1, scale="shared", limit=2, title="two")
+    assert figure.get_suptitle().startswith("two")
+    assert [len(ax.images) for ax in figure.axes if ax.images] == [2]

@@ -118,3 +118,25 @@ def test_what_has_no_receptive_field_is_told():
         fl.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), nn.Conv2d, (1, 4, 4))
     with pytest.raises(ValueError, match=r"^shape must be \(C, H, W\) of an image; got \(4, 4\)$"):
         fl.receptive_field(nn.ReLU(), "", (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("position", "error", "message"),
+    [
+        (3, TypeError, r"^position must be two whole numbers, \(h, w\); got 3$"),
+        ((1, 2, 3), TypeError, r"^position must be two whole numbers"),
+        ((1.5, 0), TypeError, r"^position must be a whole number; got 1.5$"),
+        ((9, 0), IndexError, r"^position must lie in the map of 6x6; got \(9, 0\)$"),
+        ((0, -7), IndexError, r"^position must lie in the map of 6x6; got \(0, -7\)$"),
+    ],
+)
+def test_positions_that_are_none(position, error, message):
+    field = fl.receptive_field(nn.Conv2d(1, 1, 3), "", (1, 8, 8))
+    assert field.box((-1, 0)) == (5, 8, 0, 3)
+    with pytest.raises(error, match=message):
+        field.box(position)
+
+
+def test_sizes_that_are_not_whole_are_refused():
+    with pytest.raises(ValueError, match=r"^shape must be \(C, H, W\) of an image; got \(1, 8.0, 8\)$"):
+        fl.receptive_field(nn.ReLU(), "", (1, 8.0, 8))

@@ -227,7 +227,7 @@ def test_misuse_is_told_before_anything_runs():
         recorder.stream([(images(4), torch.rand(4))], joint)
     with pytest.raises(ValueError, match=r"^the loader gave no batch; got \[\]$"):
         recorder.stream([], fl.Moments())
-    with pytest.raises(TypeError, match=r"^record takes a loader of batches"):
+    with pytest.raises(TypeError, match=r"^stream takes a loader of batches"):
         recorder.stream(images(4), fl.Moments())
 
 

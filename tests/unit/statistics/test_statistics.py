@@ -294,7 +294,14 @@ def test_a_statistic_of_ones_own_may_keep_numbers_only(tmp_path):
 def test_what_cannot_be_taken_is_told():
     for make, error, message in (
         (lambda: fl.TopK(0), ValueError, r"^k must be at least 1; got 0$"),
-        (lambda: fl.TopK(2.0), TypeError, r"^k must be an int; got 2.0$"),
+        (lambda: fl.TopK(2.0), TypeError, r"^k must be a whole number; got 2.0$"),
+        (lambda: fl.TopK(True), TypeError, r"^k must be a whole number; got True$"),
+        (lambda: fl.JointCounts(classes=2.0), TypeError, r"^classes must be a whole number; got 2.0$"),
+        (
+            lambda: taken(fl.Histogram(), torch.rand(4, 1)).quantile("a"),
+            TypeError,
+            r"^q must be a number or several in \[0, 1\]; got 'a'$",
+        ),
         (lambda: fl.JointCounts(classes=1), ValueError, r"^classes must be at least 2; got 1$"),
         (
             lambda: fl.Histogram(edges=[1.0, 1.0]),
@@ -401,5 +408,8 @@ def test_pictures_are_drawn_from_results():
     pictures = torch.rand(200, 3, 6, 6)
     figure = taken(fl.TopK(4), values).plot(pictures, channels=[2, 0])
     assert len(figure.axes[0].images) == 8
+    figure = taken(fl.TopK(4), values).plot(pictures, limit=1, title="one")
+    assert len(figure.axes[0].images) == 4
+    assert figure.get_suptitle().startswith("one")
     with pytest.raises(ValueError, match=r"^channels must be one or more of 0 ... 4; got \[5\]$"):
         taken(fl.TopK(4), values).plot(pictures, channels=[5])

@@ -175,3 +175,10 @@ def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the loader gave no batch"):
         recorder().record([], to=tmp_path, shard=(0, 2))
     assert files(tmp_path) == {}
+
+
+def test_parts_and_targets_must_be_paths(tmp_path):
+    with pytest.raises(TypeError, match=r"^a part must be a folder's path; got 3$"):
+        fl.merge([3])
+    with pytest.raises(TypeError, match=r"^to must be a folder's path; got 3$"):
+        fl.merge(tmp_path, to=3)

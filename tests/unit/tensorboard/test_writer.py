@@ -52,6 +52,16 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
             "epoch must be a whole number from 0; got {'loss': 1.0}",
         ),
         (
+            lambda b: b.reconstructions(1, 3),
+            TypeError,
+            "result must be an AblationResult; got 3",
+        ),
+        (
+            lambda b: b.importance(1, 3),
+            TypeError,
+            "result must be an ImportanceResult; got 3",
+        ),
+        (
             lambda b: b.training(1, [0.5]),
             TypeError,
             "values must be a mapping from names to numbers, or to parts of them; got [0.5]",
