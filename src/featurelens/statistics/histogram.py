@@ -99,7 +99,7 @@ class Histogram(Statistic):
 
     Parameters
     ----------
-    edges : sequence of float or None
+    edges : list or tuple of float, or None
         Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
 
     Raises
