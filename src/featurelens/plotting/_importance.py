@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from featurelens.plotting._page import LINE, NOTE, TITLE, room, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
     from featurelens.plotting._arrays import Floats
 
@@ -140,14 +141,9 @@ def class_importance(
         values, cmap=colour_map("RdBu_r").with_extremes(bad=PALE), vmin=low, vmax=high, aspect="auto"
     )
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8)
-    scale = ""
-    if len(columns) <= 18 and len(names) <= 20:
-        scale, shown = _cells(values, whole=factor == 100)
-        for (row, column), value in np.ndenumerate(values):
-            colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else QUIET
-            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
-            ax.text(column, row, shown(value), **style)
-    bar.set_label(_lost(result) + scale, fontsize=8, color=INK)
+    legible = len(columns) <= 18 and len(names) <= 20
+    unit = _write_cells(ax, values, picture, whole=factor == 100) if legible else ""
+    bar.set_label(_lost(result) + unit, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_edgecolor(PALE)
     ax.set_yticks(range(len(names)), names, fontsize=8 if len(names) <= 20 else 6, color=INK)
@@ -161,6 +157,15 @@ def class_importance(
         text += f" (most important {len(ranks)} of {len(result.channels)})"
     ax.set_title("\n".join(wrap(text, room(ax)[0], TITLE)), loc="left", fontsize=TITLE, color=INK, pad=8)
     return ax
+
+
+def _write_cells(ax: Axes, values: Floats, picture: AxesImage, *, whole: bool) -> str:
+    """Write each number into its cell; return what to say of their unit."""
+    unit, shown = _cells(values, whole=whole)
+    for (row, column), value in np.ndenumerate(values):
+        colour = text_colour(picture.to_rgba(np.asarray(value))) if np.isfinite(value) else QUIET
+        ax.text(column, row, shown(value), ha="center", va="center", fontsize=7, color=colour)
+    return unit
 
 
 def _cells(values: Floats, *, whole: bool) -> tuple[str, Callable[[float], str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def strongest_images(
     Raises
     ------
     TypeError
-        If `result` is not a `TopKResult`.
+        If `result` is not a `TopKResult`, `channels` no list, or `images` cannot be asked for one.
     ValueError
         If a channel does not exist, `limit` is below 1, or `fields` are given for a layer without maps.
 
@@ -83,6 +83,12 @@ def strongest_images(
     """
     check_type(result, TopKResult, argument="result", expected="a TopKResult")
     total = len(result.rows)
+    if channels is not None:
+        check_type(channels, Iterable, argument="channels", expected="a list of channels")
+    if not hasattr(images, "__getitem__"):
+        raise TypeError(
+            f"images must be a tensor (N, C, H, W) or a map-style data set; got {describe(images)}"
+        )
     chosen = list(range(total)) if channels is None else [int(channel) for channel in channels]
     if not chosen or not all(0 <= channel < total for channel in chosen):
         raise ValueError(f"channels must be one or more of 0 ... {total - 1}; got {describe(channels)}")

@@ -329,7 +329,7 @@ class ActivationRecorder:
                 "hooks would see one device's part of the batch in DataParallel: record around model.module, "
                 "or call recorder(images)"
             )
-        session = Session(self._choices, self._keeper, self._reductions, self._channels_first)
+        session = self._session()
         with ExitStack() as stack:
             # What random numbers the block draws are the user's own affair, and stay drawn.
             stack.enter_context(self._guarded(block=True))
@@ -349,6 +349,9 @@ class ActivationRecorder:
         else:
             session.freeze()
 
+    def _session(self) -> Session:
+        return Session(self._choices, self._keeper, self._reductions, self._channels_first)
+
     def _run(
         self,
         args: tuple[Any, ...],
@@ -361,7 +364,7 @@ class ActivationRecorder:
         args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
         feeding.warn_if_not_finite((args, kwargs))
         fixed = _plain_arguments(self.model, args, kwargs)
-        session = session or Session(self._choices, self._keeper, self._reductions, self._channels_first)
+        session = session or self._session()
         if self.stop_early:
             session.expect(self._last_calls(fixed))
         with self._backend.attached(session, fixed):

@@ -413,3 +413,9 @@ def test_pictures_are_drawn_from_results():
     assert figure.get_suptitle().startswith("one")
     with pytest.raises(ValueError, match=r"^channels must be one or more of 0 ... 4; got \[5\]$"):
         taken(fl.TopK(4), values).plot(pictures, channels=[5])
+    with pytest.raises(TypeError, match=r"^channels must be a list of channels; got 3$"):
+        taken(fl.TopK(4), values).plot(pictures, channels=3)
+    with pytest.raises(
+        TypeError, match=r"^images must be a tensor \(N, C, H, W\) or a map-style data set; got 3$"
+    ):
+        taken(fl.TopK(4), values).plot(3)
