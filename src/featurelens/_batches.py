@@ -2,7 +2,8 @@
 
 Nothing is padded, dropped or regrouped, so what the workers record is, end to end, what one process records.
 
->>> plan = Plan([torch.zeros(2, 1), torch.zeros(3, 1), torch.zeros(1, 1)], Share(1, 2), rows=len)
+>>> loader = [torch.zeros(2, 1), torch.zeros(3, 1), torch.zeros(1, 1)]
+>>> plan = Plan(loader, Share(1, 2), given=lambda batch: Given((batch,), {}, len(batch)))
 >>> [(batch.number, batch.first_row, tuple(batch.value.shape)) for batch in plan.batches()]
 [(1, 2, (3, 1)), (2, 5, (1, 1))]
 """
@@ -34,13 +35,21 @@ from featurelens._shares import Share
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
+class Given(NamedTuple):
+    """What a model is given of a batch, and how many rows that is, None where it has no rows."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    rows: int | None
+
+
 class Batch(NamedTuple):
     """A batch, its number in the data set, the number of rows before it, and what the model is given of it."""
 
     number: int
     first_row: int
     value: Any
-    given: Any
+    given: Given
 
 
 @final
@@ -58,8 +67,6 @@ class Plan:
     share
         The worker's share. Under torch.distributed every worker must make its plan, as the first one's order
         goes for all of them.
-    rows
-        Says how many rows a batch has, from what the model is given of it.
     given
         Returns what the model is given of a batch; called once for each.
 
@@ -75,10 +82,9 @@ class Plan:
         loader: Iterable[Any],
         share: Share,
         *,
-        rows: Callable[[Any], int],
-        given: Callable[[Any], Any] = lambda batch: batch,
+        given: Callable[[Any], Given],
     ) -> None:
-        self.loader, self.share, self._rows, self._given = loader, share, rows, given
+        self.loader, self.share, self._given = loader, share, given
         self.jumps = _jumps(loader)
         self._lists: Sequence[Any] | None = None
         # The state that the loader's own pass would start from.
@@ -142,7 +148,7 @@ class Plan:
                         f"the loader's length is {self.total}, but it yields more batches than that"
                     )
                 batch = Batch(number, row, value, self._given(value))
-                row += self._rows(batch.given)
+                row += batch.given.rows or 0
                 if number >= start:
                     yield batch
         if self.share.count > 1 and number + 1 < self.block.stop:
@@ -229,7 +235,7 @@ class Plan:
 
     def _checked_rows(self, batch: Batch) -> int:
         assert self._lists is not None
-        rows, indices = self._rows(batch.given), len(self._lists[batch.number])
+        rows, indices = batch.given.rows or 0, len(self._lists[batch.number])
         if rows != indices and self.share.count > 1:
             raise ValueError(
                 f"batch {batch.number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "

@@ -71,6 +71,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), "no message")
+
+
 def check_type(
     value: Any, kind: type | tuple[type, ...] | UnionType, *, argument: str, expected: str
 ) -> None:

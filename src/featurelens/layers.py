@@ -25,13 +25,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, final
 
-import torch
 from torch import nn
 
 from featurelens._checks import check_module, count, describe, near_misses
-from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
+from featurelens._failure import explain
+from featurelens._hooks import hooked, named_modules, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
-from featurelens._structure import shapes, tensors
+from featurelens._structure import nbytes, shapes, tensors
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
 """What names one or several layers."""
@@ -57,14 +57,14 @@ class Choice:
     alias: str | None = None
 
 
-def list_layers(model: nn.Module, *sample: Any) -> LayerTable:
+def list_layers(model: nn.Module, *sample: Any, **keywords: Any) -> LayerTable:
     """List what can be asked for: every layer's name, alias, type and parameters.
 
     Parameters
     ----------
     model
         Any module. It comes back as it was.
-    *sample
+    *sample, **keywords
         What the model takes, usually one batch of images `(N, C, H, W)`. With it, one forward pass in eval mode
         adds how often each layer is called, the shape of its output and the memory that recording it takes.
 
@@ -85,22 +85,18 @@ def list_layers(model: nn.Module, *sample: Any) -> LayerTable:
     1     relu_1  ReLU             0      1  (1, 8, 6, 6)  1.1 KiB
     """
     model = unwrap(check_module(model))
-    modules = canonical_modules(model)
+    modules = named_modules(model)
     aliases = _aliases(modules)
-    found: dict[int, tuple[int, Any, int]] = _run_sample(model, sample) if sample else {}
+    sampled = bool(sample or keywords)
+    found: dict[int, tuple[int, Any, int]] = _run_sample(model, sample, keywords) if sampled else {}
     layers = []
     for name, module in modules.items():
         if module is model and len(modules) > 1:
             continue
-        calls, shape, memory = found.get(id(module), (0, None, 0)) if sample else (None, None, None)
+        calls, shape, memory = found.get(id(module), (0, None, 0)) if sampled else (None, None, None)
         parameters = sum(p.numel() for p in module.parameters() if not isinstance(p, _LAZY))
         layers.append(Layer(name, type(module).__name__, aliases.get(name), parameters, calls, shape, memory))
     return LayerTable(layers)
-
-
-def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """All modules by name, the model itself included as ``""``; a shared module appears under its first name."""
-    return dict(model.named_modules())
 
 
 def choose(
@@ -143,11 +139,11 @@ class _Names:
     """Every name by which a model's layers go."""
 
     def __init__(self, model: nn.Module, operations: Iterable[str]) -> None:
-        self.modules = canonical_modules(model)
+        self.modules = named_modules(model)
         self.operations = tuple(operations)
         first_name = {id(module): name for name, module in self.modules.items()}
         # A module registered twice bears two names; both mean its first.
-        self.exact = {name: first_name[id(m)] for name, m in model.named_modules(remove_duplicate=False)}
+        self.exact = {name: first_name[id(m)] for name, m in named_modules(model, all_names=True).items()}
         self.exact |= {name: name for name in self.operations if name not in self.exact}
         self.aliases = _aliases(self.modules)
         self.ordinals = {alias: name for name, alias in self.aliases.items()}
@@ -256,27 +252,19 @@ def _kind(module: nn.Module) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _run_sample(model: nn.Module, sample: tuple[Any, ...]) -> dict[int, tuple[int, Any, int]]:
+def _run_sample(
+    model: nn.Module, sample: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[int, tuple[int, Any, int]]:
     found: dict[int, tuple[int, Any, int]] = {}
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
         calls, _, memory = found.get(id(module), (0, None, 0))
-        memory += sum(tensor.numel() * tensor.element_size() for tensor in tensors(output))
+        memory += sum(nbytes(tensor) for tensor in tensors(output))
         found[id(module)] = (calls + 1, shapes(output), memory)
 
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-    check_materialized(model)
-    with exclusively(model), preserved(model), evaluating(model), eager(), torch.no_grad():
+    with visiting(model), hooked(dict.fromkeys(named_modules(model).values(), note)):
         try:
-            handles += [module.register_forward_hook(note) for module in model.modules()]
-            model(*sample)
+            model(*sample, **keywords)
         except Exception as error:
-            given = ", ".join(map(describe, sample))
-            reason = next(iter(str(error).strip().splitlines()), "no message")
-            raise RuntimeError(
-                f"the model failed on the sample ({given}): {type(error).__name__}: {reason}"
-            ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
+            raise RuntimeError(explain(error, model, "the sample", sample, keywords)) from error
     return found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import featurelens as fl
-from featurelens._batches import Plan
+from featurelens._batches import Given, Plan
 from featurelens._shares import Share
 from featurelens.storage import shards, writer
 from tests.stores import files
@@ -21,6 +21,10 @@ SHAPES = st.sampled_from([(), (1,), (3,), (2, 3), (1, 2, 2), (0,)])
 DTYPES = st.sampled_from(
     [torch.float32, torch.float64, torch.bfloat16, torch.int16, torch.bool, torch.complex64]
 )
+
+
+def given_batch(batch):
+    return Given((batch,), {}, len(batch))
 
 
 class Give(nn.Module):
@@ -156,6 +160,6 @@ def test_shares_of_a_loader_are_its_batches(drop_last, n, size, count, seed):
     found = [
         batch.value.tolist()
         for index in range(count)
-        for batch in Plan(make(), Share(index, count), rows=len).batches()
+        for batch in Plan(make(), Share(index, count), given=given_batch).batches()
     ]
     assert found == expected

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from featurelens._hooks import eager, evaluating, preserved, unwrap
+from featurelens._guard import preserved
+from featurelens._hooks import eager, unwrap
 from tests.nets import Busy, images, plain, seeded
 from tests.state import snapshot
 
@@ -76,7 +77,7 @@ def test_evaluating_gives_each_module_its_own_flag_back():
     model = plain()
     model[4].eval()
     flags = [module.training for module in model.modules()]
-    with evaluating(model):
+    with preserved(model, evaluate=True):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == flags
 

@@ -14,7 +14,11 @@ SOURCE = pathlib.Path(fl.__file__).parent
 LEVEL = {
     "_checks": 0,
     "_structure": 0,
+    "_guard": 0,
     "_hooks": 0,
+    "_tracing": 0,
+    "_placeholders": 0,
+    "_failure": 0,
     "_layer_table": 0,
     "_lookup": 0,
     "_random": 0,

@@ -148,7 +148,7 @@ def test_a_lazy_model_can_be_listed():
 
 def test_a_model_that_fails_on_the_sample_is_told():
     model = plain()
-    message = r"^the model failed on the sample \(float32 tensor \(1, 2, 8, 8\)\): RuntimeError: .* 2 channels instead$"
+    message = r"^the model failed on the sample \(float32 tensor \(1, 2, 8, 8\)\) in layer '0', .*: RuntimeError: .* 2 channels instead$"
     with pytest.raises(RuntimeError, match=message) as caught:
         fl.list_layers(model, torch.rand(1, 2, 8, 8))
     assert isinstance(caught.value.__cause__, RuntimeError)

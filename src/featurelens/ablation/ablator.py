@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, check_flag, check_module
-from featurelens._hooks import check_materialized, eager, evaluating, exclusively, preserved, unwrap
+from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.blocks import closed_in_order
 from featurelens.ablation.decoder import DeconvDecoder
@@ -34,7 +34,7 @@ from featurelens.ablation.variants import (
 )
 from featurelens.ablation.worth import Run, curve, importance
 from featurelens.layers import Selector
-from featurelens.recording.session import not_reached
+from featurelens.recording.capture import not_reached
 
 
 @final
@@ -163,9 +163,7 @@ class ChannelAblator:
             return ablate(features[None], mask, filling, self.axis % features.ndim)[0]
 
         with exclusively(self.model), closed_in_order(self.model) as block:
-            block.enter_context(preserved(self.model, randomness=False, gradients=False))
-            block.enter_context(evaluating(self.model))
-            block.enter_context(eager())
+            block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
             passes = block.enter_context(self._site.changed(change))
             yield
         if passes.begun and not passes.changed:

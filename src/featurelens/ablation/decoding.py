@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from featurelens._checks import describe
+from featurelens._failure import explain
+from featurelens._hooks import submodule
 from featurelens.ablation.decoder import DeconvDecoder, Encoding
 from featurelens.ablation.replay import Diverged, Memory, check_features
 from featurelens.ablation.suffix import Suffix, behind_strong, check_same, guarded, remember
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
-from featurelens.recording.failure import explain
 
 
 @final
@@ -34,7 +35,7 @@ class DecoderSuffix(Suffix):
         self.encoding: Encoding | None = None
         if isinstance(decoder, DeconvDecoder):
             self.guards.append(decoder.encoder)
-            self.features = self._encoded(decoder, model.get_submodule(choice.name), choice, axis)
+            self.features = self._encoded(decoder, submodule(model, choice.name), choice, axis)
         else:
             self.features = one_call(remember(model, choice, axis, images))
         self.axis = filling.axis % self.features.ndim

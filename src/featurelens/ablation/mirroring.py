@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from featurelens import _tracing
 from featurelens._checks import near_misses
-from featurelens._hooks import check_materialized, eager, evaluating, preserved
-from featurelens.recording import tracing
+from featurelens._hooks import visiting
 
 Size: TypeAlias = tuple[int, int]
 
@@ -215,7 +215,14 @@ def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
     RuntimeError
         If forward cannot be traced.
     """
-    found = _trace(encoder)
+    try:
+        with visiting(encoder):
+            found = _tracing.trace_or_explain(encoder, _tracing.defaults(encoder))
+    except _tracing.Untraceable as error:
+        raise RuntimeError(
+            f"the way through {type(encoder).__name__} cannot be traced ({error}): give the decoder the part that is a "
+            "chain"
+        ) from error
     calls = found.calls.get(layer or "", [])
     if not calls:
         raise LookupError(
@@ -225,8 +232,7 @@ def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
         raise ValueError(
             f"layer {layer!r} is called {len(calls)} times; the decoder needs a layer that is called once"
         )
-    returned = calls[0].returned
-    node = returned.node if isinstance(returned, fx.Proxy) else returned
+    node = calls[0].returned
     if not isinstance(node, fx.Node):
         raise TypeError(f"{_named(layer)} must return a tensor to be decoded")
     steps: list[Step] = []
@@ -239,19 +245,6 @@ def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
             raise ValueError(f"{error}{hint}") from None
         node = node.all_input_nodes[0]
     return steps[::-1]
-
-
-def _trace(encoder: nn.Module) -> tracing.Trace:
-    check_materialized(encoder)
-    try:
-        with preserved(encoder), evaluating(encoder), eager():
-            return tracing.trace(encoder, tracing.defaults(encoder))
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise RuntimeError(
-            f"the way through {type(encoder).__name__} cannot be traced ({type(error).__name__}: {reason}): give the "
-            "decoder the part that is a chain"
-        ) from error
 
 
 def _step(encoder: nn.Module, node: fx.Node) -> Step:

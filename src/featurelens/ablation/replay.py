@@ -19,7 +19,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from featurelens._checks import describe
-from featurelens._hooks import all_modules, random_state, same_random_state
+from featurelens._guard import all_modules, random_state, same_random_state
+from featurelens._hooks import submodule
 from featurelens._structure import map_tensors, tensors
 from featurelens.layers import Choice
 
@@ -69,7 +70,7 @@ class Memory(TorchFunctionMode):
     def __init__(self, model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> None:
         super().__init__()
         self.model, self.choice, self.axis, self.images = model, choice, axis, images
-        self.layer = model.get_submodule(choice.name)
+        self.layer = submodule(model, choice.name)
         self.features: dict[int, torch.Tensor] = {}
         self.calls = 0
         self.output: Any = None
@@ -89,11 +90,11 @@ class Memory(TorchFunctionMode):
         """Run the forward pass, on a copy of the images, which a model may change in place."""
         images = self.images.clone()
         self._copies.add(images, self.images)
-        before = random_state(self.model)
+        before = random_state()
         with _forwards(self.model, self._call), listening(self.layer, self._take), self:
             self.output = self.model(images)
         self._note_readers((self.output,), None)
-        self.draws = not same_random_state(before, random_state(self.model))
+        self.draws = not same_random_state(before, random_state())
         self._copies.clear()
         self._following.clear()
 

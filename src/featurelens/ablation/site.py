@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_type, check_whole, describe
-from featurelens._hooks import check_materialized
+from featurelens._hooks import check_materialized, submodule
 from featurelens._structure import has_channels_first
 from featurelens.ablation.decoding import DecoderSuffix
 from featurelens.ablation.replay import Change, check_features, listening
@@ -55,7 +55,7 @@ class Site:
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another one")
         choice = _one_layer(model, layer)
-        if axis is None and has_channels_first(model.get_submodule(choice.name)):
+        if axis is None and has_channels_first(submodule(model, choice.name)):
             axis = 1
         return cls(model, choice, axis, output)
 
@@ -72,7 +72,7 @@ class Site:
     @property
     def module(self) -> nn.Module:
         """The layer itself."""
-        return self.model.get_submodule(self.choice.name)
+        return submodule(self.model, self.choice.name)
 
     @contextmanager
     def changed(self, change: Change) -> Iterator[Passes]:

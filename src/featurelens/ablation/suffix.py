@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from featurelens._checks import count, describe
-from featurelens._hooks import eager, evaluating, exclusively, preserved
+from featurelens._failure import explain
+from featurelens._hooks import visiting
 from featurelens.ablation.replay import Change, Diverged, Memory, listening
 from featurelens.ablation.variants import Filling, ablate
 from featurelens.layers import Choice
-from featurelens.recording.failure import explain
-from featurelens.recording.session import not_reached
+from featurelens.recording.capture import not_reached
 
 Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
 """Which part of what the model returns is looked at."""
@@ -267,10 +267,7 @@ def guarded(*models: nn.Module) -> Iterator[None]:
     """Run the models in eval mode without gradients, and give them back as they were."""
     with ExitStack() as stack:
         for model in models:
-            for guard in (exclusively(model), preserved(model), evaluating(model)):
-                stack.enter_context(guard)
-        stack.enter_context(eager())
-        stack.enter_context(torch.no_grad())
+            stack.enter_context(visiting(model))
         yield
 
 

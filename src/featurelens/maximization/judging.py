@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import describe
-from featurelens._structure import tensors
+from featurelens._structure import first_tensor
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.plan import Layers, Plan, selectors_of
 from featurelens.maximization.preparation import Preparation
@@ -105,7 +105,7 @@ def _check_values(values: torch.Tensor, objectives: Sequence[Objective], seen: i
 
 
 def _images_of(batch: Any, like: torch.Tensor) -> torch.Tensor:
-    images = next(tensors(batch), None)
+    images = first_tensor(batch)
     if images is None or images.ndim != 4 or images.shape[1] != like.shape[1] or 0 in images.shape:
         raise ValueError(
             f"the loader must give images (N, {like.shape[1]}, H, W); "

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_type, check_whole, count, describe
-from featurelens._structure import tensors
+from featurelens._structure import first_tensor
 from featurelens.maximization.parametrizations import Parametrization, check_spread, normal
 
 
@@ -173,7 +173,7 @@ class LatentImage(Parametrization):
         latents = parameters if self.whitening is None else self.whitening.unwhiten(parameters)
         first = next(iter(self.decoder.parameters()), latents)
         try:
-            drawn = next(tensors(self.decoder(latents.to(first.device, first.dtype))), None)
+            drawn = first_tensor(self.decoder(latents.to(first.device, first.dtype)))
         except Exception as error:
             raise RuntimeError(
                 f"the decoder failed on latents {tuple(latents.shape)}: {type(error).__name__}: {error}"
@@ -184,7 +184,7 @@ class LatentImage(Parametrization):
 
 
 def _rows(batch: Any) -> torch.Tensor:
-    latents = next(tensors(batch), None)
+    latents = first_tensor(batch)
     if latents is None or latents.ndim != 2 or not latents.is_floating_point():
         raise ValueError(f"latents must be a floating-point tensor (N, D); got {describe(batch)}")
     rows = latents.detach().cpu().double()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, final
@@ -13,21 +13,18 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_flag, check_number, check_whole, describe
-from featurelens._hooks import evaluating, preserved
+from featurelens._guard import preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
 from featurelens.maximization.adam import Adam
-from featurelens.maximization.fusion import Fused, Surprise, chains, hooked, kept
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.rescue import Rescue
 from featurelens.maximization.result import MaximizationResult
-from featurelens.maximization.shortcut import channels_looked_at, on_the_only_channel, only_channels
 from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain
-from featurelens.maximization.watching import Watched
 from featurelens.recording import ActivationRecorder, Activations
 
 
@@ -101,9 +98,7 @@ class Optimization:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for module in self.parametrization.modules:
-                stack.enter_context(preserved(module))
-                stack.enter_context(evaluating(module))
-            watch = None if hooked(self.model) else Watched()
+                stack.enter_context(preserved(module, evaluate=True))
             self.forward: Callable[..., Activations] = stack.enter_context(self.recorder.held())
             # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
             for module in (self.model, *self.parametrization.modules):
@@ -112,7 +107,10 @@ class Optimization:
                         parameter.requires_grad_(False)
             keep_memory()
             self._first, self._probed = self._probe()
-            self.fused = Fused({}) if watch is None else self._watched(watch)
+            if list(self._probed) == self.layers.names:  # each is called once, and nothing behind is needed
+                numbered = [name if "#" in name else f"{name}#1" for name in self.layers.names]
+                early = ActivationRecorder(self.model, numbered, detach=False, stop_early=True)
+                self.forward = stack.enter_context(early.held())
             self._stack = stack.pop_all()
         return self
 
@@ -141,8 +139,8 @@ class Optimization:
             total=len(chunks) * self.settings.steps, desc="maximizing", unit="step", disable=show
         ) as bar:
             for rows in chunks:
-                with self._looking_at([objectives[row] for row in rows]) as plan:
-                    parts.append(self._optimize(plan, [names[row] for row in rows], root, bar.update))
+                plan = Plan(self.layers, [objectives[row] for row in rows], self.device)
+                parts.append(self._optimize(plan, [names[row] for row in rows], root, bar.update))
         images, history, scores = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
@@ -171,7 +169,7 @@ class Optimization:
                 _check_finite(images, plan, "image", f"in step {step + 1}")
                 changed = chain(images, numbers[step])
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
-                    activations = self._look_fast(changed, defer=not rescue.on)
+                    activations = self._look(changed)
                 values = plan.diagonal(activations, images)
                 _check_finite(values[:, None], plan, "value", f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
@@ -188,22 +186,6 @@ class Optimization:
         pixels = self._first.shape[2] * self._first.shape[3]
         return max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
 
-    @contextmanager
-    def _looking_at(self, objectives: Sequence[Objective]) -> Iterator[Plan]:
-        """Evaluate `objectives` inside the block, with no more of the last layer than they look at."""
-        labels = [str(objective) for objective in objectives]
-        names = self.layers.names
-        ended_here = self._probed.output is None and len(names) == 1 and names == list(self._probed)
-        if ended_here and "#" not in names[0]:
-            layer = self.model.get_submodule(names[0])
-            channels = channels_looked_at(layer, objectives)
-            if channels is not None and isinstance(layer, nn.Conv2d):
-                with only_channels(layer, channels):
-                    alone = [on_the_only_channel(objective) for objective in objectives]
-                    yield Plan(self.layers, alone, self.device, labels=labels)
-                return
-        yield Plan(self.layers, objectives, self.device, labels=labels)
-
     def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
         parameters = self.parametrization.start(streams(root, "start", names))
         return parameters.to(self.device, self.parameter_dtype).requires_grad_()
@@ -216,17 +198,6 @@ class Optimization:
     def _look(self, images: torch.Tensor) -> Activations:
         prepared = self.preparation.for_model(images).to(self.dtype)
         return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
-
-    def _look_fast(self, images: torch.Tensor, *, defer: bool) -> Activations:
-        """Do what `_look` does in fewer operations, if that is possible."""
-        if self.fused.chains:
-            self.fused.defer = defer
-            try:
-                with self.fused:
-                    return self._look(images)
-            except Surprise:
-                self.fused = Fused({})  # a model that goes different ways is left as it is
-        return self._look(images)
 
     @torch.no_grad()
     def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -256,17 +227,6 @@ class Optimization:
             # Some models view what convolutions return as if it were contiguous.
             self.memory_format = torch.contiguous_format
             return images, self._look(images)
-
-    def _watched(self, watch: Watched) -> Fused:
-        """Find out what can be fused."""
-        if self.dtype not in (torch.float32, torch.float64):
-            return Fused({})
-        with watch:
-            activations = self._look(self._first)
-        found = chains(watch.calls, (dict(activations), activations.output))
-        del activations
-        watch.calls.clear()
-        return Fused({key: chain for key, chain in found.items() if not kept(chain)})
 
 
 def keep_memory() -> None:

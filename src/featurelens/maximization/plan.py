@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from featurelens._checks import count, describe
-from featurelens._structure import has_channels_first, tensors
+from featurelens._hooks import named_modules
+from featurelens._structure import first_tensor, has_channels_first, tensors
 from featurelens.layers import Choice, Selector, choose
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
@@ -27,7 +28,7 @@ class Layers:
         choices = {selector: one_layer(model, selector) for selector in dict.fromkeys(selectors)}
         self.keys = {selector: name_of(choice) for selector, choice in choices.items()}
         self.keys |= {name: name for name in self.keys.values()}
-        modules = dict(model.named_modules(remove_duplicate=False))
+        modules = named_modules(model, all_names=True)
         self.modules = {name_of(choice): modules[choice.name] for choice in choices.values()}
 
     @property
@@ -121,7 +122,7 @@ def name_of(choice: Choice) -> str:
 
 def single_tensor(output: Any, layer: str) -> torch.Tensor:
     """Return what a layer gave if it is a tensor, and else the first tensor in it."""
-    first = next(tensors(output), None)
+    first = first_tensor(output)
     if first is None or first.ndim < 2:
         raise ValueError(
             f"layer {layer or 'the output'!r} must return a tensor (N, C, ...); got {describe(output)}"

@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import torch
 
 from featurelens._checks import count, describe
-from featurelens._structure import tensors
+from featurelens._structure import first_tensor
 from featurelens.maximization import _fourier
 from featurelens.maximization.preparation import ROUNDING
 
@@ -177,7 +177,7 @@ class _Sums:
 
 
 def _images_of(batch: Any) -> torch.Tensor:
-    images = next(tensors(batch), None)
+    images = first_tensor(batch)
     if images is None or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             f"images must be (N, C, H, W), none of them 0; got {describe(batch if images is None else images)}"

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
 import torch
 from torch import nn
 
+from featurelens import _tracing
+from featurelens._hooks import hooked, submodule
 from featurelens.layers import Choice
-from featurelens.recording import tracing
-from featurelens.recording.rewrite import Program, check_called, insert, trace_or_explain
-from featurelens.recording.session import Session
+from featurelens.recording.capture import Capture
+from featurelens.recording.rewrite import Listener, Program, Runner, check_called, insert, trace_for_rewriting
 
 
 class Backend(ABC):
-    """Sends what the chosen layers return to a session, while its block is open."""
+    """Sends what the chosen layers return to a capture, while its block is open."""
 
     @abstractmethod
-    def attached(self, session: Session, fixed: dict[str, Any]) -> AbstractContextManager[None]:
-        """Listen inside the block; `fixed` are the plain arguments of the forward pass to come."""
+    def attached(self, capture: Capture) -> AbstractContextManager[None]:
+        """Listen inside the block."""
 
 
 @final
@@ -31,76 +32,68 @@ class HookBackend(Backend):
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    @contextmanager
-    def attached(self, session: Session, fixed: dict[str, Any]) -> Iterator[None]:
-        def hook_for(name: str) -> Any:
-            return lambda module, inputs, output: session.capture(name, output)
-
-        handles = []
-        try:
-            for name in session.wanted:
-                layer = self.model.get_submodule(name)
-                if isinstance(layer, torch.jit.ScriptModule):
-                    raise TypeError(
-                        f"layer {name!r} is scripted, and hooks cannot see into scripted code: "
-                        "record the module it was scripted from"
-                    )
-                handles.append(layer.register_forward_hook(hook_for(name)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def attached(self, capture: Capture) -> AbstractContextManager[None]:
+        hooks: dict[nn.Module, Callable[..., Any]] = {}
+        for name in capture.names:
+            layer = submodule(self.model, name)
+            if isinstance(layer, torch.jit.ScriptModule):
+                raise TypeError(
+                    f"layer {name!r} is scripted, and hooks cannot see into scripted code: "
+                    "record the module it was scripted from"
+                )
+            hooks[layer] = lambda module, inputs, output, name=name: capture.take(name, output)
+        return hooked(hooks)
 
 
 @final
 class RewriteBackend(Backend):
-    """The model's forward replaced by its traced graph, with a listener behind each chosen layer or operation."""
+    """The model's forward replaced by its traced graph, with a listener behind each chosen layer or operation.
+
+    The graph is made when forward is called, anew for other attributes of the model or plain arguments; what it
+    returns is compared with what the model itself does for every new shape of input.
+    """
 
     def __init__(self, model: nn.Module, choices: Sequence[Choice]) -> None:
         self.model, self.choices = model, choices
         self.names = list(dict.fromkeys(choice.name for choice in choices))
-        self.rewritten: dict[Any, Program] = {}
+        self._programs: dict[str, Program] = {}  # the last one
 
     @contextmanager
-    def attached(self, session: Session, fixed: dict[str, Any]) -> Iterator[None]:
-        program = self._rewrite(fixed)
-        listeners = nn.ModuleList(_Listener(name, session) for name in self.names)
-        runner = _Runner(self.model, listeners, program)
+    def attached(self, capture: Capture) -> Iterator[None]:
+        taps = [Listener(name, capture.take) for name in self.names]
         own = vars(self.model)
+        replaced = own.get("forward")
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            self._put(replaced)  # the model's own code runs, to be traced or compared
+            try:
+                program = self._rewritten(args, kwargs, capture)
+                return program.checked(self.model, Runner(self.model, taps, program), args, kwargs)
+            finally:
+                own["forward"] = forward
+
+        own["forward"] = forward
         try:
-            own["forward"] = lambda *args, **kwargs: program.function(runner, *args, **kwargs)
             yield
         finally:
-            del own["forward"]
+            self._put(replaced)
 
-    def _rewrite(self, fixed: dict[str, Any]) -> Program:
-        key = (tracing.settings(self.model), tuple(fixed.items()))
-        if key not in self.rewritten:
-            found = trace_or_explain(self.model, fixed)
-            check_called(self.model, self.choices, [found])
+    def _put(self, forward: Any) -> None:
+        own = vars(self.model)
+        own.pop("forward", None)
+        if forward is not None:
+            own["forward"] = forward
+
+    def _rewritten(self, args: tuple[Any, ...], kwargs: dict[str, Any], capture: Capture) -> Program:
+        fixed = _tracing.fixed_in(self.model, args, kwargs)
+        key = f"{_tracing.settings(self.model)} {fixed}"
+        if key not in self._programs:
+            found = trace_for_rewriting(self.model, fixed)
+            try:
+                check_called(self.model, self.choices, [found])
+            except LookupError as error:
+                capture.error = error
+                raise
             insert(found, self.names, lambda name, call, calls: f"_taps.{self.names.index(name)}")
-            self.rewritten = {key: Program(found)}
-        return self.rewritten[key]
-
-
-class _Runner:
-    """What a program takes for the model: its present members, the listeners and the constants of the trace."""
-
-    def __init__(self, model: nn.Module, listeners: nn.ModuleList, program: Program) -> None:
-        vars(self).update(program.constants)
-        self._model = model
-        self._taps = listeners
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
-class _Listener(nn.Module):
-    def __init__(self, name: str, session: Session) -> None:
-        super().__init__()
-        self.name = name
-        self.session = session
-
-    def forward(self, value: Any) -> Any:
-        handed_on = self.session.capture(self.name, value)
-        return value if handed_on is None else handed_on
+            self._programs = {key: Program(found)}
+        return self._programs[key]

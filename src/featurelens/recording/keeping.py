@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, describe
-from featurelens._structure import map_tensors, tensors
+from featurelens._structure import items_of, map_tensors, tensors
 from featurelens.layers import Choice, Selector, choose
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
@@ -39,7 +39,7 @@ class Keeper:
         value = output
         if callable(reduction):
             value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
-            if next(tensors(value), None) is None:
+            if not tensors(value):
                 raise TypeError(
                     f"it must return a tensor, or something with tensors in it; got {describe(value)}"
                 )
@@ -84,15 +84,34 @@ def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
     """Raise an error if only the user can tell which axis of a layer's output holds the channels."""
     if callable(reduction):
         return
-    tokens, channels = "z.transpose(1, 2)", "z"
-    if reduction is not None:
-        tokens, channels = (f"z.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2))
     for tensor in tensors(output):
+        if tensor.is_nested:
+            raise Unsuitable(
+                f"layer {layer!r} returns sequences of different lengths (a nested tensor): say what to keep with "
+                f"reduce={{{layer!r}: lambda z: torch.nested.to_padded_tensor(z, 0.0)}}, or a function of your own"
+            )
         if tensor.ndim == 3:
+            z = _expression(output, tensor)
+            tokens, channels = f"{z}.transpose(1, 2)", z
+            if reduction is not None:
+                tokens, channels = (
+                    f"{z}.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2)
+                )
             raise Unsuitable(
                 f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): say "
                 f"reduce={{{layer!r}: lambda z: {tokens}}} for the features of tokens, lambda z: {channels} for channels"
             )
+
+
+def _expression(output: Any, tensor: torch.Tensor) -> str:
+    """How Python code comes from a layer's output, called z, to a tensor in it."""
+    if output is tensor:
+        return "z"
+    for key, item in items_of(output) or ():
+        if any(found is tensor for found in tensors(item)):
+            step = f"[{key!r}]" if isinstance(output, Mapping | list | tuple) else f".{key}"
+            return "z" + step + _expression(item, tensor)[1:]
+    return "z"
 
 
 def reduced(output: Any, reduction: Reduction) -> Any:

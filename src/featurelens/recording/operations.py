@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from featurelens import _tracing
 from featurelens._checks import check_module
-from featurelens._hooks import evaluating, unwrap
+from featurelens._hooks import unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
-from featurelens.recording import tracing
-from featurelens.recording.rewrite import trace_or_explain
+from featurelens.recording.rewrite import trace_for_rewriting
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -43,8 +43,8 @@ def list_operations(model: nn.Module) -> LayerTable:
     ('add', 'relu', 'reshape')
     """
     model = unwrap(check_module(model))
-    with evaluating(model):
-        found = trace_or_explain(model, tracing.defaults(model))
+    with visiting(model):
+        found = trace_for_rewriting(model, _tracing.defaults(model))
     no_tensors: set[fx.Node] = set()
     for node in found.operations.values():  # in the order of the graph, so what a node takes comes before it
         if _gives_no_tensor(node, no_tensors):
@@ -54,6 +54,12 @@ def list_operations(model: nn.Module) -> LayerTable:
         for name, node in found.operations.items()
         if node not in no_tensors and not _only_unpacks(node)
     )
+
+
+def operation_names(model: nn.Module, *, evaluate: bool) -> tuple[str, ...]:
+    """Return the names of everything that `model` calls outside its modules."""
+    with visiting(model, evaluate=evaluate):
+        return tuple(trace_for_rewriting(model, _tracing.defaults(model)).operations)
 
 
 def _kind(node: fx.Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final, overload
@@ -13,27 +13,18 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, check_flag, check_module, check_type, describe
-from featurelens._hooks import (
-    StopForward,
-    check_materialized,
-    eager,
-    evaluating,
-    exclusively,
-    preserved,
-    unwrap,
-)
+from featurelens._hooks import unwrap, visiting
 from featurelens._shares import Share
-from featurelens._structure import has_channels_first
 from featurelens.layers import Selector, choose
-from featurelens.recording import feeding, streaming, tracing
 from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
-from featurelens.recording.data_sets import record_in_memory
-from featurelens.recording.failure import explain
+from featurelens.recording.capture import Capture
+from featurelens.recording.engine import Engine
+from featurelens.recording.in_memory import record_in_memory
+from featurelens.recording.inputs import Inputs, Rows, check_loader, warn_if_not_finite
 from featurelens.recording.keeping import Keeper, Reduction, reductions
-from featurelens.recording.rewrite import trace_or_explain
-from featurelens.recording.session import Session
-from featurelens.recording.streaming import Statistics
+from featurelens.recording.operations import operation_names
+from featurelens.recording.streaming import Statistics, stream
 from featurelens.recording.to_store import record_to_store
 from featurelens.statistics import StreamResult
 from featurelens.storage import ActivationStore
@@ -79,9 +70,11 @@ class ActivationRecorder:
         Where to keep activations, and as what floating-point type (``torch.float32`` under autocast, say); by
         default both stay as the layer returns them.
     stop_early
-        End the forward pass after the last chosen layer, where it is certain that none is called again. It is
-        certain if the calls are numbered (``"act#1"``) or the model can be traced. `output` is then None, as it is
-        for a data set whatever the model.
+        End the forward pass at the last call of the chosen layers; `output` is then None. Of layers chosen by
+        number (``"act#1"``) that is this call. Of others, one complete pass counts the calls, and later passes with
+        inputs of the same structure, shapes and dtypes end after as many: with True you vouch that the number of
+        calls does not depend on the values of the inputs, or on anything that changes between passes. A model whose
+        forward catches the stop runs whole.
     mode
         "eval" runs the model in eval mode; "keep" leaves every module in its own.
 
@@ -100,8 +93,8 @@ class ActivationRecorder:
     Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are as before when
     a call ends, by whatever exception it ends: what a forward in train mode would do to BatchNorm's statistics is
     taken back. A ``with`` block is bracketed in the same way, whatever runs in it, but random numbers that it
-    draws stay drawn. To find out where to stop, and for the rewrite backend, the Python code of forward may run
-    once more, on placeholders.
+    draws stay drawn. The hooks backend runs the model on your data and nothing else. The rewrite backend also runs
+    its Python code on placeholders, to trace it, and once more on inputs of a new shape, to compare.
 
     Examples
     --------
@@ -122,7 +115,7 @@ class ActivationRecorder:
         clone: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        stop_early: bool = True,
+        stop_early: bool = False,
         mode: Literal["eval", "keep"] = "eval",
     ) -> None:
         check_choice(backend, ("hooks", "rewrite"), argument="backend")
@@ -134,23 +127,26 @@ class ActivationRecorder:
         self._wrapped = check_module(model)
         self.model = unwrap(model)
         self.backend, self.mode, self.stop_early = backend, mode, stop_early
-        self._block: tuple[ExitStack, Session] | None = None  # while a block is open
-        self._keeper = Keeper(detach, clone, _device(device), dtype)
-        operations = self._operations() if backend == "rewrite" else ()
-        self._choices = choose(self.model, layers, operations)
-        self._reductions = reductions(self.model, self._choices, reduce, operations)
-        modules = dict(self.model.named_modules(remove_duplicate=False))
-        names = {choice.name for choice in self._choices}
-        self._channels_first = {name for name in names if has_channels_first(modules.get(name))}
-        self._backend: Backend = (
-            HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, self._choices)
+        self._block: tuple[ExitStack, Capture] | None = None  # while a block is open
+        operations = operation_names(self.model, evaluate=mode == "eval") if backend == "rewrite" else ()
+        choices = choose(self.model, layers, operations)
+        reaching: Backend = (
+            HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, choices)
         )
-        self._plans: dict[Any, dict[str, int] | None] = {}
+        self._engine = Engine(
+            self.model,
+            choices,
+            reaching,
+            Keeper(detach, clone, _device(device), dtype),
+            reductions(self.model, choices, reduce, operations),
+            evaluate=mode == "eval",
+            stop_early=stop_early,
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of the chosen layers, in order; ``#k`` where one call was asked for."""
-        return tuple(c.name if c.call is None else f"{c.name}#{c.call}" for c in self._choices)
+        return self._engine.layers
 
     def __repr__(self) -> str:
         backend = "" if self.backend == "hooks" else f", backend={self.backend!r}"
@@ -164,8 +160,9 @@ class ActivationRecorder:
         *args, **kwargs
             What the model takes, usually images `(N, C, H, W)`; tensors are moved to the model's device.
         """
-        with self._guarded():
-            return self._run(args, kwargs, where="a batch")
+        self._check_free()
+        with self._engine.visiting():
+            return self._engine.run(args, kwargs)
 
     @contextmanager
     def held(self) -> Iterator[Callable[..., Activations]]:
@@ -174,8 +171,9 @@ class ActivationRecorder:
         Inside it the model is as a recorder runs it, and parameters may be given other flags; afterwards it is as
         it was.
         """
-        with self._guarded():
-            yield lambda *args, **kwargs: self._run(args, kwargs, where="a batch")
+        self._check_free()
+        with self._engine.visiting():
+            yield lambda *args, **kwargs: self._engine.run(args, kwargs)
 
     @overload
     def record(
@@ -184,7 +182,8 @@ class ActivationRecorder:
         *,
         to: None = None,
         shard: tuple[int, int] | None = None,
-        inputs: Callable[[Any], Any] | None = None,
+        inputs: Inputs = None,
+        rows: Rows = None,
         progress: bool = True,
     ) -> Activations: ...
 
@@ -196,7 +195,8 @@ class ActivationRecorder:
         to: str | os.PathLike[str],
         resume: bool = False,
         shard: tuple[int, int] | None = None,
-        inputs: Callable[[Any], Any] | None = None,
+        inputs: Inputs = None,
+        rows: Rows = None,
         progress: bool = True,
     ) -> ActivationStore: ...
 
@@ -207,7 +207,8 @@ class ActivationRecorder:
         to: str | os.PathLike[str] | None = None,
         resume: bool = False,
         shard: tuple[int, int] | None = None,
-        inputs: Callable[[Any], Any] | None = None,
+        inputs: Inputs = None,
+        rows: Rows = None,
         progress: bool = True,
     ) -> Activations | ActivationStore:
         """Run the model over a data set and return what the chosen layers returned, joined along axis 0.
@@ -215,8 +216,10 @@ class ActivationRecorder:
         Parameters
         ----------
         loader
-            Yields batches: tensors, tuples or lists whose first item is the input, or dicts whose items go to the
-            arguments of forward that bear their name (or of which one is called "image", "input" or alike).
+            Yields batches: tensors; tuples or lists whose first item is the input and whose others are labels; lists of
+            texts or dicts, which are inputs themselves; or dicts whose items go to the arguments of forward that
+            bear their name (or of which one is called "image", "input" or alike). Where more than one of these may be
+            meant, an error asks for `inputs`.
         to
             A folder to write to, batch by batch, for data sets that do not fit into memory. Under torch.distributed
             every rank must make the call: each writes its share, rank 0 joins them, and all return the whole.
@@ -232,6 +235,10 @@ class ActivationRecorder:
         inputs
             Takes a batch and returns the model's input, a tuple of its positional arguments or a dict of its
             keyword arguments, where the rule above does not fit.
+        rows
+            Takes a batch and returns how many rows it has. By default that is the size of axis 0 of the first input, or
+            the length of a list of images; where that may be wrong, as in models whose sequences are `(L, N, D)`, an
+            error asks for it.
         progress
             Show a progress bar, if standard error is a terminal.
 
@@ -254,16 +261,19 @@ class ActivationRecorder:
         RuntimeError
             If the model fails on a batch, another run is writing to the folder, or another rank failed.
         """
-        feeding.check_loader(loader, inputs=inputs, progress=progress)
+        check_loader(loader, inputs=inputs, rows=rows, progress=progress)
         check_flag(resume, argument="resume")
+        self._check_free()
         if to is None:
             if resume:
                 raise ValueError("resume=True goes on with a recording in files: say with to= where it is")
             share = Share() if shard is None else Share.find(shard)
-            return record_in_memory(self, loader, share, inputs, progress)
+            return record_in_memory(self._engine, loader, share, inputs, rows, progress)
         check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
+        share = Share.find(shard)
+        path = Path(to).absolute()
         return record_to_store(
-            self, loader, Path(to), Share.find(shard), resume=resume, inputs=inputs, progress=progress
+            self._engine, loader, path, share, inputs, rows, resume=resume, progress=progress
         )
 
     def stream(
@@ -271,7 +281,8 @@ class ActivationRecorder:
         loader: Iterable[Any],
         statistics: Statistics | Mapping[Selector, Statistics],
         *,
-        inputs: Callable[[Any], Any] | None = None,
+        inputs: Inputs = None,
+        rows: Rows = None,
         labels: Callable[[Any], Any] | None = None,
         shard: tuple[int, int] | None = None,
         progress: bool = True,
@@ -295,7 +306,7 @@ class ActivationRecorder:
             its batches, and returns the result of all.
         statistics
             One or several for every layer, or a mapping from selectors to them that leaves no recorded layer out.
-        inputs
+        inputs, rows
             As in `record`.
         labels
             Takes a batch and returns its labels `(N,)`. By default they are the second item of a tuple or list, or
@@ -321,7 +332,9 @@ class ActivationRecorder:
         A batch is never split, and batches are added up exactly: one process, many ranks and merged blocks give the
         same bits, as far as the model itself gives the same activations on all machines and numbers of threads.
         """
-        return streaming.stream(self, loader, statistics, inputs, labels, shard, progress)
+        check_loader(loader, caller="stream", inputs=inputs, rows=rows, labels=labels, progress=progress)
+        self._check_free()
+        return stream(self._engine, loader, statistics, inputs, rows, labels, shard, progress)
 
     def __enter__(self) -> Activations:
         if isinstance(self._wrapped, nn.DataParallel) and len(self._wrapped.device_ids) > 1:
@@ -329,94 +342,32 @@ class ActivationRecorder:
                 "hooks would see one device's part of the batch in DataParallel: record around model.module, "
                 "or call recorder(images)"
             )
-        session = self._session()
+        self._check_free()
+        capture = self._engine.capture()
         with ExitStack() as stack:
             # What random numbers the block draws are the user's own affair, and stay drawn.
-            stack.enter_context(self._guarded(block=True))
-            stack.enter_context(self._backend.attached(session, tracing.defaults(self.model)))
-            stack.enter_context(_noting_outputs(self.model, session))
-            self._block = (stack.pop_all(), session)
-        return session.activations
+            stack.enter_context(
+                visiting(self.model, evaluate=self.mode == "eval", autograd=True, randomness=False)
+            )
+            stack.enter_context(self._engine.backend.attached(capture))
+            stack.enter_context(_noting_outputs(self.model, capture))
+            self._block = (stack.pop_all(), capture)
+        return capture.activations
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._block is not None
-        (stack, session), self._block = self._block, None
+        (stack, capture), self._block = self._block, None
         stack.__exit__(kind, error, trace)
         if kind is None:
-            session.finish()
+            capture.finish()
         else:
-            session.freeze()
+            capture.freeze()
 
-    def _session(self) -> Session:
-        return Session(self._choices, self._keeper, self._reductions, self._channels_first)
-
-    def _run(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        where: str,
-        output: bool = True,
-        session: Session | None = None,
-    ) -> Activations:
-        args, kwargs = feeding.to_model(args, self.model), feeding.to_model(kwargs, self.model)
-        feeding.warn_if_not_finite((args, kwargs))
-        fixed = _plain_arguments(self.model, args, kwargs)
-        session = session or self._session()
-        if self.stop_early:
-            session.expect(self._last_calls(fixed))
-        with self._backend.attached(session, fixed):
-            try:
-                returned = self.model(*args, **kwargs)
-                if output:
-                    session.activations.output = session.keeper.keep_output(returned)
-            except StopForward:
-                pass
-            except Exception as error:
-                if error is session.error:
-                    raise
-                raise RuntimeError(explain(error, self.model, where, args, kwargs)) from error
-        return session.finish()
-
-    @contextmanager
-    def _guarded(self, *, block: bool = False) -> Iterator[None]:
-        """Guard the model for one call, or for a block in which the user's own code runs."""
+    def _check_free(self) -> None:
         if self._block is not None:
             raise RuntimeError("this recorder is recording already; make another one to nest them")
-        check_materialized(self.model)
-        with (
-            exclusively(self.model),
-            preserved(self.model, randomness=not block),
-            evaluating(self.model) if self.mode == "eval" else nullcontext(),
-            eager(),
-            torch.no_grad() if self._keeper.detach and not block else nullcontext(),
-        ):
-            yield
-
-    def _last_calls(self, fixed: dict[str, Any]) -> dict[str, int] | None:
-        """After how many calls of each layer nothing more is to come; None if that is not certain."""
-        whole = [choice.name for choice in self._choices if choice.call is None]
-        if "" in whole:
-            return None
-        counts: dict[str, int] = {}
-        if whole:
-            key = (tracing.settings(self.model), tuple(fixed.items()))
-            if key not in self._plans:
-                self._plans = {key: tracing.last_calls(self.model, whole, fixed)}
-            plan = self._plans[key]
-            if plan is None:
-                return None
-            counts |= plan
-        for choice in self._choices:
-            if choice.call is not None:
-                counts[choice.name] = max(choice.call, counts.get(choice.name, 0))
-        return counts
-
-    def _operations(self) -> tuple[str, ...]:
-        with self._guarded():
-            return tuple(trace_or_explain(self.model, tracing.defaults(self.model)).operations)
 
 
 def _device(given: torch.device | str | None) -> torch.device | None:
@@ -431,14 +382,14 @@ def _device(given: torch.device | str | None) -> torch.device | None:
 
 
 @contextmanager
-def _noting_outputs(model: nn.Module, session: Session) -> Iterator[None]:
+def _noting_outputs(model: nn.Module, capture: Capture) -> Iterator[None]:
     """Note what the model is given and returns inside the block."""
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        feeding.warn_if_not_finite((args, kwargs))
+        warn_if_not_finite((args, kwargs))
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
-        session.activations.output = session.keeper.keep_output(output)
+        capture.activations.output = capture.keeper.keep_output(output)
 
     handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
     try:
@@ -446,10 +397,3 @@ def _noting_outputs(model: nn.Module, session: Session) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _plain_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return tracing.given(model, args, kwargs)
-    except TypeError:  # wrong arguments: the model itself says so better
-        return {}

@@ -1,132 +1,70 @@
-"""The rewrite backend: a copy of the model with extractor modules after the chosen layers and operations."""
+"""Rewrite a model's forward from its trace, with modules inserted behind layers, and check that it does the same."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import torch
 from torch import fx, nn
 
-from featurelens._checks import check_module, near_misses
-from featurelens._hooks import check_materialized, eager, preserved, unwrap
-from featurelens._lookup import NoSuchLayer
-from featurelens._structure import map_tensors
-from featurelens.layers import Choice, Selector, choose
-from featurelens.recording import tracing
-from featurelens.recording.session import aliases, not_reached
-from featurelens.recording.tracing import ModuleCall, Trace
+from featurelens import _tracing
+from featurelens._guard import preserved
+from featurelens._hooks import hooked, rehearsal, submodule
+from featurelens._structure import map_tensors, outline, tensors
+from featurelens._tracing import Built, ModuleCall, Trace
+from featurelens.layers import Choice
+from featurelens.recording.capture import not_reached
 
 
-@final
-class FeatureExtractor(nn.Module):
-    """An identity that keeps what passes through it.
-
-    Attributes
-    ----------
-    layer
-        The name of the layer or operation it stands behind, with ``#k`` for the k-th of several calls.
-    feature
-        A copy of the last value that passed, None before the first; part of the autograd graph where that is
-        recorded. It is not pickled or copied with the module.
-    """
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self.feature: Any = None
-
-    def forward(self, value: Any) -> Any:
-        """Keep `value` and return it, one of the two a copy, so that changes in place do not reach what is kept.
-
-        Where gradients are recorded the copy goes on, so that what is kept lies on their path.
-        """
-        copied = map_tensors(torch.Tensor.clone, value)
-        if torch.is_grad_enabled():
-            self.feature = value
-            return copied
-        self.feature = copied
-        return value
-
-    def extra_repr(self) -> str:
-        """Name the layer, in the `repr` of a model."""
-        return repr(self.layer)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "feature": None}
+class CannotRewrite(RuntimeError):
+    """A trace of a model does something else than the model; its message needs no more words."""
 
 
-@final
-class TappedModule(nn.Module):
-    """A model rewritten so that extractor modules stand behind some of its layers; made by `insert_extractors`.
-
-    It bears the original's parameters and submodules under their original names, so that a `state_dict` loads
-    both ways, and it can be trained, compiled, copied and pickled like any module.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        programs: Mapping[bool, Program],
-        taps: Iterable[nn.Module],
-        aliases: Mapping[str, str],
-    ) -> None:
-        super().__init__()
-        own = vars(self)
-        for name, value in vars(model).items():
-            if name == "_modules":
-                own[name].update(value)
-            else:
-                own[name] = value  # hooks on the model, too
-        for program in programs.values():
-            own.update(program.constants)
-        self._taps = nn.ModuleList(taps)
-        self._programs = dict(programs)
-        self._aliases = dict(aliases)
-
-    @property
-    def extractors(self) -> Mapping[str, FeatureExtractor]:
-        """The extractors by layer name, by what was asked for where that differs (``"conv_2"``), in order."""
-        return _Extractors(self)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the original's forward, extractors included."""
-        return self._programs[self.training].function(self, *args, **kwargs)
-
-
-class _Extractors(Mapping[str, FeatureExtractor]):
-    def __init__(self, tapped: TappedModule) -> None:
-        self._by_name = {tap.layer: tap for tap in tapped._taps if isinstance(tap, FeatureExtractor)}
-        self._aliases = tapped._aliases
-
-    def __getitem__(self, name: str) -> FeatureExtractor:
-        base, sign, call = name.partition("#")
-        name = self._aliases.get(base, base) + sign + call
-        if name not in self._by_name:
-            raise NoSuchLayer(f"no extractor stands behind {name!r}{near_misses(name, self._by_name)}")
-        return self._by_name[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name)
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __repr__(self) -> str:
-        return f"extractors({', '.join(self._by_name)})"
+TOLERANCE = 1e-3
+"""By how much, of the largest value, two runs may differ on an accelerator; on the CPU they may not."""
 
 
 class Program:
-    """The Python code of a traced graph; pickles as source text."""
+    """The Python code of a traced graph; pickles as source text.
+
+    `checked_for` lists the inputs, by their outline, for which it was found to return what the model does.
+    """
 
     def __init__(self, found: Trace) -> None:
         code = found.graph.python_code("self")
         self.source, self.names, self.constants = code.src, dict(code.globals), found.constants
+        self.calls = {name: len(calls) for name, calls in found.calls.items() if name and calls}
+        self.checked_for: set[str] = set()
         self.function = self._compiled()
+
+    def checked(self, model: nn.Module, runner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what the program returns; for inputs of a new shape that must be what `model` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If it is not; the message names the first layer or operation that differs.
+        """
+        if torch.compiler.is_compiling() or (inputs := outline((args, kwargs))) in self.checked_for:
+            return self.function(runner, *args, **kwargs)
+        expected, returns = _observed(
+            model, self.calls, lambda: model.forward(*_copied(args), **_copied(kwargs))
+        )
+        given = _copied(args), _copied(kwargs)
+        returned = self.function(runner, *args, **kwargs)
+        calls = {name: [n for n, _ in returns].count(name) for name in self.calls}
+        if calls != self.calls or not _same(returned, expected):
+            raise CannotRewrite(
+                f"{type(model).__name__} cannot be rewritten, as a trace of its forward does something else: "
+                f"{_first_difference(model, returns, *given)}. What a trace cannot see (shapes and dtypes in Python's own "
+                "containers, types, random numbers, what changes outside the model) is the usual reason. "
+                'ActivationRecorder(..., backend="hooks") records any model'
+            )
+        self.checked_for.add(inputs)
+        return returned
 
     def _compiled(self) -> Callable[..., Any]:
         names = dict(self.names)
@@ -141,80 +79,127 @@ class Program:
         return {
             "source": self.source,
             "constants": self.constants,
+            "calls": self.calls,
+            "checked_for": self.checked_for,
             "names": {name: value for name, value in self.names.items() if name not in modules},
             "modules": modules,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.source, self.constants, self.names = state["source"], state["constants"], state["names"]
+        self.calls, self.checked_for = state["calls"], state["checked_for"]
         for name, module in state["modules"].items():
             __import__(module)
             self.names[name] = sys.modules[module]
         self.function = self._compiled()
 
 
-def insert_extractors(model: nn.Module, layers: Selector | Iterable[Selector]) -> TappedModule:
-    """Return a copy of `model` with an extractor behind each of the chosen layers.
+class Runner:
+    """What a program takes for the model: its present members, the modules inserted and the constants of the trace."""
 
-    Parameters
-    ----------
-    model
-        An `nn.Sequential` or any module that `torch.fx` can trace. It is left as it is, and shares nothing with
-        the copy.
-    layers
-        Selectors as for `ActivationRecorder`. Functions and methods that the model calls outside its modules can
-        be chosen too, by the names of `list_operations` (``"relu"``, ``"add_1"``).
+    def __init__(self, model: nn.Module, taps: Iterable[nn.Module], program: Program) -> None:
+        vars(self).update(program.constants)
+        self._model = model
+        self._taps = nn.ModuleList(taps)
 
-    Returns
-    -------
-    TappedModule
-        Takes and returns what `model` does, in train and in eval mode (as a whole: parts that were frozen when it
-        was made stay so); afterwards
-        ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a convolution.
-        Arguments of forward that have a plain default are fixed at it.
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
-    Raises
-    ------
-    RuntimeError
-        If the model cannot be traced, usually as its control flow depends on the data; the hooks backend of
-        `ActivationRecorder` then still works.
-    LookupError, TypeError, ValueError
-        As for `ActivationRecorder`.
 
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
-    >>> tapped = insert_extractors(model, ["conv_1", "conv_2"])
-    >>> output = tapped(torch.rand(1, 1, 8, 8))
-    >>> tapped.extractors["conv_1"].feature.shape
-    torch.Size([1, 4, 6, 6])
-    """
-    model = unwrap(check_module(model))
-    if clash := {"_taps", "_aliases", "_programs", "extractors"} & {*model._modules, *vars(model)}:
-        raise ValueError(
-            f"the model has a member called {clash.pop()!r}, a name that the inserted extractors need"
+@final
+class Listener(nn.Module):
+    """An identity behind a layer that tells `hear` what passes; what that returns, unless None, goes on."""
+
+    def __init__(self, layer: str, hear: Callable[[str, Any], Any]) -> None:
+        super().__init__()
+        self.layer, self.hear = layer, hear
+
+    def forward(self, value: Any) -> Any:
+        """Tell `hear` of `value`, and hand it on."""
+        handed_on = self.hear(self.layer, value)
+        return value if handed_on is None else handed_on
+
+
+Returns = list[tuple[str, Any]]
+"""What layers returned, in order."""
+
+
+def _observed(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) -> tuple[Any, Returns]:
+    """Return what forward returns, and what `layers` return on the way; the model is as it was afterwards."""
+    returns: Returns = []
+    hooks: dict[nn.Module, Callable[..., Any]] = {}
+    for name in layers:
+        hooks[submodule(model, name)] = lambda _, args, output, name=name: returns.append(
+            (name, _copied(output))
         )
-    try:
-        duplicate = copy.deepcopy(model)
-    except Exception as error:
-        raise RuntimeError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
-    traces = {training: _trace_in_mode(duplicate, training) for training in (False, True)}
-    choices = choose(model, layers, traces[False].operations | traces[True].operations)
-    extractors: dict[str, FeatureExtractor] = {}
+    with preserved(model), hooked(hooks), rehearsal(), torch.no_grad():
+        return _copied(forward()), returns
 
-    def target(name: str, call: int, calls: int) -> str | None:
-        whole = any(choice.name == name and choice.call is None for choice in choices)
-        if not whole and not any(choice.name == name and choice.call == call for choice in choices):
-            return None
-        key = name if whole and calls == 1 else f"{name}#{call}"
-        extractors.setdefault(key, FeatureExtractor(key))
-        return f"_taps.{list(extractors).index(key)}"
 
-    for found in traces.values():
-        insert(found, dict.fromkeys(choice.name for choice in choices), target)
-    check_called(duplicate, choices, list(traces.values()))
-    programs = {training: Program(found) for training, found in traces.items()}
-    return TappedModule(duplicate, programs, extractors.values(), aliases(choices))
+def _first_difference(
+    model: nn.Module, expected: Returns, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """Say which layer or operation is the first to differ in a trace of the model, given the layers' returns."""
+    found = trace_for_rewriting(model, _tracing.fixed_in(model, args, kwargs))
+    operations: dict[int, list[str]] = {}
+    traced: Returns = []
+    names = [name for name, calls in found.calls.items() if name and calls]
+    insert(found, names, lambda name, call, calls: f"_taps.{names.index(name)}")
+    place = 0
+    for node in found.graph.nodes:
+        place += node.op == "call_module" and str(node.target).startswith("_taps.")
+        if node.op in {"call_function", "call_method"}:
+            operations.setdefault(place, []).append(node.name)
+    taps = [Listener(name, lambda layer, value: traced.append((layer, _copied(value)))) for name in names]
+    program = Program(found)
+    with preserved(model), torch.no_grad():
+        program.function(Runner(model, taps, program), *args, **kwargs)
+    at = 0
+    while at < min(len(expected), len(traced)) and _equal(expected[at], traced[at]):
+        at += 1
+    between = ", ".join(map(repr, operations.get(at, [])))
+    behind = f"behind layer {expected[at - 1][0]!r}" if at else "before the first layer"
+    if at < len(expected) and (at == len(traced) or expected[at][0] != traced[at][0]):
+        return f"layer {expected[at][0]!r} is called {behind}, and is not in the trace"
+    if at < len(traced) and (at == len(expected) or expected[at][0] != traced[at][0]):
+        return f"layer {traced[at][0]!r} is in the trace {behind}, and is not called"
+    if at < len(expected):
+        through = f" through {between}" if between else ""
+        return (
+            f"the first difference is in what reaches or leaves layer {expected[at][0]!r}, {behind}{through}"
+        )
+    return f"the first difference is {behind}" + (f", in {between}" if between else "")
+
+
+def _equal(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    return one[0] == other[0] and _same(one[1], other[1])
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are of the same structure, and equal; on an accelerator but for rounding."""
+    if outline(one) != outline(other):
+        return False
+    return all(map(_same_values, tensors(one), tensors(other)))
+
+
+def _same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
+    one, other = (_dense(tensor) for tensor in (one, other))
+    if not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    largest = float(other.abs().nan_to_num(0, 0, 0).max()) if other.numel() else 0.0
+    tolerance = 0.0 if one.device.type == "cpu" else TOLERANCE * largest
+    return torch.allclose(one, other, rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach()
+    if tensor.is_nested:
+        return torch.cat([part.flatten() for part in tensor.unbind()])
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def _copied(value: Any) -> Any:
+    return map_tensors(torch.Tensor.clone, value)
 
 
 def check_called(model: nn.Module, choices: Sequence[Choice], traces: Sequence[Trace]) -> None:
@@ -224,7 +209,7 @@ def check_called(model: nn.Module, choices: Sequence[Choice], traces: Sequence[T
     for choice in choices:
         if calls[choice.name] >= (choice.call or 1) or (not choice.exact and id(choice.selector) in reached):
             continue
-        part = next((p for found in traces if (p := tracing.whole_part(model, found, choice.name))), None)
+        part = next((p for found in traces if (p := _tracing.whole_part(model, found, choice.name))), None)
         if part is None or calls[choice.name]:
             raise LookupError(not_reached(choice, calls[choice.name]))
         raise LookupError(
@@ -237,29 +222,15 @@ def _calls(found: Trace, name: str) -> int:
     return len(found.calls.get(name, ())) or int(name in found.operations)
 
 
-def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
-    """Trace `model`, left as it was; a failure says why, and names the backend that needs no trace."""
-    check_materialized(model)
+def trace_for_rewriting(model: nn.Module, fixed: dict[str, Any]) -> Trace:
+    """Trace `model`, left as it was; a failure names the backend that needs no trace."""
     try:
-        with preserved(model), eager():
-            return tracing.trace(model, fixed)
-    except Exception as error:
-        raise RuntimeError(
-            f"{type(model).__name__} cannot be rewritten, as its forward cannot be traced ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}); control flow that depends on the data "
-            'is the usual reason. ActivationRecorder(..., backend="hooks") records any model'
+        return _tracing.trace_or_explain(model, fixed)
+    except _tracing.Untraceable as error:
+        raise CannotRewrite(
+            f"{type(model).__name__} cannot be rewritten, as its forward cannot be traced ({error}); control flow that "
+            'depends on the data is the usual reason. ActivationRecorder(..., backend="hooks") records any model'
         ) from error
-
-
-def _trace_in_mode(model: nn.Module, training: bool) -> Trace:
-    """Trace in train or eval mode, as what forward does may depend on it; frozen parts stay as they are."""
-    with preserved(model):
-        if training != model.training:
-            for module in model.modules():
-                vars(module)["training"] = training
-        found = trace_or_explain(model, tracing.defaults(model))
-    vars(model).update(found.constants)  # so that the next trace gives its own constants other names
-    return found
 
 
 def insert(found: Trace, names: Iterable[str], target: Callable[[str, int, int], str | None]) -> None:
@@ -291,16 +262,14 @@ def _insert_behind(graph: fx.Graph, point: ModuleCall, path: str) -> None:
 
 
 def _nodes(graph: fx.Graph, value: Any) -> Any:
-    """The nodes behind the proxies in `value`; a dataclass becomes a step that builds it."""
-    if isinstance(value, fx.Proxy):
-        return value.node
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+    """What a graph can take for `value`: a dataclass or named tuple becomes a step that builds it."""
+    if isinstance(value, Built):
+        items = {name: _nodes(graph, item) for name, item in value.items.items()}
+        return graph.call_function(value.kind, (), items)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return graph.call_function(type(value), tuple(_nodes(graph, item) for item in value))
+    if isinstance(value, list | tuple):
         return type(value)(_nodes(graph, item) for item in value)
     if isinstance(value, dict):
         return {key: _nodes(graph, item) for key, item in value.items()}
-    if hasattr(value, "_fields"):
-        return graph.call_function(type(value), tuple(_nodes(graph, item) for item in value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = {item.name: _nodes(graph, getattr(value, item.name)) for item in dataclasses.fields(value)}
-        return graph.call_function(type(value), (), items)
     return value

@@ -4,48 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 
 from featurelens._batches import Batch
 from featurelens._checks import check_type, describe
 from featurelens._shares import Share
-from featurelens._structure import tensors
 from featurelens.layers import Selector, choose
-from featurelens.recording import feeding
-from featurelens.recording.data_sets import plan_of, shown
+from featurelens.recording.capture import Capture
+from featurelens.recording.engine import Call, Engine, shown
+from featurelens.recording.inputs import Inputs, Rows, labels_of
 from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, check_axes, reduced
-from featurelens.recording.session import Session
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
 from featurelens.statistics.base import check_values, name_of
 
-if TYPE_CHECKING:
-    from featurelens.recording.recorder import ActivationRecorder
-
 Statistics = Statistic | Sequence[Statistic]
-Call = tuple[str, int | None]
 
 UNTOUCHED = Keeper(detach=True, clone=False, device=None, dtype=None)
 
 
 def stream(
-    recorder: ActivationRecorder,
+    engine: Engine,
     loader: Iterable[Any],
     statistics: Statistics | Mapping[Selector, Statistics],
-    inputs: Callable[[Any], Any] | None,
+    inputs: Inputs,
+    rows: Rows,
     labels: Callable[[Any], Any] | None,
     shard: tuple[int, int] | None,
     progress: bool,
 ) -> StreamResult:
     """Do what `ActivationRecorder.stream` says."""
-    feeding.check_loader(loader, inputs=inputs, labels=labels, progress=progress, caller="stream")
     share = Share.find(shard)
-    one_pass = _Pass(recorder, _assigned(recorder, statistics), labels)
-    with share.together(), recorder._guarded(), torch.no_grad():
-        plan = plan_of(recorder, loader, share, inputs)
-        origin = asdict(recipe_of(recorder, plan)) if share.count > 1 else {}
+    one_pass = _Pass(engine, _assigned(engine, statistics), labels)
+    with share.together(), engine.visiting(), torch.no_grad():
+        plan = engine.plan(loader, share, inputs, rows)
+        origin = asdict(recipe_of(engine, plan)) if share.count > 1 else {}
         for batch in shown(plan.batches(), plan, progress):
             one_pass.run(batch)
     parts = share.gather(one_pass.result(origin))
@@ -61,12 +56,12 @@ class _Pass:
 
     def __init__(
         self,
-        recorder: ActivationRecorder,
+        engine: Engine,
         assigned: Mapping[Call, tuple[Statistic, ...]],
         labels: Callable[[Any], Any] | None,
     ) -> None:
-        self.recorder, self.assigned = recorder, assigned
-        self.reductions = _reductions(recorder, assigned)
+        self.engine, self.assigned = engine, assigned
+        self.reductions = _reductions(engine, assigned)
         self.labels = labels
         self.found: dict[str, list[Statistic]] = {}
         self.aliases: Mapping[str, str] = {}
@@ -75,23 +70,25 @@ class _Pass:
     def run(self, batch: Batch) -> None:
         """Run the model on one batch, measure it on the way, and add up."""
         where = f"batch {batch.number + 1}"
-        args, kwargs = batch.given
-        given = next(tensors((args, kwargs)), None)
-        if given is None or given.ndim == 0:
+        args, kwargs, rows = batch.given
+        if rows is None:
             raise ValueError(
-                f"{where} gives the model no tensor whose axis 0 is the batch; got {describe(batch.value)}"
+                f"{where} gives the model nothing that has rows; got {describe(batch.value)}: say "
+                "rows=lambda batch: followed by their number"
             )
-        rows = len(given)
         labels = self._checked_labels(batch.value, rows, where)
-        first = self.recorder._channels_first
+        first = self.engine.channels_first
         measures = {
             key: _Measure(
                 call, self.assigned[call], reduction, rows, batch.first_row, labels, call[0] in first
             )
             for key, (call, reduction) in self.reductions.items()
         }
-        session = Session(self.recorder._choices, UNTOUCHED, measures)
-        measured = self.recorder._run(args, kwargs, where=where, output=False, session=session)
+
+        def begin(last_calls: Mapping[str, int] | None) -> Capture:
+            return Capture(self.engine.choices, UNTOUCHED, measures, (), last_calls)
+
+        measured = self.engine.run(args, kwargs, where=where, output=False, begin=begin)
         if self.found and list(self.found) != list(measured):
             raise ValueError(
                 f"the layers' calls differ between batches: {list(self.found)} and then {list(measured)}"
@@ -108,7 +105,7 @@ class _Pass:
         return StreamResult(self.found, spans=self.spans, aliases=self.aliases, origin=origin)
 
     def _checked_labels(self, batch: Any, rows: int, where: str) -> torch.Tensor | None:
-        labels = feeding.labels_of(batch, self.labels)
+        labels = labels_of(batch, self.labels)
         if isinstance(labels, list | tuple) and labels and all(isinstance(label, int) for label in labels):
             labels = torch.tensor(labels)
         for statistic in {id(s): s for found in self.assigned.values() for s in found}.values():
@@ -163,17 +160,16 @@ class _Measure:
 
 
 def _assigned(
-    recorder: ActivationRecorder, statistics: Statistics | Mapping[Selector, Statistics]
+    engine: Engine, statistics: Statistics | Mapping[Selector, Statistics]
 ) -> dict[Call, tuple[Statistic, ...]]:
     """Return the statistics of every chosen call."""
-    calls = [(choice.name, choice.call) for choice in recorder._choices]
+    calls = [(choice.name, choice.call) for choice in engine.choices]
     if not isinstance(statistics, Mapping):
         return dict.fromkeys(calls, _as_statistics(statistics))
     assigned: dict[Call, tuple[Statistic, ...]] = {}
     for selector, wanted in statistics.items():
         checked = _as_statistics(wanted)
-        operations = tuple(name for name, _ in calls) if recorder.backend == "rewrite" else ()
-        for choice in choose(recorder.model, selector, operations):
+        for choice in choose(engine.model, selector, tuple(name for name, _ in calls)):
             call = (choice.name, choice.call)
             if call in calls:
                 assigned[call] = checked
@@ -188,11 +184,11 @@ def _assigned(
 
 
 def _reductions(
-    recorder: ActivationRecorder, assigned: Mapping[Call, tuple[Statistic, ...]]
+    engine: Engine, assigned: Mapping[Call, tuple[Statistic, ...]]
 ) -> dict[Call, tuple[Call, Reduction]]:
     """Return, for each call that a recorder would reduce in its own way, whose statistics it has and that way."""
-    own = recorder._reductions
-    found = {call: (call, own.get(call, own.get((call[0], None)))) for call in assigned}
+    own = engine.reductions
+    found = {call: (call, engine.reduction_of(*call)) for call in assigned}
     for name, number in own:
         if (name, None) in assigned:
             found[name, number] = ((name, None), own[name, number])

@@ -6,46 +6,38 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurelens._batches import Plan
 from featurelens._shares import Share
-from featurelens._structure import tensors
-from featurelens.recording.data_sets import Inputs, plan_of, rows_of, shown
-from featurelens.recording.joining import check_batch_axis
+from featurelens.recording.engine import Engine, shown
+from featurelens.recording.inputs import Inputs, Rows
 from featurelens.recording.keeping import Reduction
 from featurelens.storage import ActivationStore, merge
-from featurelens.storage.fingerprints import (
-    batch_digest,
-    modules_digest,
-    parameters_digest,
-    training_digest,
-)
+from featurelens.storage.fingerprints import batch_digest, model_digest, modules_digest, training_digest
 from featurelens.storage.manifest import Manifest, Progress, Recipe
 from featurelens.storage.merging import part_name, parts_in
 from featurelens.storage.npy import dtype_name
 from featurelens.storage.writer import StoreWriter, check_resumable, writing
 
-if TYPE_CHECKING:
-    from featurelens.recording.recorder import ActivationRecorder
-
 
 def record_to_store(
-    recorder: ActivationRecorder,
+    engine: Engine,
     loader: Iterable[Any],
     path: Path,
     share: Share,
+    inputs: Inputs,
+    rows: Rows,
     *,
     resume: bool,
-    inputs: Inputs,
     progress: bool,
 ) -> ActivationStore:
     """Write what the layers return for the share's batches into `path`; ranks of a process group join theirs."""
     folder = path if share.count == 1 else path / part_name(share.index, share.count)
     with share.together():
-        with recorder._guarded(), ExitStack() as stack:
-            plan = plan_of(recorder, loader, share, inputs)
-            recipe = recipe_of(recorder, plan)
+        with engine.visiting(), ExitStack() as stack:
+            plan = engine.plan(loader, share, inputs, rows)
+            recipe = recipe_of(engine, plan)
             whole = _is_whole(path, plan, recipe, resume=resume)
             writer = None
             if not whole and not _is_complete(folder, plan, recipe, plan.block, resume=resume):
@@ -53,7 +45,7 @@ def record_to_store(
                 writer = stack.enter_context(writing(folder, recipe, number, resume=resume))
             share.gather(None)  # before any work is done, all of them can write
             if writer is not None:
-                _write(recorder, plan, writer, progress)
+                _write(engine, plan, writer, progress)
                 writer.finish()
         share.gather(None)  # all of them have written
         if share.joined and share.count > 1 and share.index == 0 and not whole:
@@ -61,7 +53,7 @@ def record_to_store(
     return ActivationStore(path if whole or share.joined else folder)
 
 
-def _write(recorder: ActivationRecorder, plan: Plan, writer: StoreWriter, progress: bool) -> None:
+def _write(engine: Engine, plan: Plan, writer: StoreWriter, progress: bool) -> None:
     """Run over the batches, those that the store has already excepted."""
     kept = writer.progress
     first_new = plan.block.start + kept.batches
@@ -70,16 +62,16 @@ def _write(recorder: ActivationRecorder, plan: Plan, writer: StoreWriter, progre
     again = Progress()
     batches = shown(plan.batches(first), plan, progress, done=first - plan.block.start)
     number = first - 1
-    for number, _, _, (args, kwargs) in batches:
-        given = next(tensors((args, kwargs)), None)
+    for number, _, _, (args, kwargs, rows) in batches:
         digest = batch_digest((args, kwargs))
         if number < first_new:
-            again = again.after(rows_of((args, kwargs)), digest)
+            again = again.after(rows or 0, digest)
             if number == first_new - 1:
                 _check_same_data(kept, again, writer.folder)
             continue
-        recorded = recorder._run(args, kwargs, where=f"batch {number + 1}", output=False)
-        check_batch_axis(recorded, given)
+        recorded = engine.run(args, kwargs, where=f"batch {number + 1}", output=False)
+        for name, value in recorded.items():
+            engine.check_rows(name, value, rows)
         writer.append(recorded, digest, aliases=recorded._aliases)
     if number < first_new - 1:
         raise ValueError(
@@ -135,7 +127,8 @@ def _is_complete(folder: Path, plan: Plan, recipe: Recipe, numbers: range, *, re
             raise ValueError(
                 f"{os.fspath(folder)!r} holds {kept.batches} batches, and the loader has {len(numbers)} now"
             )
-        again = Progress(last_rows=rows_of(last.given), last_input=batch_digest(last.given))
+        given = last.given
+        again = Progress(last_rows=given.rows or 0, last_input=batch_digest((given.args, given.kwargs)))
         _check_same_data(kept, again, folder)
     return True
 
@@ -147,27 +140,22 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def recipe_of(recorder: ActivationRecorder, plan: Plan) -> Recipe:
+def recipe_of(engine: Engine, plan: Plan) -> Recipe:
     """Return what must be the same for whatever is to go on with these recordings, or to be joined to them."""
-    dtype = recorder._keeper.dtype
+    model, dtype = engine.model, engine.keeper.dtype
+    parameters, hidden = model_digest(model)
     return Recipe(
-        model=type(recorder.model).__qualname__,
-        parameters=parameters_digest(recorder.model),
-        layers=recorder.layers,
-        reduce=tuple(
-            _name(
-                recorder._reductions.get(
-                    (choice.name, choice.call), recorder._reductions.get((choice.name, None))
-                )
-            )
-            for choice in recorder._choices
-        ),
+        model=type(model).__qualname__,
+        parameters=parameters,
+        layers=engine.layers,
+        reduce=tuple(_name(engine.reduction_of(choice.name, choice.call)) for choice in engine.choices),
         dtype=None if dtype is None else dtype_name(dtype),
-        mode=recorder.mode,
+        mode="eval" if engine.evaluate else "keep",
         batches=plan.total,
-        modules=modules_digest(recorder.model),
-        training=training_digest(recorder.model) if recorder.mode == "keep" else "",
+        modules=modules_digest(model),
+        training="" if engine.evaluate else training_digest(model),
         order=plan.order if plan.share.count > 1 else "",
+        hidden=hidden,
     )
 
 

@@ -30,6 +30,7 @@ class Recipe:
     modules: str = ""
     training: str = ""  # only where the modules keep their own modes
     order: str = ""  # only of a share, and where the loader's indices can be seen
+    hidden: str = ""  # something of the model that cannot be compared
 
     _WORDS: ClassVar = {
         "model": "the model was a {} and is now a {}",

@@ -125,8 +125,6 @@ class StoredLayer(Sequence[Tensor]):
         The layer's name.
     shape : tuple of int
         ``(N, ...)``.
-    dtype : torch.dtype
-        As it was recorded.
 
     Examples
     --------
@@ -147,8 +145,23 @@ class StoredLayer(Sequence[Tensor]):
         self._starts = np.array([shard.start for shard in self._shards], dtype=np.int64)
         rows = self._shards[-1].stop if self._shards else 0
         self.shape: tuple[int, ...] = (rows, *layer.shape)
-        self.dtype: torch.dtype = getattr(torch, layer.dtype)
-        self._offset = len(header(0, layer.shape, self.dtype, most_rows=layer.shard_rows))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As it was recorded.
+
+        Raises
+        ------
+        ValueError
+            If this version of torch has no such dtype.
+        """
+        dtype = getattr(torch, self._layer.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(  # noqa: TRY004  nobody passed a wrong type
+                f"layer {self.name!r} was recorded as {self._layer.dtype}, which torch {torch.__version__} does not know; "
+                "the store's other layers can be read"
+            )
+        return dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -199,6 +212,7 @@ class StoredLayer(Sequence[Tensor]):
         """Read the rows of these numbers; those that follow each other in a file are read at once."""
         result = torch.empty((len(numbers), *self._layer.shape), dtype=self.dtype)
         size = row_bytes(self._layer.shape, self.dtype)
+        head = len(header(0, self._layer.shape, self.dtype, most_rows=self._layer.shard_rows))
         if result.numel() == 0:
             return result
         target = result.view(file_dtype(self.dtype)).numpy().reshape(-1).view(np.uint8).data
@@ -209,6 +223,6 @@ class StoredLayer(Sequence[Tensor]):
         in_files = np.argsort(numbers[starts], kind="stable")  # the order in which a disk likes to be read
         for start, stop in zip(starts[in_files].tolist(), stops[in_files].tolist(), strict=True):
             shard = self._shards[places[start]]
-            offset = self._offset + (int(numbers[start]) - shard.start) * size
+            offset = head + (int(numbers[start]) - shard.start) * size
             self._files.read(shard, offset, target[start * size : stop * size])
         return result

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 import torch
 
@@ -26,7 +25,7 @@ def new_layer(folder: str, shape: tuple[int, ...], dtype: torch.dtype) -> Stored
 
 @final
 class ShardWriter:
-    """Appends rows to a layer, from where `layer` leaves off."""
+    """Appends rows to a layer, from where `layer` leaves off; a file is open only while it is written to."""
 
     def __init__(self, store: Path, layer: StoredShape) -> None:
         self.store, self.layer = store, layer
@@ -35,7 +34,8 @@ class ShardWriter:
         self.head = self._header(layer.shard_rows)
         self.shards = list(layer.shards)
         self.rows = 0  # in the open shard
-        self._file = None if layer.open_shard is None else self._reopen(layer.open_shard)
+        if layer.open_shard is not None:
+            self._continue(layer.open_shard)
 
     def append(self, rows: torch.Tensor) -> None:
         """Add `rows`, `(n, *shape)`; they are in the operating system's hands, and safe after `sync`."""
@@ -43,27 +43,23 @@ class ShardWriter:
         content = contiguous.view(file_dtype(self.dtype)).numpy().reshape(-1).view("uint8")
         start, count = 0, len(rows)
         while start < count:
-            self._file = self._file or self._create()
             taken = min(count - start, self.layer.shard_rows - self.rows)
-            part = content[start * self.row_bytes : (start + taken) * self.row_bytes]
-            self._file.write(part.data)
-            self._sha256.update(part.data)
+            self._write(content[start * self.row_bytes : (start + taken) * self.row_bytes].data)
             self.rows += taken
             start += taken
             if self.rows == self.layer.shard_rows:
                 self.finish()
 
     def finish(self) -> None:
-        """Close the open shard, if there is one, and give it its name."""
-        if self._file is None:
+        """Give the open shard, if there is one, its name."""
+        if not self.rows:
             return
         shard, opened = self._shard(), self._path(OPEN)
-        if self.rows < self.layer.shard_rows:
-            self._file.seek(0)
-            self._file.write(self._header(self.rows))
-        self._sync_file(self._file)
-        self._file.close()
-        self._file = None
+        with opened.open("r+b") as file:
+            if self.rows < self.layer.shard_rows:
+                file.write(self._header(self.rows))
+                file.flush()
+            os.fsync(file.fileno())
         if self.rows < self.layer.shard_rows:
             shard = replace(shard, sha256=digest_of(opened, shard.bytes).hexdigest())
         opened.replace(self._path())
@@ -72,25 +68,31 @@ class ShardWriter:
 
     def sync(self) -> StoredShape:
         """Make everything appended so far safe on disk, and say how it lies there."""
-        if self._file is not None:
-            self._sync_file(self._file)
-        if self.shards or self._file is not None:
+        if self.rows:
+            with self._path(OPEN).open("r+b") as file:
+                os.fsync(file.fileno())
+        if self.shards or self.rows:
             sync_folder(self._folder)
-        opened = None if self._file is None else self._shard()
+        opened = self._shard() if self.rows else None
         return replace(self.layer, shards=tuple(self.shards), open_shard=opened)
 
-    def close(self) -> None:
-        """Let go of the open shard as it is."""
-        if self._file is not None:
-            with suppress(OSError):  # what is buffered cannot be written to a full disk
-                self._file.close()
+    def _write(self, part: memoryview) -> None:
+        if not self.rows:
+            self._folder.mkdir(exist_ok=True)
+            self._sha256 = hashlib.sha256(self.head)
+        with self._path(OPEN).open("ab" if self.rows else "wb", buffering=0) as file:
+            for content in (part,) if self.rows else (self.head, part):
+                written = 0
+                while written < len(content):
+                    written += file.write(content[written:])
+        self._sha256.update(part)
 
     @property
     def _folder(self) -> Path:
         return self.store / self.layer.folder
 
-    def _path(self, ending: str = "") -> Path:
-        return self._folder / f"{len(self.shards):06d}.npy{ending}"
+    def _path(self, suffix: str = "") -> Path:
+        return self._folder / f"{len(self.shards):06d}.npy{suffix}"
 
     def _header(self, rows: int) -> bytes:
         return header(rows, self.layer.shape, self.dtype, most_rows=self.layer.shard_rows)
@@ -101,24 +103,9 @@ class ShardWriter:
         file = f"{self.layer.folder}/{len(self.shards):06d}.npy{OPEN}"
         return Shard(file, start, start + self.rows, size, self._sha256.hexdigest())
 
-    def _create(self) -> BinaryIO:
-        self._folder.mkdir(exist_ok=True)
-        file = self._path(OPEN).open("wb")
-        file.write(self.head)
-        self._sha256 = hashlib.sha256(self.head)
-        return file
-
-    def _reopen(self, shard: Shard) -> BinaryIO:
+    def _continue(self, shard: Shard) -> None:
         path = self._path(OPEN)
         self._sha256 = digest_of(path, shard.bytes)
         if self._sha256.hexdigest() != shard.sha256:
             raise OSError(f"{os.fspath(path)!r} is damaged: its sha256 is not that of the manifest")
         self.rows = shard.rows
-        file = path.open("r+b")
-        file.seek(shard.bytes)
-        return file
-
-    @staticmethod
-    def _sync_file(file: BinaryIO) -> None:
-        file.flush()
-        os.fsync(file.fileno())

@@ -56,7 +56,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         check_type(path, (str, os.PathLike), argument="path", expected="a folder's path")
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # also after a change of the working directory
         self._manifest = Manifest.read(self.path)
         files = Files(self.path)
         self._layers = {
@@ -83,10 +83,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
         return len(self._layers)
 
     def __repr__(self) -> str:
-        layers = [
-            f"{name}: {layer.shape[1:]} {str(layer.dtype).removeprefix('torch.')}"
-            for name, layer in self.items()
-        ]
+        layers = [f"{name}: {layer.shape} {layer.dtype}" for name, layer in self._manifest.layers.items()]
         return f"ActivationStore({', '.join([self._rows_in_words(), *layers])})"
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import time
@@ -22,6 +24,7 @@ from featurelens.storage.manifest import NAME, Manifest, Recipe
 from featurelens.storage.npy import dtype_name, header, is_storable
 from featurelens.storage.shards import ShardWriter, new_layer
 
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors that may be over later
 CHECKPOINT_SECONDS = 30.0
 """How much work a run that is killed can lose; each checkpoint waits for the disk."""
 _SHARD = re.compile(rf"\d+\.npy({re.escape(OPEN)})?")
@@ -89,17 +92,11 @@ class StoreWriter:
         if self._between_batches and not self.manifest.complete:
             with suppress(OSError):
                 self.commit()
-        self.close()
         with suppress(OSError):
             if self.manifest.rows or self.manifest.complete:
                 restore(self.folder, self.manifest)
             else:
                 _discard(self.folder, self.manifest)
-
-    def close(self) -> None:
-        """Let go of the files as they are."""
-        for writer in self._layers.values():
-            writer.close()
 
     def _begin(self, layers: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
         folders = _folders(layers)
@@ -130,11 +127,15 @@ class StoreWriter:
         try:
             yield
         except OSError as error:
+            advice = (
+                ", and once it can be written again, the same call with resume=True goes on behind them"
+                if error.errno in _PASSING
+                else ""
+            )
             raise OSError(
                 error.errno,
                 f"could not write to {os.fspath(self.folder)!r} ({error.strerror or error}): "
-                f"{self.manifest.rows} rows are safe there, and once it can be written again, the same call with "
-                "resume=True goes on behind them",
+                f"{self.manifest.rows} rows are safe there{advice}",
             ) from error
 
 
@@ -163,7 +164,6 @@ def writing(folder: Path, recipe: Recipe, share: tuple[int, int], *, resume: boo
         except BaseException:
             writer.abandon()
             raise
-        writer.close()
 
 
 def check_resumable(folder: Path, manifest: Manifest, recipe: Recipe, *, resume: bool) -> None:
@@ -174,6 +174,11 @@ def check_resumable(folder: Path, manifest: Manifest, recipe: Recipe, *, resume:
         raise FileExistsError(
             f"{path!r} holds activations already ({manifest.rows} rows, {state}): go on with them by resume=True, "
             "or record to another folder"
+        )
+    if recipe.hidden:
+        raise ValueError(
+            f"{path!r} cannot be resumed, as whether this is the model that it was recorded from cannot be told: "
+            f"{recipe.hidden}, cannot be looked into; record to another folder"
         )
     if (difference := manifest.recipe.difference(recipe)) is not None:
         raise ValueError(
@@ -250,12 +255,19 @@ def _explaining_no_access(folder: Path) -> Iterator[None]:
         ) from error
 
 
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+_LONGEST = 100  # of what file systems take, 255 bytes, some leave less
+
+
 def _folders(names: Iterable[str]) -> dict[str, str]:
-    """A folder for each layer, by its name where that will do, also where capitals do not count."""
+    """A folder for each layer, by its name where every file system takes that, also where capitals do not count."""
     folders: dict[str, str] = {}
     taken = {NAME, LOCK}
     for name in names:
-        folder = quote(name, safe=" ") or "%"
+        folder = quote(name, safe="") or "%"
+        unfit = folder.endswith(".") or folder.partition(".")[0].lower() in _RESERVED
+        if unfit or len(folder) > _LONGEST:
+            folder = f"{folder[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         while folder.lower() in taken:
             folder += "%"
         folders[name] = folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from featurelens._checks import check_module, describe
-from featurelens._hooks import eager, evaluating, preserved, unwrap
+from featurelens._hooks import unwrap, visiting
 from featurelens._structure import tensors
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.T
     inner = unwrap(check_module(model))
     # torch prints why it failed and that no graph was saved; the error says both.
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with quiet, _silent_tracing(), torch.no_grad(), evaluating(inner), preserved(inner), eager():
+    with quiet, _silent_tracing(), visiting(inner):
         inner.register_forward_hook(_only_tensors)
         try:
             run.events.add_graph(inner, sample, use_strict_trace=False)

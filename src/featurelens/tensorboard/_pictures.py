@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_type, describe
-from featurelens._hooks import unwrap
+from featurelens._hooks import named_modules, unwrap
 from featurelens.tensorboard._run import check_tag, join
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def write_filters(run: Run, epoch: int, model: nn.Module | Array) -> None:
         return
     convolutions = {
         name: module
-        for name, module in unwrap(check_module(model)).named_modules()
+        for name, module in named_modules(unwrap(check_module(model))).items()
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     }
     if not convolutions:

@@ -186,8 +186,8 @@ MISUSE = [
         lambda: ablator("aux", nets.Unused).sweep(X),
         LookupError,
         (
-            "layer 'aux' was never called in the forward pass: it may be unused in this mode, or used only "
-            "through its weights"
+            "layer 'aux' was never called in the forward pass: it may be unused in this mode, used only "
+            "through its weights, or called as layer.forward(x), which hooks do not see"
         ),
     ),
     (

@@ -27,10 +27,10 @@ TOKENS = torch.rand(8, 12, 16, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(("reduce", "method"), [("mean", "mean"), ("max", "amax")])
 def test_of_three_axes_only_the_user_can_tell_the_channels(reduce, method):
     model = Encoder()
-    for layer, shape in (("norm", r"\(8, 12, 16\)"), ("lstm", r"\(8, 12, 4\)")):
+    for layer, shape, z in (("norm", r"\(8, 12, 16\)", "z"), ("lstm", r"\(8, 12, 4\)", r"z\[0\]")):
         message = (
             rf"^layer '{layer}' returns {shape}, which may be \(N, L, D\) or \(N, C, L\): say reduce={{'{layer}': lambda z: "
-            rf"z.{method}\(1\)}} for the features of tokens, lambda z: z.{method}\(2\) for channels$"
+            rf"{z}.{method}\(1\)}} for the features of tokens, lambda z: {z}.{method}\(2\) for channels$"
         )
         with pytest.raises(ValueError, match=message):
             fl.ActivationRecorder(model, layer, reduce=reduce)(TOKENS)

@@ -101,7 +101,7 @@ LOADERS = [
         ValueError,
         r"which item of the batch {'a': float32 .*, 'b': 1} is the input\? forward takes input",
     ),
-    ([[]], ValueError, r"the loader gave an empty batch: \(\)"),
+    ([[]], ValueError, r"the loader gave an empty batch: \[\]"),
 ]
 
 

@@ -106,7 +106,7 @@ def test_layer_names_become_folders(tmp_path):
         "act%231",
         "act%232",
         "manifest.json%",
-        "manifest.a%2Fb c",
+        "manifest.a%2Fb%20c",
     }
     assert same(store, fl.ActivationRecorder(net, list(store)).record([images(3)]))
     whole = fl.ActivationRecorder(net, "").record([images(3)], to=tmp_path / "whole")

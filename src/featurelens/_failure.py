@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import describe, first_line
+from featurelens._hooks import named_modules
 
 
 def explain(
@@ -19,8 +20,9 @@ def explain(
     given = ", ".join(
         [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
     )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-    reason = reason.removesuffix(", but expected one of:")  # whose continuation is a list of signatures
+    reason = first_line(error).removesuffix(
+        ", but expected one of:"
+    )  # whose continuation is a list of signatures
     hint = (
         "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
         if _has_array((args, kwargs))
@@ -41,7 +43,7 @@ def _has_array(value: Any) -> bool:
 
 def _layer(error: Exception, model: nn.Module) -> str:
     """The innermost of the model's layers whose code was running."""
-    names = {id(module): name for name, module in model.named_modules() if name}
+    names = {id(module): name for name, module in named_modules(model).items() if name}
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get("self")

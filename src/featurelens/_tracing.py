@@ -7,20 +7,26 @@ are fixed, so that ``if mask is not None`` takes the branch that the call takes.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
-import random
 import sys
 import threading
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from featurelens._hooks import all_modules, preserved
+from featurelens._checks import first_line
+from featurelens._guard import all_modules, preserved, random_state, same_random_state
+from featurelens._hooks import check_materialized, eager
+from featurelens._placeholders import Holders
+from featurelens._structure import outline
 
 _PLAIN = (bool, int, float, str, type(None))
 _one_at_a_time = threading.RLock()  # torch.fx patches nn.Module itself while it traces
@@ -28,10 +34,18 @@ _one_at_a_time = threading.RLock()  # torch.fx patches nn.Module itself while it
 
 @dataclass
 class ModuleCall:
-    """One call of a module in the graph: what it returned (proxies), and the last node it made."""
+    """One call of a module in the graph: what it returned, with nodes for tensors, and the last node it made."""
 
     returned: Any
     last: fx.Node
+
+
+@dataclass
+class Built:
+    """A dataclass that a module returned, and what it was built from."""
+
+    kind: type
+    items: dict[str, Any]
 
 
 @dataclass
@@ -52,7 +66,8 @@ class Trace:
 def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     """Trace `model` in its present mode, with the arguments in `fixed` held at these values.
 
-    Runs the model's own Python code on placeholders, so callers hold `preserved` around it.
+    Runs the model's own Python code on placeholders, so callers hold `preserved` around it. What the code keeps of
+    them outside the model is taken out again.
 
     Raises
     ------
@@ -61,25 +76,60 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     """
     if "forward" in vars(model):
         raise fx.proxy.TraceError("its forward was replaced on the instance")
-    if _asks_for_types(model):
-        raise fx.proxy.TraceError("forward asks for the type of a tensor")
+    holders = Holders(model)
+    drawn = random_state()
     tracer = _Tracer(model)
-    drawn = torch.get_rng_state(), random.getstate()
-    with _one_at_a_time, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the placeholders, which the user never sees
-        tracer.found.graph = tracer.trace(model, concrete_args=fixed or None)
-    if tracer.doubts:
-        raise fx.proxy.TraceError(tracer.doubts[0])
-    if not torch.equal(drawn[0], torch.get_rng_state()) or drawn[1] != random.getstate():
+    alive = weakref.ref(tracer)
+    try:
+        with _one_at_a_time, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the placeholders, which the user never sees
+            found = tracer.found
+            found.graph = tracer.trace(model, concrete_args=fixed or None)
+    except Exception as error:
+        _forget_locals(error)
+        raise
+    finally:
+        del tracer
+        held = holders.release(alive)
+    if held is not None:
+        raise fx.proxy.TraceError(f"forward keeps what it computes where it cannot be taken back: {held}")
+    if not same_random_state(drawn, random_state()):
         raise fx.proxy.TraceError("forward draws random numbers, which would be the same in every run")
     for node, name in zip(
-        tracer.found.graph.find_nodes(op="placeholder"), signature(model).parameters, strict=False
+        found.graph.find_nodes(op="placeholder"), signature(model).parameters, strict=False
     ):
         if name in fixed:
             node.target = name  # torch.fx renames the arguments that it fixes, perhaps to another's name
             node._rename(f"fixed_{name}")
-    _note_results(model, tracer.found)
-    return tracer.found
+    _note_results(model, found)
+    return found
+
+
+class Untraceable(RuntimeError):
+    """A model's forward cannot be traced; the message says why."""
+
+
+def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
+    """Trace `model`, left as it was.
+
+    Raises
+    ------
+    Untraceable
+        If the model's forward raises anything on placeholders.
+    """
+    check_materialized(model)
+    try:
+        with preserved(model), eager():
+            return trace(model, fixed)
+    except Exception as error:
+        raise Untraceable(f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold, which are placeholders."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _note_results(model: nn.Module, found: Trace) -> None:
@@ -97,52 +147,26 @@ def signature(model: nn.Module) -> inspect.Signature:
     return forward.replace(parameters=list(forward.parameters.values())[1:])
 
 
-def settings(model: nn.Module) -> tuple[Any, ...]:
+def settings(model: nn.Module) -> str:
     """Everything but tensors that may decide what forward does: a trace made under other settings is stale.
 
     torch's own layers are single steps of a trace, so only their hooks and their place count.
     """
-    return tuple(
-        (
-            id(module),
-            type(module),
-            bool(module._forward_hooks or module._forward_pre_hooks),
-            None if _is_torchs_own(module) else _attributes(module),
-        )
-        for module in all_modules(model)
+    return str(
+        [(id(m), bool(m._forward_hooks or m._forward_pre_hooks), _attributes(m)) for m in all_modules(model)]
     )
 
 
 _INTERNAL = frozenset(vars(nn.Module())) - {"training"}
 
 
-def _attributes(module: nn.Module) -> tuple[Any, ...]:
-    return tuple((name, _frozen(value, 3)) for name, value in vars(module).items() if name not in _INTERNAL)
+def _attributes(module: nn.Module) -> str:
+    own = {} if _is_torchs_own(module) else {n: v for n, v in vars(module).items() if n not in _INTERNAL}
+    return outline(own, lambda value: f"{type(value).__name__} at {id(value)}")
 
 
 def _is_torchs_own(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.")
-
-
-def _frozen(value: Any, depth: int) -> Any:
-    """A hashable stand-in that changes when `value` does."""
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, torch.Tensor):
-        small = value.numel() <= 16 and value.device.type == "cpu" and value.layout == torch.strided
-        return (tuple(value.shape), *(value.flatten().tolist() if small else ()))
-    if depth and isinstance(value, Mapping):
-        return tuple((_frozen(key, depth - 1), _frozen(item, depth - 1)) for key, item in value.items())
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        return tuple(_frozen(item, depth - 1) for item in value)
-    if (
-        depth
-        and not isinstance(value, nn.Module | type)
-        and not callable(value)
-        and hasattr(value, "__dict__")
-    ):
-        return (id(value), _frozen(vars(value), depth - 1))
-    return id(value)
 
 
 def defaults(model: nn.Module) -> dict[str, Any]:
@@ -151,10 +175,13 @@ def defaults(model: nn.Module) -> dict[str, Any]:
     return {p.name: p.default for p in parameters[1:] if _can_be_fixed(p.default)}
 
 
-def given(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def fixed_in(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of forward that are plain values, or defaults, in this very call."""
     expected = signature(model)
-    bound = expected.bind(*args, **kwargs)
+    try:
+        bound = expected.bind(*args, **kwargs)
+    except TypeError:  # wrong arguments: the model itself says so better
+        return {}
     bound.apply_defaults()
     several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     return {
@@ -168,25 +195,6 @@ def _can_be_fixed(value: Any) -> bool:
     return isinstance(value, _PLAIN) and value == value  # noqa: PLR0124  NaN cannot be compared with itself
 
 
-def last_calls(model: nn.Module, names: Iterable[str], fixed: dict[str, Any]) -> dict[str, int] | None:
-    """How often a call of the model will call each named module, or None where that cannot be known.
-
-    A forward pass may be stopped after these calls without losing any. A trace is the proof: it fails where the
-    number of calls depends on the data, and is thrown away where it drew random numbers or where the code asked
-    what kind of thing it was given.
-    """
-    try:
-        with preserved(model):
-            found = trace(model, fixed)
-    except Exception:  # noqa: BLE001  whatever the user's code raises on placeholders, there is no proof
-        return None
-    if any(whole_part(model, found, name) is not None for name in names):
-        return None
-    operations = found.operations
-    counts = {name: len(found.calls.get(name, ())) or int(name in operations) for name in names}
-    return {name: calls for name, calls in counts.items() if calls}
-
-
 def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
     """The part of the model that is a single step of the trace and has layer `name` inside; None if there is none."""
     layer = dict(model.named_modules(remove_duplicate=False)).get(name)  # None for an operation
@@ -197,12 +205,6 @@ def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
     return None
 
 
-def _asks_for_types(module: nn.Module) -> bool:
-    """Whether forward calls `type`, which a placeholder cannot evade as it does isinstance."""
-    code = getattr(type(module).forward, "__code__", None)
-    return code is not None and "type" in code.co_names and not _is_torchs_own(module)
-
-
 class _Placeholder(fx.Proxy):
     """A placeholder that will not say what type it is: the branch taken on a real tensor could be another."""
 
@@ -210,12 +212,28 @@ class _Placeholder(fx.Proxy):
     def __class__(self) -> type:
         if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
             return _Placeholder
-        raise self.tracer.doubt("forward asks for the type of a tensor")  # type: ignore[attr-defined]
+        raise fx.proxy.TraceError("forward asks for the type of a tensor")
 
     def __int__(self) -> int:
-        raise self.tracer.doubt("forward makes a Python number of a tensor")  # type: ignore[attr-defined]
+        raise fx.proxy.TraceError("forward makes a Python number of a tensor")
 
     __index__ = __float__ = __int__
+
+
+def _as_nodes(value: Any) -> Any:
+    """Return what a module returned with nodes in the place of placeholders."""
+    if isinstance(value, fx.Proxy):
+        return value.node
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_as_nodes, value))
+    if isinstance(value, list | tuple):
+        return type(value)(map(_as_nodes, value))
+    if isinstance(value, dict):
+        return {key: _as_nodes(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = {item.name: _as_nodes(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return Built(type(value), items)
+    return value
 
 
 class _Tracer(fx.Tracer):
@@ -228,19 +246,10 @@ class _Tracer(fx.Tracer):
         self.found = Trace(fx.Graph())
         self.names = {id(module): name for name, module in model.named_modules()}
         self.parameters: dict[str, Any] = {}
-        self.doubts: list[str] = []
         self.thread = threading.get_ident()
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Placeholder(node, self)
-
-    def doubt(self, reason: str) -> fx.proxy.TraceError:
-        """Note that this trace proves nothing, also if the user's code catches the error that is returned."""
-        self.doubts.append(reason)
-        return fx.proxy.TraceError(reason)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        raise self.doubt("forward branches on the value of a tensor")
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A user's hooks must not see placeholders, so a part that has some is one step of the graph.
@@ -260,7 +269,7 @@ class _Tracer(fx.Tracer):
         else:
             returned = self._inside(m, name, path, forward, args, kwargs)
         last = next(iter(reversed(self.graph.nodes)))
-        self.found.calls.setdefault(name, []).append(ModuleCall(returned, last))
+        self.found.calls.setdefault(name, []).append(ModuleCall(_as_nodes(returned), last))
         return returned
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -278,13 +287,12 @@ class _Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if _asks_for_types(m):
-            return self._step(m, name, path, args, kwargs)
-        nodes, depth, doubts = len(self.graph.nodes), len(self.module_stack), len(self.doubts)
+        nodes, depth = len(self.graph.nodes), len(self.module_stack)
         calls = {inner: len(made) for inner, made in self.found.calls.items()}
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:  # noqa: BLE001  the user's code may raise anything on placeholders
+        except Exception as error:  # noqa: BLE001  the user's code may raise anything on placeholders
+            _forget_locals(error)
             # This part cannot be traced: take back what it left behind and make it one step.
             for node in list(self.graph.nodes)[: nodes - 1 : -1]:
                 self.graph.erase_node(node)
@@ -292,7 +300,6 @@ class _Tracer(fx.Tracer):
                 del self.parameters[parameter]
             for inner, made in self.found.calls.items():
                 del made[calls.get(inner, 0) :]
-            del self.doubts[doubts:]  # what raised them is no longer in the graph
             while len(self.module_stack) > depth:
                 self.module_stack.popitem()
             return self._step(m, name, path, args, kwargs)

@@ -1,0 +1,150 @@
+"""Nothing of a trace stays behind: what the traced code kept of the placeholders is taken out again.
+
+A forward may keep what it computes anywhere: in a global dict, on a class, in a helper object. When it is traced these
+are placeholders, on which it would fail later. So all containers that the model's code can name are copied before,
+and those that hold a placeholder afterwards are put back.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import types
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from featurelens._guard import all_modules
+
+_CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
+_FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
+_CACHE = type(functools.lru_cache(lambda: None))
+_ENDS = (types.FrameType, types.FunctionType, types.ModuleType)
+"""What a placeholder may be reached from without being kept in it."""
+
+
+@final
+class Holders:
+    """Containers that the code of a model can name, as they are now; `release` puts back what holds a placeholder."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._before: dict[int, tuple[Any, Any]] = {}
+        kinds = {kind for module in all_modules(model) for kind in type(module).__mro__}
+        waiting: list[Any] = [model, *kinds, *(sys.modules.get(kind.__module__) for kind in kinds)]
+        known: set[int] = set()
+        while waiting:
+            item = waiting.pop()
+            if id(item) not in known and not isinstance(item, str | int | float | torch.Tensor):
+                known.add(id(item))
+                waiting += self._note(item)
+
+    def _note(self, item: Any) -> list[Any]:
+        """Copy what `item` holds; return that."""
+        kind = type(item)
+        if kind in _CONTAINERS:
+            self._before[id(item)] = item, item.copy()
+            return list(item.values() if isinstance(item, dict) else item)
+        if kind is tuple:
+            return list(item)
+        if kind is types.CellType:
+            self._before[id(item)] = item, _content(item)
+            return [_content(item)]
+        if isinstance(item, types.MethodType):
+            return [item.__func__, item.__self__]
+        if isinstance(item, types.FunctionType):
+            if _is_foreign(item):
+                return []
+            return [
+                item.__globals__,
+                *(item.__closure__ or ()),
+                item.__defaults__,
+                getattr(item, "__wrapped__", None),
+            ]
+        if isinstance(item, type):
+            if _is_foreign(item):
+                return []
+            self._before[id(item)] = item, dict(vars(item))
+            return list(vars(item).values())
+        if isinstance(item, types.ModuleType):
+            return [] if _is_foreign(item) else [vars(item)]
+        if isinstance(item, property | classmethod | staticmethod):
+            return [getattr(item, "fget", None) or getattr(item, "__func__", None)]
+        if isinstance(item, nn.Module) or not _is_foreign(kind):
+            return [getattr(item, "__dict__", None), kind]
+        return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
+
+    def release(self, tracer: weakref.ref[Any]) -> str | None:
+        """Take out whatever holds a placeholder of the tracer; return what still does, None if nothing."""
+        if tracer() is None:
+            return None
+        gc.collect()
+        if tracer() is None:
+            return None
+        held = gc.get_referrers(tracer())
+        tainted = {id(found) for found in held}
+        ours = {id(held), id(self._before), id(tainted)}
+        strange: list[Any] = []
+        for item in held:  # which grows meanwhile
+            referrers = gc.get_referrers(item)
+            ours.add(id(referrers))
+            for holder in referrers:
+                if id(holder) in ours | tainted or isinstance(holder, _ENDS):
+                    continue
+                if isinstance(holder, _CACHE):
+                    holder.cache_clear()
+                elif id(holder) in self._before:
+                    _put_back(holder, self._before[id(holder)][1], tainted)
+                elif isinstance(holder, type) and (own := self._before.get(id(holder))):
+                    _put_back(holder, own[1], tainted)
+                elif not isinstance(holder, type):
+                    tainted.add(id(holder))
+                    held.append(holder)
+                    strange.append(type(holder).__name__)
+            del referrers
+            if len(held) > _MOST:
+                break
+        del held, item, holder
+        gc.collect()
+        return (
+            None if tracer() is None else ", ".join(dict.fromkeys(map(str, strange))) or "an unknown object"
+        )
+
+
+_MOST = 1000
+
+
+def _is_foreign(item: Any) -> bool:
+    where = item.__name__ if isinstance(item, types.ModuleType) else item.__module__
+    return str(where).partition(".")[0] in _FOREIGN
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
+
+
+def _put_back(holder: Any, before: Any, tainted: set[int]) -> None:
+    """Give a container the items back that it had in the place of tainted ones."""
+    if isinstance(holder, types.CellType):
+        holder.cell_contents = before
+    elif isinstance(holder, type):
+        for name in [name for name, value in vars(holder).items() if id(value) in tainted]:
+            setattr(holder, name, before[name]) if name in before else delattr(holder, name)
+    elif isinstance(holder, dict):
+        for key in [key for key, value in holder.items() if id(value) in tainted or id(key) in tainted]:
+            if key in before:
+                holder[key] = before[key]
+            else:
+                del holder[key]
+    elif isinstance(holder, set):
+        holder.intersection_update(before)
+        holder.update(before)
+    else:
+        holder.clear()
+        holder.extend(before)

@@ -1,0 +1,218 @@
+"""`insert_extractors`: a copy of the model with extractor modules behind the chosen layers and operations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from featurelens import _tracing
+from featurelens._checks import check_module, near_misses
+from featurelens._guard import preserved
+from featurelens._hooks import unwrap, visiting
+from featurelens._lookup import NoSuchLayer
+from featurelens._structure import map_tensors
+from featurelens._tracing import Trace
+from featurelens.layers import Selector, choose
+from featurelens.recording.capture import aliases
+from featurelens.recording.rewrite import Program, check_called, insert, trace_for_rewriting
+
+
+@final
+class FeatureExtractor(nn.Module):
+    """An identity that keeps what passes through it.
+
+    Attributes
+    ----------
+    layer
+        The name of the layer or operation it stands behind, with ``#k`` for the k-th of several calls.
+    feature
+        A copy of the last value that passed, None before the first; part of the autograd graph where that is
+        recorded. It is not pickled or copied with the module.
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.feature: Any = None
+
+    def forward(self, value: Any) -> Any:
+        """Keep `value` and return it, one of the two a copy, so that changes in place do not reach what is kept.
+
+        Where gradients are recorded the copy goes on, so that what is kept lies on their path.
+        """
+        copied = map_tensors(torch.Tensor.clone, value)
+        if torch.is_grad_enabled():
+            self.feature = value
+            return copied
+        self.feature = copied
+        return value
+
+    def extra_repr(self) -> str:
+        """Name the layer, in the `repr` of a model."""
+        return repr(self.layer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "feature": None}
+
+
+@final
+class TappedModule(nn.Module):
+    """A model rewritten so that extractor modules stand behind some of its layers; made by `insert_extractors`.
+
+    It bears the original's parameters and submodules under their original names, so that a `state_dict` loads
+    both ways, and it can be trained, compiled, copied and pickled like any module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        programs: Mapping[bool, Program],
+        taps: Iterable[nn.Module],
+        aliases: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        own = vars(self)
+        for name, value in vars(model).items():
+            if name == "_modules":
+                own[name].update(value)
+            else:
+                own[name] = value  # hooks on the model, too
+        for program in programs.values():
+            own.update(program.constants)
+        self._taps = nn.ModuleList(taps)
+        self._programs = dict(programs)
+        self._original = type(model)
+        self._aliases = dict(aliases)
+
+    @property
+    def extractors(self) -> Mapping[str, FeatureExtractor]:
+        """The extractors by layer name, by what was asked for where that differs (``"conv_2"``), in order."""
+        return _Extractors(self)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the original's forward, extractors included.
+
+        For inputs of a new shape, the original runs first, and both must return the same.
+
+        Raises
+        ------
+        RuntimeError
+            If they do not.
+        """
+        original = self._original.__new__(self._original)
+        # Its code, with the members of this module.
+        modules = {name: module for name, module in self._modules.items() if name != "_taps"}
+        object.__setattr__(original, "__dict__", {**vars(self), "_modules": modules})
+        return self._programs[self.training].checked(original, self, args, kwargs)
+
+
+class _Extractors(Mapping[str, FeatureExtractor]):
+    def __init__(self, tapped: TappedModule) -> None:
+        self._by_name = {tap.layer: tap for tap in tapped._taps if isinstance(tap, FeatureExtractor)}
+        self._aliases = tapped._aliases
+
+    def __getitem__(self, name: str) -> FeatureExtractor:
+        base, sign, call = name.partition("#")
+        name = self._aliases.get(base, base) + sign + call
+        if name not in self._by_name:
+            raise NoSuchLayer(f"no extractor stands behind {name!r}{near_misses(name, self._by_name)}")
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return f"extractors({', '.join(self._by_name)})"
+
+
+def insert_extractors(
+    model: nn.Module, layers: Selector | Iterable[Selector], *, sample: Any = None
+) -> TappedModule:
+    """Return a copy of `model` with an extractor behind each of the chosen layers.
+
+    Parameters
+    ----------
+    model
+        An `nn.Sequential` or any module that `torch.fx` can trace. It is left as it is, and shares nothing with
+        the copy.
+    layers
+        Selectors as for `ActivationRecorder`. Functions and methods that the model calls outside its modules can
+        be chosen too, by the names of `list_operations` (``"relu"``, ``"add_1"``).
+    sample
+        What the model takes, usually one batch of images `(N, C, H, W)`, or a tuple of arguments. With it the copy is
+        compared with the model at once, and without it when it is first called.
+
+    Returns
+    -------
+    TappedModule
+        Takes and returns what `model` does, in train and in eval mode (as a whole: parts that were frozen when it
+        was made stay so): for every new shape of input the original's own code runs too, and the outputs are
+        compared. Afterwards ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a convolution.
+        Arguments of forward that have a plain default are fixed at it.
+
+    Raises
+    ------
+    RuntimeError
+        If the model cannot be traced, usually as its control flow depends on the data, or if the copy returns
+        something else than the model; the hooks backend of `ActivationRecorder` then still works.
+    LookupError, TypeError, ValueError
+        As for `ActivationRecorder`.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    >>> tapped = insert_extractors(model, ["conv_1", "conv_2"])
+    >>> output = tapped(torch.rand(1, 1, 8, 8))
+    >>> tapped.extractors["conv_1"].feature.shape
+    torch.Size([1, 4, 6, 6])
+    """
+    model = unwrap(check_module(model))
+    if clash := {"_taps", "_aliases", "_programs", "extractors"} & {*model._modules, *vars(model)}:
+        raise ValueError(
+            f"the model has a member called {clash.pop()!r}, a name that the inserted extractors need"
+        )
+    try:
+        duplicate = copy.deepcopy(model)
+    except Exception as error:
+        raise RuntimeError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    traces = {training: _trace_in_mode(duplicate, training) for training in (False, True)}
+    choices = choose(model, layers, traces[False].operations | traces[True].operations)
+    names = list(dict.fromkeys(choice.name for choice in choices))
+    extractors: dict[str, FeatureExtractor] = {}
+
+    def target(name: str, call: int, calls: int) -> str | None:
+        whole = any(choice.name == name and choice.call is None for choice in choices)
+        if not whole and not any(choice.name == name and choice.call == call for choice in choices):
+            return None
+        key = name if whole and calls == 1 else f"{name}#{call}"
+        extractors.setdefault(key, FeatureExtractor(key))
+        return f"_taps.{list(extractors).index(key)}"
+
+    for found in traces.values():
+        insert(found, names, target)
+    check_called(duplicate, choices, list(traces.values()))
+    programs = {training: Program(found) for training, found in traces.items()}
+    tapped = TappedModule(duplicate, programs, extractors.values(), aliases(choices))
+    if sample is not None:
+        for evaluate in {True, not model.training}:
+            with visiting(tapped, evaluate=evaluate):
+                tapped(*(sample if isinstance(sample, tuple) else (sample,)))
+    return tapped
+
+
+def _trace_in_mode(model: nn.Module, training: bool) -> Trace:
+    """Trace in train or eval mode, as what forward does may depend on it; frozen parts stay as they are."""
+    with preserved(model):
+        if training != model.training:
+            for module in model.modules():
+                vars(module)["training"] = training
+        found = trace_for_rewriting(model, _tracing.defaults(model))
+    vars(model).update(found.constants)  # so that the next trace gives its own constants other names
+    return found

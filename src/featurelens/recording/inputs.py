@@ -1,0 +1,233 @@
+"""From what a loader yields to what the model takes, and how many rows that is."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from featurelens._batches import Given
+from featurelens._checks import check_flag, check_whole, describe
+from featurelens._hooks import named_modules
+from featurelens._structure import map_tensors, tensors
+
+Inputs = Callable[[Any], Any] | None
+Rows = Callable[[Any], int] | None
+
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+_INPUT_KEYS = ("image", "images", "input", "inputs", "x", "pixel_values")
+_SEQUENCE_KINDS = (nn.RNNBase, nn.MultiheadAttention)
+
+
+def given_by(batch: Any, model: nn.Module, inputs: Inputs = None, rows: Rows = None) -> Given:
+    """Return what the model is given of a batch, and the number of its rows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If either cannot be told; the message says what to pass.
+    """
+    args, kwargs = arguments(batch, model, inputs)
+    if rows is None:
+        return Given(args, kwargs, _counted_rows(model, args, kwargs))
+    return Given(args, kwargs, check_whole(rows(batch), argument="what rows returns", least=0))
+
+
+def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the model's positional and keyword arguments in a batch.
+
+    A tuple or list is the input and labels, unless it is a list of inputs; the items of a dict go to the arguments
+    of forward that bear their name; anything else is the input. `inputs` overrules all that: it returns the input, a
+    tuple of positional arguments, or a dict of keyword arguments.
+    """
+    if inputs is not None:
+        chosen = inputs(batch)
+        if isinstance(chosen, Mapping):
+            return (), dict(chosen)
+        return (tuple(chosen), {}) if type(chosen) is tuple else ((chosen,), {})
+    if isinstance(batch, tuple) and hasattr(batch, "_asdict") and not isinstance(batch, PackedSequence):
+        batch = batch._asdict()
+    if isinstance(batch, Mapping):
+        return _from_mapping(batch, model)
+    if type(batch) not in (list, tuple):
+        return (batch,), {}
+    if not batch:
+        raise ValueError(f"the loader gave an empty batch: {batch!r}")
+    if isinstance(batch[0], str):
+        return (batch,), {}  # texts
+    same = all(type(item) is type(batch[0]) for item in batch)
+    if len(batch) == 1 or not same:
+        if len(batch) == 1 and isinstance(batch[0], Mapping):
+            raise _unclear(batch, model)
+        return (batch[0],), {}
+    if isinstance(batch[0], Mapping):
+        return (batch,), {}  # one for each row
+    if all(isinstance(item, torch.Tensor) and item.ndim == 3 for item in batch):
+        raise _unclear(batch, model)  # a list of images, or sequences and their targets
+    return (batch[0],), {}
+
+
+def _from_mapping(batch: Mapping[Any, Any], model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    parameters = inspect.signature(model.forward).parameters.values()
+    kinds = {parameter.kind for parameter in parameters}
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds and all(isinstance(key, str) for key in batch)
+    if takes_any and (not named or any(parameter.name in batch for parameter in named)):
+        return (), dict(batch)
+    taken = {parameter.name: batch[parameter.name] for parameter in named if parameter.name in batch}
+    if taken:
+        missing = [p.name for p in named if p.default is p.empty and p.name not in taken]
+        if missing:
+            raise _unclear(batch, model)
+        return (), taken
+    usual = [key for key in _INPUT_KEYS if key in batch]
+    if len(usual) != 1:
+        raise _unclear(batch, model)
+    return (batch[usual[0]],), {}
+
+
+def _unclear(batch: Any, model: nn.Module) -> ValueError:
+    example = (
+        "batch[...]" if isinstance(batch, Mapping) else "batch[0], or lambda batch: (batch,) for all of it"
+    )
+    return ValueError(
+        f"which item of the batch {describe(batch)} is the input? forward takes "
+        f"{', '.join(inspect.signature(model.forward).parameters)}; say inputs=lambda batch: {example}"
+    )
+
+
+def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """The number of rows, by the first argument that has rows; None if none has."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, PackedSequence):
+            return int(value.batch_sizes[0])
+        if isinstance(value, torch.Tensor | np.ndarray) and value.ndim:
+            layer = _time_first(model) if value.ndim < 4 else None
+            if layer is not None:
+                raise ValueError(
+                    f"axis 0 of the input {describe(value)} may be time, as layer {layer!r} has batch_first=False: "
+                    "say rows=lambda batch: followed by how many rows the batch has"
+                )
+            return value.size(0) if isinstance(value, torch.Tensor) else len(value)
+        if isinstance(value, Mapping):
+            inner = {tensor.size(0) for tensor in tensors(value) if tensor.ndim}
+            if len(inner) == 1:
+                return inner.pop()
+        if type(value) in (list, tuple) and value:
+            return _rows_of_list(value)
+    return None
+
+
+def _rows_of_list(values: list[Any] | tuple[Any, ...]) -> int:
+    """How many rows a list is: its length if it holds one item for each, such as images of several sizes."""
+    if any(isinstance(value, torch.Tensor) for value in values):
+        images = all(isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[0] in (1, 3, 4) for v in values)
+        sizes = {len(v) for v in values if isinstance(v, torch.Tensor) and v.ndim > 3}
+        if not images and len(sizes) != 1:
+            raise ValueError(
+                f"how many rows are the input {describe(values)}? say rows=lambda batch: followed by their number"
+            )
+        return len(values) if images else sizes.pop()
+    return len(values)
+
+
+def _time_first(model: nn.Module) -> str | None:
+    """The name of a layer that expects time in axis 0, if there is one."""
+    return next((name for name, module in named_modules(model).items() if is_time_first(module)), None)
+
+
+def is_time_first(module: nn.Module) -> bool:
+    """Return whether a module takes and returns sequences `(L, N, D)`."""
+    made_for_sequences = isinstance(module, _SEQUENCE_KINDS) or type(module).__name__.startswith(
+        "Transformer"
+    )
+    return made_for_sequences and getattr(module, "batch_first", True) is False
+
+
+def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
+    """Return the labels in a batch: its second item, or that of a dict under a usual name; None if there are none."""
+    if labels is not None:
+        return labels(batch)
+    if isinstance(batch, Mapping):
+        return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
+    return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return `value` with its tensors on `device`; `value` itself if they are there."""
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(to_device(item, device) for item in value)
+    if type(value) is dict:
+        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if value is None or isinstance(value, str | int | float | np.ndarray | nn.Module):
+        return value
+    if callable(
+        move := getattr(value, "to", None)
+    ):  # which knows what must stay, as PackedSequence's lengths
+        return move(device)
+    if all(tensor.device == device for tensor in tensors(value)):
+        return value
+    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
+
+
+def warn_if_not_finite(value: Any) -> None:
+    """Warn about NaN and infinity among a model's inputs: recording them is right, but seldom meant.
+
+    Minus infinity is, in masks.
+    """
+    for tensor in tensors(value):
+        # The sum is finite if every value is; reading once is all that the usual case costs.
+        if not _can_be_checked(tensor) or torch.isfinite(tensor.sum()):
+            continue
+        nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isposinf(tensor).sum())
+        if nan or infinite:
+            warnings.warn(
+                f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
+                "they are recorded as the layers return them",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
+def _can_be_checked(tensor: torch.Tensor) -> bool:
+    # not on the meta device, not sparse, and no 8-bit type, which knows no arithmetic
+    return (
+        tensor.is_floating_point()
+        and tensor.element_size() > 1
+        and tensor.layout == torch.strided
+        and not (tensor.is_meta or tensor.is_nested)
+    )
+
+
+def check_loader(
+    loader: object,
+    *,
+    progress: object = True,
+    caller: str = "record",
+    **functions: object,
+) -> None:
+    """Raise a TypeError unless `loader` can be run over batch by batch, and `functions` be called on these."""
+    for argument, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{argument} must be a function of a batch; got {describe(function)}")
+    check_flag(progress, argument="progress")
+    if isinstance(loader, torch.Tensor):
+        raise TypeError(
+            f"{caller} takes a loader of batches; got a {describe(loader)}: "
+            + ("call recorder(images) instead" if caller == "record" else "give [images]")
+        )
+    if isinstance(loader, torch.utils.data.Dataset):
+        raise TypeError(
+            f"{caller} takes a loader of batches; got the data set {type(loader).__name__}: "
+            "wrap it in torch.utils.data.DataLoader"
+        )
+    if not isinstance(loader, Iterable) or isinstance(loader, str | nn.Module):
+        raise TypeError(f"{caller} takes a loader of batches; got {describe(loader)}")
