@@ -1,7 +1,7 @@
-"""Time and memory of recording ResNet-18's layers, against hand-written hooks and other libraries.
+"""Time and memory of recording layers, against hand-written hooks and other libraries.
 
-    python benchmarks/recording.py                 # all 20 convolutions, and an early layer alone
-    python benchmarks/recording.py --rounds 40
+    python benchmarks/recording.py                 # ResNet-18: all 20 convolutions, a middle and an early layer
+    python benchmarks/recording.py --rounds 40     # then ResNet-50 and the MNIST network, one small image
 
 Every round runs each contender once, in a new order; the table gives the median over rounds of the ratio to the
 bare forward of the same round, so that a machine that slows down slows down all. Peak memory is that of one
@@ -23,27 +23,28 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import featurelens as fl
 
 Run = Callable[[], Any]
-EARLY = "layer1.1.conv2"
+EARLY = ["layer1.1.conv2", "layer1.0.conv1"]
 
 
 def contenders(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[str, Run]:
     """Every way to record `layers`, ready to run; each returns what it recorded."""
-    runs: dict[str, Run] = {"bare forward": lambda: model(images)}
-    for backend in ("hooks", "rewrite"):
-        for clone in (False, True):
-            recorder = fl.ActivationRecorder(model, layers, backend=backend, clone=clone)  # type: ignore[arg-type]
-            name = f"featurelens, {backend}" + ("" if clone else ", clone=False")
-            runs[name] = lambda recorder=recorder: recorder(images)
+    runs = our_own(model, images, layers)
+    early = len(layers) == 1
+    for clone in (False, True):
+        recorder = fl.ActivationRecorder(model, layers, backend="rewrite", clone=clone, stop_early=early)
+        name = "featurelens, rewrite" + ", stop_early" * early + ("" if clone else ", clone=False")
+        runs[name] = lambda recorder=recorder: recorder(images)
     runs["hand-written hooks"] = lambda: by_hand(model, images, layers, clone=False)
     runs["hand-written hooks, cloning"] = lambda: by_hand(model, images, layers, clone=True)
     extractor = create_feature_extractor(model, layers).eval()
@@ -63,6 +64,41 @@ def contenders(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dic
         traced = copy.deepcopy(model)
         runs["torchlens"] = lambda: with_torchlens(traced, images, layers)
     return runs
+
+
+def our_own(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[str, Run]:
+    """The bare forward and what this project offers; an early layer alone also with ``stop_early=True``."""
+    runs: dict[str, Run] = {"bare forward": lambda: model(images)}
+    for stop_early in (False, True)[: 2 if len(layers) == 1 else 1]:
+        for clone in (False, True):
+            recorder = fl.ActivationRecorder(model, layers, clone=clone, stop_early=stop_early)
+            name = "featurelens, hooks" + ", stop_early" * stop_early + ("" if clone else ", clone=False")
+            runs[name] = lambda recorder=recorder: recorder(images)
+    return runs
+
+
+def small(rounds: int) -> None:
+    """Print what one image of 64 pixels or fewer costs, where the guard weighs most."""
+    sys.path.insert(0, "examples")
+    from reference.networks import MnistCNN
+
+    torch.manual_seed(0)
+    for title, model, images in (
+        ("ResNet-50, one image of 64 x 64, all 53 convolutions", resnet50(), torch.rand(1, 3, 64, 64)),
+        ("MnistCNN, one image, both convolutions", MnistCNN(), torch.rand(1, 1, 28, 28)),
+    ):
+        print(f"\n{title}")
+        model.eval()
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+        with torch.no_grad():
+            runs = our_own(model, images, layers)
+            for clone in (False, True):
+                name = "hand-written hooks" + ", cloning" * clone
+                runs[name] = partial(by_hand, model, images, layers, clone=clone)
+            ratios = compare(runs, 20 * rounds)
+        print(f"{'':36} {'time / bare':>12}")
+        for name, ratio in ratios.items():
+            print(f"{name:36} {ratio:12.3f}")
 
 
 def by_hand(
@@ -127,7 +163,7 @@ def compare(runs: dict[str, Run], rounds: int) -> dict[str, float]:
             silently(working[name])
             times[name].append(time.perf_counter() - start)
     bare = times["bare forward"]
-    print(f"bare forward: {1000 * statistics.median(bare):.0f} ms")
+    print(f"bare forward: {1000 * statistics.median(bare):.2f} ms")
     return {
         name: statistics.median(a / b for a, b in zip(times[name], bare, strict=False)) for name in working
     }
@@ -175,7 +211,10 @@ def main() -> None:
         print(peak(options.memory, options.layers))
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, ResNet-18, batch 8 at 224 x 224")
-    for title, layers in (("all 20 convolutions", convolutions), (f"{EARLY} alone", [EARLY])):
+    for title, layers in (
+        ("all 20 convolutions", convolutions),
+        *((f"{name} alone", [name]) for name in EARLY),
+    ):
         print(f"\n{title}")
         with torch.no_grad():
             ratios = compare(contenders(model, images, layers), options.rounds)
@@ -187,6 +226,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--memory", name, "--layers", *layers]
             memory = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
             print(f"{name:36} {ratio:12.3f} {float(memory[-1]) if memory else float('nan'):9.0f}")
+    small(options.rounds)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,6 @@ except LookupError as error:
 # ``clone=False`` saves the copies. The recorder then refuses to hand out what was overwritten.
 
 try:
-    fl.ActivationRecorder(model, "conv2", clone=False, stop_early=False)(images)
+    fl.ActivationRecorder(model, "conv2", clone=False)(images)
 except RuntimeError as error:
     print(error)

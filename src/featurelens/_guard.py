@@ -31,7 +31,7 @@ _ATOMS = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 _ATOMS |= {types.FunctionType, types.MethodType, types.BuiltinFunctionType}
 _DICTS = {dict, OrderedDict, defaultdict}
 _CONTAINERS = _DICTS | {list, set, deque}
-_WITHOUT_STATE = {"_parameters", "_modules"}  # apart from what is kept of parameters, and of each module
+_MEMBERS = {"_parameters", "_buffers", "_modules"}  # parameters and modules are looked after by themselves
 
 
 def all_modules(model: nn.Module) -> list[nn.Module]:
@@ -121,9 +121,13 @@ class _State:
                     continue
                 if kind in _CONTAINERS and not value:
                     self.empty.append(value)
-                elif name in _WITHOUT_STATE:
+                elif name in _MEMBERS:
                     if kind in _CONTAINERS:  # a scripted module's are views of compiled code
                         self.filled.append((value, value.copy()))
+                    if name == "_buffers":
+                        held = {key: tensor for key, tensor in value.items() if tensor is not None}
+                        self.tensors.update((id(tensor), tensor) for tensor in held.values())
+                        self._places += [(value, key) for key in held]
                 elif self._holds_tensors(value):
                     self._places.append((attributes, name))
         self._copies = _copies(self.tensors.values())

@@ -101,6 +101,18 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def device_of(model: nn.Module) -> torch.device | None:
+    """Return the device of the model's first parameter; None if it has none."""
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                return parameter.device
+        waiting += [child for child in list(module._modules.values())[::-1] if child is not None]
+    return None
+
+
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:
     """Every module by its name, the model itself as ``""``; a shared one under its first name, or `all_names`.
 

@@ -102,16 +102,21 @@ def _tuple(value: tuple[Any, ...], items: list[Any], mapped: Callable[[Any], Any
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """Return every tensor in `value`, in order, each once."""
+    found: dict[int, torch.Tensor] = {}
+    _find(value, found, set())
+    return list(found.values())
+
+
+def _find(value: Any, found: dict[int, torch.Tensor], known: set[int]) -> None:
     if isinstance(value, torch.Tensor):
-        return [value]
-    found: list[torch.Tensor] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(note, value)
-    return found
+        found[id(value)] = value
+    elif type(value) in (tuple, list, dict):
+        if id(value) not in known:
+            known.add(id(value))
+            for item in value.values() if isinstance(value, dict) else value:
+                _find(item, found, known)
+    elif not isinstance(value, _ATOMS):
+        map_tensors(lambda tensor: found.setdefault(id(tensor), tensor), value)
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_type, check_whole, describe
-from featurelens._hooks import check_materialized, submodule
+from featurelens._hooks import check_materialized, device_of, submodule
 from featurelens._structure import has_channels_first
 from featurelens.ablation.decoding import DecoderSuffix
 from featurelens.ablation.replay import Change, check_features, listening
@@ -119,7 +119,7 @@ class Site:
                 f"{where} must be finite; got {describe(images)} with {broken} NaN or infinite values"
             )
         check_materialized(self.model)
-        device = next((parameter.device for parameter in self.model.parameters()), images.device)
+        device = device_of(self.model) or images.device
         images = images.detach().to(device)
         filling = Filling.for_batch(fill, self.channel_axis, len(images), generator)
         if decoder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +44,8 @@ def judge(
     batches = torch.split(loader, BATCH) if isinstance(loader, torch.Tensor) else loader
     strongest = Strongest(len(objectives), top)
     show = None if progress else True
-    with recorder.held() as forward, torch.no_grad():
+    with torch.no_grad(), ExitStack() as stack:
+        forward = stack.enter_context(recorder.held())
 
         def look(prepare: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> Any:
             return forward(prepare(images.to(first.device)).to(first.dtype))
@@ -52,7 +54,10 @@ def judge(
         for start in range(0, len(objectives), BATCH):
             images = result.images[start : start + BATCH]
             part = Plan(layers, objectives[start : start + BATCH], first.device)
-            scores.append(part.diagonal(look(preparation.for_model, images), images.to(first.device)).cpu())
+            activations = look(preparation.for_model, images)
+            scores.append(part.diagonal(activations, images.to(first.device)).cpu())
+        if (calls := layers.only_calls(activations)) is not None:
+            forward = stack.enter_context(ActivationRecorder(model, calls, stop_early=True).held())
         for batch in tqdm(batches, desc="judging", unit="batch", disable=show):
             images = _images_of(batch, result.images)
             _check_real(images, strongest, preparation)

@@ -107,9 +107,8 @@ class Optimization:
                         parameter.requires_grad_(False)
             keep_memory()
             self._first, self._probed = self._probe()
-            if list(self._probed) == self.layers.names:  # each is called once, and nothing behind is needed
-                numbered = [name if "#" in name else f"{name}#1" for name in self.layers.names]
-                early = ActivationRecorder(self.model, numbered, detach=False, stop_early=True)
+            if (calls := self.layers.only_calls(self._probed)) is not None:
+                early = ActivationRecorder(self.model, calls, detach=False, stop_early=True)
                 self.forward = stack.enter_context(early.held())
             self._stack = stack.pop_all()
         return self

@@ -36,6 +36,12 @@ class Layers:
         """The layers, each once."""
         return list(dict.fromkeys(self.keys.values()))
 
+    def only_calls(self, activations: Mapping[str, Any]) -> list[str] | None:
+        """The layers by their only calls (``"conv#1"``), at which a pass may end; None if one is called several times."""
+        if list(activations) != self.names:
+            return None
+        return [name if "#" in name else f"{name}#1" for name in self.names]
+
     def observed(self, term: Term, activations: Mapping[str, Any], images: torch.Tensor) -> torch.Tensor:
         """Return what `term` looks at."""
         if not isinstance(term, LayerTerm):

@@ -11,7 +11,7 @@ from torch import nn
 from featurelens._batches import Batch, Plan
 from featurelens._failure import explain
 from featurelens._guard import all_modules, random_state, set_random_state
-from featurelens._hooks import StopForward, named_modules, visiting
+from featurelens._hooks import StopForward, device_of, named_modules, visiting
 from featurelens._shares import Share
 from featurelens._structure import has_channels_first, outline, shapes, tensors
 from featurelens.layers import Choice
@@ -77,7 +77,7 @@ class Engine:
         begin: Callable[[Mapping[str, int] | None], Capture] | None = None,
     ) -> Activations:
         """Run the model once and return what was recorded; `begin` makes another capture than `capture` does."""
-        device = next((parameter.device for parameter in self.model.parameters()), None)
+        device = device_of(self.model)
         if device is not None:
             args, kwargs = to_device(args, device), to_device(kwargs, device)
         warn_if_not_finite((args, kwargs))

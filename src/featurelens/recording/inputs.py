@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -185,7 +186,7 @@ def warn_if_not_finite(value: Any) -> None:
     """
     for tensor in tensors(value):
         # The sum is finite if every value is; reading once is all that the usual case costs.
-        if not _can_be_checked(tensor) or torch.isfinite(tensor.sum()):
+        if not _can_be_checked(tensor) or math.isfinite(tensor.sum().item()):
             continue
         nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isposinf(tensor).sum())
         if nan or infinite:

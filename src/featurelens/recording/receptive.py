@@ -111,6 +111,10 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
+    _marks(recorder, torch.zeros(2, *shape))  # a whole pass, which tells that the layer is called once
+    (name,) = recorder.layers
+    only_call = name if "#" in name else f"{name}#1"
+    recorder = ActivationRecorder(model, only_call, reduce=_marked, stop_early=True)
     sides = []
     # cuDNN's fast algorithms compute tiles of pixels together, in which NaN would spread.
     with torch.backends.cudnn.flags(enabled=False):
@@ -118,7 +122,7 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
             marks = torch.cat(
                 [_run(recorder, part, axis, shape) for part in torch.split(torch.arange(pixels), PROBES)]
             )
-            sides.append(_extent(marks.any(4 - axis), recorder.layers))
+            sides.append(_extent(marks.any(4 - axis), name))
     return ReceptiveField(*sides)
 
 
@@ -165,11 +169,11 @@ def _marked(output: Any) -> torch.Tensor:
     return (changed | probed.isnan()).any(1)
 
 
-def _extent(marks: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
+def _extent(marks: torch.Tensor, layer: str) -> torch.Tensor:
     """Return the first pixel that each position sees and the one behind the last, of marks ``(pixels, positions)``."""
     if not bool(marks.any(0).all()):
         raise ValueError(
-            f"layer {layers[0]!r} has positions that no pixel was seen to mark, so that what they see cannot be told"
+            f"layer {layer!r} has positions that no pixel was seen to mark, so that what they see cannot be told"
         )
     order = torch.arange(len(marks))[:, None]
     first = torch.where(marks, order, len(marks)).amin(0)
