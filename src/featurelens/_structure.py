@@ -142,28 +142,34 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
     return list(vars(value).items()) if hasattr(value, "__dict__") else None
 
 
-def concatenate(batches: list[Any]) -> Any:
-    """Join what a layer returned for several batches along axis 0, tensor by tensor.
+def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | None = None) -> Any:
+    """Join what a layer returned for several batches along axis 0, tensor by tensor, or as `join` says.
 
     Raises
     ------
     ValueError
         If the batches differ in structure, in a shape beyond axis 0, or in something that is not a tensor.
     """
-    found = [tensors(batch) for batch in batches]
-    first = batches[0]
     outlines = sorted({outline(batch, lambda leaf: type(leaf).__name__) for batch in batches})
     if len(outlines) > 1:
         raise ValueError(f"what it returns differs between batches: {outlines[0]} and {outlines[1]}")
-    joined = iter([_cat(list(parts)) for parts in zip(*found, strict=True)])
-    return map_tensors(lambda tensor: next(joined), first)
+    parts = zip(*map(tensors, batches), strict=True)
+    joined = iter([(join or cat)(list(part)) for part in parts])
+    return map_tensors(lambda tensor: next(joined), batches[0])
 
 
-def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
+def cat(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Join tensors along axis 0.
+
+    Raises
+    ------
+    ValueError
+        If they differ in a shape beyond it, or have none.
+    """
     if any(part.is_nested for part in parts):
         rows = [row for part in parts for row in part.unbind()]
         return torch.nested.nested_tensor(rows, layout=parts[0].layout)
-    if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+    if any(part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
         shapes = sorted({str(tuple(part.shape)) for part in parts})
         raise ValueError(f"its shape differs between batches beyond axis 0: {' and '.join(shapes)}")
     return torch.cat(parts)
@@ -200,7 +206,10 @@ def shapes(value: Any) -> Any:
     if items is None:
         return None
     named = [(key, shapes(item)) for key, item in items]
-    return tuple(shape for _, shape in named) if _is_sequence(value) else dict(named)
+    if _is_sequence(value):
+        return tuple(shape for _, shape in named)
+    of_object = not (isinstance(value, Mapping) or dataclasses.is_dataclass(value))
+    return {key: shape for key, shape in named if shape is not None or not of_object}
 
 
 def plain(value: Any) -> Any:

@@ -149,7 +149,7 @@ class Engine:
         if rows is not None and any(size != rows for size in found):
             raise ValueError(
                 f"layer {layer!r} returned {shapes(value)} for a batch of {rows}: axis 0 is not the batch, so "
-                f"batches cannot be joined; bring it there with reduce={{{layer!r}: function}}"
+                f"batches cannot be joined; bring it there with reduce={{{layer!r}: function}}, or leave the layer out"
             )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from featurelens._checks import describe
 from featurelens._shares import Share
-from featurelens._structure import concatenate
+from featurelens._structure import cat, concatenate
 from featurelens.recording.activations import Activations
 from featurelens.recording.engine import Engine, shown
 from featurelens.recording.inputs import Inputs, Rows
@@ -18,6 +20,7 @@ def record_in_memory(
 ) -> Activations:
     """Return what the layers returned for the share's batches, joined."""
     batches: list[Activations] = []
+    sizes: list[int | None] = []
     with engine.visiting():
         plan = engine.plan(loader, share, inputs, rows)
         for batch in shown(plan.batches(), plan, progress):
@@ -27,16 +30,17 @@ def record_in_memory(
             for name, value in recorded.items():
                 engine.check_rows(name, value, given.rows)
             batches.append(recorded)
+            sizes.append(given.rows)
     if not batches and share.count > 1 and plan.total:
         raise ValueError(
             f"share {share.index} of {share.count} is empty: the loader has {plan.total} batches"
         )
     if not batches:
         raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-    return _joined(batches)
+    return _joined(batches, sizes)
 
 
-def _joined(batches: list[Activations]) -> Activations:
+def _joined(batches: list[Activations], rows: list[int | None]) -> Activations:
     """Join batch by batch, layer by layer; each layer's parts are let go as soon as they are joined."""
     first = batches[0]
     names = list(first)
@@ -49,9 +53,18 @@ def _joined(batches: list[Activations]) -> Activations:
         try:
             layers[name] = concatenate([part.pop(name) for part in parts])
         except ValueError as error:
-            raise ValueError(f"layer {name!r} cannot be joined over batches: {error}") from None
+            raise ValueError(
+                f"layer {name!r} cannot be joined over batches: {error}; reduce={{{name!r}: function}} can bring "
+                "it to one shape"
+            ) from None
+
+    def join(parts: list[torch.Tensor]) -> Any:
+        """What has no axis for the batch, such as a loss, is a list with an item for each batch."""
+        of_rows = [part.ndim > 0 and part.size(0) == n for part, n in zip(parts, rows, strict=True)]
+        return cat(parts) if all(of_rows) else parts
+
     try:
-        output = concatenate([batch.output for batch in batches])
+        output = concatenate([batch.output for batch in batches], join)
     except ValueError:  # detections, say: a list for each batch serves better than none
         output = [batch.output for batch in batches]
     return Activations(layers, output=output, aliases=first._aliases)

@@ -633,3 +633,20 @@ def test_small_words(tmp_path):
     compiled = nn.Sequential(torch.compile(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), backend="eager"))
     assert fl.list_layers(compiled).names == ("0", "0.0", "0.1")
     assert list(fl.ActivationRecorder(compiled, ["conv_1", "0"])(X)) == ["0.0", "0"]
+
+
+def test_an_output_of_a_data_set_joins_what_has_rows():
+    class Losses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x):
+            y = self.layer(x)
+            return {"loss": y.sum(), "logits": y, "table": torch.eye(2)}
+
+    batches = [torch.rand(3, 3), torch.rand(4, 3)]
+    acts = fl.ActivationRecorder(Losses(), "layer").record(batches)
+    assert torch.equal(acts.output["logits"], acts["layer"])
+    assert [loss.ndim for loss in acts.output["loss"]] == [0, 0]
+    assert [table.shape for table in acts.output["table"]] == [(2, 2), (2, 2)]
