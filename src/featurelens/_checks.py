@@ -40,6 +40,8 @@ def describe(value: object) -> str:
     >>> describe((torch.zeros(2, 3), "cat", 7))
     "(float32 tensor (2, 3), 'cat', 7)"
     """
+    if isinstance(value, torch.Tensor) and value.is_nested:
+        return f"nested {str(value.dtype).removeprefix('torch.')} tensor of {value.size(0)} rows"
     if isinstance(value, torch.Tensor):
         where = "" if value.device.type == "cpu" else f" on {value.device}"
         return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}{where}"

@@ -15,11 +15,12 @@ import random
 import sys
 import types
 import warnings
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,7 +30,7 @@ _LARGE = 2**20  # bytes
 
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, type}
 _ATOMS |= {types.FunctionType, types.MethodType, types.BuiltinFunctionType}
-_DICTS = {dict, OrderedDict, defaultdict}
+_DICTS = {dict, OrderedDict, defaultdict, Counter}
 _CONTAINERS = _DICTS | {list, set, deque}
 _MEMBERS = {"_parameters", "_buffers", "_modules"}  # parameters and modules are looked after by themselves
 
@@ -54,8 +55,8 @@ def preserved(
     Inside the block the model runs on copies of its buffers and of other tensors among its attributes, so that
     what it returns of them stays as it is when the originals are put back. Tensors that share memory share it in
     the copies too, and the memory of large ones is only copied once something writes to it. Containers among the
-    attributes are restored, containers inside them, and helper objects whose class is defined in the same
-    file as one of the modules. Parameters that the block replaced are put back. A parameter that it changed in
+    attributes are restored, containers inside them, NumPy arrays, modules that are not registered, and helper objects
+    whose class comes from the same package as one of the modules. Parameters that the block replaced are put back. A parameter that it changed in
     place cannot be, as that would need a copy of the whole model: a RuntimeWarning says so.
 
     Parameters
@@ -63,13 +64,29 @@ def preserved(
     randomness
         Restore the global random state, and that of generators among the attributes.
     gradients
-        Restore ``.grad``; with False, what a backward pass in the block adds to it stays.
+        Set ``.grad`` aside for the block; with False, what a backward pass in the block adds to it stays.
     evaluate
         Put every module into eval mode for the block. The flag is set directly: a user's ``train()`` may do more.
     """
+    restore = snapshot(model, randomness=randomness, gradients=gradients, evaluate=evaluate)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def snapshot(
+    model: nn.Module, *, randomness: bool = True, gradients: bool = True, evaluate: bool = False
+) -> Undo:
+    """Do what `preserved` does at the beginning of its block, and return what it does at the end."""
     modules = all_modules(model)
     parameters = list({id(p): p for m in modules for p in m._parameters.values() if p is not None}.values())
     undo: list[Undo] = []
+
+    def restore() -> None:
+        for step in reversed(undo):
+            step()
+
     try:
         if randomness:
             undo.append(_random_state_kept())
@@ -77,10 +94,10 @@ def preserved(
         undo.append(_State(modules, randomness).restore)
         if evaluate:
             undo.append(_evaluated(modules))
-        yield
-    finally:
-        for step in reversed(undo):
-            step()
+    except BaseException:
+        restore()
+        raise
+    return restore
 
 
 def _evaluated(modules: list[nn.Module]) -> Undo:
@@ -110,8 +127,11 @@ class _State:
         self.generators: list[Undo] = []
         self.tensors: dict[int, torch.Tensor] = {}
         self._randomness = randomness
-        files = {type(module).__module__ for module in modules}
-        self._files = {file for file in files if not file.startswith("torch.")}
+        self._packages = {type(module).__module__.partition(".")[0] for module in modules} - {"torch"} | {
+            "types"
+        }
+        self._modules = set(map(id, modules))
+        self._arrays: list[tuple[Any, Any]] = []
         self._known: set[int] = set()
         self._places: list[tuple[Any, Any]] = []  # containers and the keys under which they hold tensors
         for attributes, _ in self.attributes:
@@ -148,6 +168,8 @@ class _State:
             if not _same_items(attributes, saved):
                 attributes.clear()
                 attributes.update(saved)
+        for array, content in self._arrays:
+            array[...] = content
         for undo in self.generators:
             undo()
         _unlink(self.tensors, self._copies)
@@ -158,26 +180,40 @@ class _State:
         if kind is torch.Tensor or (isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter)):
             self.tensors[id(value)] = value
             return True
-        if kind is tuple:
+        if isinstance(value, tuple):
             holding = [self._holds_tensors(item) for item in value if type(item) not in _ATOMS]
-            return any(holding)
+            return any(holding) and (kind is tuple or hasattr(value, "_fields"))
         if kind in _CONTAINERS:
-            self._note(value)
-        elif isinstance(value, nn.Module | nn.Parameter):
+            self._note(value, value.copy())
+        elif isinstance(value, np.ndarray):
+            if value.flags.writeable:
+                self._arrays.append((value, value.copy()))
+        elif isinstance(value, nn.Parameter):
             return False
-        elif kind.__module__ in self._files and hasattr(value, "__dict__"):
-            self._note(vars(value))
+        elif isinstance(value, nn.Module):
+            self._add_hidden(value)
+        elif kind.__module__.partition(".")[0] in self._packages:
+            if isinstance(value, dict | list):
+                self._note(value, dict(value) if isinstance(value, dict) else list(value))
+            if hasattr(value, "__dict__"):
+                self._note(vars(value), vars(value).copy())
         elif self._randomness and (undo := _generator_kept(value)) is not None:
             self.generators.append(undo)
         return False
 
-    def _note(self, container: Any) -> None:
+    def _add_hidden(self, module: nn.Module) -> None:
+        """Note what is to be restored of a module that is not registered, but an attribute of another kind."""
+        for inner in all_modules(module):
+            if id(inner) not in self._modules:
+                self._modules.add(id(inner))
+                self.attributes.append((vars(inner), vars(inner).copy()))
+
+    def _note(self, container: Any, content: Any) -> None:
         """Note the content of a container, and of what it contains."""
         if not container:
             self.empty.append(container)
         elif id(container) not in self._known:
             self._known.add(id(container))
-            content = container.copy()
             self.filled.append((container, content))
             if isinstance(container, dict):
                 items: Iterable[Any] = content.items()
@@ -190,31 +226,39 @@ class _State:
                     self._places.append((container, key))
 
     def _copied(self, value: Any) -> Any:
-        return tuple(map(self._copied, value)) if type(value) is tuple else self._copies.get(id(value), value)
+        if isinstance(value, tuple):
+            items = map(self._copied, value)
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return self._copies.get(id(value), value)
 
 
 def _copies(originals: Iterable[torch.Tensor]) -> dict[int, torch.Tensor]:
     """Copies of tensors by id; of those that share memory, copies that share theirs."""
     copies: dict[int, torch.Tensor] = {}
     sharing: dict[int, list[torch.Tensor]] = {}
-    with torch.no_grad():
-        for tensor in originals:
-            try:
+    for tensor in originals:
+        try:
+            if type(tensor) is torch.Tensor and not (tensor.requires_grad or tensor.is_quantized):
                 sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
-            except (
-                RuntimeError,
-                NotImplementedError,
-            ):  # kinds without a storage: sparse, nested, functorch's
-                copies[id(tensor)] = tensor.clone()
-        for group in sharing.values():
-            first = group[0]
-            large = first.numel() * first.element_size() >= _LARGE
-            if (len(group) == 1 and not large) or type(first) is not torch.Tensor:
-                copies |= {id(tensor): tensor.clone() for tensor in group}
-            else:
+                continue
+        except (RuntimeError, NotImplementedError):
+            pass  # kinds without a storage: sparse, nested, functorch's
+        copies[id(tensor)] = _with_attributes(tensor.clone(), tensor)  # which gradients go through
+    for group in sharing.values():
+        first = group[0]
+        if len(group) == 1 and first.numel() * first.element_size() < _LARGE:
+            copies[id(first)] = _with_attributes(first.clone(), first)
+        else:
+            with torch.no_grad():
                 storage = _copied_storage(first)
-                copies |= {id(tensor): _over(storage, tensor) for tensor in group}
+                copies |= {id(tensor): _with_attributes(_over(storage, tensor), tensor) for tensor in group}
     return copies
+
+
+def _with_attributes(copy: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+    if original.__dict__:
+        copy.__dict__.update(original.__dict__)
+    return copy
 
 
 def _copied_storage(tensor: torch.Tensor) -> Any:
@@ -277,13 +321,17 @@ def _same_items(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 def _parameters_kept(model: nn.Module, parameters: list[nn.Parameter], gradients: bool) -> Undo:
     saved = [(p, _address(p), p.data, _version(p), p.requires_grad, p.grad) for p in parameters]
+    if gradients:
+        for parameter in parameters:
+            if parameter.grad is not None:  # what a backward pass in the block adds goes to another
+                parameter.grad = None
 
     def undo() -> None:
         changed = []
         for parameter, address, data, version, requires_grad, grad in saved:
             if _version(parameter) != version:
                 changed.append(parameter)
-            if _address(parameter) != address:
+            if _address(parameter) != address or parameter.shape != data.shape:
                 parameter.data = data
             if parameter.requires_grad != requires_grad:
                 parameter.requires_grad_(requires_grad)
@@ -366,12 +414,12 @@ def _generator_kept(value: Any) -> Undo | None:
     if isinstance(value, torch.Generator):
         state = value.get_state()
         return lambda: _ignore(value.set_state(state))
-    if isinstance(value, random.Random):
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         drawn = value.getstate()
         return lambda: value.setstate(drawn)
     if type(value).__module__.startswith("numpy.random"):
-        source = getattr(value, "bit_generator", None) or getattr(value, "_bit_generator", None)
-        if source is not None:
+        source = getattr(value, "bit_generator", None) or getattr(value, "_bit_generator", value)
+        if hasattr(source, "state"):
             seeded = source.state
 
             def undo() -> None:

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -132,12 +132,25 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
     return module
 
 
-def eager() -> AbstractContextManager[Any]:
+_stance_lock = threading.Lock()
+_stances: list[Any] = []  # of all threads; torch has one for the process
+
+
+@contextmanager
+def eager() -> Iterator[None]:
     """Make compiled code run uncompiled inside the block: compiled graphs do not see hooks added later."""
     if "torch._dynamo" not in sys.modules:  # then nothing has been compiled, and importing it takes seconds
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+        yield
+        return
+    with _stance_lock:
+        _stances.append(torch.compiler.set_stance("force_eager") if not _stances else _stances[0])
+    try:
+        yield
+    finally:
+        with _stance_lock:
+            stance = _stances.pop()
+            if not _stances:  # whoever is last gives back what the first found
+                stance.__exit__(None, None, None)
 
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import enum
 import types
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -103,20 +104,17 @@ def _tuple(value: tuple[Any, ...], items: list[Any], mapped: Callable[[Any], Any
 def tensors(value: Any) -> list[torch.Tensor]:
     """Return every tensor in `value`, in order, each once."""
     found: dict[int, torch.Tensor] = {}
-    _find(value, found, set())
+    _find(value, found, {})
     return list(found.values())
 
 
-def _find(value: Any, found: dict[int, torch.Tensor], known: set[int]) -> None:
+def _find(value: Any, found: dict[int, torch.Tensor], known: dict[int, Any]) -> None:
     if isinstance(value, torch.Tensor):
         found[id(value)] = value
-    elif type(value) in (tuple, list, dict):
-        if id(value) not in known:
-            known.add(id(value))
-            for item in value.values() if isinstance(value, dict) else value:
-                _find(item, found, known)
-    elif not isinstance(value, _ATOMS):
-        map_tensors(lambda tensor: found.setdefault(id(tensor), tensor), value)
+    elif not isinstance(value, _ATOMS) and id(value) not in known:
+        known[id(value)] = value
+        for _, item in items_of(value) or ():
+            _find(item, found, known)
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
@@ -135,11 +133,12 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
         return None
     if isinstance(value, Mapping):
         return list(value.items())
-    if isinstance(value, list | tuple | set | frozenset) or type(value).__module__ == "collections":
+    if _is_sequence(value):
         return list(enumerate(value))
-    if dataclasses.is_dataclass(value):
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    return list(vars(value).items()) if hasattr(value, "__dict__") else None
+    slots = [name for kind in type(value).__mro__ for name in kind.__dict__.get("__slots__", ())]
+    named = {name: getattr(value, name) for name in slots if hasattr(value, name) and name != "__dict__"}
+    named |= getattr(value, "__dict__", {})
+    return list(named.items()) if named or slots or hasattr(value, "__dict__") else None
 
 
 def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | None = None) -> Any:
@@ -186,12 +185,16 @@ def outline(value: Any, of_leaf: Callable[[Any], str] | None = None, around: tup
     items = None if id(value) in around else items_of(value)
     if items is not None:
         inner = [f"{key!r}: {outline(item, of_leaf, (*around, id(value)))}" for key, item in items]
+        if isinstance(value, set | frozenset):  # which have no order
+            inner = sorted(outline(item, of_leaf, (*around, id(value))) for item in value)
         return f"{type(value).__name__}({', '.join(inner)})"
     if of_leaf is not None:
         return of_leaf(value)
+    if isinstance(value, torch.Tensor) and value.is_nested:
+        return " and ".join(outline(row) for row in value.unbind())
     if isinstance(value, torch.Tensor):
-        return f"{value.dtype} {shapes(value)} {value.device} {value.layout}"
-    return type(value).__name__
+        return f"{value.dtype} {tuple(value.shape)} {value.device} {value.layout}"
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def shapes(value: Any) -> Any:
@@ -243,7 +246,7 @@ def _plain_or_none(value: Any) -> Any:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) or type(value).__name__ == "deque"
+    return isinstance(value, list | tuple | set | frozenset | deque)
 
 
 def has_channels_first(module: nn.Module | None) -> bool:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, final
 
+import torch
 from torch import nn
 
 from featurelens._batches import Batch, Plan
 from featurelens._failure import explain
-from featurelens._guard import all_modules, random_state, set_random_state
+from featurelens._guard import all_modules, snapshot
 from featurelens._hooks import StopForward, device_of, named_modules, visiting
 from featurelens._shares import Share
-from featurelens._structure import has_channels_first, outline, shapes, tensors
+from featurelens._structure import has_channels_first, map_tensors, outline, shapes, tensors
 from featurelens.layers import Choice
 from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend
@@ -23,6 +24,7 @@ from featurelens.recording.keeping import Keeper, Reduction
 from featurelens.recording.rewrite import CannotRewrite
 
 Call = tuple[str, int | None]
+_MOST_STRUCTURES = 100
 
 
 @final
@@ -47,6 +49,7 @@ class Engine:
         self.channels_first = {c.name for c in choices if has_channels_first(modules.get(c.name))}
         self.time_first = {c.name for c in choices if _inside_time_first(modules, c.name)}
         self._calls: dict[str, dict[str, int]] = {}  # of a whole pass, by the structure of its inputs
+        self._stops, self._catches = False, False  # what a first attempt to end a pass has shown
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -79,20 +82,41 @@ class Engine:
         """Run the model once and return what was recorded; `begin` makes another capture than `capture` does."""
         device = device_of(self.model)
         if device is not None:
-            args, kwargs = to_device(args, device), to_device(kwargs, device)
+            args, kwargs = to_device(args, device), {key: to_device(v, device) for key, v in kwargs.items()}
         warn_if_not_finite((args, kwargs))
         begin = begin or self.capture
         inputs = self._structure(args, kwargs) if self.stop_early else ""
-        capture = begin(self._last_calls(inputs) if self.stop_early else None)
-        drawn = random_state() if capture.stops else []
-        if not self._pass(args, kwargs, capture, where, output):
-            self.stop_early = False  # the model catches what is to end the pass: it runs whole from now on
-            set_random_state(drawn)
-            capture = begin(None)
+        capture = begin(self._last_calls(inputs) if self.stop_early and not self._catches else None)
+        if capture.stops and not self._stops:
+            capture = self._try_to_stop(args, kwargs, capture, begin, where, output)
+        else:
             self._pass(args, kwargs, capture, where, output)
-        elif self.stop_early and not capture.stops:
-            self._calls[inputs] = capture.calls
+        if self.stop_early and not capture.stops:
+            self._calls = {inputs: capture.calls, **dict(list(self._calls.items())[:_MOST_STRUCTURES])}
         return capture.finish()
+
+    def _try_to_stop(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        capture: Capture,
+        begin: Callable[[Mapping[str, int] | None], Capture],
+        where: str,
+        output: bool,
+    ) -> Capture:
+        """Run the first pass that is to end early; if the model catches what ends it, run it whole from its start."""
+        restore = snapshot(self.model)
+        copied = (
+            map_tensors(torch.Tensor.clone, (args, kwargs)) if tensors((args, kwargs)) else (args, kwargs)
+        )
+        if self._pass(args, kwargs, capture, where, output):
+            self._stops = True
+            return capture
+        self._catches = True
+        restore()
+        capture = begin(None)
+        self._pass(again[0], again[1], capture, where, output)
+        return capture
 
     def _pass(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], capture: Capture, where: str, output: bool

@@ -22,7 +22,14 @@ Inputs = Callable[[Any], Any] | None
 Rows = Callable[[Any], int] | None
 
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
-_INPUT_KEYS = ("image", "images", "input", "inputs", "x", "pixel_values")
+_INPUT_KEYS = ("image", "images", "img", "input", "inputs", "x", "data", "pixel_values")
+_WHOLE_BATCHES = {
+    "batch",
+    "data",
+    "sample",
+    "samples",
+    "features",
+}  # names of arguments that may take the dict itself
 _SEQUENCE_KINDS = (nn.RNNBase, nn.MultiheadAttention)
 
 
@@ -60,18 +67,38 @@ def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tupl
         return (batch,), {}
     if not batch:
         raise ValueError(f"the loader gave an empty batch: {batch!r}")
-    if isinstance(batch[0], str):
-        return (batch,), {}  # texts
-    same = all(type(item) is type(batch[0]) for item in batch)
-    if len(batch) == 1 or not same:
-        if len(batch) == 1 and isinstance(batch[0], Mapping):
-            raise _unclear(batch, model)
-        return (batch[0],), {}
+    if isinstance(batch[0], str) or (len(batch) > 1 and _are_samples(batch)):
+        return (batch,), {}
+    if _may_be_inputs(batch):
+        raise _unclear(batch, model)
     if isinstance(batch[0], Mapping):
-        return (batch,), {}  # one for each row
-    if all(isinstance(item, torch.Tensor) and item.ndim == 3 for item in batch):
-        raise _unclear(batch, model)  # a list of images, or sequences and their targets
+        return _from_mapping(batch[0], model)
     return (batch[0],), {}
+
+
+def _are_samples(batch: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether a batch is a list of dicts, one for each row."""
+    return all(isinstance(item, Mapping) and item.keys() == batch[0].keys() for item in batch)
+
+
+def _may_be_inputs(batch: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether all items of a batch may be inputs, and not the first one alone, with labels behind it."""
+    first, kind = batch[0], type(batch[0])
+    if len(batch) == 1:
+        return isinstance(first, Mapping)
+    if any(type(item) is not kind for item in batch):
+        return False
+    if isinstance(first, torch.Tensor | np.ndarray):  # images and targets, or signals of one kind
+        if any(item.ndim != first.ndim for item in batch):
+            return False
+        rows = {len(item) if item.ndim else 0 for item in batch}
+        same = all(item.shape == first.shape for item in batch)
+        return len(rows) > 1 or first.ndim == 3 or (same and first.ndim < 3)
+    if kind in (list, tuple) and first:  # columns, or samples
+        if isinstance(first[0], torch.Tensor):
+            return False
+        return bool(batch[1]) and type(first[0]) is type(batch[1][0])
+    return True
 
 
 def _from_mapping(batch: Mapping[Any, Any], model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -82,15 +109,14 @@ def _from_mapping(batch: Mapping[Any, Any], model: nn.Module) -> tuple[tuple[Any
     if takes_any and (not named or any(parameter.name in batch for parameter in named)):
         return (), dict(batch)
     taken = {parameter.name: batch[parameter.name] for parameter in named if parameter.name in batch}
-    if taken:
-        missing = [p.name for p in named if p.default is p.empty and p.name not in taken]
-        if missing:
-            raise _unclear(batch, model)
+    missing = [p.name for p in named if p.default is p.empty and p.name not in taken]
+    if taken and not missing:
         return (), taken
-    usual = [key for key in _INPUT_KEYS if key in batch]
-    if len(usual) != 1:
+    usual = [key for key in _INPUT_KEYS if key in batch and key not in taken]
+    whole = len(named) == 1 and named[0].name in _WHOLE_BATCHES
+    if len(usual) != 1 or len(missing) > 1 or whole:
         raise _unclear(batch, model)
-    return (batch[usual[0]],), {}
+    return (batch[usual[0]],), taken
 
 
 def _unclear(batch: Any, model: nn.Module) -> ValueError:
@@ -162,20 +188,18 @@ def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
 
 def to_device(value: Any, device: torch.device) -> Any:
     """Return `value` with its tensors on `device`; `value` itself if they are there."""
-    if isinstance(value, tuple) and type(value) is tuple:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if all(tensor.device == device for tensor in tensors(value)):
+        return value
+    if type(value) is tuple:
         return tuple(to_device(item, device) for item in value)
     if type(value) is dict:
         return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if value is None or isinstance(value, str | int | float | np.ndarray | nn.Module):
-        return value
     if callable(
         move := getattr(value, "to", None)
     ):  # which knows what must stay, as PackedSequence's lengths
         return move(device)
-    if all(tensor.device == device for tensor in tensors(value)):
-        return value
     return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
 
 

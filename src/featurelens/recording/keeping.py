@@ -71,11 +71,12 @@ class Keeper:
         return map_tensors(torch.Tensor.clone, output) if self.hands_on_copies else None
 
     def keep_output(self, output: Any) -> Any:
-        """Return the model's output as it is kept: never reduced, and not copied, as nothing follows it."""
+        """Return the model's output as it is kept: never reduced, and copied, as it is the user's in a block."""
 
         def convert(tensor: torch.Tensor) -> torch.Tensor:
             kept = tensor.detach() if self.detach else tensor
-            return kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
+            moved = kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
+            return moved.clone() if self.clone and self.detach and moved is kept else moved
 
         return map_tensors(convert, output)
 

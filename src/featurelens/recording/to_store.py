@@ -14,7 +14,13 @@ from featurelens.recording.engine import Engine, shown
 from featurelens.recording.inputs import Inputs, Rows
 from featurelens.recording.keeping import Reduction
 from featurelens.storage import ActivationStore, merge
-from featurelens.storage.fingerprints import batch_digest, model_digest, modules_digest, training_digest
+from featurelens.storage.fingerprints import (
+    batch_digest,
+    function_digest,
+    model_digest,
+    modules_digest,
+    training_digest,
+)
 from featurelens.storage.manifest import Manifest, Progress, Recipe
 from featurelens.storage.merging import part_name, parts_in
 from featurelens.storage.npy import dtype_name
@@ -160,8 +166,8 @@ def recipe_of(engine: Engine, plan: Plan) -> Recipe:
 
 
 def _name(reduction: Reduction) -> str | None:
-    """What a reduction is called: of a function, all that can be told from one run to another."""
+    """What a reduction is called; a function is also known by its code."""
     if callable(reduction):
         name: str = getattr(reduction, "__qualname__", type(reduction).__qualname__)
-        return name
+        return f"{name} (sha256 {function_digest(reduction):.12}...)"
     return reduction

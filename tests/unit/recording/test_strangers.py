@@ -274,11 +274,35 @@ def test_a_batch_that_is_itself_the_input_is_not_cut():
 def test_a_batch_that_may_be_several_things_asks():
     model = nn.Sequential(nn.Identity())
     recorder = fl.ActivationRecorder(model, "0")
-    for batch in ([torch.rand(3, 8, 8), torch.rand(3, 8, 8)], [{"a": 1}], {"x": X, "image": X}, {"a": X}):
+    for batch in (
+        [torch.rand(3, 8, 8), torch.rand(3, 8, 8)],
+        [torch.rand(5), torch.rand(5)],
+        [torch.rand(5, 3), torch.rand(4, 3)],
+        [np.zeros(3), np.zeros(3)],
+        [[1, 2, 3], [4, 5]],
+        [b"a", b"bb"],
+        [("q", "d"), ("q2", "d2")],
+        [Plain(X), Plain(X)],
+        ({"a": X}, {"b": X}),
+        [{"a": 1}],
+        {"x": X, "image": X},
+        {"a": X},
+    ):
         with pytest.raises(
             ValueError, match=r"which item of the batch .* is the input\? .*say inputs=lambda batch:"
         ):
             recorder.record([batch])
+    labels, targets = torch.zeros(2), [{"boxes": X}, {"boxes": X}]
+    for batch in (
+        (X, labels),
+        [X, labels, labels],
+        (X, X),
+        (X, targets),
+        [X, ("a", "b")],
+        (X, torch.zeros(2, 5)),
+        [X],
+    ):
+        assert torch.equal(recorder.record([batch])["0"], X)
     Pair = namedtuple("Pair", ["image", "label"])
     assert torch.equal(recorder.record([Pair(X, torch.zeros(2))])["0"], X)
 
@@ -305,8 +329,19 @@ def test_dict_batches_and_a_forward_without_visible_names():
     batch = {"x": X, "mask": torch.zeros(2, 1, 1, 1)}
     for kind in (Masked, Keywords, Wrapped):
         assert fl.ActivationRecorder(kind(), "act").record([batch])["act"].abs().sum() == 0
+    named = fl.ActivationRecorder(Masked(), "act").record([{"mask": batch["mask"], "image": X, "label": 1}])
+    assert named["act"].abs().sum() == 0, "one input, one argument that is missing"
     with pytest.raises(ValueError, match="which item of the batch"):
-        fl.ActivationRecorder(Masked(), "act").record([{"mask": X, "image": X}])
+        fl.ActivationRecorder(Masked(), "act").record([{"mask": X, "other": X}])
+    pair = fl.ActivationRecorder(Masked(), "act").record([(batch, torch.zeros(2))])
+    assert pair["act"].abs().sum() == 0, "a dict and labels"
+
+    class Whole(nn.Module):
+        def forward(self, batch):
+            return batch["image"]
+
+    with pytest.raises(ValueError, match="which item of the batch"):
+        fl.ActivationRecorder(Whole(), "").record([{"image": X, "label": 1}])
 
 
 class Plain:

@@ -53,7 +53,10 @@ def test_it_goes_on_from_any_batch_to_the_same_bytes(tmp_path, monkeypatch, kind
 def test_kept_batches_are_not_run_again_and_only_the_last_is_loaded(tmp_path):
     net, seen, loaded = model(), [], []
     stopped(tmp_path)
-    handle = net[0].register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    # A hook of the process and not of the model, which would be another model with it.
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: seen.append(len(output)) if module is net[0] else None
+    )
 
     class Watched(torch.utils.data.Dataset):
         def __len__(self):
@@ -209,7 +212,11 @@ DIFFERENT = {
         loader,
         r"the reductions were \['mean', None, None\] and are now \['max', None, None\]",
     ),
-    "function": (lambda: recorder(reduce=other), loader, r"are now \['other', 'other', 'other'\]"),
+    "function": (
+        lambda: recorder(reduce=other),
+        loader,
+        r"are now \['other \(sha256 [0-9a-f]{12}\.\.\.\)', 'other",
+    ),
     "dtype": (lambda: recorder(dtype=torch.float64), loader, "dtype was None and is now float64"),
     "mode": (lambda: recorder(mode="keep"), loader, "mode was 'eval' and is now 'keep'"),
     "batches": (recorder, lambda: loader(31), "the loader had 6 batches and has now 8"),
@@ -270,11 +277,11 @@ def test_a_failing_model_leaves_what_was_done_and_itself_as_it_was(tmp_path):
     calls = []
 
     def fail(module, args):
-        calls.append(1)
+        calls.extend([1] if module is net[4] else [])
         if len(calls) == 3:
             raise ArithmeticError("third")
 
-    handle = net[4].register_forward_pre_hook(fail)
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="the model failed on batch 3"):
         recorder(net).record(loader(), to=tmp_path)
     handle.remove()
