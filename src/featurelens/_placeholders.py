@@ -22,6 +22,7 @@ from featurelens._guard import all_modules
 
 _CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
+_SHELVES = {"weakref", "collections", "queue", "threading", "types"}  # whose objects hold others
 _CACHE = type(functools.lru_cache(lambda: None))
 _ENDS = (types.FrameType, types.FunctionType, types.ModuleType)
 """What a placeholder may be reached from without being kept in it."""
@@ -73,7 +74,7 @@ class Holders:
             return [] if _is_foreign(item) else [vars(item)]
         if isinstance(item, property | classmethod | staticmethod):
             return [getattr(item, "fget", None) or getattr(item, "__func__", None)]
-        if isinstance(item, nn.Module) or not _is_foreign(kind):
+        if isinstance(item, nn.Module) or kind.__module__ in _SHELVES or not _is_foreign(kind):
             return [getattr(item, "__dict__", None), kind]
         return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
 

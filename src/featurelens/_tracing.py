@@ -38,6 +38,7 @@ class ModuleCall:
 
     returned: Any
     last: fx.Node
+    order: int = -1  # in which calls ended; an operation ends before the module that it is the last step of
 
 
 @dataclass
@@ -92,7 +93,9 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         del tracer
         held = holders.release(alive)
     if held is not None:
-        raise fx.proxy.TraceError(f"forward keeps what it computes where it cannot be taken back: {held}")
+        raise fx.proxy.TraceError(
+            f"forward keeps what it computes where a placeholder cannot be taken out again, and one is there now: {held}"
+        )
     if not same_random_state(drawn, random_state()):
         raise fx.proxy.TraceError("forward draws random numbers, which would be the same in every run")
     for node, name in zip(
@@ -135,7 +138,7 @@ def _forget_locals(error: BaseException | None) -> None:
 def _note_results(model: nn.Module, found: Trace) -> None:
     """Add the call of the model itself, and the constant tensors that torch.fx has put on it."""
     output = next(iter(reversed(found.graph.nodes)))
-    found.calls[""] = [ModuleCall(output.args[0], output.prev)]
+    found.calls[""] = [ModuleCall(output.args[0], output.prev, len(found.graph.nodes))]
     for node in found.graph.find_nodes(op="get_attr"):
         if node.target.startswith("_tensor_constant"):
             found.constants[node.target] = vars(model)[node.target]
@@ -247,6 +250,7 @@ class _Tracer(fx.Tracer):
         self.names = {id(module): name for name, module in model.named_modules()}
         self.parameters: dict[str, Any] = {}
         self.thread = threading.get_ident()
+        self.ended = 0
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Placeholder(node, self)
@@ -269,7 +273,8 @@ class _Tracer(fx.Tracer):
         else:
             returned = self._inside(m, name, path, forward, args, kwargs)
         last = next(iter(reversed(self.graph.nodes)))
-        self.found.calls.setdefault(name, []).append(ModuleCall(_as_nodes(returned), last))
+        self.ended += 1
+        self.found.calls.setdefault(name, []).append(ModuleCall(_as_nodes(returned), last, self.ended))
         return returned
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:

@@ -106,9 +106,9 @@ class Engine:
     ) -> Capture:
         """Run the first pass that is to end early; if the model catches what ends it, run it whole from its start."""
         restore = snapshot(self.model)
-        copied = (
-            map_tensors(torch.Tensor.clone, (args, kwargs)) if tensors((args, kwargs)) else (args, kwargs)
-        )
+        again: tuple[Any, Any] = (args, kwargs)
+        if tensors(again):  # which the model may change in place
+            again = map_tensors(torch.Tensor.clone, again)
         if self._pass(args, kwargs, capture, where, output):
             self._stops = True
             return capture

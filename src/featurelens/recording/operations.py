@@ -25,7 +25,8 @@ def list_operations(model: nn.Module) -> LayerTable:
 
     The rewrite backend takes these names as it takes layers'. Left out is what gives no tensor (shapes, sizes,
     arithmetic with them, assertions), and what only takes one of several tensors that another name gives: those of
-    ``q, k, v = x.chunk(3)`` are recorded together as ``chunk``.
+    ``q, k, v = x.chunk(3)`` are recorded together as ``chunk``. It is what a trace finds, and not compared with a run of
+    the model; recording by these names is.
 
     Raises
     ------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import fx, nn
 
 from featurelens import _tracing
+from featurelens._checks import first_line
 from featurelens._guard import preserved
 from featurelens._hooks import hooked, rehearsal, submodule
 from featurelens._structure import map_tensors, outline, tensors
@@ -48,23 +50,41 @@ class Program:
         RuntimeError
             If it is not; the message names the first layer or operation that differs.
         """
-        if torch.compiler.is_compiling() or (inputs := outline((args, kwargs))) in self.checked_for:
-            return self.function(runner, *args, **kwargs)
-        expected, returns = _observed(
-            model, self.calls, lambda: model.forward(*_copied(args), **_copied(kwargs))
-        )
-        given = _copied(args), _copied(kwargs)
-        returned = self.function(runner, *args, **kwargs)
-        calls = {name: [n for n, _ in returns].count(name) for name in self.calls}
-        if calls != self.calls or not _same(returned, expected):
-            raise CannotRewrite(
-                f"{type(model).__name__} cannot be rewritten, as a trace of its forward does something else: "
-                f"{_first_difference(model, returns, *given)}. What a trace cannot see (shapes and dtypes in Python's own "
-                "containers, types, random numbers, what changes outside the model) is the usual reason. "
-                'ActivationRecorder(..., backend="hooks") records any model'
+        if not (torch.compiler.is_compiling() or (inputs := outline((args, kwargs))) in self.checked_for):
+            self._compare(model, runner, args, kwargs)
+            self.checked_for.add(inputs)
+        return self.function(runner, *args, **kwargs)
+
+    def _compare(self, model: nn.Module, runner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the model and the program on these inputs, and on others of their kind behind, from the same state.
+
+        The others tell what happens to agree on the inputs, such as zeros, and what a first run leaves for the next.
+        """
+        others = _perturbed((args, kwargs))
+        given: list[tuple[Any, Any]] = [(args, kwargs), others]
+        expected = _observed(model, self.calls, model.forward, given)
+        try:
+            returned = _observed(
+                model, (), lambda *a, **k: self.function(runner, *a, **k), given[: len(expected)]
             )
-        self.checked_for.add(inputs)
-        return returned
+        except Exception as error:
+            raise CannotRewrite(
+                self._refusal(model, f"its code fails ({type(error).__name__}: {first_line(error)})")
+            ) from error
+        for one, other, inputs in zip(expected, returned, given, strict=False):
+            calls = {name: [n for n, _ in one.layers].count(name) for name in self.calls}
+            if calls != self.calls or not _same(other.output, one.output):
+                difference = _first_difference(model, one.layers, *_copied(inputs))
+                raise CannotRewrite(self._refusal(model, f"it does something else: {difference}"))
+
+    @staticmethod
+    def _refusal(model: nn.Module, reason: str) -> str:
+        return (
+            f"{type(model).__name__} cannot be rewritten, as a trace of its forward is not the same: {reason}. What a "
+            "trace cannot see (shapes and dtypes in Python's own containers, types, random numbers, what changes "
+            'outside the model or from run to run) is the usual reason. ActivationRecorder(..., backend="hooks") '
+            "records any model"
+        )
 
     def _compiled(self) -> Callable[..., Any]:
         names = dict(self.names)
@@ -124,8 +144,23 @@ Returns = list[tuple[str, Any]]
 """What layers returned, in order."""
 
 
-def _observed(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) -> tuple[Any, Returns]:
-    """Return what forward returns, and what `layers` return on the way; the model is as it was afterwards."""
+@final
+@dataclass(frozen=True)
+class Run:
+    """What one run of a model returned, and what its layers did."""
+
+    output: Any
+    layers: Returns
+
+
+def _observed(
+    model: nn.Module, layers: Iterable[str], forward: Callable[..., Any], inputs: list[tuple[Any, Any]]
+) -> list[Run]:
+    """Run `forward` on one input after another; the model is as it was afterwards.
+
+    Only the first must be possible: the model may refuse others, such as indices that are out of range.
+    """
+    runs: list[Run] = []
     returns: Returns = []
     hooks: dict[nn.Module, Callable[..., Any]] = {}
     for name in layers:
@@ -133,7 +168,35 @@ def _observed(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any
             (name, _copied(output))
         )
     with preserved(model), hooked(hooks), rehearsal(), torch.no_grad():
-        return _copied(forward()), returns
+        for args, kwargs in inputs:
+            try:
+                output = forward(*_copied(args), **_copied(kwargs))
+            except Exception:
+                if not runs:
+                    raise
+                break
+            runs.append(Run(_copied(output), returns.copy()))
+            returns.clear()
+    return runs
+
+
+def _perturbed(inputs: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Other inputs of the same kind: floating-point values changed at random, and always in the same way."""
+    generator = torch.Generator().manual_seed(0)
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        if (
+            not tensor.is_floating_point()
+            or tensor.is_nested
+            or tensor.layout != torch.strided
+            or tensor.is_meta
+        ):
+            return tensor.clone()
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float32)
+        return tensor + noise.to(tensor)
+
+    changed: tuple[Any, Any] = map_tensors(change, inputs)
+    return changed
 
 
 def _first_difference(
@@ -236,6 +299,7 @@ def trace_for_rewriting(model: nn.Module, fixed: dict[str, Any]) -> Trace:
 def insert(found: Trace, names: Iterable[str], target: Callable[[str, int, int], str | None]) -> None:
     """Insert a call of the module at path `target(name, call, calls)` behind every call of the named layers."""
     operations = found.operations
+    places: list[tuple[ModuleCall, str]] = []
     for name in names:
         points = found.calls.get(name, [])
         if not points and name in operations:
@@ -243,7 +307,10 @@ def insert(found: Trace, names: Iterable[str], target: Callable[[str, int, int],
         for call, point in enumerate(points, 1):
             path = target(name, call, len(points))
             if path is not None:
-                _insert_behind(found.graph, point, path)
+                places.append((point, path))
+    # Of calls that end at the same step, a module after one inside it, the last to be inserted runs first.
+    for point, path in sorted(places, key=lambda place: -place[0].order):
+        _insert_behind(found.graph, point, path)
 
 
 def _insert_behind(graph: fx.Graph, point: ModuleCall, path: str) -> None:
