@@ -60,6 +60,7 @@ class Holders:
             if _is_foreign(item):
                 return []
             return [
+                vars(item),
                 item.__globals__,
                 *(item.__closure__ or ()),
                 item.__defaults__,

@@ -77,6 +77,7 @@ def list_layers(model: nn.Module, *sample: Any, **keywords: Any) -> LayerTable:
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     >>> list_layers(model, torch.rand(1, 3, 8, 8))

@@ -182,7 +182,7 @@ def test_constants_made_while_tracing_are_kept():
 def test_arguments_with_defaults_are_fixed_by_name():
     tapped = fl.insert_extractors(seeded(Unused).eval(), "conv").eval()
     assert torch.equal(tapped(images(), mask=None), tapped(images()))
-    with pytest.raises(RuntimeError, match="its code fails .*mask has been specialized to have value None"):
+    with pytest.raises(RuntimeError, match=r"its code fails .*mask has been specialized to have value None"):
         tapped(images(), mask=torch.ones(1))
 
 
