@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurelens._structure import attributes_of
+
 Undo = Callable[[], None]
 
 _LARGE = 2**20  # bytes
@@ -195,8 +197,8 @@ class _State:
         elif kind.__module__.partition(".")[0] in self._packages:
             if isinstance(value, dict | list):
                 self._note(value, dict(value) if isinstance(value, dict) else list(value))
-            if hasattr(value, "__dict__"):
-                self._note(vars(value), vars(value).copy())
+            if (own := attributes_of(value)) is not None:
+                self._note(own, own.copy())
         elif self._randomness and (undo := _generator_kept(value)) is not None:
             self.generators.append(undo)
         return False

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from featurelens._guard import all_modules
+from featurelens._structure import attributes_of
 
 _CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
@@ -59,12 +60,13 @@ class Holders:
         if isinstance(item, types.FunctionType):
             if _is_foreign(item):
                 return []
+            own = vars(item)
             return [
-                vars(item),
+                own,
                 item.__globals__,
                 *(item.__closure__ or ()),
                 item.__defaults__,
-                getattr(item, "__wrapped__", None),
+                own.get("__wrapped__"),
             ]
         if isinstance(item, type):
             if _is_foreign(item):
@@ -74,9 +76,9 @@ class Holders:
         if isinstance(item, types.ModuleType):
             return [] if _is_foreign(item) else [vars(item)]
         if isinstance(item, property | classmethod | staticmethod):
-            return [getattr(item, "fget", None) or getattr(item, "__func__", None)]
+            return [item.fget if isinstance(item, property) else item.__func__]
         if isinstance(item, nn.Module) or kind.__module__ in _SHELVES or not _is_foreign(kind):
-            return [getattr(item, "__dict__", None), kind]
+            return [attributes_of(item), kind]
         return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
 
     def release(self, tracer: weakref.ref[Any]) -> str | None:

@@ -137,8 +137,17 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
         return list(enumerate(value))
     slots = [name for kind in type(value).__mro__ for name in kind.__dict__.get("__slots__", ())]
     named = {name: getattr(value, name) for name in slots if hasattr(value, name) and name != "__dict__"}
-    named |= getattr(value, "__dict__", {})
-    return list(named.items()) if named or slots or hasattr(value, "__dict__") else None
+    own = attributes_of(value)
+    return list((named | (own or {})).items()) if named or slots or own is not None else None
+
+
+def attributes_of(value: Any) -> dict[str, Any] | None:
+    """Return the attributes that an object itself holds, without running any code of its class; None if it has none."""
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return own if isinstance(own, dict) else None
 
 
 def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | None = None) -> Any:

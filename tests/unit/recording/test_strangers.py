@@ -685,3 +685,21 @@ def test_an_output_of_a_data_set_joins_what_has_rows():
     assert torch.equal(acts.output["logits"], acts["layer"])
     assert [loss.ndim for loss in acts.output["loss"]] == [0, 0]
     assert [table.shape for table in acts.output["table"]] == [(2, 2), (2, 2)]
+
+
+class Touchy:
+    """Fails when anybody looks at an attribute that it does not have."""
+
+    def __getattr__(self, name):
+        raise (AttributeError if name.startswith("__") else RuntimeError)(f"hands off {name}")
+
+
+TOUCHY = Touchy()
+
+
+def test_looking_for_what_holds_placeholders_or_state_runs_no_code_of_the_users():
+    model = seeded(Caches)
+    model.touchy = TOUCHY
+    with torch.no_grad():
+        tapped = fl.insert_extractors(model, "a").eval()
+    assert torch.equal(tapped(X), fl.ActivationRecorder(model, "")(X).output)
