@@ -231,7 +231,9 @@ def test_an_instance_selects_in_the_copy_too():
 
 @both_backends
 def test_gradients_reach_what_an_extractor_or_a_block_keeps(backend):
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(72, 3)).eval()
+    model = seeded(
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(72, 3))
+    ).eval()
     with fl.ActivationRecorder(model, "0", backend=backend, detach=False) as acts:
         output = model(images())
     (gradient,) = torch.autograd.grad(output[:, 1].sum(), acts["0"])
