@@ -28,7 +28,7 @@ from featurelens._structure import attributes_of
 
 Undo = Callable[[], None]
 
-_LARGE = 2**20  # bytes
+_LARGE = 2**20  # bytes: below, a lazy copy saves nothing
 
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, type}
 _ATOMS |= {types.FunctionType, types.MethodType, types.BuiltinFunctionType}
@@ -58,8 +58,9 @@ def preserved(
     what it returns of them stays as it is when the originals are put back. Tensors that share memory share it in
     the copies too, and the memory of large ones is only copied once something writes to it. Containers among the
     attributes are restored, containers inside them, NumPy arrays, modules that are not registered, and helper objects
-    whose class comes from the same package as one of the modules. Parameters that the block replaced are put back. A parameter that it changed in
-    place cannot be, as that would need a copy of the whole model: a RuntimeWarning says so.
+    whose class comes from the same package as one of the modules. Parameters that the block replaced are put back.
+    A parameter that it changed in place cannot be, as that would need a copy of the whole model: a RuntimeWarning
+    says so.
 
     Parameters
     ----------
@@ -407,15 +408,15 @@ def _generators() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     return found
 
 
-def _ignore(returned: object) -> None:
-    """Let a function that returns something stand where one returns nothing."""
-
-
 def _generator_kept(value: Any) -> Undo | None:
     """How to restore a generator of the user's own; None if `value` is none."""
     if isinstance(value, torch.Generator):
         state = value.get_state()
-        return lambda: _ignore(value.set_state(state))
+
+        def rewind() -> None:
+            value.set_state(state)
+
+        return rewind
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         drawn = value.getstate()
         return lambda: value.setstate(drawn)

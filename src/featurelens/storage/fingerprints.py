@@ -97,10 +97,9 @@ class _Digest:
         elif isinstance(value, (type, types.BuiltinFunctionType, *_METHODS)):
             self.add(value.__qualname__)
             if isinstance(value, type) and self._is_the_models(value):
-                code = {
-                    key: item for key, item in vars(value).items() if isinstance(item, types.FunctionType)
-                }
-                self.add_value([list(code.values()), list(value.__bases__)], where)
+                for item in vars(value).values():
+                    self._add_method(item)
+                self.add_value(list(value.__bases__), where)
         elif isinstance(value, nn.Module):
             if value not in self.modules:  # others are added under their own names
                 self.add_module(value, where)
@@ -129,6 +128,14 @@ class _Digest:
 
     def _is_the_models(self, kind: type) -> bool:
         return str(kind.__module__).partition(".")[0] in self._packages
+
+    def _add_method(self, item: Any) -> None:
+        """Add the code of a method, and of what a decorator put it into; what else decorators hold decides nothing."""
+        if isinstance(item, types.FunctionType) and id(item) not in self._known:
+            self._known[id(item)] = len(self._known), item
+            self._add_code(item.__code__)
+            for cell in item.__closure__ or ():
+                self._add_method(_content_of(cell))
 
     def _add_code(self, code: types.CodeType) -> None:
         self.add(f"{code.co_names} {code.co_varnames} {code.co_code.hex()}")

@@ -210,3 +210,19 @@ def test_a_store_outlives_the_working_directory_and_a_dtype_that_torch_does_not_
     ):
         unknown[:]
     assert moved["0"].dtype is torch.float32
+
+
+def test_decorated_methods_are_compared_by_their_own_code_and_can_be_resumed():
+    class Plain(nn.Module):
+        @torch.no_grad()
+        def forward(self, x):
+            return x * 2
+
+    class Other(nn.Module):
+        @torch.no_grad()
+        def forward(self, x):
+            return x * 3
+
+    Other.__qualname__ = Plain.__qualname__
+    assert digest(Plain()) != digest(Other())
+    assert model_digest(Plain()) == (digest(Plain()), "")
