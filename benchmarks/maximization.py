@@ -259,7 +259,7 @@ def compare_classes(model: nn.Module, judge: nn.Module, options: argparse.Namesp
     print(
         f"\nten class scores, {options.seeds} seeds: recognised by a second network, and its mean probability"
     )
-    objectives = [fl.logit(number) for number in range(10)]
+    objectives = [fl.objectives.logit(number) for number in range(10)]
     for name in ("featurelens", *installed()):
         found = []
         for seed in range(options.seeds):
@@ -284,7 +284,7 @@ def compare_resnet(options: argparse.Namespace) -> None:
     model = seeded(lambda: resnet18(weights=None)).to(options.device).eval()
     layer, channels, steps = "layer3.0.conv1", 8, 16
     maximizer = fl.ActivationMaximizer(model, fl.FourierImage((3, 224, 224)), steps=steps, progress=False)
-    objectives = [fl.channel(layer, number) for number in range(channels)]
+    objectives = [fl.objectives.channel(layer, number) for number in range(channels)]
     taken = {"featurelens": [], "lucent": []} if "lucent" in installed() else {"featurelens": []}
     for _ in range(2):
         taken["featurelens"].append(timed(lambda: maximizer.run(objectives).images)[0] / channels)

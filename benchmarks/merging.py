@@ -46,7 +46,7 @@ def main() -> None:
             path.mkdir()
             part(index, options.parts, options.files).write(path)
         start = time.perf_counter()
-        store = fl.merge(folder)
+        store = fl.ActivationStore.merge(folder)
         merged = time.perf_counter()
         fl.ActivationStore(folder)
         opened = time.perf_counter()

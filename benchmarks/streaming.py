@@ -83,8 +83,13 @@ def loader_of(images: int, size: int) -> DataLoader[tuple[Tensor, int]]:
     return DataLoader(Images(images, size), batch_size=BATCH)
 
 
-def analyses() -> list[fl.Statistic]:
-    return [fl.Moments(), fl.Histogram(), fl.TopK(9), fl.JointCounts(classes=10)]
+def analyses() -> list[fl.statistics.Statistic]:
+    return [
+        fl.statistics.Moments(),
+        fl.statistics.Histogram(),
+        fl.statistics.TopK(9),
+        fl.statistics.JointCounts(classes=10),
+    ]
 
 
 # ---------------------------------------------------------------- memory

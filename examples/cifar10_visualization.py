@@ -195,9 +195,11 @@ def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argpa
         "class scores": [("", k) for k in range(len(parts.classes))]
     }
     chosen = [channel for channels in wanted.values() for channel in channels]
-    objectives = [fl.exponential(fl.channel(*channel)) for channel in chosen]  # as in the study
+    objectives = [
+        fl.objectives.exponential(fl.objectives.channel(*channel)) for channel in chosen
+    ]  # as in the study
     if options.laplacian:
-        objectives = [objective - options.laplacian * fl.laplacian() for objective in objectives]
+        objectives = [objective - options.laplacian * fl.objectives.laplacian() for objective in objectives]
     images, strengths = {}, {"real images, strongest": activations(classifier, test, chosen).max(0).values}
     for name, space in spaces(vae, parts, options).items():
         maximizer = fl.ActivationMaximizer(classifier, space, steps=options.steps, seed=options.seed)

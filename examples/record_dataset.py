@@ -125,9 +125,13 @@ def record(model: nn.Module, loader: DataLoader, folder: Path) -> fl.ActivationS
 def measure(model: nn.Module, loader: DataLoader, classes: int) -> fl.StreamResult:
     """Gather statistics of whole maps in one pass."""
     recorder = fl.ActivationRecorder(model, [*SHOWN, "layer4"])
-    maps = [fl.Moments(), fl.Histogram(), fl.TopK(9)]
+    maps = [fl.statistics.Moments(), fl.statistics.Histogram(), fl.statistics.TopK(9)]
     return recorder.stream(
-        loader, {**dict.fromkeys(SHOWN, maps), "layer4": [*maps, fl.Covariance(), fl.JointCounts(classes)]}
+        loader,
+        {
+            **dict.fromkeys(SHOWN, maps),
+            "layer4": [*maps, fl.statistics.Covariance(), fl.statistics.JointCounts(classes)],
+        },
     )
 
 

@@ -14,15 +14,19 @@ from sphinx.roles import XRefRole
 from sphinx.util.docutils import SphinxRole
 
 import featurelens as fl
-from featurelens import plotting
+from featurelens import layers, objectives, plotting, recording, statistics, storage, transforms
 
 
 def public_names() -> dict[str, str]:
     """Map what a docstring may write, with or without its module, to the full name that is documented."""
     names = {"featurelens.layers": "featurelens.layers", "featurelens.plotting": "featurelens.plotting"}
-    for prefix, module in (("", fl), ("plotting.", plotting)):
+    rooms = (objectives, transforms, statistics, plotting, layers, recording, storage)
+    for module in (fl, *rooms):
+        prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."
         for name in module.__all__:
             value = getattr(module, name)
+            if f"featurelens.{name}" in names:  # it stands at the top as well
+                continue
             full = f"featurelens.{prefix}{name}"
             if inspect.isclass(value):
                 methods = [
@@ -50,12 +54,12 @@ class Name(SphinxRole):
         return XRefRole()("py:obj", self.rawtext, target, self.lineno, self.inliner)
 
 
-# In texts a bare `channel` is an argument more often than the function, so these say `fl.channel`.
+# In texts a bare `channel` is an argument more often than the function, so these say `fl.objectives.channel`.
 WRITTEN = re.compile(r"(?:fl\.(?P<prefixed>[\w.]+)|(?P<bare>[A-Z]\w+(?:\.\w+)?|[a-z]+_\w+))(?:\(.*\))?")
 
 
 def link_names(app: Sphinx, doctree: nodes.document) -> None:
-    """Link `fl.channel("conv3", 7)`, `ChannelAblator` or `layer_information` in the texts to the reference."""
+    """Link `fl.objectives.channel("conv3", 7)`, `ChannelAblator` or `layer_information` in the texts to the reference."""
     if app.env.doc2path(app.env.current_document.docname).suffix != ".md":
         return
     for literal in list(doctree.findall(nodes.literal)):

@@ -60,7 +60,7 @@ maximizer = fl.ActivationMaximizer(
     steps=128,
     transforms=None,
 )
-result = maximizer.run([fl.neuron("relu2", channel) for channel in range(8)])
+result = maximizer.run([fl.objectives.neuron("relu2", channel) for channel in range(8)])
 fl.plotting.image_grid(result.images, labels=[f"channel {c}" for c in range(8)])
 
 # %%
@@ -83,7 +83,7 @@ verdict.plot()
 # every step (the default, left out above as they would move the position) keep the image from hanging on single pixels.
 
 maximizer = fl.ActivationMaximizer(model, sample=images[train], steps=128)
-classes = maximizer.run([fl.logit(digit) for digit in range(10)])
+classes = maximizer.run([fl.objectives.logit(digit) for digit in range(10)])
 classes.plot()
 
 # %%

@@ -205,7 +205,7 @@ verdict.plot(limit=6)
 # %%
 # The scores at the end are channels, too: what does the network take for a perfect 3?
 
-ideal = maximizer.run([fl.logit(digit) for digit in range(10)])
+ideal = maximizer.run([fl.objectives.logit(digit) for digit in range(10)])
 chances, guesses = model(ideal.images).softmax(1).max(1)
 print(f"the least certain of them is read with a probability of {chances.min():.3f}")
 fl.plotting.image_grid(

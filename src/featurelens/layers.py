@@ -33,6 +33,8 @@ from featurelens._hooks import hooked, named_modules, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import nbytes, shapes, tensors
 
+__all__ = ["Layer", "LayerTable", "Selector", "list_layers"]
+
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
 """What names one or several layers."""
 

@@ -20,12 +20,12 @@ CHANNELS, CLASSES = 3, 4
 
 def statistics():
     return [
-        fl.Moments(),
-        fl.Histogram(),
-        fl.Histogram(edges=[-1.0, 0.0, 0.5, 2.0]),
-        fl.TopK(3),
-        fl.Covariance(),
-        fl.JointCounts(classes=CLASSES),
+        fl.statistics.Moments(),
+        fl.statistics.Histogram(),
+        fl.statistics.Histogram(edges=[-1.0, 0.0, 0.5, 2.0]),
+        fl.statistics.TopK(3),
+        fl.statistics.Covariance(),
+        fl.statistics.JointCounts(classes=CLASSES),
     ]
 
 
@@ -83,7 +83,7 @@ def test_any_split_merged_in_any_order_gives_the_bits_of_one_pass(data, batches,
 @settings(deadline=None, max_examples=40)
 @given(batches=batches(FINITE))
 def test_moments_and_covariance_equal_slow_replicas(batches):
-    moments, covariance = fl.Moments(), fl.Covariance()
+    moments, covariance = fl.statistics.Moments(), fl.statistics.Covariance()
     for _, values, _ in batches:
         moments.update(values)
         covariance.update(values)
@@ -113,7 +113,7 @@ def test_moments_and_covariance_equal_slow_replicas(batches):
 @given(batches=batches())
 def test_top_k_equals_a_slow_replica(batches):
     k = 3
-    statistic = fl.TopK(k)
+    statistic = fl.statistics.TopK(k)
     ranked = [[] for _ in range(CHANNELS)]
     for row, values, _ in batches:
         statistic.update(values)
@@ -146,7 +146,7 @@ def test_top_k_equals_a_slow_replica(batches):
 @settings(deadline=None, max_examples=40)
 @given(batches=batches())
 def test_histograms_count_every_value_once_in_its_own_bin(batches):
-    everywhere, own = fl.Histogram(), fl.Histogram(edges=[-1.0, 0.0, 0.5, 2.0])
+    everywhere, own = fl.statistics.Histogram(), fl.statistics.Histogram(edges=[-1.0, 0.0, 0.5, 2.0])
     for _, values, _ in batches:
         everywhere.update(values)
         own.update(values)
@@ -175,7 +175,7 @@ def test_histograms_count_every_value_once_in_its_own_bin(batches):
 @settings(deadline=None, max_examples=40)
 @given(batches=batches())
 def test_joint_counts_count_every_image_once_in_its_own_cell(batches):
-    joint = fl.JointCounts(classes=CLASSES)
+    joint = fl.statistics.JointCounts(classes=CLASSES)
     for _, values, labels in batches:
         joint.update(values, labels=labels)
     found = joint.result()

@@ -131,7 +131,7 @@ def test_any_number_of_workers_makes_the_same_whole(sizes, count, shard_bytes):
         if count > 1:
             for index in range(count):
                 recorder.record(batches, to=folder, shard=(index, count))
-            store = fl.merge(folder)
+            store = fl.ActivationStore.merge(folder)
         else:
             store = recorder.record(batches, to=folder)
         assert torch.equal(store["0"][:], recorder.record(batches)["0"])

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import featurelens as fl
-from featurelens import plotting
+from featurelens import objectives, plotting, statistics, transforms
 
 MADE_BY_FUNCTIONS = {"LayerTable", "Layer", "MaximizationResult", "TappedModule", "FeatureExtractor"}
 SHAPE = re.compile(r"\([A-Za-z0-9_]+,|shape|scalar")
@@ -30,7 +30,8 @@ def ours(base):
 
 def public():
     """Name, object, and the class it belongs to, of everything that a user may call."""
-    for prefix, module in (("", fl), ("plotting.", plotting)):
+    for module in (fl, objectives, transforms, statistics, plotting):
+        prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
-from featurelens.layers import choose
+from featurelens.layers import LayerTable, choose
 from tests.nets import Nested, Reused, Unused, images, plain
 
 
@@ -110,7 +110,7 @@ def test_the_table_lists_names_aliases_and_parameters():
     assert (table[3].alias, table[3].type, table[3].parameters) == ("conv_2", "Conv2d", 222)
     assert table[3].calls is None
     assert "calls" not in repr(table)
-    assert isinstance(table[:2], fl.LayerTable)
+    assert isinstance(table[:2], LayerTable)
 
 
 def test_a_sample_adds_calls_shapes_and_memory():

@@ -11,7 +11,7 @@ from torch import nn
 
 from featurelens._checks import describe
 from featurelens._structure import first_tensor
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.plan import Layers, Plan, selectors_of
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.terms import Diversity

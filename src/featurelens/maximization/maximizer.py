@@ -12,7 +12,8 @@ from featurelens._checks import check_module, check_type, describe
 from featurelens._hooks import unwrap
 from featurelens._random import Seed, check_seed
 from featurelens.maximization._streams import root_seed
-from featurelens.maximization.objectives import Objective, channel, numbered
+from featurelens.maximization.objective import Objective, numbered
+from featurelens.maximization.objectives import channel
 from featurelens.maximization.optimization import Optimization, Settings
 from featurelens.maximization.parametrizations import FourierImage, Parametrization
 from featurelens.maximization.plan import Layers, selectors_of
@@ -34,7 +35,7 @@ class ActivationMaximizer:
         maximizer = fl.ActivationMaximizer(model, sample=images[:64])  # shape, range and colours from the sample
         maximizer = fl.ActivationMaximizer(model, fl.FourierImage((1, 28, 28)))
         result = maximizer.run("conv3")                                # every channel: one image each, in one batch
-        result = maximizer.run([fl.channel("conv3", 7), fl.logit(2), "conv3:5"])
+        result = maximizer.run([fl.objectives.channel("conv3", 7), fl.objectives.logit(2), "conv3:5"])
         result.plot()
         print(result.verdict(loader))                                  # against the strongest real images
 
@@ -175,7 +176,7 @@ def _as_list(objectives: Wanted | Iterable[Wanted]) -> list[Wanted]:
             item = channel(*parts)  # noqa: PLW2901
         if not isinstance(item, Objective | str | nn.Module):
             raise TypeError(
-                "an objective is made by fl.channel, fl.logit, ..., or is text such as 'conv3' or 'conv3:7'; "
+                "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3' or 'conv3:7'; "
                 f"got {describe(item)}"
             )
         if isinstance(item, Objective) and not selectors_of([item]):

@@ -6,81 +6,41 @@ model. More is always better; penalties are amounts of something unwanted, so th
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
 
 import torch
 
 from featurelens._checks import check_type, check_whole, describe
 from featurelens.layers import Selector
+from featurelens.maximization.objective import Objective, single
 from featurelens.maximization.terms import (
     Activation,
     Channel,
     Custom,
     Direction,
     Diversity,
+    Laplacian,
     LayerEnergy,
     Neuron,
-    Term,
+    SquaredNorm,
+    TotalVariation,
 )
 
-
-@final
-@dataclass(frozen=True)
-class Objective:
-    """A weighted sum of terms; made by `channel` and its siblings, combined with ``+``, ``-`` and ``*``.
-
-    Examples
-    --------
-    >>> channel("conv3", 7) - 0.5 * channel("conv1", 1)
-    Objective(conv3:7 - 0.5 conv1:1)
-    """
-
-    terms: tuple[tuple[float, Term], ...]
-
-    def __add__(self, other: Objective) -> Objective:
-        if not isinstance(other, Objective):
-            return NotImplemented
-        return Objective(self.terms + other.terms)
-
-    def __radd__(self, other: object) -> Objective:
-        return self if other == 0 else NotImplemented  # so that sum([...]) works
-
-    def __neg__(self) -> Objective:
-        return self * -1.0
-
-    def __sub__(self, other: Objective) -> Objective:
-        if not isinstance(other, Objective):
-            return NotImplemented
-        return self + -other
-
-    def __mul__(self, factor: float) -> Objective:
-        if isinstance(factor, bool) or not isinstance(factor, float | int):
-            return NotImplemented
-        if not math.isfinite(factor):
-            raise ValueError(f"an objective is multiplied by a finite number; got {factor}")
-        return Objective(tuple((weight * float(factor), term) for weight, term in self.terms))
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: float) -> Objective:
-        if isinstance(divisor, bool) or not isinstance(divisor, float | int):
-            return NotImplemented
-        return self * (1 / divisor)
-
-    def __str__(self) -> str:
-        text = ""
-        for weight, term in self.terms:
-            amount = "" if abs(weight) == 1 else f"{abs(weight):g} "
-            sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
-            text += f"{sign}{amount}{term}"
-        return text
-
-    def __repr__(self) -> str:
-        return f"Objective({self})"
+__all__ = [
+    "Objective",
+    "channel",
+    "custom",
+    "direction",
+    "diversity",
+    "exponential",
+    "l2",
+    "laplacian",
+    "layer_energy",
+    "logit",
+    "neuron",
+    "total_variation",
+]
 
 
 def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objective:
@@ -298,22 +258,41 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
     return single(Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function))
 
 
-_NUMBERED = re.compile(r"(.*):(-?\d+)", re.DOTALL)
+def total_variation() -> Objective:
+    """Amount of change between neighbouring pixels: the mean absolute difference, in units of the range [0, 1].
 
+    Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
 
-def numbered(text: str) -> tuple[str, int] | None:
-    """Split ``"layer:7"`` into layer and channel; None if it does not end in a number.
-
-    >>> numbered("features.3:12")
-    ('features.3', 12)
+    Examples
+    --------
+    >>> channel("conv3", 7) - 0.5 * total_variation()
+    Objective(conv3:7 - 0.5 total variation)
     """
-    parts = _NUMBERED.fullmatch(text)
-    return (parts[1], int(parts[2])) if parts else None
+    return single(TotalVariation())
 
 
-def single(term: Term) -> Objective:
-    """Return the objective that is `term` alone."""
-    return Objective(((1.0, term),))
+def l2() -> Objective:
+    """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+
+    Examples
+    --------
+    >>> logit(3) - 10 * l2()
+    Objective(logit 3 - 10 l2)
+    """
+    return single(SquaredNorm())
+
+
+def laplacian() -> Objective:
+    """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
+
+    The four neighbours less four times the pixel, edges continued outwards.
+
+    Examples
+    --------
+    >>> logit(3) - laplacian()
+    Objective(logit 3 - laplacian)
+    """
+    return single(Laplacian())
 
 
 def _named(layer: Selector) -> Selector:

@@ -17,7 +17,7 @@ from featurelens._guard import preserved
 from featurelens.layers import Selector
 from featurelens.maximization._streams import streams
 from featurelens.maximization.adam import Adam
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation

@@ -13,7 +13,7 @@ from featurelens._checks import count, describe
 from featurelens._hooks import named_modules
 from featurelens._structure import first_tensor, has_channels_first, tensors
 from featurelens.layers import Choice, Selector, choose
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
 
 MOST_VALUES = 2**25
@@ -66,7 +66,7 @@ class Layers:
         if not name and sum(1 for _ in tensors(found)) > 1:
             raise ValueError(
                 f"the model returns {describe(found)}: say which of them by the name of the layer that makes it, as in "
-                "fl.channel('head', 3); fl.list_layers(model) lists the names"
+                "fl.objectives.channel('head', 3); fl.list_layers(model) lists the names"
             )
         return single_tensor(found, name)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from featurelens._checks import check_flag, check_type, check_whole, count
 from featurelens.maximization.judging import judge
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.verdict import Verdict
 

@@ -14,6 +14,8 @@ from featurelens._checks import check_number, check_whole, describe
 
 Transforms: TypeAlias = Iterable["Transform | Callable[[torch.Tensor], torch.Tensor]"]
 
+__all__ = ["Jitter", "Pad", "RandomRotate", "RandomScale", "Transform"]
+
 
 class Transform(ABC):
     """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import count
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:

@@ -76,7 +76,7 @@ def strongest_images(
     --------
     >>> import featurelens as fl
     >>> images, model = torch.rand(20, 1, 8, 8), torch.nn.Conv2d(1, 4, 3)
-    >>> found = fl.ActivationRecorder(model, "").stream(images.split(5), fl.TopK(3))
+    >>> found = fl.ActivationRecorder(model, "").stream(images.split(5), fl.statistics.TopK(3))
     >>> figure = strongest_images(found[""].top_k, images, fields=fl.receptive_field(model, "", (1, 8, 8)))
     >>> len(figure.axes[0].images)
     12
@@ -169,7 +169,7 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     Examples
     --------
     >>> import featurelens as fl
-    >>> histogram = fl.Histogram()
+    >>> histogram = fl.statistics.Histogram()
     >>> histogram.update(torch.randn(100, 8))
     >>> channel_quantiles(histogram.result()).get_xlabel()
     'channel, by median'
@@ -233,7 +233,7 @@ def channel_correlations(
     Examples
     --------
     >>> import featurelens as fl
-    >>> covariance = fl.Covariance()
+    >>> covariance = fl.statistics.Covariance()
     >>> covariance.update(torch.randn(100, 8))
     >>> channel_correlations(covariance.result()).get_title(loc="left")
     'Correlation of channels'

@@ -11,8 +11,8 @@ from featurelens._checks import count, describe
 from featurelens._hooks import StopForward, is_rehearsal
 from featurelens._structure import CannotCopy
 from featurelens.layers import Choice
-from featurelens.recording.activations import Activations
 from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, check_axes
+from featurelens.storage.activations import Activations
 
 
 @final

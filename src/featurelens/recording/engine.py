@@ -16,12 +16,12 @@ from featurelens._hooks import StopForward, device_of, named_modules, visiting
 from featurelens._shares import Share
 from featurelens._structure import has_channels_first, map_tensors, outline, shapes, tensors
 from featurelens.layers import Choice
-from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend
 from featurelens.recording.capture import Capture
 from featurelens.recording.inputs import Inputs, Rows, given_by, is_time_first, to_device, warn_if_not_finite
 from featurelens.recording.keeping import Keeper, Reduction
 from featurelens.recording.rewrite import CannotRewrite
+from featurelens.storage.activations import Activations
 
 Call = tuple[str, int | None]
 _MOST_STRUCTURES = 100

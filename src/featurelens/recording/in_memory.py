@@ -10,9 +10,9 @@ import torch
 from featurelens._checks import describe
 from featurelens._shares import Share
 from featurelens._structure import cat, concatenate
-from featurelens.recording.activations import Activations
 from featurelens.recording.engine import Engine, shown
 from featurelens.recording.inputs import Inputs, Rows
+from featurelens.storage.activations import Activations
 
 
 def record_in_memory(

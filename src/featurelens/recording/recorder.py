@@ -16,7 +16,6 @@ from featurelens._checks import check_choice, check_flag, check_module, check_ty
 from featurelens._hooks import unwrap, visiting
 from featurelens._shares import Share
 from featurelens.layers import Selector, choose
-from featurelens.recording.activations import Activations
 from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
 from featurelens.recording.capture import Capture
 from featurelens.recording.engine import Engine
@@ -28,6 +27,7 @@ from featurelens.recording.streaming import Statistics, stream
 from featurelens.recording.to_store import record_to_store
 from featurelens.statistics import StreamResult
 from featurelens.storage import ActivationStore
+from featurelens.storage.activations import Activations
 
 
 @final
@@ -291,7 +291,7 @@ class ActivationRecorder:
 
         ::
 
-            result = recorder.stream(loader, {"conv1": [fl.Moments(), fl.TopK(9)], "fc": fl.JointCounts(classes=10)})
+            result = recorder.stream(loader, {"conv1": [fl.statistics.Moments(), fl.statistics.TopK(9)], "fc": fl.statistics.JointCounts(classes=10)})
             result["conv1"].moments.mean             # (C,)
             result["conv1"].top_k.rows               # (C, 9): which images
             result["fc"].joint_counts.mutual_information()

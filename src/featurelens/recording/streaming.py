@@ -198,7 +198,9 @@ def _reductions(
 def _as_statistics(statistics: object) -> tuple[Statistic, ...]:
     several: list[Any] = list(statistics) if isinstance(statistics, list | tuple) else [statistics]
     for statistic in several:
-        check_type(statistic, Statistic, argument="statistics", expected="statistics such as fl.Moments()")
+        check_type(
+            statistic, Statistic, argument="statistics", expected="statistics such as fl.statistics.Moments()"
+        )
     names = [name_of(type(statistic)) for statistic in several]
     if not names:
         raise ValueError("statistics must be one or more; got none")

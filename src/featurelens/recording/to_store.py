@@ -13,7 +13,7 @@ from featurelens._shares import Share
 from featurelens.recording.engine import Engine, shown
 from featurelens.recording.inputs import Inputs, Rows
 from featurelens.recording.keeping import Reduction
-from featurelens.storage import ActivationStore, merge
+from featurelens.storage import ActivationStore
 from featurelens.storage.fingerprints import (
     batch_digest,
     function_digest,
@@ -55,7 +55,7 @@ def record_to_store(
                 writer.finish()
         share.gather(None)  # all of them have written
         if share.joined and share.count > 1 and share.index == 0 and not whole:
-            merge(path)
+            ActivationStore.merge(path)
     return ActivationStore(path if whole or share.joined else folder)
 
 

@@ -73,7 +73,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
     --------
     >>> import featurelens as fl
     >>> recorder = fl.ActivationRecorder(torch.nn.Conv2d(1, 4, 3), "")
-    >>> result = recorder.stream([torch.rand(2, 1, 8, 8)], fl.Moments())
+    >>> result = recorder.stream([torch.rand(2, 1, 8, 8)], fl.statistics.Moments())
     >>> result
     StreamResult(2 rows; '': moments)
     >>> result[""].moments

@@ -1,7 +1,7 @@
-"""Activations in files: written shard by shard, gone on with after any end, read row by row."""
+"""Activations in memory and on disk; those on disk are written shard by shard and read row by row."""
 
-from featurelens.storage.merging import merge
+from featurelens.storage.activations import Activations
 from featurelens.storage.reading import StoredLayer
 from featurelens.storage.store import ActivationStore
 
-__all__ = ["ActivationStore", "StoredLayer", "merge"]
+__all__ = ["ActivationStore", "Activations", "StoredLayer"]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from featurelens._checks import check_path, check_type
 from featurelens.storage.manifest import NAME, Manifest, Progress, Shard, StoredShape
-from featurelens.storage.store import ActivationStore
 
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
 
@@ -31,47 +30,10 @@ def parts_in(folder: Path) -> dict[int, list[Path]]:
     return found
 
 
-def merge(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    *,
-    to: str | os.PathLike[str] | None = None,
-) -> ActivationStore:
-    """Join the parts that the workers of an array job recorded into one store, in the order of the data set.
-
-    Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards ``fl.merge(path)`` writes
-    a manifest for the whole. The parts stay where they are and go on holding the rows. Under torch.distributed
-    `record` does this itself.
-
-    Parameters
-    ----------
-    paths
-        The folder that all workers were given, or a list of the parts' own folders.
-    to
-        Where to put the manifest; by default the folder in which the parts lie.
-
-    Raises
-    ------
-    TypeError
-        If `paths` or `to` are no paths.
-    FileNotFoundError
-        If there are no parts.
-    FileExistsError
-        If there is another store at `to`.
-    ValueError
-        If a part is missing, not complete or there twice, or if the parts were not recorded alike.
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> import featurelens as fl
-    >>> recorder = fl.ActivationRecorder(torch.nn.Sequential(torch.nn.Linear(3, 2)), "linear_1")
-    >>> loader = torch.rand(10, 3).split(2)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for index in range(2):
-    ...         part = recorder.record(loader, to=folder, shard=(index, 2))
-    ...     fl.merge(folder)
-    ActivationStore(10 rows, 0: (2,) float32)
-    """
+def join_parts(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], to: str | os.PathLike[str] | None
+) -> Path:
+    """Write one manifest over the parts that workers recorded; return its folder. See `ActivationStore.merge`."""
     check_type(paths, (str, os.PathLike, Iterable), argument="paths", expected="a folder or a list of them")
     if to is not None:
         check_path(to, argument="to", expected="a folder's path")
@@ -95,7 +57,7 @@ def merge(
     else:
         target.mkdir(parents=True, exist_ok=True)
         merged.write(target)
-    return ActivationStore(target)
+    return target
 
 
 def _only_parts(folder: Path) -> list[Path]:

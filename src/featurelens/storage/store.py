@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import Self, final
 
 from featurelens._checks import check_type
 from featurelens._lookup import find
+from featurelens.storage.activations import Activations
 from featurelens.storage.files import digest_of
 from featurelens.storage.manifest import Manifest
+from featurelens.storage.merging import join_parts
 from featurelens.storage.reading import Files, StoredLayer, check_size, finished
-
-if TYPE_CHECKING:
-    from featurelens.recording import Activations
 
 
 @final
@@ -98,9 +97,52 @@ class ActivationStore(Mapping[str, StoredLayer]):
 
     def load(self) -> Activations:
         """Read everything into memory."""
-        from featurelens.recording import Activations
-
         return Activations({name: layer[:] for name, layer in self.items()}, aliases=self._manifest.aliases)
+
+    @classmethod
+    def merge(
+        cls,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        to: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Join the parts that the workers of an array job recorded into one store, in the order of the data set.
+
+        Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards ``fl.ActivationStore.merge(path)`` writes
+        a manifest for the whole. The parts stay where they are and go on holding the rows. Under torch.distributed
+        `record` does this itself.
+
+        Parameters
+        ----------
+        paths
+            The folder that all workers were given, or a list of the parts' own folders.
+        to
+            Where to put the manifest; by default the folder in which the parts lie.
+
+        Raises
+        ------
+        TypeError
+            If `paths` or `to` are no paths.
+        FileNotFoundError
+            If there are no parts.
+        FileExistsError
+            If there is another store at `to`.
+        ValueError
+            If a part is missing, not complete or there twice, or if the parts were not recorded alike.
+
+        Examples
+        --------
+        >>> import tempfile, torch
+        >>> import featurelens as fl
+        >>> recorder = fl.ActivationRecorder(torch.nn.Sequential(torch.nn.Linear(3, 2)), "linear_1")
+        >>> loader = torch.rand(10, 3).split(2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for index in range(2):
+        ...         part = recorder.record(loader, to=folder, shard=(index, 2))
+        ...     fl.ActivationStore.merge(folder)
+        ActivationStore(10 rows, 0: (2,) float32)
+        """
+        return cls(join_parts(paths, to))
 
     def verify(self) -> None:
         """Read every file and compare it with its checksum.

@@ -49,8 +49,8 @@ def test_an_image_does_not_depend_on_what_it_is_batched_with(chunk):
 
 
 def test_rows_that_share_a_diversity_stay_in_one_chunk_and_come_back_in_order():
-    facets = fl.channel("conv_2", 1) + fl.diversity("conv_1")
-    wanted = [facets, fl.channel("conv_2", 0), facets, fl.channel("conv_2", 2), facets]
+    facets = fl.objectives.channel("conv_2", 1) + fl.objectives.diversity("conv_1")
+    wanted = [facets, fl.objectives.channel("conv_2", 0), facets, fl.objectives.channel("conv_2", 2), facets]
     whole, parts = (maximizer(plain(), chunk=chunk).run(wanted) for chunk in (5, 2))
     assert whole.objectives == parts.objectives == tuple(wanted)
     assert torch.allclose(whole.images, parts.images, atol=1e-4)
@@ -76,7 +76,9 @@ def test_each_image_rises():
 
 
 def test_what_run_takes_can_be_mixed():
-    result = maximizer(plain()).run([fl.logit(2), "conv_1:1", "conv_1", fl.neuron("0", 0)])
+    result = maximizer(plain()).run(
+        [fl.objectives.logit(2), "conv_1:1", "conv_1", fl.objectives.neuron("0", 0)]
+    )
     assert [str(objective) for objective in result.objectives] == [
         "logit 2",
         "conv_1:1",
@@ -184,7 +186,7 @@ def checkpointed():
 def test_any_kind_of_model_rises_and_comes_back(build):
     model = build()
     before = snapshot(model)
-    result = maximizer(model, steps=12, lr=0.1).run([fl.logit(index) for index in range(6)])
+    result = maximizer(model, steps=12, lr=0.1).run([fl.objectives.logit(index) for index in range(6)])
     assert result.images.dtype == (torch.float64 if build is in_float64 else torch.float32)
     assert result.history[-3:].mean() > result.history[:3].mean()
     assert snapshot(model) == before
@@ -228,7 +230,7 @@ def test_it_runs_where_gradients_are_off():
 
 def test_a_call_of_a_reused_module_can_be_asked_for():
     model = seeded(Reused)
-    result = maximizer(model, steps=12, lr=0.1).run(["act#2:1", fl.logit(0)])
+    result = maximizer(model, steps=12, lr=0.1).run(["act#2:1", fl.objectives.logit(0)])
     with torch.no_grad():
         acts = fl.ActivationRecorder(model, "act#2")(result.images)
     assert torch.allclose(result.scores[0], acts["act#2"][0, 1].mean(), atol=1e-5)
@@ -236,7 +238,7 @@ def test_a_call_of_a_reused_module_can_be_asked_for():
 
 def test_of_a_structure_the_first_tensor_counts():
     result = maximizer(seeded(Nested), steps=4).run(
-        [fl.channel("lstm", 2, axis=-1), fl.channel("dict", 0, axis=1)]
+        [fl.objectives.channel("lstm", 2, axis=-1), fl.objectives.channel("dict", 0, axis=1)]
     )
     assert result.scores.isfinite().all()
 
@@ -252,7 +254,9 @@ def test_tokens_have_their_channels_on_the_last_axis_if_asked():
             return self.block(self.embed(x).flatten(2).mT)  # (N, L, D)
 
     model = seeded(Tokens)
-    result = maximizer(model).run([fl.channel("block", 4, axis=-1), fl.channel("block", 3, axis=1)])
+    result = maximizer(model).run(
+        [fl.objectives.channel("block", 4, axis=-1), fl.objectives.channel("block", 3, axis=1)]
+    )
     with torch.no_grad():
         tokens = model(result.images)
     assert torch.allclose(
@@ -288,7 +292,12 @@ def test_penalties_change_the_image():
     model = plain()
     rough, smooth = (
         maximizer(model, steps=24)
-        .run([fl.channel("conv_1", 0), fl.channel("conv_1", 0) - 100 * fl.total_variation()])
+        .run(
+            [
+                fl.objectives.channel("conv_1", 0),
+                fl.objectives.channel("conv_1", 0) - 100 * fl.objectives.total_variation(),
+            ]
+        )
         .images
     )
     assert smooth.diff(dim=-1).abs().mean() < rough.diff(dim=-1).abs().mean() / 2
@@ -298,7 +307,7 @@ def test_diversity_sets_images_apart():
     model = plain().eval()
 
     def alike(weight):
-        objective = fl.channel("conv_2", 1) + weight * fl.diversity("conv_1")
+        objective = fl.objectives.channel("conv_2", 1) + weight * fl.objectives.diversity("conv_1")
         result = maximizer(model, steps=40, lr=0.1).run([objective] * 3)
         with torch.no_grad():
             maps = model[0](result.images).flatten(2)
@@ -333,19 +342,19 @@ def test_repr_and_length():
 def test_an_image_hangs_on_its_objective_and_not_on_its_place():
     model = plain()
     whole = maximizer(model).run("conv_2")
-    for alone in ("conv_2:3", "3:3", fl.channel(model[3], 3)):
+    for alone in ("conv_2:3", "3:3", fl.objectives.channel(model[3], 3)):
         one = maximizer(model).run(alone)
         assert torch.allclose(one.images[0], whole.images[3], atol=1e-4)
     twice = maximizer(model).run(["conv_2:3", "conv_2:3"]).images
     assert not torch.allclose(twice[0], twice[1], atol=0.01)
-    vectors = [fl.direction("conv_1", row) for row in torch.eye(4)]
+    vectors = [fl.objectives.direction("conv_1", row) for row in torch.eye(4)]
     shuffled = maximizer(model).run([vectors[2], vectors[0]])
     assert torch.allclose(shuffled.images[0], maximizer(model).run(vectors).images[2], atol=1e-4)
 
 
 def test_objectives_of_modules_print_the_name_of_the_layer():
     model = plain()
-    objectives = maximizer(model).run([fl.channel(model[0], 1), model[3]]).objectives
+    objectives = maximizer(model).run([fl.objectives.channel(model[0], 1), model[3]]).objectives
     assert [str(objective) for objective in objectives] == ["0:1", *(f"3:{index}" for index in range(6))]
 
 
@@ -353,7 +362,7 @@ def test_transforms_from_a_generator_are_kept():
     def of(transforms):
         return maximizer(plain(), transforms=transforms)
 
-    listed, generated = of([fl.Jitter(2)]), of(fl.Jitter(2) for _ in range(1))
+    listed, generated = of([fl.transforms.Jitter(2)]), of(fl.transforms.Jitter(2) for _ in range(1))
     assert same(listed.run("conv_1"), generated.run("conv_1"))
     assert same(listed.run("conv_1"), generated.run("conv_1"))
 
@@ -364,5 +373,7 @@ def test_a_conv1d_has_its_channels_on_axis_1_without_asking():
 
 
 def test_integers_of_numpy_are_integers():
-    one = maximizer(plain(), seed=np.int64(3), steps=np.int32(2)).run(fl.channel("conv_1", np.int64(1)))
+    one = maximizer(plain(), seed=np.int64(3), steps=np.int32(2)).run(
+        fl.objectives.channel("conv_1", np.int64(1))
+    )
     assert same(one, maximizer(plain(), seed=3, steps=2).run("conv_1:1"))

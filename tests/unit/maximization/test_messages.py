@@ -31,25 +31,37 @@ def run(wanted, model=None, image=IMAGE, **settings):
         ("conv_9", LookupError, "no layer matches 'conv_9'; there are conv_1 to conv_2"),
         ("conv_9:2", LookupError, "no layer matches 'conv_9'"),
         ("conv_1:4", LookupError, "layer 'conv_1' has 4 channels, 0 to 3; got channel 4"),
-        (fl.logit(10), LookupError, "layer 'the output' has 10 channels, 0 to 9; got channel 10"),
+        (fl.objectives.logit(10), LookupError, "layer 'the output' has 10 channels, 0 to 9; got channel 10"),
         (
-            fl.channel("conv_1", 0, axis=4),
+            fl.objectives.channel("conv_1", 0, axis=4),
             LookupError,
             "returns shape (2, 4, 8, 8), which has no axis 4 of channels",
         ),
-        (fl.channel("conv_1", 0, axis=0), LookupError, "which has no axis 0 of channels"),
-        (fl.neuron("conv_1", 0, (8, 0)), LookupError, "has positions within (8, 8); got position (8, 0)"),
-        (fl.neuron("conv_1", 0, (1,)), LookupError, "has positions within (8, 8); got position (1,)"),
-        (fl.direction("conv_1", [1.0]), ValueError, "layer 'conv_1' has 4 channels; got a direction of 1"),
+        (fl.objectives.channel("conv_1", 0, axis=0), LookupError, "which has no axis 0 of channels"),
+        (
+            fl.objectives.neuron("conv_1", 0, (8, 0)),
+            LookupError,
+            "has positions within (8, 8); got position (8, 0)",
+        ),
+        (
+            fl.objectives.neuron("conv_1", 0, (1,)),
+            LookupError,
+            "has positions within (8, 8); got position (1,)",
+        ),
+        (
+            fl.objectives.direction("conv_1", [1.0]),
+            ValueError,
+            "layer 'conv_1' has 4 channels; got a direction of 1",
+        ),
         (
             nn.Conv2d,
             TypeError,
-            "an objective is made by fl.channel, fl.logit, ..., or is text such as 'conv3'",
+            "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3'",
         ),
         ([7], TypeError, "got 7"),
         ([], ValueError, "objectives must name at least one; got none"),
         ("*", ValueError, "an objective looks at one layer; '*' means 9 layers: 0, 1, 2, 3, ..."),
-        (fl.l2(), ValueError, "an objective must look at the model; l2 looks at the image only"),
+        (fl.objectives.l2(), ValueError, "an objective must look at the model; l2 looks at the image only"),
     ],
     ids=str,
 )
@@ -86,7 +98,7 @@ def test_objectives_that_do_not_depend_on_the_image():
     with says(ValueError, text + "int64 tensor (2, 2, 6, 6)"):
         run("head:0", Cut("integers"))
     with says(ValueError, "layer 'the output' must return a tensor (N, C, ...); got 'no tensor'"):
-        run(fl.logit(0), Cut("text"))
+        run(fl.objectives.logit(0), Cut("text"))
 
 
 def test_nan_stops_the_run_and_names_step_and_objective():
@@ -95,7 +107,7 @@ def test_nan_stops_the_run_and_names_step_and_objective():
     with says(
         RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is given back"
     ):
-        run([fl.channel("head", 1)], model, optimizer=None)
+        run([fl.objectives.channel("head", 1)], model, optimizer=None)
     assert snapshot(model) == before
 
 
@@ -112,7 +124,7 @@ def test_a_model_that_fails_says_on_what():
     with says(
         RuntimeError, "the model failed on a batch (float32 tensor (2, 1, 8, 8)) in layer 'head'"
     ) as raised:
-        run(fl.logit(0), Fails())
+        run(fl.objectives.logit(0), Fails())
     assert raised.value.__cause__ is not None
     small = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Conv2d(2, 2, 5))
     with says(RuntimeError, "the model failed on a batch (float32 tensor (2, 1, 6, 6)) in layer '1', Conv2d"):
@@ -179,7 +191,11 @@ def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
             "transforms must be 'standard', None or a list of them; got 'none'",
         ),
         ({"transforms": [3]}, TypeError, "a transform is callable on images (N, C, H, W); got 3"),
-        ({"transforms": fl.Jitter(2)}, TypeError, "transforms must be 'standard', None or a list of them"),
+        (
+            {"transforms": fl.transforms.Jitter(2)},
+            TypeError,
+            "transforms must be 'standard', None or a list of them",
+        ),
         ({"optimizer": "adam"}, TypeError, "optimizer must be callable on parameters; got 'adam'"),
         ({"autocast": 1}, TypeError, "autocast must be True or False; got 1"),
         ({"preprocess": 0.5}, TypeError, "preprocess must be callable on images (N, C, H, W); got 0.5"),
@@ -264,54 +280,58 @@ def test_data_that_make_no_statistics():
 @pytest.mark.parametrize(
     ("make", "kind", "text"),
     [
-        (lambda: fl.channel("conv", "7"), TypeError, "index must be a whole number; got '7'"),
-        (lambda: fl.channel("conv", True), TypeError, "index must be a whole number; got True"),
-        (lambda: fl.channel(3, 7), TypeError, "a layer is chosen by name or module; got 3"),
+        (lambda: fl.objectives.channel("conv", "7"), TypeError, "index must be a whole number; got '7'"),
+        (lambda: fl.objectives.channel("conv", True), TypeError, "index must be a whole number; got True"),
+        (lambda: fl.objectives.channel(3, 7), TypeError, "a layer is chosen by name or module; got 3"),
         (
-            lambda: fl.neuron("conv", 7, "centre"),
+            lambda: fl.objectives.neuron("conv", 7, "centre"),
             TypeError,
             "position must be a sequence of whole numbers; got 'centre'",
         ),
         (
-            lambda: fl.direction("conv", [[1.0]]),
+            lambda: fl.objectives.direction("conv", [[1.0]]),
             ValueError,
             "vector must be (C,), one weight for each channel",
         ),
-        (lambda: fl.direction("conv", [torch.nan]), ValueError, "vector must hold finite numbers"),
-        (lambda: fl.channel("conv", 7) + 3, TypeError, "unsupported operand"),
+        (lambda: fl.objectives.direction("conv", [torch.nan]), ValueError, "vector must hold finite numbers"),
+        (lambda: fl.objectives.channel("conv", 7) + 3, TypeError, "unsupported operand"),
         (
-            lambda: fl.channel("conv", 7) * float("nan"),
+            lambda: fl.objectives.channel("conv", 7) * float("nan"),
             ValueError,
             "an objective is multiplied by a finite number",
         ),
         (
-            lambda: fl.exponential(fl.l2()),
+            lambda: fl.objectives.exponential(fl.objectives.l2()),
             TypeError,
             "exponential takes a single channel, neuron, logit or direction",
         ),
-        (lambda: fl.exponential(3), TypeError, "objective must be an Objective; got 3"),
+        (lambda: fl.objectives.exponential(3), TypeError, "objective must be an Objective; got 3"),
         (
-            lambda: fl.RandomScale(1.1, 0.9),
+            lambda: fl.transforms.RandomScale(1.1, 0.9),
             ValueError,
             "factors must be positive, the smaller first; got 1.1 and 0.9",
         ),
         (
-            lambda: fl.exponential(fl.exponential(fl.channel("conv", 7))),
+            lambda: fl.objectives.exponential(fl.objectives.exponential(fl.objectives.channel("conv", 7))),
             TypeError,
             "exponential takes an objective once; got -exp(-conv:7)",
         ),
         (
-            lambda: fl.direction("conv", "abc"),
+            lambda: fl.objectives.direction("conv", "abc"),
             TypeError,
             "vector must be (C,), one number for each channel; got 'abc'",
         ),
         (
-            lambda: fl.direction("conv", None),
+            lambda: fl.objectives.direction("conv", None),
             TypeError,
             "vector must be (C,), one number for each channel; got None",
         ),
-        (lambda: fl.RandomScale("a", 1.1), TypeError, "low must be a number; got 'a'"),
-        (lambda: fl.RandomRotate("a"), TypeError, "degrees must be a number from 0 to 180; got 'a'"),
+        (lambda: fl.transforms.RandomScale("a", 1.1), TypeError, "low must be a number; got 'a'"),
+        (
+            lambda: fl.transforms.RandomRotate("a"),
+            TypeError,
+            "degrees must be a number from 0 to 180; got 'a'",
+        ),
         (lambda: fl.FourierImage((1, 8, 8), sd="a"), TypeError, "sd must be a number from 0; got 'a'"),
         (lambda: fl.FourierImage((1, 8, 8), sd=torch.inf), ValueError, "sd must be a number from 0; got inf"),
         (lambda: fl.LatentImage(flat(), 3, sd="b"), TypeError, "sd must be a number from 0; got 'b'"),
@@ -346,10 +366,14 @@ def test_data_that_make_no_statistics():
             ValueError,
             "coordinates must be (N, 3); got float32 tensor (2, 4)",
         ),
-        (lambda: fl.RandomRotate(181), ValueError, "degrees must be a number from 0 to 180; got 181"),
-        (lambda: fl.Jitter(-1), ValueError, "pixels must be at least 0; got -1"),
         (
-            lambda: fl.Pad(1, fill="wrap"),
+            lambda: fl.transforms.RandomRotate(181),
+            ValueError,
+            "degrees must be a number from 0 to 180; got 181",
+        ),
+        (lambda: fl.transforms.Jitter(-1), ValueError, "pixels must be at least 0; got -1"),
+        (
+            lambda: fl.transforms.Pad(1, fill="wrap"),
             ValueError,
             "fill must be 'reflect' or a grey from 0 to 1; got 'wrap'",
         ),
@@ -362,7 +386,7 @@ def test_parts_that_make_no_sense(make, kind, text):
 
 def test_a_margin_that_cannot_be_reflected():
     with says(ValueError, "a margin of 8 cannot be reflected from float32 tensor (1, 1, 8, 8)"):
-        run("conv_1:0", transforms=[fl.Pad(8, fill="reflect")], optimizer=None)
+        run("conv_1:0", transforms=[fl.transforms.Pad(8, fill="reflect")], optimizer=None)
 
 
 def test_verdicts_of_what_does_not_fit():
@@ -405,7 +429,7 @@ def test_a_value_that_is_nan_is_told_with_objective_and_image():
             return (x.mean((1, 2, 3)) - 0.2).sqrt()[:, None] + x[:, :, 0, 0]
 
     dark = torch.cat([0.5 + 0.1 * images(5), torch.zeros(1, 1, 8, 8)])
-    result = fl.ActivationMaximizer(Root(), IMAGE, steps=1).run(fl.logit(0))
+    result = fl.ActivationMaximizer(Root(), IMAGE, steps=1).run(fl.objectives.logit(0))
     with says(ValueError, "objective logit 0 is NaN for image 5 of the loader"):
         result.verdict(dark.split(4))
 
@@ -445,9 +469,9 @@ class Tokens(nn.Module):
         return self.conv(self.mlp(self.embed(x.flatten(1, 2))))
 
 
-@pytest.mark.parametrize("wanted", ["mlp", "mlp:0", fl.neuron("mlp", 0)], ids=str)
+@pytest.mark.parametrize("wanted", ["mlp", "mlp:0", fl.objectives.neuron("mlp", 0)], ids=str)
 def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
-    text = "layer 'mlp' returns (2, 8, 6), which may be (N, L, D) or (N, C, L): say fl.channel('mlp', index, axis=-1)"
+    text = "layer 'mlp' returns (2, 8, 6), which may be (N, L, D) or (N, C, L): say fl.objectives.channel('mlp', index, axis=-1)"
     with says(ValueError, text):
         run(wanted, seeded(Tokens))
 

@@ -23,25 +23,34 @@ VECTOR = torch.linspace(-1, 1, 4)
 
 # objective, and what it is for one image (2, 6, 6) with maps (4, 4, 4) of the convolution and logits (5,)
 CASES = [
-    (fl.channel("conv_1", 2), lambda x, maps, logits: maps[2].mean()),
-    (fl.channel("conv_1", -1), lambda x, maps, logits: maps[3].mean()),
-    (fl.channel("conv_1", 1, axis=2), lambda x, maps, logits: maps[:, 1].mean()),
-    (fl.channel("conv_1", 1, axis=-1), lambda x, maps, logits: maps[:, :, 1].mean()),
-    (fl.neuron("conv_1", 2), lambda x, maps, logits: maps[2, 2, 2]),
-    (fl.neuron("conv_1", 2, (0, -1)), lambda x, maps, logits: maps[2, 0, 3]),
-    (fl.neuron("linear_1", 2), lambda x, maps, logits: logits[2]),
-    (fl.logit(3), lambda x, maps, logits: logits[3]),
-    (fl.direction("conv_1", VECTOR), lambda x, maps, logits: (maps * VECTOR[:, None, None]).sum(0).mean()),
-    (fl.direction("linear_1", [1.0, 0, 0, 0, -2]), lambda x, maps, logits: logits[0] - 2 * logits[4]),
-    (fl.layer_energy("conv_1"), lambda x, maps, logits: (maps**2).mean()),
-    (fl.exponential(fl.channel("conv_1", 2)), lambda x, maps, logits: -(-maps[2]).exp().mean()),
-    (fl.exponential(fl.logit(1)), lambda x, maps, logits: -(-logits[1]).exp()),
+    (fl.objectives.channel("conv_1", 2), lambda x, maps, logits: maps[2].mean()),
+    (fl.objectives.channel("conv_1", -1), lambda x, maps, logits: maps[3].mean()),
+    (fl.objectives.channel("conv_1", 1, axis=2), lambda x, maps, logits: maps[:, 1].mean()),
+    (fl.objectives.channel("conv_1", 1, axis=-1), lambda x, maps, logits: maps[:, :, 1].mean()),
+    (fl.objectives.neuron("conv_1", 2), lambda x, maps, logits: maps[2, 2, 2]),
+    (fl.objectives.neuron("conv_1", 2, (0, -1)), lambda x, maps, logits: maps[2, 0, 3]),
+    (fl.objectives.neuron("linear_1", 2), lambda x, maps, logits: logits[2]),
+    (fl.objectives.logit(3), lambda x, maps, logits: logits[3]),
     (
-        fl.total_variation(),
+        fl.objectives.direction("conv_1", VECTOR),
+        lambda x, maps, logits: (maps * VECTOR[:, None, None]).sum(0).mean(),
+    ),
+    (
+        fl.objectives.direction("linear_1", [1.0, 0, 0, 0, -2]),
+        lambda x, maps, logits: logits[0] - 2 * logits[4],
+    ),
+    (fl.objectives.layer_energy("conv_1"), lambda x, maps, logits: (maps**2).mean()),
+    (
+        fl.objectives.exponential(fl.objectives.channel("conv_1", 2)),
+        lambda x, maps, logits: -(-maps[2]).exp().mean(),
+    ),
+    (fl.objectives.exponential(fl.objectives.logit(1)), lambda x, maps, logits: -(-logits[1]).exp()),
+    (
+        fl.objectives.total_variation(),
         lambda x, maps, logits: torch.cat([x.diff(dim=1).flatten(), x.diff(dim=2).flatten()]).abs().mean(),
     ),
-    (fl.l2(), lambda x, maps, logits: ((x - 0.5) ** 2).mean()),
-    (fl.laplacian(), lambda x, maps, logits: _laplacian(x)),
+    (fl.objectives.l2(), lambda x, maps, logits: ((x - 0.5) ** 2).mean()),
+    (fl.objectives.laplacian(), lambda x, maps, logits: _laplacian(x)),
 ]
 
 
@@ -83,21 +92,21 @@ def test_all_terms_at_once_are_the_replicas_image_by_image():
 
 def test_sums_are_sums_of_their_terms():
     network, images = model(), batch(2)
-    one, other = fl.channel("conv_1", 0), fl.logit(2)
-    total = 2 * one - other / 4 + (-fl.l2())
-    parts = [evaluate([o] * 2, images, network) for o in (one, other, fl.l2() + 0 * one, total)]
+    one, other = fl.objectives.channel("conv_1", 0), fl.objectives.logit(2)
+    total = 2 * one - other / 4 + (-fl.objectives.l2())
+    parts = [evaluate([o] * 2, images, network) for o in (one, other, fl.objectives.l2() + 0 * one, total)]
     a, b, c, found = (plan.diagonal(activations, images) for plan, activations in parts)
     assert torch.allclose(found, 2 * a - b / 4 - c, atol=1e-6)
     assert str(total) == "2 conv_1:0 - 0.25 logit 2 - l2"
     assert str(sum([one, other])) == "conv_1:0 + logit 2"
-    assert one == fl.channel("conv_1", 0)
-    assert hash(one) == hash(fl.channel("conv_1", 0))
+    assert one == fl.objectives.channel("conv_1", 0)
+    assert hash(one) == hash(fl.objectives.channel("conv_1", 0))
 
 
 def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
     network, images = model(), batch(5)
-    facets, alone = fl.diversity("conv_1"), 2 * fl.diversity("conv_1")
-    plan, activations = evaluate([facets, facets, alone, facets, fl.logit(0)], images, network)
+    facets, alone = fl.objectives.diversity("conv_1"), 2 * fl.objectives.diversity("conv_1")
+    plan, activations = evaluate([facets, facets, alone, facets, fl.objectives.logit(0)], images, network)
     found = plan.diagonal(activations, images).double()
     grams = [network[0](x[None])[0].flatten(1) for x in images]
     grams = [(maps @ maps.T).flatten() for maps in grams]
@@ -110,7 +119,9 @@ def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
     assert found[2] == 0
 
 
-@pytest.mark.parametrize("penalty", [fl.total_variation(), fl.l2(), fl.laplacian()], ids=str)
+@pytest.mark.parametrize(
+    "penalty", [fl.objectives.total_variation(), fl.objectives.l2(), fl.objectives.laplacian()], ids=str
+)
 def test_gradients_of_penalties_agree_with_finite_differences(penalty):
     term = penalty.terms[0][1]
     images = batch(2).requires_grad_()
@@ -123,24 +134,34 @@ def loudness(activations):
 
 def test_an_objective_of_one_s_own_is_that_of_the_library():
     maximizer = fl.ActivationMaximizer(plain(), fl.FourierImage((1, 8, 8)), steps=4, progress=False)
-    result = maximizer.run([fl.custom("conv_1", loudness) - 0.1 * fl.l2(), fl.custom("conv_1", loudness)])
+    result = maximizer.run(
+        [
+            fl.objectives.custom("conv_1", loudness) - 0.1 * fl.objectives.l2(),
+            fl.objectives.custom("conv_1", loudness),
+        ]
+    )
     assert str(result.objectives[0]) == "loudness of conv_1 - 0.1 l2"
     activations = fl.ActivationRecorder(plain(), "conv_1")(result.images)["conv_1"]
     torch.testing.assert_close(result.scores[1], loudness(activations)[1])
-    again = maximizer.run([fl.custom("conv_1", loudness) - 0.1 * fl.l2(), fl.custom("conv_1", loudness)])
+    again = maximizer.run(
+        [
+            fl.objectives.custom("conv_1", loudness) - 0.1 * fl.objectives.l2(),
+            fl.objectives.custom("conv_1", loudness),
+        ]
+    )
     assert torch.equal(result.images, again.images)
-    alone = maximizer.run(fl.custom("conv_1", lambda a: 2 * loudness(a)))
+    alone = maximizer.run(fl.objectives.custom("conv_1", lambda a: 2 * loudness(a)))
     assert str(alone.objectives[0]) == "<lambda> of conv_1"
 
 
 def test_objectives_of_one_s_own_that_cannot_be_followed():
     maximizer = fl.ActivationMaximizer(plain(), fl.FourierImage((1, 8, 8)), steps=4, progress=False)
     with pytest.raises(TypeError, match=r"function must be callable on activations \(N, \.\.\.\); got 3"):
-        fl.custom("conv_1", 3)
+        fl.objectives.custom("conv_1", 3)
     with pytest.raises(ValueError, match=r"must return a number for each image, a tensor \(2,\)"):
-        maximizer.run(fl.custom("conv_1", torch.mean))
+        maximizer.run(fl.objectives.custom("conv_1", torch.mean))
     with pytest.raises(ValueError, match="passes no gradient to the image: its function detaches it"):
-        maximizer.run(fl.custom("conv_1", lambda activations: loudness(activations).detach()))
+        maximizer.run(fl.objectives.custom("conv_1", lambda activations: loudness(activations).detach()))
 
 
 class Grey(fl.Parametrization):
@@ -151,7 +172,7 @@ class Grey(fl.Parametrization):
         return torch.sigmoid(parameters)[:, :, None, None].expand(-1, 1, 8, 8)
 
 
-class Darken(fl.Transform):
+class Darken(fl.transforms.Transform):
     numbers = 1
 
     def __call__(self, images, numbers):
@@ -160,7 +181,11 @@ class Darken(fl.Transform):
 
 def test_parametrizations_and_transforms_of_one_s_own():
     maximizer = fl.ActivationMaximizer(
-        plain(), Grey(), transforms=[Darken(), lambda x: x.flip(3), fl.Jitter(1)], steps=8, progress=False
+        plain(),
+        Grey(),
+        transforms=[Darken(), lambda x: x.flip(3), fl.transforms.Jitter(1)],
+        steps=8,
+        progress=False,
     )
     assert repr(maximizer).endswith(", Grey())")
     result = maximizer.run("conv_1")
@@ -184,8 +209,8 @@ def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
     model = Tokens().eval()
     maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 8, 8)), steps=2, progress=False)
     with pytest.raises(ValueError, match=r"say fl\.diversity\('mix', axis=-1\) for the features of tokens"):
-        maximizer.run([fl.channel("patch", 0) + fl.diversity("mix")] * 2)
-    result = maximizer.run([fl.diversity("mix", axis=-1)] * 2)
+        maximizer.run([fl.objectives.channel("patch", 0) + fl.objectives.diversity("mix")] * 2)
+    result = maximizer.run([fl.objectives.diversity("mix", axis=-1)] * 2)
     tokens = fl.ActivationRecorder(model, "mix")(result.images)["mix"]
     grams = (tokens.mT @ tokens).flatten(1)
     expected = -torch.cosine_similarity(grams[:1], grams[1:])
@@ -195,4 +220,4 @@ def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
 def test_a_logit_of_one_of_several_outputs_has_to_be_chosen():
     maximizer = fl.ActivationMaximizer(Tokens().eval(), fl.PixelImage((1, 8, 8)), steps=2, progress=False)
     with pytest.raises(ValueError, match="say which of them by the name of the layer that makes it, as in "):
-        maximizer.run(fl.logit(2))
+        maximizer.run(fl.objectives.logit(2))

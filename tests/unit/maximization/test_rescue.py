@@ -91,7 +91,7 @@ def test_a_dead_unit_wakes_only_with_rescue(relu):
         model = seeded(lambda: Dead(relu))
         return (
             fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.5, rescue=rescue)
-            .run(fl.logit(0))
+            .run(fl.objectives.logit(0))
             .scores.item()
         )
 
@@ -105,7 +105,7 @@ def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone()
 
     def scores(rescue):
         maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.05, rescue=rescue)
-        return maximizer.run([fl.logit(0)] * 2).scores
+        return maximizer.run([fl.objectives.logit(0)] * 2).scores
 
     assert (scores(0) == 0).all()
     assert (scores(1) > 0.5).all()

@@ -15,7 +15,7 @@ def result_of(model=None, wanted="conv_2", steps=4, **settings):
 
 def test_it_is_what_a_plain_loop_finds():
     model, data = plain().eval(), images(50, seed=3)
-    wanted = ["conv_2", fl.logit(1) - 2 * fl.l2()]
+    wanted = ["conv_2", fl.objectives.logit(1) - 2 * fl.objectives.l2()]
     verdict = result_of(model, wanted).verdict(data, top=5)
     with torch.no_grad():
         maps = model[:4](data).mean((2, 3))
@@ -48,8 +48,8 @@ def test_fewer_images_than_asked_for():
 def test_its_scores_are_the_results():
     result = result_of()
     assert torch.allclose(result.verdict(images()).scores, result.scores, atol=1e-5)
-    alone = fl.channel("conv_2", 1)
-    varied = result_of(wanted=[alone + 5 * fl.diversity("conv_1")] * 2)
+    alone = fl.objectives.channel("conv_2", 1)
+    varied = result_of(wanted=[alone + 5 * fl.objectives.diversity("conv_1")] * 2)
     verdict = varied.verdict(images())
     with torch.no_grad():
         expected = plain().eval()[:4](varied.images).mean((2, 3))[:, 1]
@@ -120,7 +120,7 @@ def test_real_images_go_the_way_of_the_optimized():
 def test_a_result_is_saved_as_pictures_and_tensors(tmp_path):
     from matplotlib.image import imread
 
-    result = result_of(wanted=["conv_2:1", fl.logit(2) - 0.5 * fl.l2()])
+    result = result_of(wanted=["conv_2:1", fl.objectives.logit(2) - 0.5 * fl.objectives.l2()])
     result.save(tmp_path / "new" / "folder")
     names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
     assert names == ["000_conv_2-1.png", "001_logit-2-minus-0.5-l2.png", "result.pt"]
@@ -132,8 +132,14 @@ def test_a_result_is_saved_as_pictures_and_tensors(tmp_path):
 
 
 def test_file_names_tell_what_was_maximized_from_what_was_minimized(tmp_path):
-    conv = fl.channel("conv_1", 0)
-    wanted = [conv, -1 * conv, conv + 1e-5 * fl.logit(2), conv - fl.logit(2), "conv_1:-1"]
+    conv = fl.objectives.channel("conv_1", 0)
+    wanted = [
+        conv,
+        -1 * conv,
+        conv + 1e-5 * fl.objectives.logit(2),
+        conv - fl.objectives.logit(2),
+        "conv_1:-1",
+    ]
     result_of(wanted=wanted).save(tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "000_conv_1-0.png",
@@ -161,7 +167,9 @@ def test_a_faint_channel_is_not_dead_nor_one_seen_on_a_single_image():
 
 
 def test_diversity_alone_is_not_judged():
-    verdict = result_of(wanted=[fl.diversity("conv_1"), fl.channel("conv_2", 0)]).verdict(images(20))
+    verdict = result_of(
+        wanted=[fl.objectives.diversity("conv_1"), fl.objectives.channel("conv_2", 0)]
+    ).verdict(images(20))
     assert verdict.judgements[0] == "not judged: diversity is between images"
     assert verdict.judged.tolist() == [False, True]
     assert not (verdict.dead | verdict.stronger | verdict.weaker)[0]

@@ -129,7 +129,7 @@ def test_objectives_of_different_kinds_share_a_scale():
     maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=6, progress=False)
     alike = maximizer.run(["conv_1:0", "conv_1:1"]).plot_history()
     assert alike.get_ylabel() == "objective"
-    result = maximizer.run([fl.channel("conv_1", 0), 100 * fl.logit(1)])
+    result = maximizer.run([fl.objectives.channel("conv_1", 0), 100 * fl.objectives.logit(1)])
     ax = result.plot_history()
     assert ax.get_ylabel() == "objective: 0 lowest, 1 highest"
     for row, line in enumerate(ax.lines):

@@ -48,12 +48,12 @@ def test_statistics_and_information_ask_for_the_channels_of_three_axes():
         ValueError,
         match=r"say reduce={'norm': lambda z: z.transpose\(1, 2\)} for the features of tokens, lambda z: z for",
     ):
-        recorder.stream([TOKENS], fl.Moments())
+        recorder.stream([TOKENS], fl.statistics.Moments())
     with pytest.raises(ValueError, match=r"^layer 'norm' returns \(8, 12, 16\), which may be"):
         fl.layer_information(model, "norm", TOKENS, labels)
     kept = fl.ActivationRecorder(model, "norm", reduce=lambda z: z.transpose(1, 2))
-    assert kept.stream([TOKENS], fl.Moments())["norm"].moments.mean.shape == (16,)
-    series = fl.ActivationRecorder(model, "conv").stream([TOKENS], fl.Moments())
+    assert kept.stream([TOKENS], fl.statistics.Moments())["norm"].moments.mean.shape == (16,)
+    series = fl.ActivationRecorder(model, "conv").stream([TOKENS], fl.statistics.Moments())
     assert series["conv"].moments.mean.shape == (5,)
 
 

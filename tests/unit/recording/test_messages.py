@@ -184,7 +184,7 @@ def test_a_lazy_model():
 def test_one_call_that_was_recorded_is_named():
     message = "of the calls of layer 'act' only one was recorded: act#2"
     recorder = fl.ActivationRecorder(Reused(), ["act#2", "conv1"])
-    for recorded in (recorder(images()), recorder.stream([images()], fl.Moments())):
+    for recorded in (recorder(images()), recorder.stream([images()], fl.statistics.Moments())):
         with pytest.raises(KeyError) as caught:
             recorded["act"]
         assert str(caught.value) == message
@@ -234,14 +234,14 @@ def test_wrong_arguments_of_record(wrong, message):
 )
 def test_wrong_arguments_of_stream(wrong, message):
     with pytest.raises(TypeError, match=message):
-        fl.ActivationRecorder(plain(), "0").stream(ONE, fl.JointCounts(2), **wrong)
+        fl.ActivationRecorder(plain(), "0").stream(ONE, fl.statistics.JointCounts(2), **wrong)
 
 
 def test_stream_speaks_of_itself():
     with pytest.raises(TypeError, match=r"^stream takes a loader of batches; got 3$"):
-        fl.ActivationRecorder(plain(), "0").stream(3, fl.Moments())
+        fl.ActivationRecorder(plain(), "0").stream(3, fl.statistics.Moments())
     with pytest.raises(TypeError, match=r"^stream takes a loader .* \(4, 1, 8, 8\): give \[images\]$"):
-        fl.ActivationRecorder(plain(), "0").stream(images(), fl.Moments())
+        fl.ActivationRecorder(plain(), "0").stream(images(), fl.statistics.Moments())
 
 
 def test_files_that_are_no_paths():

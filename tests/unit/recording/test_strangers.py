@@ -565,7 +565,9 @@ def test_a_list_of_images_has_as_many_rows_as_images():
     ]
     acts = fl.ActivationRecorder(Detection(), "head").record(batches)
     assert acts["head"].shape == (5, 4)
-    found = fl.ActivationRecorder(Detection(), "head").stream([pair[:1] for pair in batches], fl.Moments())
+    found = fl.ActivationRecorder(Detection(), "head").stream(
+        [pair[:1] for pair in batches], fl.statistics.Moments()
+    )
     assert found.rows == 5
     model = nn.Module()
     model.act, model.forward = nn.Identity(), lambda pair: model.act(pair[0])

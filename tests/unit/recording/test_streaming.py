@@ -20,7 +20,13 @@ LAYERS = ["0", "3", "8"]
 
 
 def everything():
-    return [fl.Moments(), fl.Histogram(), fl.TopK(2), fl.Covariance(), fl.JointCounts(classes=3)]
+    return [
+        fl.statistics.Moments(),
+        fl.statistics.Histogram(),
+        fl.statistics.TopK(2),
+        fl.statistics.Covariance(),
+        fl.statistics.JointCounts(classes=3),
+    ]
 
 
 def same(one, other):
@@ -57,14 +63,17 @@ def test_statistics_are_those_of_what_record_returns(backend):
 
 def test_statistics_see_a_layer_before_a_later_one_changes_it_in_place():
     recorder = fl.ActivationRecorder(plain(), "0", clone=False)  # an in-place ReLU follows
-    assert recorder.stream(BATCHES, fl.Moments())["0"].moments.min.min() < 0
+    assert recorder.stream(BATCHES, fl.statistics.Moments())["0"].moments.min.min() < 0
 
 
 def test_a_mapping_gives_layers_statistics_of_their_own_and_reduce_comes_first():
     recorder = fl.ActivationRecorder(plain(), LAYERS, reduce={"3": "mean", "0": lambda maps: maps[:, :2]})
     result = recorder.stream(
         BATCHES,
-        {nn.Conv2d: [fl.Moments(), fl.TopK(3)], "linear_1": fl.JointCounts(classes=3)},
+        {
+            nn.Conv2d: [fl.statistics.Moments(), fl.statistics.TopK(3)],
+            "linear_1": fl.statistics.JointCounts(classes=3),
+        },
         progress=False,
     )
     assert result["0"].moments.count.tolist() == [12 * 64] * 2
@@ -87,20 +96,20 @@ def test_every_call_of_a_module_has_statistics_of_its_own():
             return self.act(self.act(x) - 0.5)
 
     model = Twice()
-    result = fl.ActivationRecorder(model, "act").stream(BATCHES, fl.Moments())
+    result = fl.ActivationRecorder(model, "act").stream(BATCHES, fl.statistics.Moments())
     assert list(result) == ["act#1", "act#2"]
     assert result["act#2"].moments.max < result["act#1"].moments.max
     for layers, reduce in (("act#2", {"act": "max"}), ("act", {"act#2": "max"})):
-        reduced = fl.ActivationRecorder(model, layers, reduce=reduce).stream(BATCHES, fl.Moments())
+        reduced = fl.ActivationRecorder(model, layers, reduce=reduce).stream(BATCHES, fl.statistics.Moments())
         assert reduced["act#2"].moments.count.item() == 12
     assert reduced["act#1"].moments.count.item() == 12 * 64
-    second = fl.ActivationRecorder(model, "act#2").stream(BATCHES, fl.Moments())
+    second = fl.ActivationRecorder(model, "act#2").stream(BATCHES, fl.statistics.Moments())
     assert torch.equal(second["act#2"].moments.mean, result["act#2"].moments.mean)
 
 
 def test_labels_and_inputs_are_found_or_told():
     recorder = fl.ActivationRecorder(plain(), "0")
-    joint = fl.JointCounts(classes=3)
+    joint = fl.statistics.JointCounts(classes=3)
     expected = recorder.stream(BATCHES, joint)
     same(expected, recorder.stream([{"image": x, "label": y} for x, y in BATCHES], joint))
     same(expected, recorder.stream([(x, y.tolist()) for x, y in BATCHES], joint))
@@ -111,7 +120,7 @@ def test_labels_and_inputs_are_found_or_told():
 
 
 def test_the_statistics_given_are_patterns_and_stay_as_they_were():
-    moments = fl.Moments()
+    moments = fl.statistics.Moments()
     recorder = fl.ActivationRecorder(plain(), LAYERS)
     recorder.stream(BATCHES, moments)
     assert moments.state is None
@@ -134,13 +143,15 @@ def test_shares_merge_to_one_pass_in_any_order_also_from_files(count, tmp_path):
 
 def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
     recorder = fl.ActivationRecorder(plain(), "0")
-    first, second = (recorder.stream(BATCHES, fl.Moments(), shard=(index, 2)) for index in range(2))
+    first, second = (
+        recorder.stream(BATCHES, fl.statistics.Moments(), shard=(index, 2)) for index in range(2)
+    )
     with pytest.raises(ValueError, match=r"^parts must not have rows in common; row 0 is in two of them$"):
         fl.StreamResult.merge([first, second, first])
-    other = fl.ActivationRecorder(plain(), "3").stream(BATCHES, fl.Moments(), shard=(1, 2))
+    other = fl.ActivationRecorder(plain(), "3").stream(BATCHES, fl.statistics.Moments(), shard=(1, 2))
     with pytest.raises(ValueError, match=r"^parts must have the same layers; got \['0'\] and \['3'\]$"):
         fl.StreamResult.merge([first, other])
-    other = recorder.stream(BATCHES, fl.TopK(3), shard=(1, 2))
+    other = recorder.stream(BATCHES, fl.statistics.TopK(3), shard=(1, 2))
     with pytest.raises(ValueError, match=r"layer '0' has \[Moments\(\)\] and \[TopK\(k=3\)\]$"):
         fl.StreamResult.merge([first, other])
     with pytest.raises(ValueError, match=r"^there is no part to merge$"):
@@ -167,12 +178,12 @@ def test_parts_of_another_model_setting_or_order_are_not_merged(tmp_path):
 
     def part(index, *, model=None, seed=0, **settings):
         recorder = fl.ActivationRecorder(model or plain(), "0", **settings)
-        return recorder.stream(loader(seed), fl.Moments(), shard=(index, 2))
+        return recorder.stream(loader(seed), fl.statistics.Moments(), shard=(index, 2))
 
     first = part(0)
     first.save(tmp_path / "first.pt")
     same(
-        fl.ActivationRecorder(plain(), "0").stream(loader(0), fl.Moments()),
+        fl.ActivationRecorder(plain(), "0").stream(loader(0), fl.statistics.Moments()),
         fl.StreamResult.merge([first, part(1)]),
     )
     trained = plain()
@@ -195,21 +206,33 @@ def test_misuse_is_told_before_anything_runs():
 
     recorder = fl.ActivationRecorder(nn.Sequential(Unused(), nn.ReLU()), ["0", "1"])
     for statistics, error, message in (
-        ("moments", TypeError, "^statistics must be statistics such as fl.Moments\\(\\); got 'moments'$"),
-        (fl.Moments, TypeError, "got the class Moments$"),
-        ([], ValueError, "^statistics must be one or more; got none$"),
-        ([fl.TopK(1), fl.TopK(2)], ValueError, "could not be told apart; got two of 'top_k'$"),
-        ({"0": fl.Moments()}, ValueError, "^statistics must name every recorded layer; none for '1'$"),
         (
-            {"0": fl.Moments(), "": fl.Moments()},
+            "moments",
+            TypeError,
+            "^statistics must be statistics such as fl.statistics.Moments\\(\\); got 'moments'$",
+        ),
+        (fl.statistics.Moments, TypeError, "got the class Moments$"),
+        ([], ValueError, "^statistics must be one or more; got none$"),
+        (
+            [fl.statistics.TopK(1), fl.statistics.TopK(2)],
+            ValueError,
+            "could not be told apart; got two of 'top_k'$",
+        ),
+        (
+            {"0": fl.statistics.Moments()},
+            ValueError,
+            "^statistics must name every recorded layer; none for '1'$",
+        ),
+        (
+            {"0": fl.statistics.Moments(), "": fl.statistics.Moments()},
             ValueError,
             "^statistics name '', which is not among the recorded",
         ),
-        ({"9": fl.Moments()}, LookupError, "no layer"),
+        ({"9": fl.statistics.Moments()}, LookupError, "no layer"),
     ):
         with pytest.raises(error, match=message):
             recorder.stream(BATCHES, statistics)
-    joint = fl.JointCounts(classes=2)
+    joint = fl.statistics.JointCounts(classes=2)
     for batch, message in (
         (
             images(4),
@@ -226,9 +249,9 @@ def test_misuse_is_told_before_anything_runs():
     with pytest.raises(TypeError, match=r"^batch 1: labels must be integers; got float32 tensor \(4,\)$"):
         recorder.stream([(images(4), torch.rand(4))], joint)
     with pytest.raises(ValueError, match=r"^the loader gave no batch; got \[\]$"):
-        recorder.stream([], fl.Moments())
+        recorder.stream([], fl.statistics.Moments())
     with pytest.raises(TypeError, match=r"^stream takes a loader of batches"):
-        recorder.stream(images(4), fl.Moments())
+        recorder.stream(images(4), fl.statistics.Moments())
 
 
 def test_a_layer_that_cannot_be_measured_is_named():
@@ -255,7 +278,7 @@ def test_a_layer_that_cannot_be_measured_is_named():
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            fl.ActivationRecorder(Odd(change), "layer").stream([images(4)], fl.Moments())
+            fl.ActivationRecorder(Odd(change), "layer").stream([images(4)], fl.statistics.Moments())
 
 
 WORKER = """
@@ -266,7 +289,7 @@ WORKER = """
     folder = pathlib.Path(sys.argv[1])
     distributed.init_process_group("gloo")
     model, batches, layers = torch.load(folder / "task.pt", weights_only=False)
-    statistics = [fl.Moments(), fl.Histogram(), fl.TopK(2), fl.Covariance(), fl.JointCounts(classes=3)]
+    statistics = [fl.statistics.Moments(), fl.statistics.Histogram(), fl.statistics.TopK(2), fl.statistics.Covariance(), fl.statistics.JointCounts(classes=3)]
     result = fl.ActivationRecorder(model, layers).stream(batches, statistics)
     result.save(folder / f"{distributed.get_rank()}.pt")
     distributed.destroy_process_group()

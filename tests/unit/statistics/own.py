@@ -8,7 +8,7 @@ import featurelens as fl
 
 
 @dataclass(eq=False)
-class Largest(fl.Statistic):
+class Largest(fl.statistics.Statistic):
     scale: float
 
     def measure(self, values, first_row, labels):
@@ -22,7 +22,7 @@ class Largest(fl.Statistic):
 
 
 @dataclass(eq=False)
-class Tally(fl.Statistic):
+class Tally(fl.statistics.Statistic):
     """Counts rows, and keeps no tensor."""
 
     def measure(self, values, first_row, labels):

@@ -14,12 +14,12 @@ def test_a_stream_on_the_device_says_what_its_activations_say_on_the_cpu(dtype):
     model = plain().to("cuda", dtype)
     batches = [(part.to(dtype), torch.arange(len(part)) % 3) for part in images(50).split(16)]
     statistics = [
-        fl.Moments(),
-        fl.Histogram(),
-        fl.Histogram(edges=[-1.0, 0.0, 1.0]),
-        fl.TopK(3),
-        fl.Covariance(),
-        fl.JointCounts(classes=3),
+        fl.statistics.Moments(),
+        fl.statistics.Histogram(),
+        fl.statistics.Histogram(edges=[-1.0, 0.0, 1.0]),
+        fl.statistics.TopK(3),
+        fl.statistics.Covariance(),
+        fl.statistics.JointCounts(classes=3),
     ]
     recorder = fl.ActivationRecorder(model, ["0", "3", "8"])
     for statistic in statistics:

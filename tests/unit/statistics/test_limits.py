@@ -14,7 +14,13 @@ import torch
 import featurelens as fl
 from featurelens.statistics import Statistic
 
-STATISTICS = [fl.Moments(), fl.Histogram(), fl.Histogram(edges=[0.0, 1.0]), fl.TopK(2), fl.Covariance()]
+STATISTICS = [
+    fl.statistics.Moments(),
+    fl.statistics.Histogram(),
+    fl.statistics.Histogram(edges=[0.0, 1.0]),
+    fl.statistics.TopK(2),
+    fl.statistics.Covariance(),
+]
 
 
 @pytest.mark.parametrize("statistic", STATISTICS, ids=repr)
@@ -51,7 +57,7 @@ def test_tensors_that_are_not_dense_are_refused(
     ],
 )
 def test_rows_and_labels_are_checked(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
-    strongest = fl.TopK(2)
+    strongest = fl.statistics.TopK(2)
     with pytest.raises(error, match=message):
         strongest.update(torch.rand(3, 2), **kwargs)
     assert strongest.state is None
@@ -60,18 +66,18 @@ def test_rows_and_labels_are_checked(kwargs: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize("edges", ["ab", [0, "a"], iter([1, 2])])
 def test_edges_are_numbers(edges: Any) -> None:
     with pytest.raises(TypeError, match="edges must be a list of numbers; got"):
-        fl.Histogram(edges=edges)
+        fl.statistics.Histogram(edges=edges)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_the_strongest_of_float8_maps(dtype: torch.dtype) -> None:
     values = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
-    strongest = fl.TopK(2)
+    strongest = fl.statistics.TopK(2)
     strongest.update(values)
     assert torch.equal(strongest.result().values, values.double().flatten(2).amax(2).T.topk(2).values)
 
 
-@pytest.mark.parametrize("statistic", [fl.Moments(), fl.Covariance()], ids=repr)
+@pytest.mark.parametrize("statistic", [fl.statistics.Moments(), fl.statistics.Covariance()], ids=repr)
 def test_sums_beyond_float64_are_told_rather_than_nan(statistic: Statistic) -> None:
     statistic = statistic.fresh()
     for number in range(1000):

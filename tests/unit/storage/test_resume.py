@@ -107,7 +107,7 @@ def test_inputs_is_called_once_for_each_batch(tmp_path):
     assert torch.equal(recorder().record(data(), inputs=lambda batch: batch.pop("a"))["4"], expected["4"])
     store = recorder().record(data(), to=tmp_path, inputs=lambda batch: batch.pop("a"))
     assert same(store, expected)
-    recorder().stream(data(), fl.Moments(), inputs=lambda batch: batch.pop("a"))
+    recorder().stream(data(), fl.statistics.Moments(), inputs=lambda batch: batch.pop("a"))
 
 
 class Lengths(nn.Module):

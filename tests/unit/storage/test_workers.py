@@ -29,12 +29,12 @@ def test_parts_joined_are_what_one_process_records(tmp_path, count, data):
     expected, path = recorder().record(data()), tmp_path / "store"
     made = parts(path, count, data=data)
     before = files(path)
-    store = fl.merge(path)
+    store = fl.ActivationStore.merge(path)
     assert same(store, expected)
     store.verify()
     assert store.rows == 23 == sum(part.rows for part in made)
     assert set(files(path)) - set(before) == {"manifest.json"}
-    assert fl.merge(path).rows == 23
+    assert fl.ActivationStore.merge(path).rows == 23
     moved = (tmp_path / "store").rename(tmp_path / "moved")
     assert same(fl.ActivationStore(moved), expected)
 
@@ -53,11 +53,11 @@ def test_parts_in_different_places_are_joined_by_name(tmp_path):
         recorder().record(loader(), to=tmp_path / "abc"[index], shard=(index, 3))
     folders = [tmp_path / "abc"[index] / f"part-{index:05d}-of-00003" for index in (2, 0, 1)]
     with pytest.raises(ValueError, match="the parts lie in different folders: say with to="):
-        fl.merge(folders)
-    assert same(fl.merge(folders, to=tmp_path / "whole"), expected)
+        fl.ActivationStore.merge(folders)
+    assert same(fl.ActivationStore.merge(folders, to=tmp_path / "whole"), expected)
     with pytest.raises(FileExistsError, match="holds another store already"):
         recorder().record(loader(8), to=tmp_path / "other")
-        fl.merge(folders, to=tmp_path / "other")
+        fl.ActivationStore.merge(folders, to=tmp_path / "other")
 
 
 def test_a_part_is_resumed_and_merged_stores_are_complete(tmp_path):
@@ -76,7 +76,7 @@ def test_a_part_is_resumed_and_merged_stores_are_complete(tmp_path):
         recorder().record(data(), to=tmp_path, shard=(0, 2))
     for index in range(2):
         recorder().record(data(), to=tmp_path, shard=(index, 2), resume=True)
-    expected = fl.merge(tmp_path)
+    expected = fl.ActivationStore.merge(tmp_path)
     assert same(expected, recorder().record(data()))
     for options in ({}, {"shard": (1, 2)}):
         assert recorder().record(data(), to=tmp_path, resume=True, **options).rows == 23
@@ -103,29 +103,29 @@ def other_model():
 def test_what_does_not_belong_together_is_not_joined(tmp_path):
     parts(tmp_path / "a", 3, skip=[1])
     with pytest.raises(ValueError, match=r"of 3 parts 1 are missing: 1 \(counted from 0\)"):
-        fl.merge(tmp_path / "a")
+        fl.ActivationStore.merge(tmp_path / "a")
     parts(tmp_path / "b", 3, make=other_model)
     b = tmp_path / "b" / "part-00001-of-00003"
     a = sorted((tmp_path / "a").iterdir())
     with pytest.raises(ValueError, match="were not recorded alike: the model's parameters or buffers differ"):
-        fl.merge([*a, b], to=tmp_path / "c")
+        fl.ActivationStore.merge([*a, b], to=tmp_path / "c")
     twice = shutil.copytree(a[0], tmp_path / "twice")
     with pytest.raises(ValueError, match="part 0 of 3 is there twice"):
-        fl.merge([*a, twice], to=tmp_path / "c")
+        fl.ActivationStore.merge([*a, twice], to=tmp_path / "c")
     parts(tmp_path / "d", 2)
     shutil.copytree(tmp_path / "d" / "part-00000-of-00002", tmp_path / "a" / "part-00000-of-00002")
     with pytest.raises(
         ValueError, match="holds parts of 2 and of 3 workers: name those that belong together"
     ):
-        fl.merge(tmp_path / "a")
+        fl.ActivationStore.merge(tmp_path / "a")
     with pytest.raises(ValueError, match="the parts are of 2 and of 3 workers"):
-        fl.merge([tmp_path / "a" / "part-00000-of-00002", *a])
+        fl.ActivationStore.merge([tmp_path / "a" / "part-00000-of-00002", *a])
     with pytest.raises(FileNotFoundError, match=r"holds no parts \(folders such as part-00000-of-00002\)"):
-        fl.merge(tmp_path)
+        fl.ActivationStore.merge(tmp_path)
     with pytest.raises(ValueError, match="paths must name at least one part"):
-        fl.merge([])
+        fl.ActivationStore.merge([])
     with pytest.raises(TypeError, match="paths must be a folder or a list of them; got 3"):
-        fl.merge(3)
+        fl.ActivationStore.merge(3)
 
 
 class DrawsItsOrder(torch.utils.data.Sampler):
@@ -143,15 +143,15 @@ def test_parts_of_different_orders_are_not_joined(tmp_path):
         torch.manual_seed(index)
         recorder().record(loader(sampler=DrawsItsOrder()), to=tmp_path, shard=(index, 2))
     with pytest.raises(ValueError, match="were not recorded alike: the loader's order differs"):
-        fl.merge(tmp_path)
+        fl.ActivationStore.merge(tmp_path)
 
 
 def test_one_seeded_loader_serves_all_parts_and_no_global_number_is_drawn(tmp_path):
     one, before = shuffled(), torch.get_rng_state()
     parts(tmp_path, 2, data=lambda: one)
-    assert same(fl.merge(tmp_path), recorder().record(shuffled()))
+    assert same(fl.ActivationStore.merge(tmp_path), recorder().record(shuffled()))
     for index in range(2):
-        recorder().stream(loader(), fl.Moments(), shard=(index, 2))
+        recorder().stream(loader(), fl.statistics.Moments(), shard=(index, 2))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -164,7 +164,7 @@ def test_an_incomplete_part_is_not_joined(tmp_path):
         ValueError,
         match=r"part-00001-of-00002' is not complete \(4 rows\): record it to its end with shard=\(1, 2\), resume=True",
     ):
-        fl.merge(tmp_path)
+        fl.ActivationStore.merge(tmp_path)
 
 
 def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
@@ -179,6 +179,6 @@ def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
 
 def test_parts_and_targets_must_be_paths(tmp_path):
     with pytest.raises(TypeError, match=r"^a part must be a folder's path; got 3$"):
-        fl.merge([3])
+        fl.ActivationStore.merge([3])
     with pytest.raises(TypeError, match=r"^to must be a folder's path; got 3$"):
-        fl.merge(tmp_path, to=3)
+        fl.ActivationStore.merge(tmp_path, to=3)
