@@ -184,7 +184,7 @@ def print_coverage(repetitions: int) -> None:
         values, errors, hits = [], [], 0
         for seed in range(repetitions):
             x, y = task.sample(n, np.random.default_rng(seed))
-            result = estimator.estimate(x, y, interval=0.95, seed=seed)
+            result = estimator.estimate(x, y, confidence=0.95, seed=seed)
             values.append(result.value)
             errors.append(result.standard_error)
             hits += result.interval[0] <= task.truth <= result.interval[1]

@@ -55,7 +55,9 @@ class Measurements:
         for name, maps in self.recorder(self.images).items():
             usual = fl.spatial_mutual_information(self.images, maps, legacy=True, null="cross_image", seed=0)
             self.usual[name].append(usual)
-            self.honest[name].append(fl.spatial_mutual_information(self.images, maps, interval=0.95, seed=0))
+            self.honest[name].append(
+                fl.spatial_mutual_information(self.images, maps, confidence=0.95, seed=0)
+            )
         self.plane.update(epoch)
 
 

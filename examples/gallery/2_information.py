@@ -44,7 +44,7 @@ plane = fl.InformationPlane(
     images[probe],
     labels[probe],
     estimator=noisy,
-    interval=None,
+    confidence=None,
 )
 usual, honest = [], []
 few = images[probe][:100]

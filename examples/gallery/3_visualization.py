@@ -67,12 +67,12 @@ fl.plotting.image_grid(result.images, labels=[f"channel {c}" for c in range(8)])
 # Is the picture to be believed?
 # ------------------------------
 #
-# A verdict holds each image against real ones. An optimized image that is weaker than real ones shows a failed
+# A comparison holds each image against real ones. An optimized image that is weaker than real ones shows a failed
 # optimization; a channel that nothing moves is dead.
 
-verdict = result.verdict(images[train])
-print(verdict)
-verdict.plot()
+comparison = result.compare(images[train])
+print(comparison)
+comparison.plot()
 
 # %%
 # What classes look like to the network

@@ -64,7 +64,7 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     knows = fl.channel_information(acts[last], data.test_labels)
     figures = {
         f"information_{last}": knows.plot().figure,
-        f"wanted_{last}": wanted.verdict(data.train_images.split(500)).plot(limit=6),
+        f"wanted_{last}": wanted.compare(data.train_images.split(500)).plot(limit=6),
         "reconstructions_relu2": decoded.plot(),
         f"importance_{last}": worth.plot().figure,
         "importance_classes": worth.plot_classes().figure,

@@ -194,13 +194,13 @@ wanted = maximizer.run("relu2")
 wanted.plot(title="What the channels of relu2 want to see")
 
 # %%
-# Is such a picture to be believed? Hold it against real images: the ``verdict`` looks through the data set for those that
+# Is such a picture to be believed? Hold it against real images: the ``comparison`` looks through the data set for those that
 # excite the channel most. An optimized image that excites it *less* than a real one would be a failure. And here is
 # what is the matter with channel 5: no image excites it, real or optimized. It is **dead**: its ReLU is off whatever
 # comes, so that no gradient reaches its weights. Only if the layer before it changes can it wake again.
 
-verdict = wanted.verdict(train_images.split(500))
-verdict.plot(limit=6)
+comparison = wanted.compare(train_images.split(500))
+comparison.plot(limit=6)
 
 # %%
 # The scores at the end are channels, too: what does the network take for a perfect 3?

@@ -32,7 +32,7 @@ from .maximization import MaximizationResult as MaximizationResult
 from .maximization import Parametrization as Parametrization
 from .maximization import PhaseImage as PhaseImage
 from .maximization import PixelImage as PixelImage
-from .maximization import Verdict as Verdict
+from .maximization import RealImageComparison as RealImageComparison
 from .maximization import objectives as objectives
 from .maximization import transforms as transforms
 from .recording import ActivationRecorder as ActivationRecorder

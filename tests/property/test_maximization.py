@@ -7,7 +7,7 @@ from torch import nn
 
 import featurelens as fl
 from featurelens.maximization import _fourier
-from featurelens.maximization.rescue import redirect
+from featurelens.maximization.relu import redirect
 from featurelens.maximization.transforms import as_chain
 from tests.nets import seeded
 

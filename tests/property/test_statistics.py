@@ -66,15 +66,15 @@ def test_any_split_merged_in_any_order_gives_the_bits_of_one_pass(data, batches,
         for row, values, labels in shuffled:
             index = owner[[r for r, _, _ in batches].index(row)]
             parts[index].update(values, first_row=row, labels=labels)
-        before = [None if part.state is None else fields(part.result()) for part in parts]
+        before = [None if part.state is None else fields(part.compute()) for part in parts]
         merged = statistic.fresh()
         for index in order:
             merged.merge(parts[index])
         assert merged.rows == whole.rows
-        one, other = fields(whole.result()), fields(merged.result())
+        one, other = fields(whole.compute()), fields(merged.compute())
         assert all(same(one[name], other[name]) for name in one), (statistic, one, other)
         for part, then in zip(parts, before, strict=True):
-            now = None if part.state is None else fields(part.result())
+            now = None if part.state is None else fields(part.compute())
             assert now is then is None or all(same(now[name], then[name]) for name in then), (
                 "merging changed a part"
             )
@@ -91,12 +91,12 @@ def test_moments_and_covariance_equal_slow_replicas(batches):
     exactly = [[Fraction(number) for number in row] for row in pooled.tolist()]
     n = pooled.shape[1]
     means = [sum(row) / n for row in exactly]
-    found = moments.result()
+    found = moments.compute()
     scale = pooled.abs().amax(1)
     assert found.count.tolist() == [n] * CHANNELS
     assert torch.equal(found.min, pooled.amin(1))
     assert torch.equal(found.max, pooled.amax(1))
-    between = covariance.result().covariance
+    between = covariance.compute().covariance
     for a in range(CHANNELS):
         assert abs(found.mean[a].item() - float(means[a])) <= 1e-15 * n * scale[a]
         for b in range(CHANNELS):
@@ -127,7 +127,7 @@ def test_top_k_equals_a_slow_replica(batches):
                 if place:
                     value, position = min(place)
                     ranked[channel].append((value, row + image, position))
-    found = statistic.result()
+    found = statistic.compute()
     for channel, places in enumerate(ranked):
         best = sorted(places)[:k]
         assert found.tied[channel] == (len({value for value, *_ in places}) == 1 and statistic.rows > 1)
@@ -151,7 +151,7 @@ def test_histograms_count_every_value_once_in_its_own_bin(batches):
         everywhere.update(values)
         own.update(values)
     pooled = torch.cat([values.transpose(0, 1).flatten(1) for _, values, _ in batches], dim=1).double()
-    for found in (everywhere.result(), own.result()):
+    for found in (everywhere.compute(), own.compute()):
         low, high = found.edges[:-1], found.edges[1:]
         assert bool((low < high).all())
         for channel, row in enumerate(pooled):
@@ -178,7 +178,7 @@ def test_joint_counts_count_every_image_once_in_its_own_cell(batches):
     joint = fl.statistics.JointCounts(classes=CLASSES)
     for _, values, labels in batches:
         joint.update(values, labels=labels)
-    found = joint.result()
+    found = joint.compute()
     pooled = torch.cat(
         [
             values.double().flatten(2).mean(2) if values.ndim > 2 else values.double()

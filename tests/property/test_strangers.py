@@ -158,7 +158,7 @@ def test_recording_equals_the_replica_and_leaves_nothing_behind(plan, data, trai
     before, drawn = snapshot(model), random_state()
     expected, output = replica(plan, training, x, names)
     torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
-    recorder = fl.ActivationRecorder(model, names, mode="keep", stop_early=stop_early)
+    recorder = fl.ActivationRecorder(model, names, training="keep", stop_early=stop_early)
     for _ in range(2):
         acts = recorder(x.clone())
         assert len(acts) == sum(map(len, expected.values()))

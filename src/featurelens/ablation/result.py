@@ -148,11 +148,11 @@ class ImportanceResult(Result):
 
     Attributes
     ----------
-    drop : torch.Tensor
+    importance : torch.Tensor
         `(channels,)`: accuracy lost, loss gained, or score of your own lost. Positive means that the channel is
         needed; the unit is that of the metric, accuracies being fractions of 1.
     standard_error : torch.Tensor
-        `(channels,)`, of `drop` over the images, each compared with itself.
+        `(channels,)`, of `importance` over the images, each compared with itself.
     per_class : torch.Tensor or None
         `(channels, classes)`, the drop among the images of each class (NaN: no image); None without class labels.
     baseline : float
@@ -171,7 +171,7 @@ class ImportanceResult(Result):
     Examples
     --------
     >>> result = ImportanceResult(
-    ...     drop=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.zeros(3), baseline=0.9, channels=(0, 1, 2),
+    ...     importance=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.zeros(3), baseline=0.9, channels=(0, 1, 2),
     ...     n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
     >>> result
     ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost 0.3000 without channel 1, n=100)
@@ -179,7 +179,7 @@ class ImportanceResult(Result):
     ([1, 2], [0, 2, 1])
     """
 
-    drop: torch.Tensor
+    importance: torch.Tensor
     standard_error: torch.Tensor
     baseline: float
     channels: tuple[int, ...]
@@ -202,7 +202,7 @@ class ImportanceResult(Result):
             If `first` is neither "least" nor "most".
         """
         check_choice(first, ("least", "most"), argument="first")
-        ranks = self.drop.argsort(descending=first == "most", stable=True).tolist()
+        ranks = self.importance.argsort(descending=first == "most", stable=True).tolist()
         return [self.channels[rank] for rank in ranks]
 
     def top(self, k: int) -> list[int]:
@@ -235,12 +235,12 @@ class ImportanceResult(Result):
         return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        most = int(self.drop.argmax())
+        most = int(self.importance.argmax())
         done = "without" if self.mode == "drop" else "with only"
         lost = "gained" if self.metric == "loss" else "lost"
         return (
             f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer}, {self.metric} "
-            f"{self.baseline:.4f}, most {lost} {float(self.drop[most]):.4f} {done} channel {self.channels[most]}, "
+            f"{self.baseline:.4f}, most {lost} {float(self.importance[most]):.4f} {done} channel {self.channels[most]}, "
             f"n={self.n})"
         )
 

@@ -49,9 +49,9 @@ def importance(run: Run, mode: Mode, channels: list[int] | None) -> ImportanceRe
         return one_by_one(listed, total, mode, device)
 
     tally, notes = run.score(mask_for)
-    drop, error = tally.lost()
+    lost, error = tally.lost()
     return ImportanceResult(
-        drop=drop,
+        importance=lost,
         standard_error=error,
         per_class=tally.lost_by_class(),
         baseline=float(tally.plain.sum() / tally.n),

@@ -56,7 +56,7 @@ class MutualInformation(ABC):
         y: ArrayLike,
         *,
         units: Units = "nats",
-        interval: float | None = None,
+        confidence: float | None = None,
         null: Null | None = None,
         permutations: int = 100,
         seed: Seed = None,
@@ -71,8 +71,8 @@ class MutualInformation(ABC):
             joint label.
         units : {"nats", "bits"}
             Unit of every value in the result.
-        interval : float, optional
-            Confidence, as 0.95, of an interval for the sampling scatter; costs about four estimates.
+        confidence : float, optional
+            Level, such as 0.95, of a confidence interval for the sampling scatter; costs about four estimates.
         null : {"permutation"}, optional
             Also estimate with the pairing broken, `permutations` times, for a mean under independence and a
             p-value.
@@ -100,7 +100,7 @@ class MutualInformation(ABC):
             If the estimate is above 0.6 of a ceiling that the truth need not keep to, where it says more about
             the number of samples than about the data.
         """
-        result = self._estimated(x, y, units, interval, null, permutations, seed)
+        result = self._estimated(x, y, units, confidence, null, permutations, seed)
         if result.saturated:
             warnings.warn(f"{self.method} {saturation(result)}", UserWarning, stacklevel=2)
         return result
@@ -110,13 +110,13 @@ class MutualInformation(ABC):
         x: ArrayLike,
         y: ArrayLike,
         units: Units,
-        interval: float | None,
+        confidence: float | None,
         null: Null | None,
         permutations: int,
         seed: Seed,
     ) -> MutualInformationResult:
         """Return what :meth:`estimate` returns, without its warning."""
-        check_estimate(units, interval, null, permutations)
+        check_estimate(units, confidence, null, permutations)
         first, second = make_pair(x, y, allow_constant=self._accepts_constants)
         self._check_pair(first, second, null=null)
         generator = make_generator(seed)
@@ -126,9 +126,9 @@ class MutualInformation(ABC):
         else:
             measured, shuffled = self._measure_with_null(first, second, permutations, generator)
         error = None
-        if interval is not None:
+        if confidence is not None:
             error = self._standard_error(first, second, measured, generator)
-        return self._result(first, second, measured, error, interval, shuffled).to(units)
+        return self._result(first, second, measured, error, confidence, shuffled).to(units)
 
     @abstractmethod
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
@@ -191,22 +191,22 @@ class MutualInformation(ABC):
         return repr(self).replace("MutualInformation", "", 1)
 
 
-def check_estimate(units: str, interval: object, null: object, permutations: object) -> None:
+def check_estimate(units: str, confidence: object, null: object, permutations: object) -> None:
     """Raise unless these are options of :meth:`MutualInformation.estimate`."""
     check_choice(units, NATS_PER_UNIT, argument="units")
     check_choice(null, (None, "permutation"), argument="null")
     check_whole(permutations, argument="permutations", least=1)
-    check_interval(interval)
+    check_confidence(confidence)
 
 
-def check_interval(interval: object) -> None:
-    """Raise unless `interval` is None or a confidence between 0 and 1."""
-    if interval is None:
+def check_confidence(confidence: object) -> None:
+    """Raise unless `confidence` is None or a level between 0 and 1."""
+    if confidence is None:
         return
-    if isinstance(interval, bool) or not isinstance(interval, float):
-        raise TypeError(f"interval must be a confidence such as 0.95, or None; got {describe(interval)}")
-    if not 0.0 < interval < 1.0:
-        raise ValueError(f"interval must be a confidence between 0 and 1, such as 0.95; got {interval!r}")
+    if isinstance(confidence, bool) or not isinstance(confidence, float):
+        raise TypeError(f"confidence must be a level such as 0.95, or None; got {describe(confidence)}")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, such as 0.95; got {confidence!r}")
 
 
 def saturation(result: MutualInformationResult) -> str:

@@ -50,7 +50,7 @@ def layer_information(
     estimator: MutualInformation | None = ...,
     reduce: Reduction | Mapping[Selector, Reduction] = ...,
     units: Units = ...,
-    interval: float | None = ...,
+    confidence: float | None = ...,
     null: Null | Literal["default"] | None = ...,
     permutations: int = ...,
     seed: Seed = ...,
@@ -66,7 +66,7 @@ def layer_information(
     estimator: MutualInformation | None = ...,
     reduce: Reduction | Mapping[Selector, Reduction] = ...,
     units: Units = ...,
-    interval: float | None = ...,
+    confidence: float | None = ...,
     null: Null | Literal["default"] | None = ...,
     permutations: int = ...,
     seed: Seed = ...,
@@ -81,7 +81,7 @@ def layer_information(
     estimator: MutualInformation | None = None,
     reduce: Reduction | Mapping[Selector, Reduction] = "mean",
     units: Units = "nats",
-    interval: float | None = None,
+    confidence: float | None = None,
     null: Null | Literal["default"] | None = "default",
     permutations: int = PERMUTATIONS,
     seed: Seed = 0,
@@ -107,7 +107,7 @@ def layer_information(
     reduce
         What of a feature map is measured, as for `ActivationRecorder`: by default its mean, one number for each
         channel. Whole maps have so many dimensions that on any probe set the answer is log N.
-    units, interval
+    units, confidence
         As in `MutualInformation.estimate`; intervals are for `per="layer"`.
     null, permutations
         As in `MutualInformation.estimate`: also measure with the labels in `permutations` random orders. With many
@@ -146,12 +146,12 @@ def layer_information(
         labels = check_labels(against, images, argument="against", or_else='"inputs" or ')
     if null == "default":
         null = None if labels is None else "permutation"
-    options = Options(units, interval, null, permutations, seed)
+    options = Options(units, confidence, null, permutations, seed)
     options.check()
     if estimator is not None:
         check_estimator(estimator)
-    if per == "channel" and interval is not None:
-        raise ValueError(f"interval is for per='layer'; got {interval!r} with per='channel'")
+    if per == "channel" and confidence is not None:
+        raise ValueError(f"confidence is for per='layer'; got {confidence!r} with per='channel'")
     rows = layer_rows(model, layers, images, reduce)
     if per == "channel" and estimator is None and labels is not None:
         return {name: _all_channels(name, values, labels, options) for name, values in rows.items()}
@@ -177,14 +177,14 @@ class Options:
     """How a layer's information is to be reported; see `MutualInformation.estimate`."""
 
     units: Units
-    interval: float | None
+    confidence: float | None
     null: Null | None
     permutations: int
     seed: Seed
 
     def check(self) -> None:
         """Raise if one of them makes no sense, before the model runs."""
-        check_estimate(self.units, self.interval, self.null, self.permutations)
+        check_estimate(self.units, self.confidence, self.null, self.permutations)
         make_generator(self.seed)
 
 

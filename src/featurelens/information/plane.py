@@ -74,7 +74,7 @@ class InformationPlane:
         What of a feature map is measured, by default its mean: one number for each channel.
     units
         "nats" or "bits".
-    interval
+    confidence
         Confidence of the intervals, or None for none; estimators without an error of their own take theirs from
         disjoint parts of the probe set, and need 50 images.
     null, permutations
@@ -116,7 +116,7 @@ class InformationPlane:
         estimator: MutualInformation | None = None,
         reduce: Reduction | Mapping[Selector, Reduction] = "mean",
         units: Units = "nats",
-        interval: float | None = 0.95,
+        confidence: float | None = 0.95,
         null: Null | None = "permutation",
         permutations: int = PERMUTATIONS,
         seed: int = 0,
@@ -128,7 +128,7 @@ class InformationPlane:
             check_estimator(estimator)
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"seed must be an int, the same for every epoch; got {describe(seed)}")
-        self._options = Options(units, interval, null, permutations, seed)
+        self._options = Options(units, confidence, null, permutations, seed)
         self._options.check()
         self.layers = ActivationRecorder(model, layers, reduce=reduce).layers
         self._selectors, self._reduce = layers, reduce

@@ -39,7 +39,7 @@ def mutual_information(
     *,
     method: str = "ksg",
     units: Units = "nats",
-    interval: float | None = None,
+    confidence: float | None = None,
     null: Null | None = None,
     permutations: int = 100,
     seed: Seed = None,
@@ -54,7 +54,7 @@ def mutual_information(
     method : str
         ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``, ``"noisy_channel"``, ``"latent"``,
         ``"neural"`` or ``"renyi"``.
-    units, interval, null, permutations, seed
+    units, confidence, null, permutations, seed
         As in :meth:`MutualInformation.estimate`.
     **settings
         Settings of the estimator, as ``k=3`` for KSG.
@@ -81,5 +81,5 @@ def mutual_information(
         raise TypeError(f"method {method!r} has no setting {strange[0]!r}; it has {', '.join(known)}")
     estimator = METHODS[method](**settings)
     return estimator.estimate(
-        x, y, units=units, interval=interval, null=null, permutations=permutations, seed=seed
+        x, y, units=units, confidence=confidence, null=null, permutations=permutations, seed=seed
     )

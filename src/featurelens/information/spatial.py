@@ -15,7 +15,7 @@ from featurelens.information._entropy import CORRECTIONS, Correction
 from featurelens.information._pairs import PairScorer
 from featurelens.information._resampling import permutation_p_value, t_quantile
 from featurelens.information._variables import to_tensor
-from featurelens.information.base import check_interval
+from featurelens.information.base import check_confidence
 from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty, rescaled
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def spatial_mutual_information(
     strategy: Strategy = "quantile",
     correction: Correction = "grassberger",
     pairings: int = 20,
-    interval: float | None = None,
+    confidence: float | None = None,
     units: Units = "nats",
     seed: Seed = None,
 ) -> SpatialMutualInformationResult:
@@ -165,8 +165,8 @@ def spatial_mutual_information(
         As in :class:`BinnedMutualInformation`; legacy implies ``"none"``.
     pairings : int
         Number of shifts tried for the null, at most N - 1; the smallest p-value is ``1 / (1 + pairings)``.
-    interval : float, optional
-        Confidence of an interval over images, as 0.95.
+    confidence : float, optional
+        Level of a confidence interval over images, such as 0.95.
     units : {"nats", "bits"}
         Unit of all values.
     seed : int, torch.Generator or None
@@ -205,7 +205,7 @@ def spatial_mutual_information(
     check_choice(strategy, STRATEGIES, argument="strategy")
     check_choice(correction, CORRECTIONS, argument="correction")
     check_choice(units, NATS_PER_UNIT, argument="units")
-    check_interval(interval)
+    check_confidence(confidence)
     image_maps, maps = _as_maps(images, "images"), _as_maps(activations, "activations")
     if len(image_maps) != len(maps):
         raise ValueError(
@@ -222,7 +222,7 @@ def spatial_mutual_information(
         shifts = torch.randperm(len(maps) - 1, generator=make_generator(seed))[:pairings] + 1
         shuffled = torch.stack([scorer.scores(int(shift)) for shift in shifts])
     name = f"spatial(bins={bins}, strategy={strategy!r}, correction={correction!r})"
-    return _summary(true, shuffled, interval, bins, name, scorer.notes()).to(units)
+    return _summary(true, shuffled, confidence, bins, name, scorer.notes()).to(units)
 
 
 def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:

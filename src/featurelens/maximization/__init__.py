@@ -1,6 +1,7 @@
 """The images that channels, neurons and logits respond to most."""
 
 from featurelens.maximization import objectives, transforms
+from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.latent import LatentImage, LatentWhitening
 from featurelens.maximization.maximizer import ActivationMaximizer
 from featurelens.maximization.objective import Objective
@@ -8,7 +9,6 @@ from featurelens.maximization.parametrizations import FourierImage, Parametrizat
 from featurelens.maximization.phase import PhaseImage
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.statistics import ImageStatistics
-from featurelens.maximization.verdict import Verdict
 
 __all__ = [
     "ActivationMaximizer",
@@ -21,7 +21,7 @@ __all__ = [
     "Parametrization",
     "PhaseImage",
     "PixelImage",
-    "Verdict",
+    "RealImageComparison",
     "objectives",
     "transforms",
 ]

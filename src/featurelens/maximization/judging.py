@@ -11,11 +11,11 @@ from torch import nn
 
 from featurelens._checks import describe
 from featurelens._structure import first_tensor
+from featurelens.maximization.comparison import RealImageComparison, Strongest
 from featurelens.maximization.objective import Objective
 from featurelens.maximization.plan import Layers, Plan, selectors_of
 from featurelens.maximization.preparation import Preparation
 from featurelens.maximization.terms import Diversity
-from featurelens.maximization.verdict import Strongest, Verdict
 from featurelens.recording import ActivationRecorder
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def judge(
     *,
     top: int,
     progress: bool,
-) -> Verdict:
+) -> RealImageComparison:
     """Hold `result` against the images that `loader` yields."""
     from tqdm import tqdm
 
@@ -68,7 +68,7 @@ def judge(
             strongest.add(values, shown)
     if not strongest.n:
         raise ValueError(f"the loader gave no images; got {describe(loader)}")
-    return Verdict(
+    return RealImageComparison(
         objectives=result.objectives,
         images=result.images,
         scores=torch.cat(scores),

@@ -37,7 +37,7 @@ class ActivationMaximizer:
         result = maximizer.run("conv3")                                # every channel: one image each, in one batch
         result = maximizer.run([fl.objectives.channel("conv3", 7), fl.objectives.logit(2), "conv3:5"])
         result.plot()
-        print(result.verdict(loader))                                  # against the strongest real images
+        print(result.compare(loader))                                  # against the strongest real images
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class ActivationMaximizer:
         fresh entropy.
     autocast
         Run the model in bfloat16 where it can be. Scores are always taken in full precision.
-    rescue
+    redirect_relu
         In how many of the first steps a ReLU that passes no gradient for an image lets through what would wake it;
         for an image that is still in the dark then, until it wakes. 0 for never.
     chunk
@@ -100,7 +100,7 @@ class ActivationMaximizer:
         optimizer: Optimizer | None = None,
         seed: Seed = 0,
         autocast: bool = False,
-        rescue: int = 16,
+        redirect_relu: int = 16,
         chunk: int | None = None,
         progress: bool = True,
     ) -> None:
@@ -115,7 +115,7 @@ class ActivationMaximizer:
             lr=self.parametrization.lr if lr is None else lr,
             optimizer=optimizer,
             autocast=autocast,
-            rescue=rescue,
+            redirect_relu=redirect_relu,
             chunk=chunk,
             progress=progress,
         )

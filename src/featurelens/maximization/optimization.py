@@ -21,7 +21,7 @@ from featurelens.maximization.objective import Objective
 from featurelens.maximization.parametrizations import Parametrization
 from featurelens.maximization.plan import Layers, Plan
 from featurelens.maximization.preparation import Preparation
-from featurelens.maximization.rescue import Rescue
+from featurelens.maximization.relu import Rescue
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.terms import Diversity
 from featurelens.maximization.transforms import Chain, as_chain
@@ -38,7 +38,7 @@ class Settings:
     lr: float
     optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer] | None
     autocast: bool
-    rescue: int
+    redirect_relu: int
     chunk: int | None
     progress: bool
 
@@ -50,7 +50,7 @@ class Settings:
         settings = cls(**given)
         as_chain(settings.transforms, (8, 8))
         check_whole(settings.steps, argument="steps", least=1)
-        check_whole(settings.rescue, argument="rescue", least=0)
+        check_whole(settings.redirect_relu, argument="redirect_relu", least=0)
         if settings.chunk is not None:
             check_whole(settings.chunk, argument="chunk", least=1)
         expected = "a positive number"
@@ -160,7 +160,7 @@ class Optimization:
         chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
         numbers = self._numbers(chain, root, names)
         optimizer = self.settings.make_optimizer(parameters)
-        rescue = Rescue(len(names), self.settings.rescue, self.device)
+        rescue = Rescue(len(names), self.settings.redirect_relu, self.device)
         history = []
         for step in range(self.settings.steps):
             with rescue.step():

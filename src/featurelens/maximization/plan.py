@@ -76,7 +76,7 @@ class Layers:
         if len(shape) == 3 and not has_channels_first(self.modules[name]):
             raise ValueError(
                 f"layer {name or 'the output'!r} returns {shape}, which may be (N, L, D) or (N, C, L): say "
-                f"fl.{wanted}({name!r}, {'' if wanted == 'diversity' else 'index, '}axis=-1) for the features of tokens, axis=1 for channels"
+                f"fl.objectives.{wanted}({name!r}, {'' if wanted == 'diversity' else 'index, '}axis=-1) for the features of tokens, axis=1 for channels"
             )
 
     def named(self, objective: Objective) -> Objective:

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_flag, check_type, check_whole, count
+from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.judging import judge
 from featurelens.maximization.objective import Objective
 from featurelens.maximization.preparation import Preparation
-from featurelens.maximization.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,9 +66,9 @@ class MaximizationResult:
             f"MaximizationResult({count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')})"
         )
 
-    def verdict(
+    def compare(
         self, loader: torch.Tensor | Iterable[Any], *, top: int = 8, progress: bool = True
-    ) -> Verdict:
+    ) -> RealImageComparison:
         """Hold the images against real ones: which of these are strongest, and are they stronger.
 
         Parameters

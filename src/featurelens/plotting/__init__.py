@@ -18,7 +18,7 @@ from featurelens.plotting._importance import (
     importance,
 )
 from featurelens.plotting._information import information_curves, information_plane
-from featurelens.plotting._maximization import maximization, maximization_history, verdict, write_images
+from featurelens.plotting._maximization import comparison, maximization, maximization_history, write_images
 from featurelens.plotting._removal import ablation_curves
 from featurelens.plotting._statistics import channel_correlations, channel_quantiles, strongest_images
 
@@ -30,6 +30,7 @@ __all__ = [
     "channel_correlations",
     "channel_quantiles",
     "class_importance",
+    "comparison",
     "confusion_matrix",
     "feature_maps",
     "filters",
@@ -44,6 +45,5 @@ __all__ = [
     "reconstructions",
     "strongest_images",
     "training_curves",
-    "verdict",
     "write_images",
 ]

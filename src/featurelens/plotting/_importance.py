@@ -56,7 +56,7 @@ def importance(
     --------
     >>> import torch
     >>> result = ImportanceResult(
-    ...     drop=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.full((3,), 0.02), baseline=0.9,
+    ...     importance=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.full((3,), 0.02), baseline=0.9,
     ...     channels=(0, 1, 2), n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
     >>> [label.get_text() for label in importance(result).get_xticklabels()]
     ['1', '2', '0']
@@ -64,7 +64,7 @@ def importance(
     _check_importance(result)
     ranks = _ranks(result, limit)
     factor = 100 if result.metric == "accuracy" else 1
-    heights = factor * to_floats(result.drop)[ranks]
+    heights = factor * to_floats(result.importance)[ranks]
     spans = 2 * factor * to_floats(result.standard_error)[ranks]
     text = title or f"Importance of {layer_name(result.layer)}"
     if len(ranks) < len(result.channels):
@@ -118,7 +118,7 @@ def class_importance(
     --------
     >>> import torch
     >>> result = ImportanceResult(
-    ...     drop=torch.tensor([0.0, 0.3]), standard_error=torch.zeros(2), baseline=0.9, channels=(0, 1), n=100,
+    ...     importance=torch.tensor([0.0, 0.3]), standard_error=torch.zeros(2), baseline=0.9, channels=(0, 1), n=100,
     ...     per_class=torch.tensor([[0.1, -0.1], [0.2, 0.4]]), layer="conv1", metric="accuracy", mode="drop",
     ...     fill="zero")
     >>> len(class_importance(result, classes=["cat", "dog"]).images)

@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 
 from featurelens._checks import check_type, check_whole, count
-from featurelens.maximization import MaximizationResult, Objective, Verdict
+from featurelens.maximization import MaximizationResult, Objective, RealImageComparison
 from featurelens.plotting._arrays import Array, check_array, to_floats
 from featurelens.plotting._colours import INK, QUIET, SERIES
 from featurelens.plotting._curves import SIZE, chart, dress
@@ -140,8 +140,13 @@ TEXT = 1.9  # width of the words at the left of a row
 APART = 0.25  # between the optimized image and the real ones
 
 
-def verdict(
-    verdict: Verdict, *, limit: int = 16, shown: int = 5, title: str | None = None, ax: Axes | None = None
+def comparison(
+    comparison: RealImageComparison,
+    *,
+    limit: int = 16,
+    shown: int = 5,
+    title: str | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a row for each objective: what it is, its optimized image, and the strongest real images beside it.
 
@@ -149,21 +154,21 @@ def verdict(
 
     Parameters
     ----------
-    verdict
-        What `MaximizationResult.verdict` gave.
+    comparison
+        What `MaximizationResult.compare` gave.
     limit
         How many objectives to show at most; the title says when there are more.
     shown
         How many real images to show in a row at most.
     title
-        The heading; by default the verdict in a sentence.
+        The heading; by default the comparison in a sentence.
     ax
         Draw here instead of on a new figure.
 
     Raises
     ------
     TypeError
-        If `verdict` is not a Verdict.
+        If `comparison` is not a RealImageComparison.
     ValueError
         If `limit` or `shown` is below 1.
 
@@ -172,35 +177,35 @@ def verdict(
     >>> import torch, featurelens as fl
     >>> model = torch.nn.Conv2d(1, 4, 3)
     >>> result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run(model)
-    >>> len(verdict(result.verdict(torch.rand(20, 1, 8, 8))).axes[0].images)
+    >>> len(comparison(result.compare(torch.rand(20, 1, 8, 8))).axes[0].images)
     24
     """
-    check_type(verdict, Verdict, argument="verdict", expected="a Verdict")
-    rows = min(check_whole(limit, argument="limit", least=1), len(verdict))
-    real = min(check_whole(shown, argument="shown", least=1), verdict.top_images.shape[1])
-    ratio = min(max(verdict.images.shape[2] / verdict.images.shape[3], 0.25), 4.0)
+    check_type(comparison, RealImageComparison, argument="comparison", expected="a RealImageComparison")
+    rows = min(check_whole(limit, argument="limit", least=1), len(comparison))
+    real = min(check_whole(shown, argument="shown", least=1), comparison.top_images.shape[1])
+    ratio = min(max(comparison.images.shape[2] / comparison.images.shape[3], 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size)
-    heading = title if title is not None else repr(verdict)[len("Verdict(") : -1].capitalize()
-    if rows < len(verdict):
-        heading += f" (first {rows} of {len(verdict)} shown)"
+    heading = title if title is not None else repr(comparison)[len("RealImageComparison(") : -1].capitalize()
+    if rows < len(comparison):
+        heading += f" (first {rows} of {len(comparison)} shown)"
     width = TEXT + grid.width + APART
     # apart, as a model may take images of any size, and real ones may have another than the optimized
-    optimized = as_pictures(verdict.images[:rows])
-    photographs = [as_pictures(verdict.top_images[k, :real]) for k in range(rows)]
+    optimized = as_pictures(comparison.images[:rows])
+    photographs = [as_pictures(comparison.top_images[k, :real]) for k in range(rows)]
     note = "left: the optimized image; right of it: the strongest real images"
     ax = page(width, grid.height, title=heading, note=note, ax=ax)
     for k, row in enumerate(photographs):
-        values = [float(verdict.scores[k])]
-        if not bool(verdict.dead[k]):  # or any image would be as strong as another
-            values += verdict.top_scores[k, :real].tolist()
+        values = [float(comparison.scores[k])]
+        if not bool(comparison.dead[k]):  # or any image would be as strong as another
+            values += comparison.top_scores[k, :real].tolist()
         for column, value in enumerate(values):
             x, y = grid.corner(k * grid.columns + column)
             x += TEXT + (APART if column else 0)
             drawn = row.tile(column - 1, f"{value:.3g}") if column else optimized.tile(k, f"{value:.3g}")
             draw_tile(ax, drawn, (x, y), _fitted(drawn.pixels.shape, size), row.cmap)
         _, y = grid.corner(k * grid.columns)
-        _describe(ax, str(verdict.objectives[k]), verdict.judgements[k], y)
+        _describe(ax, str(comparison.objectives[k]), comparison.judgements[k], y)
     return finish(ax, width, grid.height)
 
 

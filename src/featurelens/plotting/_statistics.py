@@ -36,14 +36,14 @@ def strongest_images(
     images: Any,
     *,
     channels: Sequence[int] | None = None,
-    fields: ReceptiveField | None = None,
+    receptive_field: ReceptiveField | None = None,
     limit: int = 16,
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw a row of pictures for each channel: the images to which it responds most, strongest first.
 
-    Above every picture stands the channel's value. With `fields` only the part of the image that the unit sees is
+    Above every picture stands the channel's value. With `receptive_field` only the part of the image that the unit sees is
     shown; pale grey lies beyond the border of the image. A channel whose largest value is the same in every image (a
     dead ReLU, say) has none that are strongest: its row is hatched and carries that value.
 
@@ -56,7 +56,7 @@ def strongest_images(
         ``(N, C, H, W)``, or a map-style data set.
     channels
         Which channels; by default the first `limit`.
-    fields
+    receptive_field
         From `receptive_field`, for the layer's maps and this size of images.
     limit
         How many channels to show at most; the title says when there are more.
@@ -70,14 +70,14 @@ def strongest_images(
     TypeError
         If `result` is not a `TopKResult`, `channels` no list, or `images` cannot be asked for one.
     ValueError
-        If a channel does not exist, `limit` is below 1, or `fields` are given for a layer without maps.
+        If a channel does not exist, `limit` is below 1, or `receptive_field` are given for a layer without maps.
 
     Examples
     --------
     >>> import featurelens as fl
     >>> images, model = torch.rand(20, 1, 8, 8), torch.nn.Conv2d(1, 4, 3)
     >>> found = fl.ActivationRecorder(model, "").stream(images.split(5), fl.statistics.TopK(3))
-    >>> figure = strongest_images(found[""].top_k, images, fields=fl.receptive_field(model, "", (1, 8, 8)))
+    >>> figure = strongest_images(found[""].top_k, images, receptive_field=fl.receptive_field(model, "", (1, 8, 8)))
     >>> len(figure.axes[0].images)
     12
     """
@@ -93,12 +93,12 @@ def strongest_images(
     if not chosen or not all(0 <= channel < total for channel in chosen):
         raise ValueError(f"channels must be one or more of 0 ... {total - 1}; got {describe(channels)}")
     shown = chosen[: check_whole(limit, argument="limit", least=1)]
-    if fields is not None and result.positions.shape[2] != 2:
-        raise ValueError("fields are of positions in maps (N, C, H, W); this layer has none")
+    if receptive_field is not None and result.positions.shape[2] != 2:
+        raise ValueError("receptive_field are of positions in maps (N, C, H, W); this layer has none")
     places = [(row, rank) for row, c in enumerate(shown) for rank in range(result.rows.shape[1])]
     places = [(row, rank) for row, rank in places if result.rows[shown[row], rank] >= 0]
     pictures = as_pictures(
-        torch.stack([_picture(result, images, shown[row], rank, fields) for row, rank in places])
+        torch.stack([_picture(result, images, shown[row], rank, receptive_field) for row, rank in places])
     )
     height, width = pictures.pixels.shape[1:3]
     across = min(LARGEST, (room(ax)[0] - NAME) / result.rows.shape[1] - 0.08)
@@ -106,7 +106,7 @@ def strongest_images(
     heading = title or _about("Strongest images", result.layer)
     if len(shown) < len(chosen):
         heading += f" (first {len(shown)} of {len(chosen)} channels)"
-    notes = ["what the unit sees; pale grey lies outside the image"] if fields is not None else []
+    notes = ["what the unit sees; pale grey lies outside the image"] if receptive_field is not None else []
     if tied := sum(bool(result.tied[channel]) for channel in shown):
         notes.append(f"hatched: {count(tied, 'channel')} equally strong in every image, as dead ones are")
     notes = [*notes, *(note for note in pictures.notes if note != NOT_FINITE_NOTE)]
@@ -125,15 +125,15 @@ def strongest_images(
 
 
 def _picture(
-    result: TopKResult, images: Any, channel: int, rank: int, fields: ReceptiveField | None
+    result: TopKResult, images: Any, channel: int, rank: int, receptive_field: ReceptiveField | None
 ) -> torch.Tensor:
     """Return one image ``(C, H, W)``, or what the unit sees of it in a frame that is the same for all."""
     item = images[int(result.rows[channel, rank])]
     image = torch.as_tensor(np.asarray(item[0] if isinstance(item, tuple | list) else item)).float()
-    if fields is None:
+    if receptive_field is None:
         return image
-    top, bottom, left, right = fields.box(result.positions[channel, rank])
-    frame = [int((part[:, 1] - part[:, 0]).max()) for part in (fields.rows, fields.columns)]
+    top, bottom, left, right = receptive_field.box(result.positions[channel, rank])
+    frame = [int((part[:, 1] - part[:, 0]).max()) for part in (receptive_field.rows, receptive_field.columns)]
     above, before = (
         _missing(frame[0], top, bottom, image.shape[1]),
         _missing(frame[1], left, right, image.shape[2]),
@@ -171,7 +171,7 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     >>> import featurelens as fl
     >>> histogram = fl.statistics.Histogram()
     >>> histogram.update(torch.randn(100, 8))
-    >>> channel_quantiles(histogram.result()).get_xlabel()
+    >>> channel_quantiles(histogram.compute()).get_xlabel()
     'channel, by median'
     """
     check_type(result, HistogramResult, argument="result", expected="a HistogramResult")
@@ -235,7 +235,7 @@ def channel_correlations(
     >>> import featurelens as fl
     >>> covariance = fl.statistics.Covariance()
     >>> covariance.update(torch.randn(100, 8))
-    >>> channel_correlations(covariance.result()).get_title(loc="left")
+    >>> channel_correlations(covariance.compute()).get_title(loc="left")
     'Correlation of channels'
     """
     check_type(result, CovarianceResult, argument="result", expected="a CovarianceResult")

@@ -75,8 +75,8 @@ class ActivationRecorder:
         inputs of the same structure, shapes and dtypes end after as many: with True you vouch that the number of
         calls does not depend on the values of the inputs, or on anything that changes between passes. A model whose
         forward catches the stop runs whole.
-    mode
-        "eval" runs the model in eval mode; "keep" leaves every module in its own.
+    training
+        False runs the model in eval mode; ``"keep"`` leaves every module in the mode it is in.
 
     Raises
     ------
@@ -116,19 +116,19 @@ class ActivationRecorder:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         stop_early: bool = False,
-        mode: Literal["eval", "keep"] = "eval",
+        training: Literal[False, "keep"] = False,
     ) -> None:
         check_choice(backend, ("hooks", "rewrite"), argument="backend")
-        check_choice(mode, ("eval", "keep"), argument="mode")
+        check_choice(training, (False, "keep"), argument="training")
         for value, argument in ((detach, "detach"), (clone, "clone"), (stop_early, "stop_early")):
             check_flag(value, argument=argument)
         if dtype not in {None, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
             raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
         self._wrapped = check_module(model)
         self.model = unwrap(model)
-        self.backend, self.mode, self.stop_early = backend, mode, stop_early
+        self.backend, self.training, self.stop_early = backend, training, stop_early
         self._block: tuple[ExitStack, Capture] | None = None  # while a block is open
-        operations = operation_names(self.model, evaluate=mode == "eval") if backend == "rewrite" else ()
+        operations = operation_names(self.model, evaluate=training != "keep") if backend == "rewrite" else ()
         choices = choose(self.model, layers, operations)
         reaching: Backend = (
             HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, choices)
@@ -139,7 +139,7 @@ class ActivationRecorder:
             reaching,
             Keeper(detach, clone, _device(device), dtype),
             reductions(self.model, choices, reduce, operations),
-            evaluate=mode == "eval",
+            evaluate=training != "keep",
             stop_early=stop_early,
         )
 
@@ -347,7 +347,7 @@ class ActivationRecorder:
         with ExitStack() as stack:
             # What random numbers the block draws are the user's own affair, and stay drawn.
             stack.enter_context(
-                visiting(self.model, evaluate=self.mode == "eval", autograd=True, randomness=False)
+                visiting(self.model, evaluate=self.training != "keep", autograd=True, randomness=False)
             )
             stack.enter_context(self._engine.backend.attached(capture))
             stack.enter_context(_noting_outputs(self.model, capture))

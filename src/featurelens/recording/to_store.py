@@ -156,10 +156,9 @@ def recipe_of(engine: Engine, plan: Plan) -> Recipe:
         layers=engine.layers,
         reduce=tuple(_name(engine.reduction_of(choice.name, choice.call)) for choice in engine.choices),
         dtype=None if dtype is None else dtype_name(dtype),
-        mode="eval" if engine.evaluate else "keep",
+        training="False" if engine.evaluate else f"'keep' (modes {training_digest(model):.12}...)",
         batches=plan.total,
         modules=modules_digest(model),
-        training="" if engine.evaluate else training_digest(model),
         order=plan.order if plan.share.count > 1 else "",
         hidden=hidden,
     )

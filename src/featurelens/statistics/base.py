@@ -46,7 +46,7 @@ class Statistic(ABC):
     ...         return state["small"] / state["all"]
     >>> sparsity = Sparsity(below=0.1)
     >>> sparsity.update(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
-    >>> sparsity.result()
+    >>> sparsity.compute()
     tensor([0.5000, 0.0000])
     """
 
@@ -138,7 +138,7 @@ class Statistic(ABC):
         self.rows += rows
 
     @final
-    def result(self) -> Any:
+    def compute(self) -> Any:
         """Return what was found.
 
         Raises

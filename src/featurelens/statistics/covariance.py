@@ -72,7 +72,7 @@ class Covariance(Statistic):
     --------
     >>> covariance = Covariance()
     >>> covariance.update(torch.tensor([[1.0, 2.0], [3.0, 6.0]]))
-    >>> covariance.result().covariance.tolist()
+    >>> covariance.compute().covariance.tolist()
     [[1.0, 2.0], [2.0, 4.0]]
     """
 

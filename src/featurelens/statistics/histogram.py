@@ -111,7 +111,7 @@ class Histogram(Statistic):
     --------
     >>> histogram = Histogram()
     >>> histogram.update(torch.linspace(0, 1, 1001)[:, None])
-    >>> round(histogram.result().quantile(0.25).item(), 2)
+    >>> round(histogram.compute().quantile(0.25).item(), 2)
     0.25
     """
 

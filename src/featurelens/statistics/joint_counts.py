@@ -118,7 +118,7 @@ class JointCounts(Statistic):
     >>> labels = torch.arange(1000) % 2
     >>> joint = JointCounts(classes=2)
     >>> joint.update(torch.stack([labels + 0.1 * torch.rand(1000), torch.rand(1000)], dim=1), labels=labels)
-    >>> [round(abs(value), 1) for value in joint.result().mutual_information().values.tolist()]
+    >>> [round(abs(value), 1) for value in joint.compute().mutual_information().values.tolist()]
     [0.7, 0.0]
     """
 

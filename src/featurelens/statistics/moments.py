@@ -59,7 +59,7 @@ class Moments(Statistic):
     --------
     >>> moments = Moments()
     >>> moments.update(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
-    >>> found = moments.result()
+    >>> found = moments.compute()
     >>> found.mean.tolist(), found.variance.tolist(), found.max.tolist()
     ([2.0, 5.0], [1.0, 0.0], [3.0, 5.0])
     """

@@ -45,7 +45,7 @@ class LayerStatistics:
                 f"layer {self._layer!r} has no statistic {name!r}; it has {', '.join(self._statistics)}"
             )
         if name not in self._results:
-            self._results[name] = _of_layer(self._statistics[name].result(), self._layer)
+            self._results[name] = _of_layer(self._statistics[name].compute(), self._layer)
         return self._results[name]
 
     def __dir__(self) -> list[str]:

@@ -52,7 +52,7 @@ class TopKResult:
         images: Any,
         *,
         channels: Sequence[int] | None = None,
-        fields: Any = None,
+        receptive_field: Any = None,
         limit: int = 16,
         title: str | None = None,
         ax: Axes | None = None,
@@ -61,7 +61,7 @@ class TopKResult:
         from featurelens import plotting
 
         return plotting.strongest_images(
-            self, images, channels=channels, fields=fields, limit=limit, title=title, ax=ax
+            self, images, channels=channels, receptive_field=receptive_field, limit=limit, title=title, ax=ax
         )
 
     def __repr__(self) -> str:
@@ -91,7 +91,7 @@ class TopK(Statistic):
     --------
     >>> strongest = TopK(2)
     >>> strongest.update(torch.tensor([[1.0], [3.0], [3.0]]))
-    >>> strongest.result().rows.tolist()
+    >>> strongest.compute().rows.tolist()
     [[1, 2]]
     """
 

@@ -25,10 +25,9 @@ class Recipe:
     layers: tuple[str, ...]
     reduce: tuple[str | None, ...]
     dtype: str | None
-    mode: str
+    training: str
     batches: int | None
     modules: str = ""
-    training: str = ""  # only where the modules keep their own modes
     order: str = ""  # only of a share, and where the loader's indices can be seen
     hidden: str = ""  # something of the model that cannot be compared
 
@@ -39,8 +38,7 @@ class Recipe:
         "layers": "the layers were {} and are now {}",
         "reduce": "the reductions were {} and are now {}",
         "dtype": "dtype was {} and is now {}",
-        "mode": "mode was {!r} and is now {!r}",
-        "training": "the modules' train and eval modes, which mode='keep' leaves to them, differ",
+        "training": "training was {} and is now {}",
         "batches": "the loader had {} batches and has now {}",
         "order": "the loader's order differs (sha256 of the indices {:.12}... and now {:.12}...): give the same order "
         "each time, by shuffle=False or a generator with the same seed",

@@ -40,7 +40,7 @@ def write_importance(
         figures[join("importance by class", result.layer)] = by_class
     run.figures(epoch, figures)
     group = join(f"importance in {result.metric}", result.layer)
-    values = {"mean": result.drop.mean(), "largest": result.drop.max()}
+    values = {"mean": result.importance.mean(), "largest": result.importance.max()}
     run.scalars(epoch, {f"{group}/{name}": float(value) for name, value in values.items()})
 
 

@@ -51,7 +51,7 @@ def test_accuracy_lost_by_hand(mode):
     plain = right(fl.ChannelAblator(network, "left").sweep(x).baseline, labels)
     lost = plain - right(outputs, labels)
     assert 0.4 < result.baseline == plain.mean().item()
-    torch.testing.assert_close(result.drop, lost.mean(1))
+    torch.testing.assert_close(result.importance, lost.mean(1))
     torch.testing.assert_close(result.standard_error, lost.std(1) / math.sqrt(len(x)))
     for label in range(3):
         torch.testing.assert_close(result.per_class[:, label], lost[:, labels == label].mean(1))
@@ -67,7 +67,7 @@ def test_loss_gained_by_hand():
     outputs = slow_loop(network, "left", x, mode="drop", channels=[3, 1])
     plain = F.cross_entropy(fl.ChannelAblator(network, "left").sweep(x).baseline, labels)
     gained = torch.stack([F.cross_entropy(output, labels) for output in outputs]) - plain
-    torch.testing.assert_close(result.drop, gained)
+    torch.testing.assert_close(result.importance, gained)
     assert result.baseline == pytest.approx(plain.item())
     assert result.channels == (3, 1)
 
@@ -82,7 +82,7 @@ def test_a_metric_of_one_s_own():
     outputs = slow_loop(network, "right", x, mode="drop", channels=range(4))
     plain = margin(fl.ChannelAblator(network, "right").sweep(x).baseline, labels)
     expected = torch.stack([(plain - margin(output, labels)).mean() for output in outputs])
-    torch.testing.assert_close(result.drop, expected)
+    torch.testing.assert_close(result.importance, expected)
     assert result.metric == "margin"
 
 
@@ -104,7 +104,7 @@ def test_the_mean_is_that_of_the_whole_loader():
     mean = found.mean((0, 2, 3), keepdim=True)
     outputs = slow_loop(network, "left", x, mode="drop", fill=lambda v: mean + 0 * v, channels=range(4))
     expected = torch.stack([F.cross_entropy(output, labels) for output in outputs]) - result.baseline
-    torch.testing.assert_close(result.drop, expected)
+    torch.testing.assert_close(result.importance, expected)
 
 
 @pytest.mark.parametrize("layer", ["act", "act#2"])
@@ -129,12 +129,12 @@ def test_every_call_of_a_reused_layer_has_a_mean_of_its_own(layer):
             outputs.append(network(x))
         handle.remove()
     expected = torch.stack([F.cross_entropy(output, labels) for output in outputs]) - result.baseline
-    torch.testing.assert_close(result.drop, expected)
+    torch.testing.assert_close(result.importance, expected)
 
 
 def test_order_and_top():
     result = fl.ImportanceResult(
-        drop=torch.tensor([0.1, -0.2, 0.5, 0.1]),
+        importance=torch.tensor([0.1, -0.2, 0.5, 0.1]),
         standard_error=torch.zeros(4),
         baseline=0.5,
         channels=(4, 7, 1, 0),
@@ -184,7 +184,8 @@ def test_orders():
 def test_resampling_is_seeded():
     ablator = fl.ChannelAblator(model(), "left")
     runs = [
-        ablator.importance(loader(20), fill="resample", metric="loss", seed=seed).drop for seed in (0, 0, 1)
+        ablator.importance(loader(20), fill="resample", metric="loss", seed=seed).importance
+        for seed in (0, 0, 1)
     ]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
@@ -264,7 +265,7 @@ def test_a_fill_may_be_an_array():
     ablator = fl.ChannelAblator(network, "left")
     expected = ablator.importance(loader(), fill=means, progress=False)
     found = ablator.importance(loader(), fill=means.numpy(), progress=False)
-    torch.testing.assert_close(found.drop, expected.drop, rtol=0, atol=0)
+    torch.testing.assert_close(found.importance, expected.importance, rtol=0, atol=0)
     assert found.fill == "tensor"
 
 

@@ -69,7 +69,7 @@ def test_same_seed_same_result_and_the_global_state_is_left_alone(name):
 @pytest.mark.parametrize("name", [name for name in QUICK if name not in {"noisy_channel", "neural"}])
 def test_interval_null_and_units(name):
     x, y = pair(400)
-    options = {"interval": 0.9, "null": "permutation", "permutations": 4, "seed": 0}
+    options = {"confidence": 0.9, "null": "permutation", "permutations": 4, "seed": 0}
     nats, bits = (QUICK[name].estimate(x, y, units=units, **options) for units in ("nats", "bits"))
     low, high = nats.interval
     assert low < nats.value < high
@@ -100,7 +100,7 @@ def test_standard_error_is_that_of_repetitions(rho, n):
     for seed in range(25):
         generator = torch.Generator().manual_seed(seed)
         x, z = torch.randn(2, n, generator=generator)
-        result = KSG.estimate(x, rho * x + math.sqrt(1 - rho**2) * z, interval=0.95, seed=seed)
+        result = KSG.estimate(x, rho * x + math.sqrt(1 - rho**2) * z, confidence=0.95, seed=seed)
         values.append(result.value)
         errors.append(result.standard_error)
     assert 0.6 < np.mean(errors) / np.std(values) < 1.6
@@ -133,11 +133,11 @@ def test_bad_input_is_named(x, y, error, message):
         ({"units": "shannon"}, ValueError, "units must be one of 'nats', 'bits'; got 'shannon'"),
         ({"null": "shuffle"}, ValueError, "null must be one of None, 'permutation'; got 'shuffle'"),
         ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
-        ({"interval": 95}, TypeError, "interval must be a confidence such as 0.95, or None; got 95"),
+        ({"confidence": 95}, TypeError, "confidence must be a level such as 0.95, or None; got 95"),
         (
-            {"interval": 1.5},
+            {"confidence": 1.5},
             ValueError,
-            "interval must be a confidence between 0 and 1, such as 0.95; got 1.5",
+            "confidence must lie between 0 and 1, such as 0.95; got 1.5",
         ),
         ({"seed": 1.5}, TypeError, "seed must be an int, a torch.Generator or None; got 1.5"),
     ],
@@ -150,8 +150,8 @@ def test_bad_options_are_named(options, error, message):
 
 def test_interval_needs_samples():
     x, y = pair(40)
-    with pytest.raises(ValueError, match="interval needs at least 50 samples; got 40"):
-        KSG.estimate(x, y, interval=0.95)
+    with pytest.raises(ValueError, match="confidence needs at least 50 samples; got 40"):
+        KSG.estimate(x, y, confidence=0.95)
 
 
 def test_unknown_method_and_setting():
@@ -213,7 +213,7 @@ def test_classes_are_final_and_keyword_only(estimator):
 
 
 def test_a_result_reads_as_a_sentence():
-    result = KSG.estimate(*pair(), interval=0.95, null="permutation", permutations=3, seed=0)
+    result = KSG.estimate(*pair(), confidence=0.95, null="permutation", permutations=3, seed=0)
     low, high = result.interval
     assert str(result) == (
         f"{result.value:.4f} nats (interval {low:.4f} to {high:.4f}; {result.excess:.4f} above the null "

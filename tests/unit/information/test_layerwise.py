@@ -67,7 +67,7 @@ def test_a_layer_that_carries_the_label_knows_all_of_it():
 
 def test_units_intervals_and_other_estimators():
     model, (x, y) = plain(), probe()
-    nats = layer_information(model, "8", x, y, interval=0.95)["8"]
+    nats = layer_information(model, "8", x, y, confidence=0.95)["8"]
     bits = layer_information(model, "8", x, y, units="bits")["8"]
     assert bits.value * math.log(2) == pytest.approx(nats.value)
     assert nats.interval[0] < nats.value < nats.interval[1]
@@ -128,9 +128,9 @@ WRONG = [
     ({"per": "unit"}, ValueError, "per must be one of 'layer', 'channel'; got 'unit'"),
     ({"estimator": "ksg"}, TypeError, "estimator must be a MutualInformation estimator; got 'ksg'"),
     (
-        {"per": "channel", "interval": 0.95},
+        {"per": "channel", "confidence": 0.95},
         ValueError,
-        "interval is for per='layer'; got 0.95 with per='channel'",
+        "confidence is for per='layer'; got 0.95 with per='channel'",
     ),
     ({"null": "shuffle"}, ValueError, "null must be one of None, 'permutation'; got 'shuffle'"),
     ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
@@ -267,7 +267,7 @@ WRONG_PLANES = [
     ({"labels": torch.zeros(3, dtype=torch.long)}, ValueError, "labels must label each image: got 3 labels for 120 images"),
     ({"estimator": "ksg"}, TypeError, "estimator must be a MutualInformation estimator; got 'ksg'"),
     ({"units": "bans"}, ValueError, "units must be one of 'nats', 'bits'; got 'bans'"),
-    ({"interval": 95}, TypeError, "interval must be a confidence such as 0.95, or None; got 95"),
+    ({"confidence": 95}, TypeError, "confidence must be a level such as 0.95, or None; got 95"),
     ({"null": "cross_image"}, ValueError, "null must be one of None, 'permutation'; got 'cross_image'"),
     ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
     ({"seed": None}, TypeError, "seed must be an int, the same for every epoch; got None"),
@@ -307,10 +307,11 @@ def test_few_images():
     assert low < plane.labels["8"][0].value < high
     ksg = {"estimator": KSGMutualInformation(k=3), "reduce": lambda scores: scores[:, :1]}
     with pytest.raises(
-        ValueError, match="layer '8': interval needs at least 50 samples; got 30: give more, or interval=None"
+        ValueError,
+        match="layer '8': confidence needs at least 50 samples; got 30: give more, or confidence=None",
     ):
         InformationPlane(model, "8", x, y, **ksg).update(1)
-    InformationPlane(model, "8", x, y, interval=None, **ksg).update(1)
+    InformationPlane(model, "8", x, y, confidence=None, **ksg).update(1)
 
 
 def test_arrays_are_as_good_as_tensors():

@@ -80,7 +80,7 @@ def test_bounds_read_a_perfect_critic(bound):
 
 def test_neural_learns_a_normal_pair():
     x, y = shared(3000, 1)
-    result = NeuralMutualInformation(steps=300, rotations=1).estimate(x, y, seed=0, interval=0.95)
+    result = NeuralMutualInformation(steps=300, rotations=1).estimate(x, y, seed=0, confidence=0.95)
     assert result.value == pytest.approx(0.5108, abs=0.12)
     assert result.interval[0] < result.value < result.interval[1]
 

@@ -72,7 +72,7 @@ def test_labels_on_either_side():
     h = activations(400, 1)
     labels = (h[:, 0] > 0).int()
     estimator = NoisyChannelMutualInformation(sigma=0.05)
-    first = estimator.estimate(labels, h, seed=0, null="permutation", permutations=4, interval=0.95)
+    first = estimator.estimate(labels, h, seed=0, null="permutation", permutations=4, confidence=0.95)
     second = estimator.estimate(h, labels, seed=0)
     assert first.value == second.value
     assert second.noise_model.startswith("x + ")
@@ -194,7 +194,7 @@ def test_many_columns_show_labels_that_are_not_there_and_the_null_shows_as_much(
 
 def test_its_own_error_has_as_many_degrees_of_freedom_as_samples():
     h = activations(40, 1)  # fewer than the blocks of other estimators need
-    result = NoisyChannelMutualInformation().estimate(h, h, interval=0.95, seed=0)
+    result = NoisyChannelMutualInformation().estimate(h, h, confidence=0.95, seed=0)
     half = (result.interval[1] - result.interval[0]) / 2
     assert half / result.standard_error == pytest.approx(2.0227, abs=1e-3)  # t with 39 degrees
 

@@ -96,7 +96,7 @@ def test_a_flat_map_is_counted_as_the_recipe_counts_it():
 
 def test_a_map_of_its_image_stands_out():
     images = maps(8, 1, 16, 0)
-    result = spatial_mutual_information(images, images.square(), seed=0, interval=0.95)
+    result = spatial_mutual_information(images, images.square(), seed=0, confidence=0.95)
     assert result.p_value == pytest.approx(1 / 8)
     assert result.interval[0] > 1.0
     assert result.value == pytest.approx(result.per_pair.mean())
@@ -116,7 +116,7 @@ def test_both_ways_of_counting_rows_agree(cells):
 
 def test_results_read_well_and_change_units():
     images = maps(4, 1, 8, 0)
-    result = spatial_mutual_information(images, images, bins=4, seed=0, interval=0.9)
+    result = spatial_mutual_information(images, images, bins=4, seed=0, confidence=0.9)
     bits = result.to("bits")
     assert bits.value == pytest.approx(result.value / math.log(2))
     assert torch.allclose(bits.per_pair, result.per_pair / math.log(2))

@@ -182,7 +182,7 @@ def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
         ({"steps": 1.5}, TypeError, "steps must be a whole number; got 1.5"),
         ({"lr": -1.0}, ValueError, "lr must be a positive number; got -1.0"),
         ({"chunk": 0}, ValueError, "chunk must be at least 1; got 0"),
-        ({"rescue": -1}, ValueError, "rescue must be at least 0; got -1"),
+        ({"redirect_relu": -1}, ValueError, "redirect_relu must be at least 0; got -1"),
         ({"lr": "fast"}, TypeError, "lr must be a positive number; got 'fast'"),
         ({"seed": "a"}, TypeError, "seed must be an int, a torch.Generator or None; got 'a'"),
         (
@@ -392,17 +392,17 @@ def test_a_margin_that_cannot_be_reflected():
 def test_verdicts_of_what_does_not_fit():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     with says(ValueError, "the loader gave no images; got []"):
-        result.verdict([])
+        result.compare([])
     with says(ValueError, "the loader must give images (N, 1, H, W); got float32 tensor (2, 3, 8, 8)"):
-        result.verdict(torch.rand(2, 3, 8, 8))
+        result.compare(torch.rand(2, 3, 8, 8))
     with says(TypeError, "the loader must give floating-point images; got uint8 tensor (2, 1, 8, 8)"):
-        result.verdict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+        result.compare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
-        result.verdict(3)
+        result.compare(3)
     with says(ValueError, "top must be at least 1; got 0"):
-        result.verdict(images(), top=0)
+        result.compare(images(), top=0)
     with says(TypeError, "progress must be True or False; got 3"):
-        result.verdict(images(), progress=3)
+        result.compare(images(), progress=3)
     with says(TypeError, "folder must be a path; got 3"):
         result.save(3)
 
@@ -412,15 +412,15 @@ def test_real_images_that_cannot_be_judged():
     broken = images(9).clone()
     broken[7, 0, 3, 3] = torch.nan
     with says(ValueError, "the loader must give finite images; image 7 has NaN or infinite values"):
-        result.verdict(broken.split(4))
+        result.compare(broken.split(4))
     with says(ValueError, "the loader must give images of one size; got (1, 8, 8) and then, from image 3"):
-        result.verdict([images(3), torch.rand(2, 1, 9, 9)])
+        result.compare([images(3), torch.rand(2, 1, 9, 9)])
     text = "the loader must give images in [0, 1]; got values from "
     with says(ValueError, text):
-        result.verdict(images() * 255)
+        result.compare(images() * 255)
     prepared = fl.ActivationMaximizer(plain(), IMAGE, steps=1, preprocess=torch.neg).run("conv_1")
     with says(ValueError, text):
-        prepared.verdict(-images())
+        prepared.compare(-images())
 
 
 def test_a_value_that_is_nan_is_told_with_objective_and_image():
@@ -431,7 +431,7 @@ def test_a_value_that_is_nan_is_told_with_objective_and_image():
     dark = torch.cat([0.5 + 0.1 * images(5), torch.zeros(1, 1, 8, 8)])
     result = fl.ActivationMaximizer(Root(), IMAGE, steps=1).run(fl.objectives.logit(0))
     with says(ValueError, "objective logit 0 is NaN for image 5 of the loader"):
-        result.verdict(dark.split(4))
+        result.compare(dark.split(4))
 
 
 class Rebatched(nn.Module):

@@ -3,8 +3,15 @@
 import pytest
 import torch
 
-from featurelens.maximization import Jitter, Pad, RandomRotate, RandomScale
-from featurelens.maximization.transforms import as_chain, standard, warp
+from featurelens.maximization.transforms import (
+    Jitter,
+    Pad,
+    RandomRotate,
+    RandomScale,
+    as_chain,
+    standard,
+    warp,
+)
 
 
 def picture(n=1, channels=1, size=(8, 10), dtype=torch.float64):

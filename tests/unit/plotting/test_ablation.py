@@ -34,7 +34,7 @@ def sweep(count=5, size=3, **more):
 
 def worth(**more):
     fields = {
-        "drop": torch.tensor([0.0, 0.3, 0.1]),
+        "importance": torch.tensor([0.0, 0.3, 0.1]),
         "standard_error": torch.full((3,), 0.02),
         "per_class": torch.tensor([[0.0, 0.0], [0.2, 0.4], [0.3, -0.1]]),
         "baseline": 0.9,
@@ -266,7 +266,11 @@ def worth_by_class(channels, scale):
     per_class = scale * torch.randn(channels, 10, generator=torch.Generator().manual_seed(0))
     errors, numbers = torch.zeros(channels), tuple(range(channels))
     return worth(
-        drop=per_class.mean(1), standard_error=errors, per_class=per_class, channels=numbers, metric="loss"
+        importance=per_class.mean(1),
+        standard_error=errors,
+        per_class=per_class,
+        channels=numbers,
+        metric="loss",
     )
 
 

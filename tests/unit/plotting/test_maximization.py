@@ -38,7 +38,7 @@ def test_results_hand_on_what_the_plotting_functions_take():
     found = result(1, 4)
     (ax,) = found.plot(columns=1).axes
     assert len({round(picture.get_extent()[0], 6) for picture in ax.images}) == 1
-    (few,), (many,) = (found.verdict(images()[..., :6]).plot(shown=n).axes for n in (1, 3))
+    (few,), (many,) = (found.compare(images()[..., :6]).plot(shown=n).axes for n in (1, 3))
     assert len(many.images) == 2 * len(few.images) == 16
 
 
@@ -57,8 +57,8 @@ def test_history_has_a_line_for_each_or_bands_for_many():
 
 
 def test_a_verdict_shows_the_optimized_image_first():
-    found = result().verdict(images(9)[..., :6])
-    (ax,) = fl.plotting.verdict(found, shown=2).axes
+    found = result().compare(images(9)[..., :6])
+    (ax,) = fl.plotting.comparison(found, shown=2).axes
     assert len(ax.images) == 3 * 3
     values = [f"{v:.3g}" for v in (found.scores[1], *found.top_scores[1, :2])]
     assert texts(ax)[5:8] == values
@@ -74,7 +74,7 @@ def test_a_dead_channel_has_no_strongest_images_and_says_so():
         model[0].weight.zero_()
         model[0].bias.fill_(-1)
     verdict = (
-        fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run("relu_1").verdict(images())
+        fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run("relu_1").compare(images())
     )
     (ax,) = verdict.plot().axes
     assert len(ax.images) == 1
@@ -82,12 +82,12 @@ def test_a_dead_channel_has_no_strongest_images_and_says_so():
 
 
 def test_a_verdict_tells_what_it_leaves_out():
-    figure = result(1, 5).verdict(images()[..., :6]).plot(limit=2)
+    figure = result(1, 5).compare(images()[..., :6]).plot(limit=2)
     assert figure.get_suptitle().replace("\n", " ").endswith("(first 2 of 5 shown)")
 
 
 def test_everything_lies_on_the_page():
-    figure = result(1, 3).verdict(images()[..., :6]).plot()
+    figure = result(1, 3).compare(images()[..., :6]).plot()
     figure.draw_without_rendering()
     box = figure.bbox
     for ax in figure.axes:
@@ -99,10 +99,12 @@ def test_everything_lies_on_the_page():
 
 
 @pytest.mark.parametrize(
-    "draw", [fl.plotting.maximization, fl.plotting.maximization_history, fl.plotting.verdict]
+    "draw", [fl.plotting.maximization, fl.plotting.maximization_history, fl.plotting.comparison]
 )
 def test_what_is_no_result_is_refused(draw):
-    with pytest.raises(TypeError, match=r"(result|verdict) must be a (MaximizationResult|Verdict); got 3"):
+    with pytest.raises(
+        TypeError, match=r"(result|comparison) must be a (MaximizationResult|RealImageComparison); got 3"
+    ):
         draw(3)
 
 
@@ -145,13 +147,13 @@ def test_limits_are_positive(tmp_path):
     with pytest.raises(ValueError, match="limit must be at least 1; got 0"):
         found.plot(limit=0)
     with pytest.raises(ValueError, match="shown must be at least 1; got 0"):
-        fl.plotting.verdict(found.verdict(images()[..., :6]), shown=0)
+        fl.plotting.comparison(found.compare(images()[..., :6]), shown=0)
     with pytest.raises(ValueError, match="paths must name all of 3 images; got 1"):
         fl.plotting.write_images(found.images, [tmp_path / "a.png"])
 
 
 def test_real_images_of_another_size_are_drawn_in_their_own_shape():
-    (ax,) = result(1, 2).verdict(images()[..., :5, :]).plot(shown=1).axes
+    (ax,) = result(1, 2).compare(images()[..., :5, :]).plot(shown=1).axes
     optimized, real = ax.images[:2]
     assert optimized.get_array().shape == (8, 6)
     assert real.get_array().shape == (5, 8)

@@ -48,12 +48,14 @@ def test_inference_mode_without_copies_cannot_hide_a_change():
     assert acts["0"].min() < 0
 
 
-@pytest.mark.parametrize("mode", ["eval", "keep"])
+@pytest.mark.parametrize("training", [False, "keep"])
 @both_backends
-def test_batchnorm_statistics_do_not_move(backend, mode):
+def test_batchnorm_statistics_do_not_move(backend, training):
     model = plain().train()
     before = model[4].running_mean.clone(), model[4].num_batches_tracked.clone()
-    recorder = fl.ActivationRecorder(model, ["norm_1", "8"], backend=backend, mode=mode, stop_early=False)
+    recorder = fl.ActivationRecorder(
+        model, ["norm_1", "8"], backend=backend, training=training, stop_early=False
+    )
     recorder(images())
     recorder.record([images(), images()])
     with recorder:
@@ -66,7 +68,7 @@ def test_batchnorm_statistics_do_not_move(backend, mode):
 def test_a_frozen_batchnorm_stays_frozen(backend):
     model = plain().train()
     model[4].eval()
-    fl.ActivationRecorder(model, "norm_1", backend=backend, mode="keep")(images())
+    fl.ActivationRecorder(model, "norm_1", backend=backend, training="keep")(images())
     assert model.training
     assert not model[4].training
 
@@ -197,7 +199,7 @@ def test_transformer_layers_run_their_parts_although_a_fused_path_exists():
 
 def test_the_same_call_gives_the_same_bytes_and_draws_nothing():
     model = plain().train()
-    recorder = fl.ActivationRecorder(model, ["dropout_1"], mode="keep")
+    recorder = fl.ActivationRecorder(model, ["dropout_1"], training="keep")
     torch.manual_seed(3)
     before = random_state()
     first, second = recorder(images()), recorder(images())

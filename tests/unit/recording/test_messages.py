@@ -17,7 +17,7 @@ CONSTRUCTOR = [
     ({"layers": [1]}, TypeError, r"a layer is chosen by name, glob, .*; got 1"),
     ({"layers": None}, TypeError, r"a layer is chosen by name, glob, .*; got None"),
     ({"backend": "fx"}, ValueError, "backend must be one of 'hooks', 'rewrite'; got 'fx'"),
-    ({"mode": "train"}, ValueError, "mode must be one of 'eval', 'keep'; got 'train'"),
+    ({"training": "train"}, ValueError, "training must be one of False, 'keep'; got 'train'"),
     ({"reduce": "sum"}, ValueError, "reduce must be one of None, 'mean', 'max', .*; got 'sum'"),
     ({"reduce": {"0": "sum"}}, ValueError, "reduce must be one of None, 'mean', 'max', .*; got 'sum'"),
     ({"reduce": {"8": "max"}}, ValueError, "reduce names '8', which is not among the recorded layers"),
@@ -204,7 +204,7 @@ def test_training_inside_a_block_is_told():
     model = plain()
     optimizer = torch.optim.SGD(model.parameters())
     message = r"parameters changed in place .* \(0.weight, 0.bias, 3.weight\); .* do not train inside a recording block"
-    with pytest.warns(RuntimeWarning, match=message), fl.ActivationRecorder(model, "0", mode="keep"):
+    with pytest.warns(RuntimeWarning, match=message), fl.ActivationRecorder(model, "0", training="keep"):
         model(images()).sum().backward()
         optimizer.step()
 

@@ -109,7 +109,7 @@ def test_a_block_keeps_every_forward_in_it():
 
 def test_a_block_leaves_random_numbers_drawn():
     model = plain()
-    with fl.ActivationRecorder(model, "dropout_1", mode="keep") as acts:
+    with fl.ActivationRecorder(model, "dropout_1", training="keep") as acts:
         for _ in range(3):
             model(images())
     assert not torch.equal(acts["6#1"], acts["6#2"]), "Monte-Carlo dropout draws anew for every forward"
@@ -201,7 +201,7 @@ def test_dtype_and_device():
 @both_backends
 def test_keep_mode_runs_each_module_in_its_own_mode(backend):
     model = seeded(Unused)
-    recorder = fl.ActivationRecorder(model, ["conv", "aux"], backend=backend, mode="keep")
+    recorder = fl.ActivationRecorder(model, ["conv", "aux"], backend=backend, training="keep")
     assert list(recorder(images())) == ["conv", "aux"]
     model.eval()
     with pytest.raises(LookupError, match="layer 'aux' was never called"):
@@ -291,7 +291,9 @@ def test_a_name_that_means_a_layer_and_an_operation_is_told_apart():
 def test_recording_has_no_side_effect_whatever_the_model_does(backend, training):
     model = seeded(Busy).train(training)
     before, random_before = snapshot(model), random_state()
-    recorder = fl.ActivationRecorder(model, ["conv", "norm"], backend=backend, mode="keep", stop_early=False)
+    recorder = fl.ActivationRecorder(
+        model, ["conv", "norm"], backend=backend, training="keep", stop_early=False
+    )
     if backend == "rewrite":  # it replaces a weight through .data, which a trace does not see
         with pytest.raises(RuntimeError, match="Busy cannot be rewritten"):
             recorder(images())

@@ -53,7 +53,7 @@ DECISIONS = {
 @pytest.mark.parametrize("kind", DECISIONS)
 def test_no_call_is_lost_to_an_early_stop(kind):
     model = seeded(lambda: Calls(DECISIONS[kind]))
-    recorder = fl.ActivationRecorder(model, "act", mode="keep")
+    recorder = fl.ActivationRecorder(model, "act", training="keep")
     for seed in range(8):
         ran = []
         with torch.random.fork_rng():
@@ -263,7 +263,7 @@ def test_kinds_of_tensors_that_have_no_address():
 def test_a_block_guards_parts_that_are_called_by_themselves():
     model = plain().train()
     before = snapshot(model)
-    with fl.ActivationRecorder(model, "norm_1", mode="keep") as acts:
+    with fl.ActivationRecorder(model, "norm_1", training="keep") as acts:
         model[4](torch.rand(2, 6, 4, 4))
         model.note = "gone when the block ends"
     assert acts["norm_1"].shape == (2, 6, 4, 4)

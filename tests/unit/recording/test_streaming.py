@@ -34,7 +34,7 @@ def same(one, other):
     assert one.spans == other.spans
     for layer, statistics in one.statistics.items():
         for mine, theirs in zip(statistics, other.statistics[layer], strict=True):
-            left, right = vars(mine.result()), vars(theirs.result())
+            left, right = vars(mine.compute()), vars(theirs.compute())
             for name, value in left.items():
                 if value is None:  # the layer, which a result has from its stream
                     assert right[name] is None

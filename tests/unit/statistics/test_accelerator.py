@@ -29,10 +29,10 @@ def test_a_stream_on_the_device_says_what_its_activations_say_on_the_cpu(dtype):
             for layer, values in recorder(x).items():
                 expected[layer].update(values.cpu(), labels=labels)
         for layer, (found,) in result.statistics.items():
-            for name, value in vars(found.result()).items():
+            for name, value in vars(found.compute()).items():
                 if value is None:  # the layer, which a result has from its stream
                     continue
-                other = torch.as_tensor(vars(expected[layer].result())[name])
+                other = torch.as_tensor(vars(expected[layer].compute())[name])
                 assert torch.as_tensor(value).device.type == "cpu"
                 torch.testing.assert_close(
                     torch.as_tensor(value), other, rtol=1e-9, atol=1e-9, equal_nan=True

@@ -74,7 +74,7 @@ def test_the_strongest_of_float8_maps(dtype: torch.dtype) -> None:
     values = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
     strongest = fl.statistics.TopK(2)
     strongest.update(values)
-    assert torch.equal(strongest.result().values, values.double().flatten(2).amax(2).T.topk(2).values)
+    assert torch.equal(strongest.compute().values, values.double().flatten(2).amax(2).T.topk(2).values)
 
 
 @pytest.mark.parametrize("statistic", [fl.statistics.Moments(), fl.statistics.Covariance()], ids=repr)
@@ -83,7 +83,7 @@ def test_sums_beyond_float64_are_told_rather_than_nan(statistic: Statistic) -> N
     for number in range(1000):
         statistic.update(torch.full((1, 2), 1e149 * (1 + number % 2), dtype=torch.float64))
     with pytest.raises(ValueError, match="leave the range of float64"):
-        statistic.result()
+        statistic.compute()
 
 
 @dataclass(eq=False)

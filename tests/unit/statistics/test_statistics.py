@@ -14,7 +14,7 @@ from tests.unit.statistics.own import Tally
 def taken(statistic, *batches, labels=None):
     for number, batch in enumerate(batches):
         statistic.update(batch, labels=None if labels is None else labels[number])
-    return statistic.result()
+    return statistic.compute()
 
 
 def test_ties_go_to_the_lowest_row_and_position_however_rows_arrive():
@@ -26,7 +26,7 @@ def test_ties_go_to_the_lowest_row_and_position_however_rows_arrive():
         forwards.update(part)
     for row, part in reversed(parts):
         backwards.update(part, first_row=row)
-    for found in (forwards.result(), backwards.result()):
+    for found in (forwards.compute(), backwards.compute()):
         assert found.rows.tolist() == [[0, 1, 2], [20, 150, 0], [0, 1, 2]]
         assert found.positions[1].tolist() == [[1, 1], [2, 3], [0, 0]]
 
@@ -255,16 +255,16 @@ def test_results_own_their_arrays(statistic):
 
     for batch in batches:
         statistic.update(batch, labels=labels)
-        before = statistic.result()
+        before = statistic.compute()
         kept = {name: part.clone() for name, part in tensors(before).items()}
         statistic.update(batch, labels=labels)
         for name, part in tensors(before).items():
             assert torch.equal(part, kept[name]), name
-        now = statistic.result()
+        now = statistic.compute()
         kept = {name: part.clone() for name, part in tensors(now).items()}
         for part in tensors(now).values():
             part.zero_()
-        for name, part in tensors(statistic.result()).items():
+        for name, part in tensors(statistic.compute()).items():
             assert torch.equal(part, kept[name]), name
 
 
@@ -275,14 +275,14 @@ def test_labels_are_integers_of_any_type_and_may_be_written_over_later(dtype):
     labels, joint = torch.tensor([0, 1, 1, 1]).to(dtype), fl.statistics.JointCounts(classes=2)
     for _ in range(2):
         joint.update(torch.ones(4, 1), labels=labels)
-    assert joint.result().counts.sum(1).tolist() == [[2, 6]]
+    assert joint.compute().counts.sum(1).tolist() == [[2, 6]]
     if dtype != torch.bool:
         with pytest.raises(ValueError, match=r"^labels must be 0 ... 1 for .*; got 2$"):
             joint.update(torch.ones(1, 1), labels=torch.tensor([2]).to(dtype))
     own, batch = fl.statistics.JointCounts(classes=2), torch.tensor([0, 0])
     own.update(torch.ones(2, 1), labels=batch)
     batch.fill_(1)
-    assert own.result().counts.sum(1).tolist() == [[2, 0]]
+    assert own.compute().counts.sum(1).tolist() == [[2, 0]]
 
 
 def test_a_statistic_of_ones_own_may_keep_numbers_only(tmp_path):
@@ -316,7 +316,7 @@ def test_what_cannot_be_taken_is_told():
             ValueError,
             r"^edges must be two or more finite numbers, ascending; got \[1.0, 1.0\]$",
         ),
-        (lambda: fl.statistics.Moments().result(), ValueError, r"^Moments\(\) has seen nothing yet$"),
+        (lambda: fl.statistics.Moments().compute(), ValueError, r"^Moments\(\) has seen nothing yet$"),
         (
             lambda: fl.statistics.Moments().update([1.0]),
             TypeError,
@@ -368,7 +368,7 @@ def test_a_channel_that_is_as_strong_in_every_image_is_tied_however_rows_arrive(
         strongest = fl.statistics.TopK(3)
         for row, part in parts:
             strongest.update(part, first_row=row)
-        assert strongest.result().tied.tolist() == expected
+        assert strongest.compute().tied.tolist() == expected
     assert taken(fl.statistics.TopK(1), values).tied.tolist() == expected
     assert not taken(fl.statistics.TopK(3), values[:1]).tied.any(), "a single image cannot be tied"
 

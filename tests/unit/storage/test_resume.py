@@ -218,7 +218,7 @@ DIFFERENT = {
         r"are now \['other \(sha256 [0-9a-f]{12}\.\.\.\)', 'other",
     ),
     "dtype": (lambda: recorder(dtype=torch.float64), loader, "dtype was None and is now float64"),
-    "mode": (lambda: recorder(mode="keep"), loader, "mode was 'eval' and is now 'keep'"),
+    "training": (lambda: recorder(training="keep"), loader, r"training was False and is now 'keep' \(modes"),
     "batches": (recorder, lambda: loader(31), "the loader had 6 batches and has now 8"),
     "batch size": (
         recorder,
@@ -260,12 +260,10 @@ def test_a_loader_without_length_is_resumed_too(tmp_path):
 
 
 def test_modes_are_compared_where_they_are_kept(tmp_path):
-    stopped(tmp_path / "keep", net=model().train(), mode="keep")
-    with pytest.raises(
-        ValueError, match="the modules' train and eval modes, which mode='keep' leaves to them"
-    ):
-        recorder(model().eval(), mode="keep").record(loader(), to=tmp_path / "keep", resume=True)
-    recorder(model().train(), mode="keep").record(loader(), to=tmp_path / "keep", resume=True)
+    stopped(tmp_path / "keep", net=model().train(), training="keep")
+    with pytest.raises(ValueError, match=r"training was 'keep' \(modes \w+\.\.\.\) and is now 'keep'"):
+        recorder(model().eval(), training="keep").record(loader(), to=tmp_path / "keep", resume=True)
+    recorder(model().train(), training="keep").record(loader(), to=tmp_path / "keep", resume=True)
     stopped(tmp_path / "eval", net=model().train())
     recorder(model().eval()).record(loader(), to=tmp_path / "eval", resume=True)
 

@@ -35,7 +35,7 @@ def test_ablation(board):
         fill="zero",
     )
     worth = fl.ImportanceResult(
-        drop=torch.tensor([0.25, 0.5]), standard_error=torch.zeros(2), per_class=torch.zeros(2, 3), baseline=0.5,
+        importance=torch.tensor([0.25, 0.5]), standard_error=torch.zeros(2), per_class=torch.zeros(2, 3), baseline=0.5,
         channels=(0, 1), n=9, layer="conv", metric="accuracy", mode="drop", fill="zero",
     )  # fmt: skip
     curve = fl.AblationCurve(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization.rescue import RedirectedReLU, Rescue
+from featurelens.maximization.relu import RedirectedReLU, Rescue
 from tests.nets import seeded
 
 
@@ -87,10 +87,10 @@ class Dead(nn.Module):
     ids=["module", "module in place", "function", "torch", "method in place"],
 )
 def test_a_dead_unit_wakes_only_with_rescue(relu):
-    def score(rescue):
+    def score(steps):
         model = seeded(lambda: Dead(relu))
         return (
-            fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.5, rescue=rescue)
+            fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.5, redirect_relu=steps)
             .run(fl.objectives.logit(0))
             .scores.item()
         )
@@ -103,8 +103,10 @@ def test_a_dead_unit_wakes_only_with_rescue(relu):
 def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone():
     model = seeded(lambda: Dead(nn.ReLU()))
 
-    def scores(rescue):
-        maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.05, rescue=rescue)
+    def scores(steps):
+        maximizer = fl.ActivationMaximizer(
+            model, fl.PixelImage((1, 6, 6)), steps=60, lr=0.05, redirect_relu=steps
+        )
         return maximizer.run([fl.objectives.logit(0)] * 2).scores
 
     assert (scores(0) == 0).all()

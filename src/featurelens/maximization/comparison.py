@@ -28,8 +28,8 @@ FEW_ROUNDINGS = 8
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Verdict:
-    """Each objective on its optimized image and on real images; made by `MaximizationResult.verdict`.
+class RealImageComparison:
+    """Each objective on its optimized image and on real images; made by `MaximizationResult.compare`.
 
     Diversity, which is a matter between images, is left out of all values here.
 
@@ -117,7 +117,7 @@ class Verdict:
         return len(self.objectives)
 
     def __repr__(self) -> str:
-        return f"Verdict({self._summary()})"
+        return f"RealImageComparison({self._summary()})"
 
     def __str__(self) -> str:
         head = ("objective", "optimized", "real maximum", "ratio", "strongest images", "verdict")
@@ -158,10 +158,10 @@ class Verdict:
     def plot(
         self, *, limit: int = 16, shown: int = 5, title: str | None = None, ax: Axes | None = None
     ) -> Figure:
-        """Draw each optimized image beside the strongest real ones; see `plotting.verdict`."""
+        """Draw each optimized image beside the strongest real ones; see `plotting.comparison`."""
         from featurelens import plotting
 
-        return plotting.verdict(self, limit=limit, shown=shown, title=title, ax=ax)
+        return plotting.comparison(self, limit=limit, shown=shown, title=title, ax=ax)
 
 
 class Strongest:

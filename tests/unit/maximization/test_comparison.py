@@ -1,4 +1,4 @@
-"""The verdict against a plain loop over the data, whatever the batches, and what it says of dead and weak channels."""
+"""The found against a plain loop over the data, whatever the batches, and what it says of dead and weak channels."""
 
 import pytest
 import torch
@@ -16,44 +16,44 @@ def result_of(model=None, wanted="conv_2", steps=4, **settings):
 def test_it_is_what_a_plain_loop_finds():
     model, data = plain().eval(), images(50, seed=3)
     wanted = ["conv_2", fl.objectives.logit(1) - 2 * fl.objectives.l2()]
-    verdict = result_of(model, wanted).verdict(data, top=5)
+    found = result_of(model, wanted).compare(data, top=5)
     with torch.no_grad():
         maps = model[:4](data).mean((2, 3))
         logits = model(data)[:, 1] - 2 * (data - 0.5).square().mean((1, 2, 3))
     values = torch.cat([maps, logits[:, None]], dim=1).T  # (7, 50)
     top = values.topk(5)
-    assert torch.equal(verdict.top_indices, top.indices)
-    assert torch.allclose(verdict.top_scores, top.values, atol=1e-5)
-    assert torch.allclose(verdict.data_maximum, values.amax(1), atol=1e-5)
-    assert torch.allclose(verdict.data_minimum, values.amin(1), atol=1e-5)
-    assert torch.equal(verdict.top_images, data[top.indices])
-    assert verdict.n == 50
-    assert len(verdict) == 7
+    assert torch.equal(found.top_indices, top.indices)
+    assert torch.allclose(found.top_scores, top.values, atol=1e-5)
+    assert torch.allclose(found.data_maximum, values.amax(1), atol=1e-5)
+    assert torch.allclose(found.data_minimum, values.amin(1), atol=1e-5)
+    assert torch.equal(found.top_images, data[top.indices])
+    assert found.n == 50
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_batches_and_labels_change_nothing(size):
     result, data = result_of(), images(50, seed=3)
-    whole = result.verdict(data)
-    parts = result.verdict([(batch, torch.zeros(len(batch))) for batch in data.split(size)])
+    whole = result.compare(data)
+    parts = result.compare([(batch, torch.zeros(len(batch))) for batch in data.split(size)])
     assert torch.equal(whole.top_indices, parts.top_indices)
     assert torch.allclose(whole.top_scores, parts.top_scores, atol=1e-5)
     assert torch.equal(whole.top_images, parts.top_images)
 
 
 def test_fewer_images_than_asked_for():
-    assert result_of().verdict(images(3), top=8).top_images.shape == (6, 3, 1, 8, 8)
+    assert result_of().compare(images(3), top=8).top_images.shape == (6, 3, 1, 8, 8)
 
 
 def test_its_scores_are_the_results():
     result = result_of()
-    assert torch.allclose(result.verdict(images()).scores, result.scores, atol=1e-5)
+    assert torch.allclose(result.compare(images()).scores, result.scores, atol=1e-5)
     alone = fl.objectives.channel("conv_2", 1)
     varied = result_of(wanted=[alone + 5 * fl.objectives.diversity("conv_1")] * 2)
-    verdict = varied.verdict(images())
+    found = varied.compare(images())
     with torch.no_grad():
         expected = plain().eval()[:4](varied.images).mean((2, 3))[:, 1]
-    assert torch.allclose(verdict.scores, expected, atol=1e-5)
+    assert torch.allclose(found.scores, expected, atol=1e-5)
 
 
 def three_kinds():
@@ -72,12 +72,12 @@ def three_kinds():
 def test_it_says_what_is_dead_stronger_and_weaker():
     result = result_of(three_kinds(), "relu_1", steps=40, lr=0.3)
     grey = 0.3 + 0.1 * images(20)
-    verdict = result.verdict(grey)
-    assert verdict.dead.tolist() == [False, True, False]
-    assert verdict.stronger.tolist() == [True, False, True]
-    assert verdict.ratio[0] > 1
-    assert verdict.ratio[1].isnan()
-    black = result_of(three_kinds(), "relu_1", steps=1).verdict(torch.cat([grey, torch.zeros(1, 1, 8, 8)]))
+    found = result.compare(grey)
+    assert found.dead.tolist() == [False, True, False]
+    assert found.stronger.tolist() == [True, False, True]
+    assert found.ratio[0] > 1
+    assert found.ratio[1].isnan()
+    black = result_of(three_kinds(), "relu_1", steps=1).compare(torch.cat([grey, torch.zeros(1, 1, 8, 8)]))
     assert black.weaker.tolist() == [False, False, True]
     assert black.judgements[1:] == (
         "dead: no real image and no optimized one changes it",
@@ -85,18 +85,19 @@ def test_it_says_what_is_dead_stronger_and_weaker():
     )
     assert black.top_indices[2, 0] == 20
     assert (
-        repr(verdict) == "Verdict(3 objectives against 20 real images; 2 stronger than any of them; 1 dead)"
+        repr(found)
+        == "RealImageComparison(3 objectives against 20 real images; 2 stronger than any of them; 1 dead)"
     )
 
 
 def test_a_unit_that_only_the_optimized_image_wakes_is_not_dead():
     result = result_of(three_kinds(), "relu_1:0", steps=40, lr=0.3)
-    verdict = result.verdict(torch.zeros(5, 1, 8, 8))
-    assert verdict.judgements == ("stronger than any real image",)
+    found = result.compare(torch.zeros(5, 1, 8, 8))
+    assert found.judgements == ("stronger than any real image",)
 
 
 def test_it_prints_as_a_table():
-    text = str(result_of(three_kinds(), "relu_1").verdict(0.3 + 0.1 * images(20))).splitlines()
+    text = str(result_of(three_kinds(), "relu_1").compare(0.3 + 0.1 * images(20))).splitlines()
     assert text[0].split("  ")[0] == "objective"
     assert text[2].startswith("relu_1:1           0             0      -  0, 1, 2")
     assert text[-1].startswith("3 objectives against 20 real images; ")
@@ -105,11 +106,11 @@ def test_it_prints_as_a_table():
 def test_real_images_go_the_way_of_the_optimized():
     sample = images(20) * 4 - 2
     model = three_kinds()
-    ranged = fl.ActivationMaximizer(model, sample=sample, steps=2).run("relu_1").verdict(sample)
+    ranged = fl.ActivationMaximizer(model, sample=sample, steps=2).run("relu_1").compare(sample)
     by_hand = fl.ActivationMaximizer(
         model, fl.FourierImage((1, 8, 8)), preprocess=lambda x: x * 4 - 2, steps=2
     )
-    handed = by_hand.run("relu_1").verdict(images(20))
+    handed = by_hand.run("relu_1").compare(images(20))
     assert torch.equal(ranged.top_indices, handed.top_indices)
     assert torch.allclose(ranged.top_scores, handed.top_scores, atol=1e-4)
     assert torch.allclose(
@@ -162,23 +163,23 @@ def scaled(factor):
 
 
 def test_a_faint_channel_is_not_dead_nor_one_seen_on_a_single_image():
-    assert not result_of(scaled(1e-9), "conv_1").verdict(images(20)).dead.any()
-    assert not result_of(three_kinds(), "relu_1").verdict(0.3 + 0.1 * images(1)).dead.any()
+    assert not result_of(scaled(1e-9), "conv_1").compare(images(20)).dead.any()
+    assert not result_of(three_kinds(), "relu_1").compare(0.3 + 0.1 * images(1)).dead.any()
 
 
 def test_diversity_alone_is_not_judged():
-    verdict = result_of(
-        wanted=[fl.objectives.diversity("conv_1"), fl.objectives.channel("conv_2", 0)]
-    ).verdict(images(20))
-    assert verdict.judgements[0] == "not judged: diversity is between images"
-    assert verdict.judged.tolist() == [False, True]
-    assert not (verdict.dead | verdict.stronger | verdict.weaker)[0]
+    found = result_of(wanted=[fl.objectives.diversity("conv_1"), fl.objectives.channel("conv_2", 0)]).compare(
+        images(20)
+    )
+    assert found.judgements[0] == "not judged: diversity is between images"
+    assert found.judged.tolist() == [False, True]
+    assert not (found.dead | found.stronger | found.weaker)[0]
 
 
 def test_an_image_of_one_colour_is_told():
-    verdict = result_of(three_kinds(), ["relu_1:0", "relu_1:1"], steps=80, lr=1.0).verdict(images(5) * 0.5)
-    assert verdict.uniform.tolist() == [False, True]
-    assert verdict.judgements == (
+    found = result_of(three_kinds(), ["relu_1:0", "relu_1:1"], steps=80, lr=1.0).compare(images(5) * 0.5)
+    assert found.uniform.tolist() == [False, True]
+    assert found.judgements == (
         "stronger than any real image",
         "dead: no real image and no optimized one changes it; the optimized image is a single colour",
     )
