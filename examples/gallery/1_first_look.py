@@ -2,11 +2,11 @@
 Filters and feature maps
 ========================
 
-What the layers of a small network look for, and what they find in one image.
+The filters of a small network, and the feature maps of one image.
 """
 
 # %%
-# A network that reads digits, trained in a few seconds.
+# Train a network on digits; this takes a few seconds.
 
 from collections import OrderedDict
 
@@ -47,23 +47,23 @@ with torch.no_grad():
 print(f"test accuracy {accuracy:.1%}")
 
 # %%
-# The filters of the first layer. Colours are centred on zero, each filter on its own scale.
+# The filters of the first layer. Colours are centred on zero, and each filter has its own scale.
 
 fl.plotting.filters(model.conv1)
 
 # %%
-# One image and the 16 maps that the first layer makes of it, after the ReLU.
+# One image and its 16 feature maps in the first layer, after the ReLU.
 
 acts = fl.ActivationRecorder(model, ["relu1", "relu2"])(images[test])
 fl.plotting.input_and_feature_maps(images[test], acts["relu1"], image=3)
 
 # %%
-# The second layer, on one scale for all maps: which channels answer strongly to this image, and which hardly at all?
+# The second layer, with one scale for all maps: which channels respond strongly to this image, and which hardly at all?
 
 fl.plotting.feature_maps(acts["relu2"], image=3, scale="shared")
 
 # %%
-# Where the network errs: rows are the true classes.
+# The confusion matrix shows the network's errors. Rows are the true classes.
 
 predictions = model(images[test]).argmax(1)
 fl.plotting.confusion_matrix((labels[test], predictions)).figure

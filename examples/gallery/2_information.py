@@ -2,13 +2,12 @@
 Information, and how much of it is bias
 =======================================
 
-What layers and channels know of the label; and why the usual pixel-wise figure says next to nothing.
+Information of layers and channels with the label, and why the usual pixel-wise estimate says almost nothing.
 """
 
 # %%
-# A network that reads digits. After every epoch its layers are measured, by
-# :class:`~featurelens.InformationPlane` against inputs and labels, and by
-# :func:`~featurelens.spatial_mutual_information` pixel by pixel.
+# Train a network on digits. After every epoch, measure its layers: with :class:`~featurelens.InformationPlane` against inputs
+# and labels, and pixel by pixel with :func:`~featurelens.spatial_mutual_information`.
 
 from collections import OrderedDict
 
@@ -21,7 +20,7 @@ import featurelens as fl
 digits = load_digits()
 images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8)
 labels = torch.from_numpy(digits.target)
-probe = slice(1400, None)  # measured on images that are not trained on
+probe = slice(1400, None)  # measured on images that were not trained on
 
 torch.manual_seed(0)
 model = nn.Sequential(
@@ -64,10 +63,10 @@ for epoch in range(1, 9):
 # The common recipe is biased
 # ---------------------------
 #
-# The usual recipe cuts an image and a feature map into 255 bins each and counts over the pixels of *one* map. An image
-# of 64 pixels can fill at most 64 of the 65,025 cells, so that almost any two maps look dependent. The dashes are the
-# same figure for maps of *another* image: the curve lies on them, whatever the network has learned. With 4 bins of
-# equal count and a corrected estimate, what is left above the dashes is real.
+# The usual recipe sorts the values of an image and of a feature map into 255 bins each and counts pairs over the pixels of
+# *one* map. An image of 64 pixels fills at most 64 of the 65,025 cells, so almost any two maps look dependent. The dashed
+# line is the same estimate for maps of *another* image, and the curve lies on it, whatever the network has learned. With 4
+# bins of equal count and a bias correction, the part above the dashed line is real.
 
 curves = {"255 bins": usual, "4 bins, corrected": honest}
 fl.plotting.information_curves(curves, title="Pixels of relu2").figure
@@ -78,20 +77,21 @@ print(usual[-1])
 print(honest[-1])
 
 # %%
-# What layers know
-# ----------------
+# Information of layers
+# ---------------------
 #
-# The plane shows every layer against the input (across) and against the label (upwards), through noise twice as large as
-# the layer's own spread. Dashes are the null, the labels in random order: a layer knows what it has above that.
+# The plane shows each layer's information with the input (horizontal) and with the label (vertical). The noise is twice the
+# layer's own standard deviation. The dashed line is the null, the same measurement with permuted labels: only what lies
+# above it is information about the label.
 
 plane.plot().figure
 
 # %%
-# What channels know
-# ------------------
+# Information of channels
+# -----------------------
 #
-# Each channel alone against the label, with its null beside it. One channel cannot tell ten digits apart, which would
-# take 2.3 nats.
+# Each channel's information with the label, and its null. Separating ten digits takes 2.3 nats, which no single channel
+# reaches.
 
 given = images[probe], labels[probe]
 channels = fl.layer_information(model, "relu2", *given, per="channel")

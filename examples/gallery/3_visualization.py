@@ -2,11 +2,11 @@
 What channels want to see
 =========================
 
-Images that a channel or a class responds to most, beside the real images that it responds to most.
+Optimized images that maximize a channel or a class score, beside the real images with the strongest response.
 """
 
 # %%
-# A network that reads digits, trained in a few seconds.
+# Train a network on digits; this takes a few seconds.
 
 from collections import OrderedDict
 
@@ -50,9 +50,9 @@ print(f"test accuracy {accuracy:.1%}")
 # One image for every channel
 # ---------------------------
 #
-# :class:`~featurelens.ActivationMaximizer` starts from noise and changes the image, step by step, so that what it is
-# asked for grows. Here that is one position, the centre, of each of eight channels, all done in one batch. Two
-# convolutions of 3 x 3 see 5 x 5 pixels: these are decided, and what lies around them means nothing.
+# :class:`~featurelens.ActivationMaximizer` starts from noise and changes the image step by step so that the objective
+# grows. Here the objective is the centre position of a channel, for eight channels in one batch. Two 3 x 3 convolutions have
+# a receptive field of 5 x 5 pixels: only these are optimized, and the pixels around them mean nothing.
 
 maximizer = fl.ActivationMaximizer(
     model,
@@ -64,29 +64,29 @@ result = maximizer.run([fl.objectives.neuron("relu2", channel) for channel in ra
 fl.plotting.image_grid(result.images, labels=[f"channel {c}" for c in range(8)])
 
 # %%
-# Is the picture to be believed?
-# ------------------------------
+# Can you trust the image?
+# ------------------------
 #
-# A comparison holds each image against real ones. An optimized image that is weaker than real ones shows a failed
-# optimization; a channel that nothing moves is dead.
+# ``compare`` compares each optimized image with real ones. If it is weaker than real ones, the optimization failed. If no
+# image changes the channel's activation, the channel is dead.
 
 comparison = result.compare(images[train])
 print(comparison)
 comparison.plot()
 
 # %%
-# What classes look like to the network
-# -------------------------------------
+# Images of the classes
+# ---------------------
 #
-# The same for the ten logits. What the network wants to see of a class need not look like a digit to us: it is what
-# tells this class from the nine others, driven further than any digit does. Small random shifts, scales and turns in
-# every step (the default, left out above as they would move the position) keep the image from hanging on single pixels.
+# The same for the ten logits. An image that maximizes a class score need not look like a digit to us: it exaggerates what
+# distinguishes this class from the other nine. By default, small random shifts, scales and rotations in every step keep the
+# optimization from exploiting single pixels. Above they were switched off, because they would move the position.
 
 maximizer = fl.ActivationMaximizer(model, sample=images[train], steps=128)
 classes = maximizer.run([fl.objectives.logit(digit) for digit in range(10)])
 classes.plot()
 
 # %%
-# How it got there: levelled off, or should there be more steps?
+# The progress of the optimization: did it level off, or are more steps needed?
 
 classes.plot_history().figure

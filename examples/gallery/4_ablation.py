@@ -1,12 +1,12 @@
 """
-What channels are worth, and what they carry
-============================================
+How important channels are, and what they carry
+===============================================
 
-The network without each of its channels in turn, and the image rebuilt from one channel alone.
+Run the network without each channel in turn, and reconstruct an image from one channel alone.
 """
 
 # %%
-# A network that reads digits, trained in a few seconds.
+# Train a network on digits; this takes a few seconds.
 
 from collections import OrderedDict
 
@@ -47,11 +47,11 @@ with torch.no_grad():
 print(f"test accuracy {accuracy:.1%}")
 
 # %%
-# What is lost without a channel?
-# -------------------------------
+# What does the network lose without a channel?
+# ---------------------------------------------
 #
-# :class:`~featurelens.ChannelAblator` sets one channel after the other to its mean and runs what follows it. What the
-# loss gains is what the channel was worth; the strokes are two standard errors.
+# :class:`~featurelens.ChannelAblator` sets one channel after another to its mean and runs the rest of the network. The
+# increase in loss is the channel's importance. Error bars: ±2 SE.
 
 loader = [(images[test], labels[test])]
 ablator = fl.ChannelAblator(model, "relu2")
@@ -59,15 +59,15 @@ worth = ablator.importance(loader, metric="loss", fill="mean")
 worth.plot().figure
 
 # %%
-# Channels serve classes: which digits suffer without them?
+# Which digits suffer when a channel is removed?
 
 worth.plot_classes(limit=8).figure
 
 # %%
-# How many channels does it take?
-# -------------------------------
+# How many channels does the network need?
+# ----------------------------------------
 #
-# Channels are removed one after the other, the least or the most important ones first.
+# Remove channels one after another: the least important first, the most important first, or in random order.
 
 curves = {
     "least important first": ablator.curve(loader, order=worth, fill="mean"),
@@ -80,8 +80,8 @@ fl.plotting.ablation_curves(curves).figure
 # What does one channel carry?
 # ----------------------------
 #
-# A decoder mirrors the network's own steps back to the image. With all channels but one taken away, what it draws is
-# what that channel has kept.
+# A decoder mirrors the network's layers to get back to image space. Keep one channel, set all others to zero, and decode:
+# the result shows what that channel carries.
 
 decoder = fl.DeconvDecoder(model, "relu2")
 fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1]).plot()

@@ -2,12 +2,12 @@
 What usually goes wrong when layers are recorded
 ================================================
 
-A ReLU that overwrites what was recorded, a module that is called twice, statistics that move: a forward hook written by
-hand falls for all three.
+A ReLU that overwrites recorded values, a module that is called twice, BatchNorm statistics that are updated: a hand-written
+forward hook gets all three wrong.
 """
 
 # %%
-# A network with all of it: one ReLU, in place, called behind both convolutions, and a BatchNorm.
+# This network has all three: one in-place ReLU, called after both convolutions, and a BatchNorm.
 
 import torch
 from torch import nn
@@ -34,11 +34,11 @@ torch.manual_seed(0)
 model, images = Net(), torch.rand(16, 1, 8, 8)
 
 # %%
-# By hand
-# -------
+# With hand-written hooks
+# -----------------------
 #
-# The hook keeps a reference to what ``conv2`` returned, and the ReLU then writes into it: what was recorded has no
-# negative value left. Of the two calls of ``act`` only the last is kept. And the BatchNorm has moved.
+# The hook keeps a reference to the output of ``conv2``, and then the ReLU overwrites it: no negative value is left. Of the
+# two calls of ``act``, only the last is kept. And BatchNorm's running mean has changed.
 
 kept = {}
 
@@ -71,7 +71,7 @@ print(f"results of act: {sum('act' in name for name in acts)}, of {list(acts)}")
 print(f"BatchNorm moved: {not torch.equal(moved, model.norm.running_mean)}")
 
 # %%
-# Red and blue before the ReLU; afterwards only what was positive is left.
+# Before the ReLU, values are positive (red) or negative (blue). After it, only positive ones remain.
 
 fl.plotting.feature_maps(acts["conv2"], image=0, title="conv2, as it returned")
 
@@ -80,10 +80,10 @@ fl.plotting.feature_maps(acts["conv2"], image=0, title="conv2, as it returned")
 fl.plotting.feature_maps(acts["act#2"], image=0, title="act#2, the second call")
 
 # %%
-# When something cannot be done
-# -----------------------------
+# Error messages
+# --------------
 #
-# the message says what came and what there is.
+# If you ask for a layer that does not exist, the error lists the layers that do.
 
 try:
     fl.ActivationRecorder(model, "conv3")
@@ -91,7 +91,7 @@ except LookupError as error:
     print(error)
 
 # %%
-# ``clone=False`` saves the copies. The recorder then refuses to hand out what was overwritten.
+# ``clone=False`` avoids copies. If a recorded value is then overwritten, the recorder raises an error.
 
 try:
     fl.ActivationRecorder(model, "conv2", clone=False)(images)

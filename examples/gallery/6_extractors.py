@@ -2,12 +2,12 @@
 Rewriting a network with extractors
 ===================================
 
-Functions and sums are no modules, so that no hook reaches them. A rewritten copy of the network does, and keeps its
-features for good.
+Functions and sums are not modules, so hooks cannot reach them. A rewritten copy of the network can, and it keeps the
+features of every forward pass.
 """
 
 # %%
-# A block with a skip connection: its sum and its ReLU are operations, not layers.
+# In this block with a skip connection, the sum and the ReLUs are operations, not layers.
 
 import torch
 from torch import nn
@@ -30,13 +30,13 @@ torch.manual_seed(0)
 model, images = Block(), torch.rand(4, 1, 16, 16)
 
 # %%
-# What there is besides modules
-# -----------------------------
+# Operations that are not modules
+# -------------------------------
 
 fl.list_operations(model)
 
 # %%
-# The recorder takes these names with ``backend="rewrite"``.
+# With ``backend="rewrite"``, the recorder accepts these names.
 
 acts = fl.ActivationRecorder(model, ["conv2", "add", "relu_1"], backend="rewrite")(images)
 print(acts)
@@ -46,15 +46,15 @@ fl.plotting.feature_maps(acts["add"], image=0, title="The sum, before the second
 # A network that keeps its features
 # ---------------------------------
 #
-# :func:`~featurelens.insert_extractors` returns a copy with an extractor behind each of the chosen layers. It can be
-# trained, saved and compiled like any module, and its output is that of the original.
+# :func:`~featurelens.insert_extractors` returns a copy of the model with an extractor after each selected layer. You can
+# train, save and compile it like any module, and its output equals that of the original.
 
 tapped = fl.insert_extractors(model, ["conv_1", "add"])
 assert torch.equal(tapped(images), model(images))
 {name: tuple(extractor.feature.shape) for name, extractor in tapped.extractors.items()}
 
 # %%
-# Features are part of the graph: a loss may be put on them.
+# Features are part of the autograd graph, so a loss can depend on them.
 
 tapped.extractors["add"].feature.square().mean().backward()
 print(f"gradient of conv1: {tapped.get_parameter('conv1.weight').grad.norm():.4f}")

@@ -1,8 +1,8 @@
 """
-Grayscale, odd sizes, five channels, series
-===========================================
+Grayscale, unusual sizes, five channels, time series
+====================================================
 
-Nothing here assumes three channels, 224 pixels or ImageNet's normalization.
+featurelens assumes neither three channels, nor 224 pixels, nor ImageNet's normalization.
 """
 
 import torch
@@ -16,7 +16,7 @@ torch.manual_seed(0)
 # One channel, 13 x 29 pixels
 # ---------------------------
 #
-# The images' shape and range are read off a sample.
+# Shape and range of the images are taken from a sample.
 
 model = nn.Sequential(
     nn.Conv2d(1, 6, 5, padding=2),
@@ -30,8 +30,8 @@ fl.ActivationMaximizer(model, sample=images, steps=64).run("conv_2").plot()
 # Five channels, standardized
 # ---------------------------
 #
-# A model that wants standardized inputs says so by ``preprocess``; the images that come back are in [0, 1]. Five
-# channels have no colours, so that each is drawn as a gray image.
+# If the model expects standardized inputs, pass the standardization as ``preprocess``; the optimized images are in [0, 1].
+# Five channels cannot be shown as colours, so each is drawn as a grayscale image.
 
 model = nn.Sequential(
     nn.Conv2d(5, 4, 3, padding=1),
@@ -52,11 +52,11 @@ names = [f"band {band}" for band in range(5)]
 fl.plotting.image_grid(result.images[0][:, None], labels=names)
 
 # %%
-# Series and tokens
-# -----------------
+# Time series and tokens
+# ----------------------
 #
-# The channels of ``nn.Conv1d`` are in axis 1. A layer of tokens ``(N, L, D)`` has its features last, which only you can
-# know: say so where channels are asked for.
+# The channels of ``nn.Conv1d`` are on axis 1. A layer of tokens ``(N, L, D)`` has its features last. featurelens cannot know
+# this, so pass ``axis=-1``.
 
 series = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 60, 3))
 signals, labels = torch.randn(300, 2, 64), torch.arange(300) % 3

@@ -2,7 +2,7 @@
 Getting started
 ===============
 
-Train a small network, list its layers, and look at what the first of them makes of an image.
+Train a small network, list its layers, and look at the feature maps of an image.
 
 Install with ``pip install "featurelens[examples]"``; everything below takes seconds on a laptop.
 """
@@ -11,8 +11,8 @@ Install with ``pip install "featurelens[examples]"``; everything below takes sec
 # A network to look into
 # ----------------------
 #
-# featurelens takes any ``torch.nn.Module``. Here it is a small convolutional network that learns to read the digits
-# of scikit-learn: 1797 images of 8 x 8 pixels. This part is plain PyTorch.
+# featurelens works with any ``torch.nn.Module``. Here we train a small convolutional network on scikit-learn's digits:
+# 1797 images of 8 x 8 pixels. This part is plain PyTorch.
 
 from collections import OrderedDict
 
@@ -53,11 +53,11 @@ with torch.no_grad():
 print(f"test accuracy {accuracy:.1%}")
 
 # %%
-# What is there?
-# --------------
+# Which layers are there?
+# -----------------------
 #
-# :func:`~featurelens.list_layers` runs one image through the model and says what every layer is called, how often it
-# is called, and how large its output is.
+# :func:`~featurelens.list_layers` runs one image through the model and lists every layer: its name, how many times it is
+# called, and the shape of its output.
 
 fl.list_layers(model, images[:1])
 
@@ -65,8 +65,8 @@ fl.list_layers(model, images[:1])
 # What a layer looks for
 # ----------------------
 #
-# A filter of the first convolution is a small image: where the picture under it looks alike, the result is large.
-# Red is positive, blue negative. One filter may ask for a dark pixel above a bright one, another for a diagonal.
+# A filter of the first convolution is a small image. Where a patch of the input resembles it, the convolution's output is
+# large. Red is positive, blue negative. One filter may look for a dark pixel above a bright one, another for a diagonal.
 
 fl.plotting.filters(model.conv1)
 
@@ -74,27 +74,28 @@ fl.plotting.filters(model.conv1)
 # What it finds
 # -------------
 #
-# An :class:`~featurelens.ActivationRecorder` runs the model and returns what the chosen layers returned. A layer of 16
-# filters makes 16 feature maps of an image: each says where in the image its filter fits.
+# An :class:`~featurelens.ActivationRecorder` runs the model and returns the output of the layers you select. A layer with
+# 16 filters returns 16 feature maps for an image. Each shows where in the image its filter matches.
 
 acts = fl.ActivationRecorder(model, ["relu1", "relu2"])(images[test])
 print(acts)
 fl.plotting.input_and_feature_maps(images[test], acts["relu1"], image=0)
 
 # %%
-# The maps of the second layer are made of those of the first. Each of its filters looks at all 16 maps at once, so that
-# a bright pixel here says: this *combination* of patterns lies around this place. A hatched map is zero everywhere; its
-# channel has nothing to say of this image.
+# The second layer computes its maps from those of the first. Each of its filters looks at all 16 maps at once, so a bright
+# pixel means that a *combination* of patterns occurs around this position. A hatched map is zero everywhere: its channel
+# does not respond to this image.
 
 fl.plotting.feature_maps(acts["relu2"], image=0)
 
 # %%
-# The model is as it was
+# The model is unchanged
 # ----------------------
 #
-# Recording leaves nothing behind: no hooks, the same mode, the same weights and the same random state, also when it
-# ends with an error. What to do next: :doc:`record other things <../howto/recording>`, ask
-# :doc:`what a layer knows <../howto/information>`, :doc:`what a channel wants to see <../howto/visualization>`, or
-# :doc:`what it is worth <../howto/ablation>`.
+# Recording leaves nothing behind, even if it ends with an error: no hooks, and the same mode, weights and random state as
+# before. Next, you can :doc:`record other layers and data sets <../howto/recording>`, measure
+# :doc:`how much information a layer has <../howto/information>`, see
+# :doc:`what a channel wants to see <../howto/visualization>`, or find out
+# :doc:`how important it is <../howto/ablation>`.
 
 assert model.training and not any(layer._forward_hooks for layer in model.modules())

@@ -2,23 +2,23 @@
 Look inside a CNN
 =================
 
-A convolutional network takes an image, and out comes a guess: this is a 7. What happens in between is not
-hidden, only seldom looked at. On this page we train a small network that reads handwritten digits, and then look at it in
-four ways: we **record** what its layers return, **measure** what they know, **visualize** what a channel wants to see, and
-**ablate** channels to find out what they carry.
+A convolutional network takes an image and returns a guess: this is a 7. What happens in between is not hidden, but few
+people look at it. On this page we train a small network that reads handwritten digits and then look inside it in four ways:
+we **record** what its layers return, **measure** how much information they have, **visualize** what a channel wants to see,
+and **ablate** channels to find out what they carry.
 
-You need some Python and have heard of PyTorch. Nothing else: every word is explained where it comes up first, nothing is
-downloaded, and all of it runs in about half a minute on a laptop.
+You need some Python and a first idea of PyTorch. Every term is explained when it first appears, nothing is downloaded, and
+the whole page runs in about half a minute on a laptop.
 """
 
 # %%
 # 1. A network that reads digits
 # ------------------------------
 #
-# scikit-learn brings 1,797 images of handwritten digits. They are tiny, 8 x 8 pixels, so we enlarge them to
-# 16 x 16, which leaves a network some room. PyTorch wants a batch of images as one tensor of shape ``(N, C, H, W)``:
-# how many images, how many colours (here one, grey), height, width. We put 400 of them aside: what the network does
-# with images that it has not seen in training is what counts.
+# scikit-learn includes 1,797 images of handwritten digits. They have only 8 x 8 pixels, so we enlarge them to 16 x 16,
+# which gives the network more room. PyTorch expects a batch of images as one tensor of shape ``(N, C, H, W)``: number of
+# images, number of colour channels (here one, grey), height and width. We set 400 images aside for testing: what counts is
+# how the network does on images that it has not seen in training.
 
 from collections import OrderedDict
 
@@ -29,7 +29,7 @@ from torch import nn
 import featurelens as fl
 
 torch.manual_seed(0)
-torch.set_num_threads(1)  # for images this small, more threads only wait for each other
+torch.set_num_threads(1)  # for images this small, more threads would only slow each other down
 
 digits = load_digits()
 small = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
@@ -44,10 +44,10 @@ fl.plotting.image_grid(
 )
 
 # %%
-# The network is a chain. A **convolution** slides small patterns, its **filters**, over the image and writes down how well
-# each fits at every place; what it writes is one **feature map**, or **channel**, for each filter. **ReLU** sets
-# what is negative to zero. **Max pooling** keeps the largest of every 2 x 2 values, and halves the maps so. That is
-# done twice, and a last **linear** layer weighs all that is left into ten scores, one for each digit.
+# The network is a chain of layers. A **convolution** slides small patterns, its **filters**, over the image and computes at
+# every position how well each filter matches. The result is one **feature map** per filter, also called a **channel**.
+# **ReLU** sets negative values to zero. **Max pooling** keeps the largest of every 2 x 2 values, which halves the height and
+# width of the maps. This happens twice. Then a **linear** layer combines all values into ten scores, one for each digit.
 
 model = nn.Sequential(
     OrderedDict(
@@ -63,8 +63,9 @@ model = nn.Sequential(
 )
 
 # %%
-# Training means: show it some images, measure by how much the scores are wrong (the **loss**), and change every weight a little
-# in the direction that lessens it. After 15 rounds, or **epochs**, it reads most of the images that it has never seen.
+# To train the network, we show it some images, measure how wrong its scores are (the **loss**), and change every weight a
+# little in the direction that reduces the loss. After 15 passes over the data, or **epochs**, it recognises most of the test
+# images.
 
 optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 for _ in range(15):
@@ -81,40 +82,40 @@ print(f"{accuracy:.1%} of the test images are read correctly")
 # 2. Record: what the layers return
 # ---------------------------------
 #
-# Which layers are there? ``list_layers`` sends an image through the network and notes what each of them returns.
+# Which layers are there? ``list_layers`` runs an image through the network and lists what each layer returns.
 
 fl.list_layers(model, test_images[:1])
 
 # %%
-# The filters of the first convolution can be looked at as they are, for they are laid over the image itself. Blue
-# stands for negative weights, red for positive ones. Most are edges: red on one side, where they want ink, and blue on
-# the other, where they want none.
+# We can view the filters of the first convolution as images, because they apply directly to the pixels. Red weights are
+# positive, blue ones negative. Most filters detect edges: they respond where there is ink on the red side and none on the
+# blue side.
 
 fl.plotting.filters(model.conv1, title="The filters of conv1")
 
 # %%
-# To see what the filters make of an image, we record the layer. An ``ActivationRecorder`` is told the model and the layers, and
-# is then called like the model. It gives back a mapping from the names of the layers to their **activations**, and
-# leaves the model as it found it.
+# To see where the filters respond, we record the layer. Create an ``ActivationRecorder`` with the model and the layers, then
+# call it like the model. It returns a mapping from layer names to **activations**, which are the outputs of the layers, and
+# leaves the model unchanged.
 
 recorder = fl.ActivationRecorder(model, ["conv1", "relu1", "relu2"])
 acts = recorder(test_images)
 print(acts)
 fl.plotting.input_and_feature_maps(
-    test_images, acts["relu1"], image=5, title="A digit, and what relu1 returns"
+    test_images, acts["relu1"], image=5, title="A digit and its feature maps in relu1"
 )
 
 # %%
-# Where a map is bright, the filter fits. Follow one of the edges from the picture of the filters: it lights up along those strokes that
-# run its way and have the ink on its side. The second convolution looks at all eight of these maps at once, and
-# its sixteen maps are coarser and harder to name. A hatched tile has one value everywhere: channel 5 returns zero at every place.
-# Keep an eye on it.
+# Where a map is bright, the filter matches. Pick one of the edge filters above: its map is bright along strokes that have the
+# same direction, with the ink on the same side. The second convolution looks at all eight maps at once. Its sixteen maps
+# are coarser and harder to interpret. A hatched tile has the same value everywhere: channel 5 is zero at every position.
+# We will meet it again.
 
 acts.plot("relu2", image=5)
 
 # %%
-# One image is an anecdote. ``record`` runs over a whole data set; with ``reduce="mean"`` it keeps one number for each
-# channel and image, its mean over the map, so that nothing large is stored. Which channels like which digits?
+# A single image proves little. ``record`` runs over a whole data set. With ``reduce="mean"`` it keeps only the mean of each
+# feature map, one number per channel and image, which saves memory. Which channels respond to which digits?
 
 loader = torch.utils.data.DataLoader(
     torch.utils.data.TensorDataset(test_images, test_labels), batch_size=100
@@ -132,26 +133,27 @@ for digit in range(10):
     )
 
 # %%
-# Some digits have a channel of their own, nearly, such as those with 1.2 and more; a digit with a figure near 0 has none, and is told
-# by what many channels say a little of.
+# Some digits, those with 1.2 or more, almost have a channel of their own. Where the number is close to 0, no single channel
+# stands for the digit: the network recognises it by small contributions of many channels.
 
 # %%
-# 3. Measure: what the channels know
-# ----------------------------------
+# 3. Measure: how much information channels have
+# ----------------------------------------------
 #
-# That a channel likes sevens says little if it likes twos as well. **Mutual information** says it in one number: by how much
-# does knowing the channel's value lessen our doubt about the digit? Doubt about ten equally likely digits is log 10
-# = 2.30 **nats**; a channel that told them all apart would reach that, and a channel that tells nothing has 0.
+# That a channel responds to sevens says little if it responds to twos as well. **Mutual information** puts it in one number:
+# how much does knowing the channel's value reduce our uncertainty about the digit? The uncertainty about ten equally likely
+# digits is log 10 = 2.30 **nats** (with the logarithm to base 2, the unit is the bit). A channel that separates all ten
+# digits has 2.30 nats of information; a channel unrelated to the digit has 0.
 
 information = fl.channel_information(means, test_labels)
 information.plot(title="What the mean of each channel of relu2 tells about the digit").figure
 
 # %%
-# No single channel tells the digits apart: each knows a part, and the digit is in how they combine. And channel 5 knows
-# nothing at all.
+# No single channel separates the digits. Each has part of the information, and the network combines them. Channel 5 has
+# none at all.
 #
-# Such a number is an estimate, and estimates of information are easily too high. So featurelens compares it with a
-# **null**: the same measurement with the labels in random order, where there is nothing to know.
+# These numbers are estimates, and estimates of information are often too high. So featurelens compares each with a
+# **null**: the same measurement with the labels in random order, where there is no information.
 
 layers = fl.layer_information(
     model, ["conv1", "relu1", "relu2", "scores"], test_images, test_labels, seed=0
@@ -160,14 +162,14 @@ for name, result in layers.items():
     print(f"{name:7} {result.value:.2f} nats, where chance alone gives {result.null_mean:.2f}")
 
 # %%
-# The layers closer to the scores seem to know more of the digit. Strictly, they cannot: whatever ``relu2`` knows has come
-# through ``conv1``. These figures are for activations with a little noise added, which stands for how finely one looks; what
-# rises is how *plainly* the digit is written in them.
+# Layers closer to the scores seem to have more information about the digit. Strictly, they cannot: everything in ``relu2`` has
+# passed through ``conv1``. But these values are for activations with a little added noise, which blurs small differences.
+# What rises from layer to layer is how *clearly* the digits are separated.
 
 # %%
-# A famous way to measure gets this wrong. It counts pairs of pixel and activation in a table of 255 x 255 cells; but a map has
-# only 256 pixels, so that almost every pair lies in a cell of its own, and looks like information. Pair each map with
-# *another* image, and the number is nearly the same:
+# A popular recipe gets this wrong. It counts pairs of pixel and activation in a table of 255 x 255 cells. But a map has only
+# 256 pixels, so almost every pair has a cell to itself, which looks like information. If we pair each map with *another*
+# image, the number hardly changes:
 
 maps = acts["relu1"][:50]  # as large as the images, so that places correspond
 usual = fl.spatial_mutual_information(test_images[:50], maps, legacy=True, null="cross_image")
@@ -178,32 +180,32 @@ print(
 )
 
 # %%
-# What is left with the wrong image is real, but it is not about this image: all digits have their ink in the middle. What
-# the map knows of its own image is the difference, ``honest.excess``.
+# The information that remains with the wrong image is real, but it does not concern this image: all digits have their ink in
+# the middle. What the map says about its own image is the difference, ``honest.excess``.
 
 # %%
 # 4. Visualize: what a channel wants to see
 # -----------------------------------------
 #
-# We can turn the question round. Not: what does the channel do with this image? But: which image does the channel answer most
-# strongly? We start from noise and change the image, step by step, so that the channel's mean grows. This is called **activation
-# maximization**. All sixteen images are made at once.
+# We can also turn the question around: which image makes a channel respond most strongly? We start from noise and change the
+# image step by step so that the mean of the channel grows. This is called **activation maximization**. All sixteen images
+# are optimized at once.
 
 maximizer = fl.ActivationMaximizer(model, sample=train_images, steps=64)
 wanted = maximizer.run("relu2")
 wanted.plot(title="What the channels of relu2 want to see")
 
 # %%
-# Is such a picture to be believed? Hold it against real images: the ``comparison`` looks through the data set for those that
-# excite the channel most. An optimized image that excites it *less* than a real one would be a failure. And here is
-# what is the matter with channel 5: no image excites it, real or optimized. It is **dead**: its ReLU is off whatever
-# comes, so that no gradient reaches its weights. Only if the layer before it changes can it wake again.
+# Can you trust such an image? ``compare`` searches the data set for the real images with the strongest response. If an
+# optimized image were *weaker* than a real one, the optimization would have failed. Here we also see what is wrong with
+# channel 5: no image activates it, real or optimized. It is **dead**: its ReLU is zero for every image, so no gradient
+# reaches its weights. Only a change in an earlier layer can activate it again.
 
 comparison = wanted.compare(train_images.split(500))
 comparison.plot(limit=6)
 
 # %%
-# The scores at the end are channels, too: what does the network take for a perfect 3?
+# We can maximize the final scores, too. What does the network consider a perfect 3?
 
 ideal = maximizer.run([fl.objectives.logit(digit) for digit in range(10)])
 chances, guesses = model(ideal.images).softmax(1).max(1)
@@ -216,14 +218,14 @@ fl.plotting.image_grid(
 )
 
 # %%
-# The network has hardly a doubt about any of them, and you might. It has learnt what tells the ten digits
-# *apart*, and was never asked what a digit looks like.
+# The network is almost certain about all of them; you may not be. It has learned what *distinguishes* the ten digits, not
+# what a digit looks like.
 #
 # 5. Ablate: what a channel carries
 # ---------------------------------
 #
-# Last, surgery. What is a channel worth? Set it to zero, let the rest of the network run, and see what is lost. The
-# ``ChannelAblator`` does so for every channel; what comes before the layer is computed only once.
+# How important is a channel? To find out, set it to zero, run the rest of the network, and see how much the loss increases.
+# ``ChannelAblator`` does this for every channel. It computes the part before the layer only once.
 
 ablator = fl.ChannelAblator(model, "relu2")
 worth = ablator.importance(loader, metric="loss")
@@ -231,35 +233,35 @@ print("baseline loss:", round(float(worth.baseline), 3))
 worth.plot().figure
 
 # %%
-# The strokes are two standard errors: where one crosses zero, 400 images cannot tell the loss from none. (Channel 5
-# can go: it was never there.) And which digits suffer? The red cells are digits that cannot do without the channel.
+# The error bars are ±2 standard errors (SE). If a bar crosses zero, 400 images are too few to show an effect. (Removing
+# channel 5 changes nothing, since it is dead.) Which digits suffer? Red cells are digits that need the channel.
 
 worth.plot_classes().figure
 
 # %%
-# Channels can be removed one after another, the least important first. The curve tells how many the network needs: it reads
-# almost as well without ten of its sixteen.
+# We can also remove channels one after another, the least important first. The curve shows how many the network needs: it is
+# almost as accurate without ten of its sixteen channels.
 
 curve = ablator.curve(loader, order=list(reversed(worth.top(16))))
 curve.plot().figure
 
 # %%
-# What is in a channel can be made visible. A **deconvolutional decoder** runs the network backwards, with its own
-# weights, to where in the image the activation came from. Keep one channel, set all others to zero, and decode:
+# What does a channel carry? A **deconvolutional decoder** runs the network backwards, with the network's own weights, and
+# shows which part of the image caused an activation. Keep one channel, set all others to zero, and decode:
 
 decoder = fl.DeconvDecoder(model, "relu2")
 rebuilt = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(test_images[5:6])
 rebuilt.plot(image=0)
 
 # %%
-# Each channel puts back a few strokes, and no channel the whole digit.
+# Each channel reconstructs a few strokes, none the whole digit.
 #
 # 6. Your own network
 # -------------------
 #
-# Nothing here was made for digits or for this network. Put in your own ``model`` and ``images``, ask
-# ``fl.list_layers(model, images)`` for the names, and go through the page again. Where to read on:
+# None of this is specific to digits or to this network. Use your own ``model`` and ``images``, look up the layer names with
+# ``fl.list_layers(model, images)``, and go through the page again. Read more about:
 #
-# * how to choose layers, and how to record data sets that do not fit in memory: the how-to pages on recording;
+# * selecting layers, and recording data sets that do not fit in memory: the how-to pages on recording;
 # * why the usual estimate of information misleads, and what information means in a network without noise: the explanations;
 # * what an optimized image can show, and what it cannot: the explanation of activation maximization.
