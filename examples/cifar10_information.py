@@ -1,13 +1,13 @@
-"""Study A: what six layers know of the image, epoch by epoch, and how much of the usual figure is bias.
+"""Study A: mutual information of six layers with the image, epoch by epoch, and how much of it is bias.
 
     python examples/cifar10_information.py                                  # downloads CIFAR-10 once
     python examples/cifar10_information.py --data my/cifar10 --epochs 10    # a folder: train/CLASS/IMAGE, test/...
     python examples/cifar10_information.py --tensorboard                    # then: tensorboard --logdir outputs
 
-A CNN of six convolutions learns grayscale CIFAR-10. After every epoch the mutual information between images and
-the feature maps of each layer is measured three times: by the study's recipe (255 equal-width bins per map), by
-the same recipe with every map paired with *another* image, which shows what it calls nothing, and by 16 bins of
-equal count with the bias corrected. The information plane beside them has an explicit noise model.
+A CNN with six convolutions is trained on grayscale CIFAR-10. After every epoch the mutual information between images
+and the feature maps of each layer is estimated three times: by the study's recipe (255 equal-width bins per map); by
+the same recipe with every map paired with *another* image, which gives the null; and with 16 bins of equal count and
+the bias corrected. The information plane is measured as well, with an explicit noise model.
 """
 
 from __future__ import annotations
@@ -27,23 +27,21 @@ from reference import Dataset, GrayscaleCNN, fit, load, run, seeded
 from reference.pictures import save
 from reference.training import History
 
-LAYERS = tuple(
-    f"relu{number}" for number in range(1, 7)
-)  # each convolution's map behind its ReLU, as in the study
-STUDY_ACCURACY = 0.701  # its published weights on the JPEG copy of the test set
+LAYERS = tuple(f"relu{number}" for number in range(1, 7))  # the feature maps after each ReLU, as in the study
+STUDY_ACCURACY = 0.701  # the study's published weights on the JPEG copy of the test set
 STUDY_VALUE = {"relu1": 1.719, "relu2": 1.007, "relu3": 2.073, "relu4": 1.943, "relu5": 2.501, "relu6": 2.587}
 STUDY_NULL = {"relu1": 1.620, "relu2": 0.958, "relu3": 2.068, "relu4": 1.901, "relu5": 2.508, "relu6": 2.563}
-PROBE, PLANE = 20, 1000  # images for the maps, and for the plane
+PROBE, PLANE = 20, 1000  # number of images for the maps, and for the plane
 
 Curves = dict[str, list[fl.SpatialMutualInformationResult]]
 
 
 class Measurements:
-    """The information in every layer, measured when an epoch ends."""
+    """Mutual information in every layer, measured after each epoch."""
 
     def __init__(self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.recorder = fl.ActivationRecorder(model, LAYERS)
-        # A folder comes class by class: the probe is drawn from all of it, the same for the same images.
+        # A folder is sorted by class: draw the probe at random from all classes, always in the same order.
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         images, labels = images[order], labels[order]
         self.images = images[:PROBE]
@@ -62,7 +60,7 @@ class Measurements:
 
 
 class Board:
-    """The same run in TensorBoard."""
+    """Writes the same run to TensorBoard."""
 
     def __init__(
         self, writer: fl.TensorBoardWriter, found: Measurements, data: Dataset, evaluation: torch.Tensor
@@ -101,16 +99,16 @@ class Board:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, measure, draw, and print the study's figures beside these."""
+    """Train, measure, draw, and print the results beside the study's."""
     parser = argparse.ArgumentParser(description="Study A: information in the layers of a CNN.")
-    parser.add_argument("--data", default="cifar10", help="cifar10, or a folder of images by class")
+    parser.add_argument("--data", default="cifar10", help="cifar10, or a folder with one subfolder per class")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument(
-        "--epochs", type=int, default=50, help="at most; training stops when the test accuracy stays"
+        "--epochs", type=int, default=50, help="maximum; training stops when test accuracy no longer improves"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tensorboard", action="store_true", help="write OUTPUT/tensorboard as well")
+    parser.add_argument("--tensorboard", action="store_true", help="also write to OUTPUT/tensorboard")
     parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_information"))
     options = parser.parse_args(arguments)
 
@@ -148,7 +146,7 @@ def train_network(
     options: argparse.Namespace,
     on_epoch: Callable[[int, torch.nn.Module], None],
 ) -> History:
-    """Train as the study does."""
+    """Train with the study's settings."""
     return fit(
         model,
         train,
@@ -165,13 +163,13 @@ def train_network(
 def pictures(
     model: torch.nn.Module, evaluation: torch.Tensor, found: Measurements, history: History
 ) -> dict[str, Figure]:
-    """Draw the study's four pictures, the plane and the training curves."""
+    """Draw the study's four figures, the information plane and the training curves."""
     acts = fl.ActivationRecorder(model, ["relu1", "relu6"])(evaluation)
     accuracy = {"train": history.train_accuracy, "test": history.test_accuracy}
     return {
         "input": fl.plotting.image_grid(evaluation.cpu(), title="The evaluation image"),
-        "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, behind its ReLU"),
-        "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, behind its ReLU"),
+        "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, after its ReLU"),
+        "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, after its ReLU"),
         "information": information_over_epochs(found),
         "information_plane": found.plane.plot().figure,
         "training_accuracy": fl.plotting.training_curves(
@@ -181,7 +179,7 @@ def pictures(
 
 
 def information_over_epochs(found: Measurements) -> Figure:
-    """Draw the usual curve with its null, and beside it what is left of each layer's."""
+    """Draw the usual estimate with its null, and beside it each layer's excess over the null."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     last = found.usual["relu6"]
@@ -193,20 +191,20 @@ def information_over_epochs(found: Measurements) -> Figure:
             "16 bins corrected, another": [result.null_mean for result in found.honest["relu6"]],
         },
         ylabel="information (nats)",
-        title="relu6: the usual figure is bias",
+        title="relu6: the usual estimate is bias",
         ax=left,
     )
     fl.plotting.training_curves(
         {name: [result.excess for result in results] for name, results in found.honest.items()},
         ylabel="information above the null (nats)",
-        title="All six layers, 16 bins corrected, less the null",
+        title="All six layers, 16 bins corrected, minus the null",
         ax=right,
     )
     return figure
 
 
 def report(found: Measurements, history: History, output: Path) -> None:
-    """Print and write the figures at the best epoch beside the study's."""
+    """Print and write the results of the best epoch beside the study's."""
     best = history.best_epoch - 1
     rows = {}
     print(f"{'':8}{'study, 255 bins':>22}{'here, 255 bins':>22}{'here, 16 corrected':>22}")
@@ -222,7 +220,7 @@ def report(found: Measurements, history: History, output: Path) -> None:
         print(f"{name:8}" + "".join(f"{f'{own:.3f}   {other:.3f}':>22}" for own, other in pairs))
     accuracy = history.test_accuracy[best]
     print(f"test accuracy {accuracy:.2%} in epoch {best + 1} (study: {STUDY_ACCURACY:.1%} on the JPEG copy)")
-    print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; pictures in {output}")
+    print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; figures in {output}")
     (output / "figures.json").write_text(
         json.dumps({"accuracy": accuracy, "epoch": best + 1, "layers": rows}, indent=1)
     )

@@ -1,12 +1,12 @@
-"""Study E: a small CNN that classifies CIFAR-10 and rebuilds its input, and what each of its channels carries.
+"""Study E: a small CNN that classifies CIFAR-10 and reconstructs its input, and what each of its channels carries.
 
-    python examples/cifar10_reconstruction.py                        # downloads CIFAR-10 once; some minutes
+    python examples/cifar10_reconstruction.py                        # downloads CIFAR-10 once; takes minutes
     python examples/cifar10_reconstruction.py --data my/cifar10      # a folder: train/CLASS/IMAGE, test/CLASS/IMAGE
     python examples/cifar10_reconstruction.py --grid-search          # first choose the weights of the two losses
 
-The tutorial network's two convolutions are mirrored by transposed convolutions and unpooling, trained with it for
-cross-entropy + 2 * mean squared error. Then a single channel of a layer is kept, all others are set to zero, and what
-is left is decoded: for the 6 channels of the first layer and the 16 of the second, on two images.
+Transposed convolutions and unpooling mirror the two convolutions of PyTorch's tutorial network, and are trained with it
+on cross-entropy + 2 * mean squared error. Then one channel of a layer is kept, all others are set to zero, and the
+result is decoded: for the 6 channels of the first layer and the 16 of the second, on two images.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from reference import Dataset, History, TutorialCNN, fit, load, run, seeded
 from reference.pictures import save
 
 STUDY = "60.4 % and 0.0838 after 20 epochs, 62.3 % in its best epoch, 768 s on one thread"
-WEIGHTS = (1.0, 2.0)  # of cross-entropy and squared error, as the study's grid search found
+WEIGHTS = (1.0, 2.0)  # of cross-entropy and squared error, found by the study's grid search
 GRID = [(1.0, weight) for weight in (0.5, 1.0, 2.0, 5.0, 10.0)]
 SHOWN_EPOCHS = (0, 10, 20)
 TEST_IMAGES = 8  # shown beside their reconstructions
 
 
 class ReconstructingCNN(nn.Module):
-    """The tutorial network and a learned way back from its second pooling: images -> (logits, images)."""
+    """The tutorial network with a learned decoder of its second pooling layer: images -> (logits, images)."""
 
     def __init__(self, classes: int = 10, *, seed: int = 0) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ReconstructingCNN(nn.Module):
 
 
 class JointLoss:
-    """Weighted sum of cross-entropy and mean squared error; keeps the mean of the latter for each epoch."""
+    """Weighted sum of cross-entropy and mean squared error; stores the mean of the latter for each epoch."""
 
     def __init__(self, weights: tuple[float, float]) -> None:
         self.weights = weights
@@ -57,7 +57,7 @@ class JointLoss:
         self._sums = {
             True: [0.0, 0],
             False: [0.0, 0],
-        }  # squared error and images, by whether gradients are taken
+        }  # [sum of squared errors, number of images], by whether gradients are enabled
 
     def __call__(self, output: tuple[Tensor, Tensor], labels: Tensor, images: Tensor) -> Tensor:
         logits, rebuilt = output
@@ -74,15 +74,17 @@ class JointLoss:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, draw, and print the study's figures beside these."""
+    """Train, draw, and print the results beside the study's."""
     parser = argparse.ArgumentParser(description="Study E: what each channel carries, decoded.")
     parser.add_argument(
-        "--data", default="cifar10", help="cifar10, or a folder of 32x32 colour images by class"
+        "--data",
+        default="cifar10",
+        help="cifar10, or a folder of 32x32 colour images, one subfolder per class",
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument(
-        "--grid-search", action="store_true", help="try other weights of the losses, 3 epochs each"
+        "--grid-search", action="store_true", help="choose the weights of the losses, 3 epochs per pair"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -96,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     model = network(data, options)
     examples = test[0][:: max(1, len(test[0]) // TEST_IMAGES)][
         :TEST_IMAGES
-    ]  # of many classes: folders come in order
+    ]  # spread over the classes: folders are sorted by class
     loss = JointLoss(weights)
     shown = {0: rebuilt(model, examples)}
 
@@ -127,7 +129,7 @@ def train_network(
     options: argparse.Namespace,
     on_epoch: Callable[[int, nn.Module], object] | None,
 ) -> History:
-    """Train with larger batches than the study's four, which brings the same accuracy in a quarter of the time."""
+    """Train with larger batches than the study's 4: the same accuracy in a quarter of the time."""
     return fit(
         model,
         train,
@@ -145,9 +147,9 @@ def train_network(
 def grid_search(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], data: Dataset, options: argparse.Namespace
 ) -> tuple[float, float]:
-    """Train three epochs with each pair of weights; return the pair with the best accuracy among small errors.
+    """Train three epochs with each pair of weights; return the most accurate pair whose error is small.
 
-    The study chose by both figures. Here a pair counts if its error is within 5 % of the smallest of all.
+    The study considered both values. Here a pair qualifies if its error is within 5 % of the smallest.
     """
     found = []
     print(f"{'cross-entropy':>14}{'squared error':>15}{'accuracy':>10}{'MSE':>8}")
@@ -171,12 +173,12 @@ def rebuilt(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def visible(images: Tensor) -> Tensor:
-    """Bring images from [-1, 1] to [0, 1], cutting what lies outside."""
+    """Map images from [-1, 1] to [0, 1] and clip values outside."""
     return ((images + 1) / 2).clamp(0, 1)
 
 
 def curves(history: History, loss: JointLoss) -> dict[str, Figure]:
-    """Draw the joint loss, the squared error and the accuracy, epoch by epoch."""
+    """Draw the joint loss, the squared error and the accuracy over the epochs."""
     drawn = {
         "loss": ("loss", history.train_loss, history.test_loss),
         "reconstruction_error": ("mean squared error", loss.train, loss.test),
@@ -191,7 +193,7 @@ def curves(history: History, loss: JointLoss) -> dict[str, Figure]:
 
 
 def over_epochs(images: Tensor, shown: dict[int, Tensor]) -> dict[str, Figure]:
-    """Draw originals above their reconstructions after each of the epochs in `shown`."""
+    """Draw originals above their reconstructions, one row for each epoch in `shown`."""
     rows = torch.cat([visible(images), *(visible(made) for made in shown.values())])
     labels = [name for name in ("original", *(f"epoch {epoch}" for epoch in shown)) for _ in images]
     grid = fl.plotting.image_grid(
@@ -201,10 +203,10 @@ def over_epochs(images: Tensor, shown: dict[int, Tensor]) -> dict[str, Figure]:
 
 
 def channels(model: ReconstructingCNN, images: dict[str, Tensor]) -> dict[str, Figure]:
-    """Draw what is decoded from every channel alone, of both layers, for each of the images."""
+    """Draw the decoded image of every single channel, for both layers and each of the images."""
     figures = {}
     for layer in ("pool1", "pool2"):
-        # The way back was learned from pool2: what is left of pool1 goes through the second convolution first.
+        # The decoder was trained on pool2, so the features of pool1 pass through the second convolution first.
         ablator = fl.ChannelAblator(model, f"cnn.{layer}", output=1)
         for part, image in images.items():
             figures[f"channels_{layer}_{part}"] = ablator.sweep(image, mode="keep").plot(
@@ -221,7 +223,7 @@ def report(
     loss: JointLoss,
     output: Path,
 ) -> None:
-    """Print accuracy by class, the classification report, and the study's figures beside these."""
+    """Print accuracy by class, the classification report, and the results beside the study's."""
     from sklearn.metrics import classification_report
 
     recorder = fl.ActivationRecorder(model, "cnn.fc3")
@@ -235,7 +237,7 @@ def report(
     best = history.best_epoch - 1
     print(f"\ntest accuracy {history.test_accuracy[best]:.2%}, MSE {loss.test[best]:.4f} in epoch {best + 1}")
     print(f"(the study's recipe: {STUDY})")
-    print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; pictures in {output}")
+    print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; figures in {output}")
 
 
 if __name__ == "__main__":

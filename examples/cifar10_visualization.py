@@ -1,13 +1,14 @@
-"""Study C: what the layers of a CIFAR-10 classifier want to see, in four spaces of images side by side.
+"""Study C: images that maximize the channels of a CIFAR-10 classifier, in four image spaces side by side.
 
     python examples/cifar10_visualization.py                                # downloads CIFAR-10 once; hours on a CPU
-    python examples/cifar10_visualization.py --epochs 5 --vae-epochs 3      # a shorter look
+    python examples/cifar10_visualization.py --epochs 5 --vae-epochs 3      # a shorter run
     python examples/cifar10_visualization.py --data mnist                   # one channel, 28x28
-    python examples/cifar10_visualization.py --stage features --steps 256   # again from the kept weights
+    python examples/cifar10_visualization.py --stage features --steps 256   # reuse the saved weights
 
-Three stages, each kept in the output folder and not repeated: a classifier; a variational autoencoder, whose every
-epoch is kept, so that an interrupted run goes on; and the images that maximize channels and class scores, over
-pixels, over Fourier coefficients, over the code of the autoencoder's decoder, and over that code decorrelated.
+There are three stages. Each is saved in the output folder and not repeated. The first trains a classifier. The second trains
+a variational autoencoder with a checkpoint after every epoch, so an interrupted run can be resumed. The third optimizes
+images that maximize channels and class scores, over pixels, Fourier coefficients, the latent code of the autoencoder,
+and that code decorrelated.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from reference.vae import VAE, VAEHistory, fit_vae, reconstruction_and_divergenc
 
 STAGES = ("classifier", "vae", "features")
 STUDY = {"accuracy": "80.6% (76.8% on the JPEG copy)", "bce": "0.566"}
-SHOWN = 2000  # test images in the picture of the latent space
+SHOWN = 2000  # number of test images in the figure of the latent space
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All images in 80, 10 and 10 %, with the same share of each class."""
+    """All images, split into 80, 10 and 10 % within each class."""
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
@@ -51,18 +52,18 @@ class Parts:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the stages up to the one asked for, taking what earlier runs kept."""
+    """Run the stages up to the selected one, reusing what earlier runs saved."""
     parser = argparse.ArgumentParser(description="Study C: feature visualization in four spaces.")
     parser.add_argument(
-        "--data", default="cifar10", help="cifar10, mnist, digits or a folder of images by class"
+        "--data", default="cifar10", help="cifar10, mnist, digits, or a folder with one subfolder per class"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--stage", choices=STAGES, default="features", help="the last one to run")
-    parser.add_argument("--epochs", type=int, default=20, help="of the classifier")
+    parser.add_argument("--stage", choices=STAGES, default="features", help="the last stage to run")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the classifier")
     parser.add_argument("--vae-epochs", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=1000, help="of the optimization of images")
-    parser.add_argument("--channels", type=int, default=8, help="shown of each layer")
-    parser.add_argument("--laplacian", type=float, default=0.0, help="weight of a penalty on edges")
+    parser.add_argument("--steps", type=int, default=1000, help="optimization steps per image")
+    parser.add_argument("--channels", type=int, default=8, help="number of channels shown per layer")
+    parser.add_argument("--laplacian", type=float, default=0.0, help="weight of the Laplacian penalty")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_visualization"))
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def classifier_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> nn.Module:
-    """Train the classifier, or take the kept one, and report on the test images."""
+    """Train the classifier or load the saved one, and report on the test images."""
     model = fitting_network(data.channels, data.size, len(data.classes), seed=options.seed).to(options.device)
     kept = options.output / "classifier.pt"
     if kept.exists():
@@ -115,7 +116,7 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
 def classifier_pictures(
     history: History, labels: Tensor, predictions: Tensor, classes: tuple[str, ...]
 ) -> dict[str, Figure]:
-    """Draw loss, accuracy and confusion."""
+    """Draw loss, accuracy and the confusion matrix."""
     curves = {
         measure: {
             "train": getattr(history, f"train_{measure}"),
@@ -133,7 +134,7 @@ def classifier_pictures(
 
 
 def vae_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> VAE:
-    """Train the autoencoder, or go on where an earlier run stopped, and look at what it learned."""
+    """Train the autoencoder or resume an earlier run, and draw what it learned."""
     vae = seeded(lambda: VAE(data.channels, data.size), seed=options.seed).to(options.device)
     history = fit_vae(
         vae,
@@ -149,7 +150,7 @@ def vae_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> VAE:
         losses = [float(reconstruction_and_divergence(vae, batch)[0]) for batch in (images, noise)]
     print(f"\nautoencoder: {history} (study: BCE {STUDY['bce']})")
     print(
-        f"BCE of real images {losses[0]:.3f}, of noise {losses[1]:.3f}: it rebuilds what it has learned, not anything"
+        f"BCE of real images {losses[0]:.3f}, of noise {losses[1]:.3f}: it reconstructs images like its training data only"
     )
     save(vae_pictures(vae, history, parts, options), options.output)
     return vae
@@ -162,7 +163,7 @@ def vae_pictures(
     """Draw the curves, originals above their reconstructions, and the latent means by class."""
     from sklearn.manifold import TSNE
 
-    step = max(1, len(parts.test[0]) // SHOWN)  # of all classes: a folder's images come class by class
+    step = max(1, len(parts.test[0]) // SHOWN)  # spread over the classes: a folder is sorted by class
     images, labels = (part[::step][:SHOWN] for part in parts.test)
     several = torch.arange(10) * (len(images) // 10)
     means = torch.cat([vae.encode(batch.to(options.device))[0].cpu() for batch in images.split(500)])
@@ -179,8 +180,8 @@ def vae_pictures(
         "vae_reconstructions": fl.plotting.image_grid(
             torch.cat([images[several], rebuilt]),
             columns=10,
-            labels=["original"] * 10 + ["rebuilt"] * 10,
-            title="Test images and what the autoencoder makes of them",
+            labels=["original"] * 10 + ["reconstruction"] * 10,
+            title="Test images and their reconstructions by the autoencoder",
         ),
         "vae_latents": scatter(
             points, labels, parts.classes, title=f"Latent means of {len(labels)} test images (t-SNE)"
@@ -189,7 +190,7 @@ def vae_pictures(
 
 
 def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argparse.Namespace) -> None:
-    """Optimize images of channels and class scores in every space, draw them side by side, and hold them to real ones."""
+    """Maximize channels and class scores in every space, draw the images side by side, and compare with real ones."""
     test = parts.test[0].to(options.device)
     wanted = channels_of(classifier, test, options.channels) | {
         "class scores": [("", k) for k in range(len(parts.classes))]
@@ -216,11 +217,11 @@ def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argpa
         report.append(f"{name:26}" + "".join(f"{mean:14.3f}" for mean in means))
     text = "\n".join(report)
     (options.output / "features.txt").write_text(text + "\n")
-    print(f"\n{text}\npictures in {options.output}")
+    print(f"\n{text}\nfigures in {options.output}")
 
 
 def channels_of(classifier: nn.Module, images: Tensor, most: int) -> dict[str, list[tuple[str, int]]]:
-    """Choose up to so many channels of each ReLU, evenly over those that some image activates."""
+    """Choose up to `most` channels of each ReLU, evenly spaced among those that some image activates."""
     acts = fl.ActivationRecorder(classifier, nn.ReLU, reduce="mean").record(
         images.split(1000), progress=False
     )
@@ -242,7 +243,7 @@ def activations(classifier: nn.Module, images: Tensor, channels: list[tuple[str,
 
 @torch.no_grad()
 def spaces(vae: VAE, parts: Parts, options: argparse.Namespace) -> dict[str, fl.Parametrization]:
-    """Return the four spaces of images, by name."""
+    """Return the four image spaces by name."""
     images = parts.train[0]
     latents = torch.cat([vae.encode(batch.to(options.device))[0].cpu() for batch in images.split(1000)])
     whitening = fl.LatentWhitening.fit(latents)
@@ -256,7 +257,7 @@ def spaces(vae: VAE, parts: Parts, options: argparse.Namespace) -> dict[str, fl.
 
 
 def side_by_side(shown: dict[str, tuple[Tensor, Tensor]], names: Sequence[str]) -> Figure:
-    """Draw one row of images for each space, every column the same objective, with its activation."""
+    """Draw one row per space and one column per objective, each image with its activation."""
     figure = Figure(figsize=(1 + 0.95 * len(names), 1.45 * len(shown)), dpi=150, layout="constrained")
     for ax, (space, (images, strengths)) in zip(figure.subplots(len(shown)), shown.items(), strict=True):
         labels = [f"{name}\n{value:.2g}" for name, value in zip(names, strengths, strict=True)]

@@ -1,11 +1,11 @@
-"""Study D: rewrite a network so that it keeps the features of chosen convolutions.
+"""Study D: rewrite a network so that it keeps the features of selected convolutions.
 
     python examples/extractor_rewrite.py                          # a VGG-style network, digits as image files
-    python examples/extractor_rewrite.py --images my/photos       # any folder: my/photos/CLASS/IMAGE
+    python examples/extractor_rewrite.py --images my/photos       # your own folder: my/photos/CLASS/IMAGE
 
-Convolutions are named conv_1, conv_2, ... in order; an identity module that keeps what passes through it is
-inserted behind conv_1, conv_2 and conv_4. A random image of the folder is shown without axes and run through the
-new network, whose extractors are then read.
+Convolutions are named conv_1, conv_2, ... in order. An extractor, an identity module that keeps its input, is inserted
+after conv_1, conv_2 and conv_4. A random image from the folder is drawn without axes and run through the new network;
+then the features are read from the extractors.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CHOSEN = ("conv_1", "conv_2", "conv_4")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Rewrite, run one image, draw what the extractors kept."""
+    """Rewrite the network, run one image, and draw the features in the extractors."""
     parser = argparse.ArgumentParser(description="Study D: insert extractors into a network.")
     parser.add_argument(
-        "--images", type=Path, help="a folder of images by class; by default digits are written to one"
+        "--images", type=Path, help="a folder with one subfolder per class; default: digits, written as files"
     )
-    parser.add_argument("--seed", type=int, default=0, help="which image, and which random weights")
+    parser.add_argument("--seed", type=int, default=0, help="selects the image and the random weights")
     parser.add_argument("--output", type=Path, default=Path("outputs/extractor_rewrite"))
     options = parser.parse_args(arguments)
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'extractors behind':36}{'conv_1, _2, _4':>18}{', '.join(CHOSEN).replace(', conv', ', '):>18}")
     print(f"{'largest difference of the output':36}{'not reported':>18}{difference:>18.1e}")
     print(f"{'state_dict keys as the original':36}{'not reported':>18}{'yes' if same else 'no':>18}")
-    print(f"pictures in {options.output}")
+    print(f"figures in {options.output}")
 
 
 def digits_as_files(folder: Path) -> Path:
@@ -72,7 +72,7 @@ def digits_as_files(folder: Path) -> Path:
 
 
 def random_image(folder: Path, seed: int) -> tuple[torch.Tensor, str]:
-    """Return one image `(1, C, H, W)` of a labelled folder and its label; the same seed gives the same image."""
+    """Return a random image `(1, C, H, W)` from a labelled folder and its label; depends on `seed` alone."""
     data = load(folder, seed=seed, training=False)
     images, labels = (
         torch.cat([data.train_images, data.test_images]),
@@ -83,7 +83,7 @@ def random_image(folder: Path, seed: int) -> tuple[torch.Tensor, str]:
 
 
 def without_axes(image: torch.Tensor) -> Figure:
-    """Draw one image `(C, H, W)` and nothing else."""
+    """Draw one image `(C, H, W)` without axes."""
     figure = Figure(figsize=(3, 3))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)

@@ -1,10 +1,10 @@
 """Study B: filters and feature maps of a small CNN on MNIST.
 
-    python examples/mnist_features.py                   # downloads MNIST once, about a minute on two cores
+    python examples/mnist_features.py                   # downloads MNIST once; about a minute on two cores
 
-Filters are what a convolution looks for, feature maps are where it found it. The first layer's filters answer to
-edges; the second layer's maps are smaller and say where combinations of these occur. Hooks on the layers catch
-the maps while the network classifies, and are gone afterwards.
+Filters are the patterns a convolution looks for; feature maps show where it found them. The first layer's filters
+respond to edges. The second layer's maps are smaller and show where combinations of edges occur. Hooks record the
+maps while the network classifies, and are removed afterwards.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ STUDY_FILES = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, draw the study's six pictures, and print its figures."""
+    """Train, draw the study's six figures, and print the results beside the study's."""
     parser = argparse.ArgumentParser(description="Study B: filters and feature maps on MNIST.")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), help="where MNIST is, or is downloaded to"
+        "--data-dir", type=Path, default=Path("data"), help="folder of MNIST; downloaded if missing"
     )
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'its six files':22}{6:>16}{len(files & set(STUDY_FILES)):>16}")
     best = history.test_accuracy[history.best_epoch - 1]
     print(f"{'test accuracy':22}{'not reported':>16}{best:>16.2%}")
-    print(f"{history.seconds:.0f} s; pictures in {options.output}")
+    print(f"{history.seconds:.0f} s; figures in {options.output}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""A data set through ResNet-18, once: activations in files, statistics, and the images each channel likes most.
+"""Record a data set with ResNet-18: activations on disk, statistics, and the strongest images of each channel.
 
     python examples/record_dataset.py                            # downloads CIFAR-10 once, trains for two epochs
-    python examples/record_dataset.py --weights resnet18.pt      # a state_dict: of this example, or of one's own
+    python examples/record_dataset.py --weights resnet18.pt      # a state_dict, from this example or your own
     python examples/record_dataset.py --data my/images           # a folder: train/CLASS/IMAGE, test/...
     torchrun --nproc-per-node 4 examples/record_dataset.py --weights resnet18.pt
 
-The weights of torchvision's ImageNet classifier do not come with torchvision, so a ResNet-18 is trained here, for a
-short time and on a part of the images: good enough for channels that want something. Two passes over the training set
-follow. The first writes the mean of every channel in four layers to a store, from which any rows can be read at once;
-killed and started again with the same output, it goes on where it was. The second keeps statistics only: moments,
-histograms, counts against the labels, and the nine strongest images of every channel. The pictures show what the
-channels' strongest units saw: the pixels inside their receptive fields.
+Pretrained ImageNet weights are not part of the torchvision package, so the example first trains a ResNet-18 briefly on part
+of the images; that is enough for channels to respond to something. Then it runs over the training set twice. The first
+pass writes the mean of every channel in four layers to a store, from which any rows can be read; if it is killed, run it
+again with the same output and it continues. The second pass keeps statistics only: moments, histograms, joint counts with
+the labels, and the nine strongest images of every channel. The figures crop these images to the receptive field of the
+strongest unit.
 """
 
 from __future__ import annotations
@@ -31,19 +31,24 @@ from reference import Dataset, fit, load, run, seeded
 from reference.pictures import save
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-SHOWN = "maxpool", "layer1.0"  # 11 and 27 pixels wide: from layer1.1 on a unit sees all of a small image
-PICTURED = 12  # channels in a picture
+SHOWN = (
+    "maxpool",
+    "layer1.0",
+)  # receptive fields of 11 and 27 pixels; from layer1.1 on they cover a small image
+PICTURED = 12  # channels per figure
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train or load, record, measure, draw."""
+    """Train or load the network, record, compute statistics, draw."""
     parser = argparse.ArgumentParser(description="Record a data set through ResNet-18.")
-    parser.add_argument("--data", default="cifar10", help="cifar10, digits, or a folder of images by class")
+    parser.add_argument(
+        "--data", default="cifar10", help="cifar10, digits, or a folder with one subfolder per class"
+    )
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--weights", type=Path, help="a state_dict; without it, the network is trained")
+    parser.add_argument("--weights", type=Path, help="a state_dict file; default: train the network")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--train", type=int, default=10_000, help="images to train on")
-    parser.add_argument("--images", type=int, help="images to record; by default all")
+    parser.add_argument("--train", type=int, default=10_000, help="number of images to train on")
+    parser.add_argument("--images", type=int, help="number of images to record; default: all")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -71,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def one_of_many() -> Iterator[bool]:
-    """Join the other processes under torchrun; say whether this one does the printing."""
+    """Join the process group under torchrun; yield whether this process prints and draws."""
     if "RANK" not in os.environ:
         yield True
         return
@@ -83,12 +88,12 @@ def one_of_many() -> Iterator[bool]:
 
 
 def coloured(images: Tensor) -> Tensor:
-    """Return images with the three channels that ResNet takes."""
+    """Expand images to the three channels that ResNet expects."""
     return images.expand(-1, 3, -1, -1)
 
 
 def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn.Module:
-    """Return a ResNet-18, with the weights given or trained on a part of the data."""
+    """Return a ResNet-18 with the given weights, or train one on part of the data."""
     from torchvision.models import resnet18
 
     def build() -> nn.Module:
@@ -99,7 +104,7 @@ def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn
     if options.weights is not None:
         model.load_state_dict(torch.load(options.weights, weights_only=True, map_location=options.device))
         return model.eval()
-    # A folder comes class by class: both parts are drawn from all of it.
+    # A folder is sorted by class: draw both parts at random from all classes.
     generator = torch.Generator().manual_seed(options.seed)
     part = torch.randperm(len(data.train_labels), generator=generator)[: options.train]
     test = torch.randperm(len(data.test_labels), generator=generator)[:2000]
@@ -118,12 +123,12 @@ def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn
 
 
 def record(model: nn.Module, loader: DataLoader, folder: Path) -> fl.ActivationStore:
-    """Write the mean of every channel of four layers, for every image, to files."""
+    """Write the mean of every channel in four layers, for every image, to a store on disk."""
     return fl.ActivationRecorder(model, LAYERS, reduce="mean").record(loader, to=folder, resume=True)
 
 
 def measure(model: nn.Module, loader: DataLoader, classes: int) -> fl.StreamResult:
-    """Gather statistics of whole maps in one pass."""
+    """Compute statistics of whole feature maps in one pass."""
     recorder = fl.ActivationRecorder(model, [*SHOWN, "layer4"])
     maps = [fl.statistics.Moments(), fl.statistics.Histogram(), fl.statistics.TopK(9)]
     return recorder.stream(
@@ -136,25 +141,25 @@ def measure(model: nn.Module, loader: DataLoader, classes: int) -> fl.StreamResu
 
 
 def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[str, Figure]:
-    """Draw what the channels of two layers like most, and what one pass says of the last layer."""
+    """Draw the strongest images of channels in three layers, and the statistics of the last layer."""
     figures = {}
     for layer in SHOWN:
         found = result[layer]
         lively = found.moments.variance.argsort(descending=True, stable=True)[:PICTURED].sort().values
-        fields = fl.receptive_field(model, layer, tuple(images.shape[1:]))
+        field = fl.receptive_field(model, layer, tuple(images.shape[1:]))
         figures[f"strongest_{layer}"] = fl.plotting.strongest_images(
             found.top_k,
             images,
             channels=lively.tolist(),
-            fields=fields,
-            title=f"What the {PICTURED} liveliest channels of {layer} respond to most",
+            receptive_field=field,
+            title=f"Strongest images of the {PICTURED} channels of {layer} with the largest variance",
         )
     last = result["layer4"]
     figures["strongest_layer4"] = fl.plotting.strongest_images(
         last.top_k,
         images,
         channels=last.joint_counts.mutual_information().top(PICTURED),
-        title="The strongest images of the channels of layer4 that know most of the class",
+        title="Strongest images of the channels of layer4 with most information about the class",
     )
     figures["values_layer4"] = last.histogram.plot().figure
     figures["correlations_layer4"] = last.covariance.plot().figure
@@ -165,7 +170,7 @@ def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[
 
 
 def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, data: Dataset) -> None:
-    """Print what is in the files, and what one pass found in the last layer."""
+    """Print what the store holds, and the statistics of the last layer."""
     print(store)
     print(result)
     last = result["layer4"]

@@ -1,6 +1,6 @@
-"""What all examples share: data, networks and a training loop.
+"""Data, networks and a training loop, shared by all examples.
 
-``python examples/NAME.py`` puts this folder on the path, so that an example can say
+``python examples/NAME.py`` puts the folder of the examples on the path, so an example can write
 ``from reference import fit, load``.
 """
 

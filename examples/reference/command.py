@@ -1,4 +1,4 @@
-"""How an example ends: with what it prints, or with one line about the data."""
+"""Run an example from the command line."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from reference.data import DataError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run an example from the command line; data that cannot be used end it with one line and exit code 1."""
+    """Run `main`; if the data cannot be used, print one line and exit with code 1."""
     try:
         main()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Images with labels, in memory: scikit-learn's digits, MNIST, CIFAR-10, or a folder of one's own."""
+"""Labelled images in memory: scikit-learn's digits, MNIST, CIFAR-10, or your own folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NAMES = ("digits", "mnist", "cifar10")
-COMMON_SIZE = 64  # pixels: the square to which the images of a folder are brought if their sizes differ
-TEST_SHARE = 0.2  # where the data come without a split
+COMMON_SIZE = 64  # pixels per side; images in a folder are resized to this square if their sizes differ
+TEST_SHARE = 0.2  # for data without a split
 
 
 class DataError(Exception):
-    """The data cannot be used; one line says which file or folder, and why."""
+    """The data cannot be used; the message says in one line which file or folder, and why."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,15 +67,15 @@ def load(
     Parameters
     ----------
     source
-        ``"digits"``; ``"mnist"`` or ``"cifar10"``; or a folder: ``FOLDER/CLASS/IMAGE``, of which a fifth of
-        every class becomes the test set, or ``FOLDER/train/CLASS/IMAGE`` and ``FOLDER/test/CLASS/IMAGE``.
-        Images of different sizes are brought to 64x64 (scaled, then cut in the middle).
+        ``"digits"``, ``"mnist"``, ``"cifar10"``, or a folder: either ``FOLDER/train/CLASS/IMAGE`` and
+        ``FOLDER/test/CLASS/IMAGE``, or ``FOLDER/CLASS/IMAGE``, of which a fifth of every class becomes the test
+        set. Images of different sizes are resized to 64x64 (scaled, then centre-cropped).
     data_dir
-        Where MNIST and CIFAR-10 are, or are downloaded to.
+        The folder of MNIST and CIFAR-10; they are downloaded to it if missing.
     seed
         For the split of digits and of a folder without train and test.
     training
-        Whether a network is to be trained, for which a folder needs two classes and test images.
+        Whether you will train a network; then a folder needs at least two classes and test images.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def load(
 
 
 def stratified_split(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the indices of training and test images, the latter a `share` of each class."""
+    """Return the indices of training and test images; the test set is a `share` of each class."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     in_test = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -142,7 +142,7 @@ def _torchvision(name: str, data_dir: Path) -> Dataset:
 
 
 def _tensors(pixels: np.ndarray, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn ``(N, H, W)`` or ``(N, H, W, C)`` bytes into ``(N, C, H, W)`` images in [0, 1]."""
+    """Convert bytes ``(N, H, W)`` or ``(N, H, W, C)`` to images ``(N, C, H, W)`` in [0, 1]."""
     images = torch.from_numpy(pixels)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255), labels
@@ -155,7 +155,7 @@ def _folder(folder: Path, seed: int) -> Dataset:
     divided = all(part.is_dir() for part in parts)
     try:
         trees = [ImageFolder(str(part)) for part in (parts if divided else [folder])]
-    except FileNotFoundError as error:  # no class, or one without images
+    except FileNotFoundError as error:  # no class folder, or one without images
         reason = str(error).partition(". Supported")[0].partition(f" in {folder}")[0]
         raise DataError(f"{folder} must hold CLASS/IMAGE: {reason.rstrip('.').lower()}") from error
     classes = tuple(trees[0].classes)
@@ -192,7 +192,7 @@ def _read(paths: list[str]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """Open an image; whatever is wrong with the file is told in one line."""
+    """Open an image; any problem with the file becomes a `DataError` of one line."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -1,4 +1,4 @@
-"""The convolutional networks that the examples look into, every layer under a name of its own."""
+"""The convolutional networks of the examples; every layer has a name."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class GrayscaleCNN(nn.Sequential):
 
 
 class ChannelsLast(nn.Module):
-    """``(N, C, H, W)`` -> ``(N, H, W, C)``, so that a linear layer acts on each position by itself."""
+    """``(N, C, H, W)`` -> ``(N, H, W, C)``, so that a linear layer acts on each position separately."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1)
@@ -133,7 +133,7 @@ class TutorialCNN(nn.Sequential):
 
 
 class SmallCNN(nn.Sequential):
-    """Three convolutions for images of any size and channels: ``(N, channels, H, W)`` -> ``(N, classes)``."""
+    """Three convolutions for images of any size and any number of channels: ``(N, channels, H, W)`` -> ``(N, classes)``."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(
@@ -158,14 +158,14 @@ class SmallCNN(nn.Sequential):
 
 
 def fitting_network(channels: int, size: tuple[int, int], classes: int, *, seed: int = 0) -> nn.Module:
-    """Build the network that suits images of ``(channels, *size)``: a study's own, or `SmallCNN`."""
+    """Build a network for images of shape ``(channels, *size)``: the study's network, or `SmallCNN`."""
     own = {(1, 8, 8): DigitsCNN, (1, 28, 28): MnistCNN, (3, 32, 32): CifarClassifier}
     build = own.get((channels, *size))
     return seeded(lambda: build(classes) if build else SmallCNN(channels, classes), seed=seed)
 
 
 def seeded(build: Callable[[], Built], *, seed: int = 0) -> Built:
-    """Call `build` with random weights that depend on `seed` alone; the global generator stays as it was.
+    """Call `build` with random weights that depend on `seed` alone; the global generator is restored.
 
     >>> from torch import equal
     >>> equal(seeded(DigitsCNN, seed=1).fc.weight, seeded(DigitsCNN, seed=1).fc.weight)

@@ -1,4 +1,4 @@
-"""The pictures that a first look at a trained CNN asks for."""
+"""The figures for a first look at a trained CNN."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reference.training import History
 
 
 def first_look(model: nn.Module, data: Dataset, history: History, output: Path) -> list[Path]:
-    """Draw filters, feature maps of one test image and training curves into `output`; return the files.
+    """Write figures of filters, feature maps of one test image and training curves; return the files.
 
-    The image is the first of the test set. The files are ``conv1_filters.png``, ``featuremaps_LAYER.png`` for
+    The image is the first of the test set. The files in `output` are ``conv1_filters.png``, ``featuremaps_LAYER.png`` for
     every convolution, ``orig_and_conv1_grid.png``, ``training_loss.png`` and ``training_accuracy.png``.
     """
     image, label = data.test_images[:1], data.classes[int(data.test_labels[0])]
@@ -26,7 +26,7 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
     figures: dict[str, Figure] = {
         "conv1_filters": fl.plotting.filters(model.get_submodule(first), title=f"Filters of {first}"),
         "orig_and_conv1_grid": fl.plotting.input_and_feature_maps(
-            image, acts[first], title=f"An image of class {label}, and what {first} makes of it"
+            image, acts[first], title=f"An image of class {label} and its feature maps in {first}"
         ),
     }
     for name, maps in acts.items():
@@ -43,13 +43,13 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
 
 
 def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
-    """Draw what channels know, want to see, carry, and are worth, into `output`; return the files.
+    """Write figures of information, maximization, reconstruction and importance; return the files.
 
-    ``information_LAYER.png``: what the mean of each channel of the last ReLU tells about the class.
-    ``importance_LAYER.png``: what the loss gains without each of them, and ``importance_classes.png`` by class.
-    ``wanted_LAYER.png``: the images that the six most important ones respond to most, beside the strongest real ones.
-    ``reconstructions_relu2.png``: a test image decoded from each channel alone. ``overview.png``: one picture for each
-    of the four verbs.
+    ``information_LAYER.png``: information of each channel of the last ReLU (its mean) with the class.
+    ``importance_LAYER.png``: increase in loss without each channel; ``importance_classes.png``: the same by class.
+    ``wanted_LAYER.png``: images that maximize the six most important channels, beside the strongest real images.
+    ``reconstructions_relu2.png``: a test image decoded from each channel alone.
+    ``overview.png``: one figure for each of the four verbs.
     """
     last = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][-1]
     batches = list(zip(data.test_images.split(500), data.test_labels.split(500), strict=True))
@@ -81,19 +81,19 @@ def overview(
     worth: fl.ImportanceResult,
     layer: str,
 ) -> Figure:
-    """Draw one picture for each of the four verbs."""
+    """Draw one panel for each of the four verbs."""
     figure = Figure(figsize=(12, 7.6), layout="constrained")
     parts = figure.subfigures(2, 2, wspace=0.04, hspace=0.04).flat
     record, measure, visualize, ablate = (part.subplots() for part in parts)
     draw = fl.plotting
     draw.input_and_feature_maps(data.test_images, maps, limit=12, ax=record)
     draw.channel_bars(
-        knows, limit=24, ax=measure, title=f"Measure: what channels of {layer} tell about the class"
+        knows, limit=24, ax=measure, title=f"Measure: information of channels of {layer} with the class"
     )
     draw.maximization(wanted, limit=8, columns=4, ax=visualize)
     draw.class_importance(worth, classes=data.classes, limit=24, ax=ablate)
     titles = {
-        record: "Record: an image, and what relu1 makes of it",
+        record: "Record: an image and its feature maps in relu1",
         visualize: f"Visualize: what the most important channels of {layer} want to see",
         ablate: "Ablate: which classes need which channels",
     }
@@ -104,7 +104,7 @@ def overview(
 
 
 def save(figures: dict[str, Figure], output: Path) -> list[Path]:
-    """Write each figure to ``output/NAME.png`` and return the files."""
+    """Write each figure to ``output/NAME.png``; return the files."""
     output.mkdir(parents=True, exist_ok=True)
     files = [output / f"{name}.png" for name in figures]
     for file, figure in zip(files, figures.values(), strict=True):
@@ -113,7 +113,7 @@ def save(figures: dict[str, Figure], output: Path) -> list[Path]:
 
 
 def scatter(points: Any, labels: Tensor, classes: Sequence[str], *, title: str) -> Figure:
-    """Draw points ``(N, 2)`` in the colour of their class."""
+    """Draw points ``(N, 2)``, coloured by class."""
     figure = Figure(figsize=(7, 6), layout="constrained")
     ax = figure.add_subplot()
     for number, name in enumerate(classes):
@@ -121,6 +121,6 @@ def scatter(points: Any, labels: Tensor, classes: Sequence[str], *, title: str) 
         if len(mine):
             ax.scatter(*mine.T, s=7, linewidths=0, alpha=0.7, color=f"C{number % 10}", label=name)
     ax.set_title(title, loc="left")
-    ax.set_axis_off()  # t-SNE's axes mean nothing
+    ax.set_axis_off()  # the axes of t-SNE have no meaning
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=3)
     return figure

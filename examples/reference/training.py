@@ -1,4 +1,4 @@
-"""One training loop for all examples."""
+"""The training loop of all examples."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 TEST_BATCH = 1000
-FAST = torch.channels_last  # convolutions on a CPU take less time so
+FAST = torch.channels_last  # faster convolutions on a CPU
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened in each epoch: losses in nats, accuracies as fractions of 1."""
+    """Losses (in nats) and accuracies (as fractions) of each epoch."""
 
     train_loss: tuple[float, ...]
     test_loss: tuple[float, ...]
@@ -39,7 +39,7 @@ class History:
 
 
 def classification_loss(output: Any, labels: Tensor, images: Tensor) -> Tensor:
-    """Return the cross-entropy, in nats, averaged over the batch; `images` play no part."""
+    """Return the cross-entropy, in nats, averaged over the batch; `images` are ignored."""
     return F.cross_entropy(logits_of(output), labels)
 
 
@@ -62,35 +62,35 @@ def fit(
 ) -> History:
     """Train `model` and leave it with the weights of its best epoch, in eval mode.
 
-    The same seed gives the same weights: order of the images and dropout are drawn from the seed alone, and
-    the global generator stays as it was.
+    The same seed gives the same weights: the order of images and dropout depend on the seed alone. The global
+    generator is restored.
 
     Parameters
     ----------
     model
-        Gives class scores ``(N, classes)``, or a tuple or list that begins with them.
+        Returns class scores ``(N, classes)``, or a tuple or list whose first item they are.
     train, test
-        ``(images, labels)`` as tensors, which is fastest, or a `DataLoader` of such batches.
+        Tensors ``(images, labels)``, which is fastest, or a `DataLoader` of such batches.
     epochs
-        How many at most.
+        Maximum number of epochs.
     lr, optimizer
-        The optimizer is made by ``optimizer(parameters, lr=lr)``; use `functools.partial` for more settings.
+        ``optimizer(parameters, lr=lr)`` creates the optimizer; use `functools.partial` for more settings.
     anneal
-        Let the learning rate fall to almost zero along a cosine, from epoch to epoch.
+        Lower the learning rate to almost zero along a cosine, epoch by epoch.
     batch_size
-        For tensors; a `DataLoader` has its own.
+        Used for tensors; a `DataLoader` has its own.
     loss
         ``loss(output, labels, images)``, averaged over the batch.
     patience
-        Stop when the test accuracy has not improved for so many epochs.
+        Stop when test accuracy has not improved for this many epochs.
     seed
         For the order of the images and for dropout.
     device
-        Where to train; by default where the model is.
+        Where to train; default: the model's device.
     on_epoch
         Called as ``on_epoch(epoch, model)`` after each epoch, counted from 1, with the model in eval mode.
     progress
-        Show a bar; there is none when the output is not a terminal.
+        Show a progress bar, if the output is a terminal.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def fit(
             if anneal:
                 for group in steps.param_groups:
                     group["lr"] = lr * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
-            # Each epoch has a seed of its own, so that what `on_epoch` draws changes nothing.
+            # Each epoch has its own seed, so random numbers drawn in `on_epoch` do not affect training.
             epoch_seed = int(torch.randint(2**62, (), generator=seeds))
             with own_randomness(epoch_seed, device):
                 order = torch.Generator().manual_seed(epoch_seed)
@@ -137,25 +137,25 @@ def fit(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: tuple[Tensor, Tensor] | Batches) -> float:
-    """Return the fraction of `data` that `model` classifies correctly; its train or eval mode comes back."""
+    """Return the fraction of `data` that `model` classifies correctly; its train or eval mode is restored."""
     device = next(model.parameters()).device
     training = model.training
     try:
-        with own_randomness(0, device):  # a loader draws from the global generator even in order
+        with own_randomness(0, device):  # a loader draws from the global generator even without shuffling
             return _evaluate(model, _batches(data, TEST_BATCH, device), classification_loss)[1]
     finally:
         model.train(training)
 
 
 def logits_of(output: Any) -> Tensor:
-    """Return the class scores: the output itself, or the first of several."""
+    """Return the class scores: the output itself, or its first item."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def _train_epoch(
     model: nn.Module, batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer
 ) -> tuple[float, float]:
-    """Run once through the data; loss and accuracy are running ones, measured before each step."""
+    """Train one epoch; return mean loss and accuracy, measured before each step."""
     model.train()
     meter = _Meter()
     for images, labels in batches:
@@ -179,7 +179,7 @@ def _evaluate(model: nn.Module, batches: Batches, loss: Loss) -> tuple[float, fl
 
 
 class _Meter:
-    """Means over images, summed on the device: reading a number after each batch would make it wait."""
+    """Means over images, summed on the device, because reading a number after each batch would stall it."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -217,7 +217,7 @@ def _batches(
     device: torch.device,
     order: torch.Generator | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give batches on `device`: of tensors, shuffled if there is a generator; of a loader, as they come."""
+    """Yield batches on `device`: from tensors, shuffled if `order` is given; from a loader, unchanged."""
     if not _is_pair(data):
         for images, labels in data:
             yield _fast(images.to(device)), labels.to(device)
@@ -235,7 +235,7 @@ def _fast(images: Tensor) -> Tensor:
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what dropout and loaders draw from, and put the global generators back afterwards."""
+    """Seed the global generators, which dropout and loaders use, and restore them afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         torch.random.default_generator.manual_seed(seed)

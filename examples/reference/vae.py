@@ -1,4 +1,4 @@
-"""The variational autoencoder of study C, and the loop that trains it."""
+"""The variational autoencoder of study C and its training loop."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tqdm import tqdm
 from reference.training import FAST, TEST_BATCH, own_randomness
 
 KL_WEIGHT = 1e-4
-KL_EPOCHS = 10  # over which the weight rises to KL_WEIGHT
+KL_EPOCHS = 10  # the weight rises to KL_WEIGHT over these
 
 
 class VAE(nn.Module):
-    """Images ``(N, C, H, W)`` in [0, 1] -> Gaussian codes ``(N, latent_dim)`` -> images; H and W divide by 4."""
+    """Images ``(N, C, H, W)`` in [0, 1] -> Gaussian codes ``(N, latent_dim)`` -> images; H and W are multiples of 4."""
 
     def __init__(self, channels: int, size: tuple[int, int], *, latent_dim: int = 512) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class VAE(nn.Module):
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each image's code, ``(N, latent_dim)`` each."""
+        """Return mean and standard deviation of each image's latent code, each ``(N, latent_dim)``."""
         mean, spread = self.encoder(images).chunk(2, dim=1)
         return mean, F.softplus(spread) + 1e-6
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images rebuilt from a drawn code (in eval mode from its mean), mean and deviation."""
+        """Return images decoded from a sampled code (in eval mode its mean), the mean and the deviation."""
         mean, std = self.encode(images)
         code = mean + std * torch.randn_like(std) if self.training else mean
         return self.decoder(code), mean, std
@@ -63,7 +63,7 @@ class VAE(nn.Module):
 
 @dataclass
 class VAEHistory:
-    """What happened in each epoch: cross-entropy in nats per pixel, divergence in nats per image."""
+    """Cross-entropy (nats per pixel) and divergence (nats per image) of each epoch."""
 
     train_bce: list[float] = field(default_factory=list)
     train_kl: list[float] = field(default_factory=list)
@@ -107,10 +107,10 @@ def fit_vae(
     seed: int = 0,
     progress: bool = True,
 ) -> VAEHistory:
-    """Train for BCE + 1e-4 KL, the weight of the KL rising over ten epochs; the model is left in eval mode.
+    """Minimize BCE + 1e-4 KL, with the KL weight rising over ten epochs; leave the model in eval mode.
 
-    With a `checkpoint` every epoch is kept, and a later call goes on after the last one: to the same weights
-    as an uninterrupted run.
+    With a `checkpoint` every epoch is saved, and a later call resumes after the last one, with the same final
+    weights as an uninterrupted run.
     """
     device = next(vae.parameters()).device
     vae.to(memory_format=FAST)
@@ -148,7 +148,7 @@ def _kl_weight(epoch: int) -> float:
 def _train_epoch(
     vae: VAE, batches: Iterable[Tensor], kl_weight: float, optimizer: torch.optim.Optimizer
 ) -> tuple[float, float]:
-    """Run once through the data; the returned means were measured before each step."""
+    """Train one epoch; return means measured before each step."""
     vae.train()
     sums, images = torch.zeros(2), 0
     for batch in batches:
@@ -174,7 +174,7 @@ def _evaluate(vae: VAE, images: Tensor) -> tuple[float, float]:
 
 
 def _keep(checkpoint: Path, vae: VAE, optimizer: torch.optim.Optimizer, history: VAEHistory) -> None:
-    """Write beside the file and rename, so that a run killed while it writes loses one epoch, not all."""
+    """Write a temporary file and rename it, so that a run killed while writing loses only one epoch."""
     beside = checkpoint.with_suffix(".partial")
     state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "history": asdict(history)}
     torch.save(state, beside)
