@@ -1,13 +1,13 @@
-"""Time and memory of ablating every channel of a layer, against a loop of full forwards and captum.
+"""Time and memory of ablating every channel of a layer, compared with a loop of full forward passes and captum.
 
-    python benchmarks/ablation.py                  # a middle and two late layers of ResNet-18, a small CNN's
+    python benchmarks/ablation.py                  # a middle and two late layers of ResNet-18; two layers of a small CNN
     python benchmarks/ablation.py --rounds 9 --threads 1
 
-Every contender leaves out each channel of the layer in turn and gives the model's output, for a batch of 8. Every
-round runs each contender once, in a new order; the table gives the median over rounds of the ratio of the loop's
-time to the contender's in the same round, so that a machine that slows down slows down all, and the largest
-difference from what the loop gave. Peak memory is that of one call in a process of its own, above what the process
-held before (Linux). captum comes from the `bench` dependency group; without it that row is left out.
+Every contender removes each channel of the layer in turn and returns the model's output, for a batch of 8. Each round
+runs all contenders once, in random order. The table gives the median over rounds of the loop's time divided by the
+contender's in the same round, so a machine that slows down affects all alike; and the largest difference from the
+loop's output. Peak memory is measured for one call in a separate process, above what the process used before (Linux).
+captum comes from the `bench` dependency group; if it is not installed, its rows are skipped.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CASES = ("layer2.1.conv2", "layer4.0.conv1", "layer4.1.conv2", "conv1", "conv2")
 SMALL = ("conv1", "conv2")  # of study E's network; the others are ResNet-18's
 LOOP = "loop of full forwards"
 BATCH = 8
-TARGET = 0  # captum looks at one class at a time
+TARGET = 0  # captum explains one class at a time
 
 
 def contenders(layer: str) -> dict[str, Run]:
-    """Every way to leave out each channel of `layer`; each returns the change of one class score `(C, N)`."""
+    """Return the ways to ablate each channel of `layer`; each returns the change of one class score `(C, N)`."""
     model, images = subject(layer)
     with torch.no_grad():
         plain = model(images)[:, TARGET]
@@ -96,7 +96,7 @@ def subject(layer: str) -> tuple[nn.Module, torch.Tensor]:
 
 
 def compare(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float, float]]:
-    """Return each contender's seconds, how many times as fast as the loop it is, and its largest difference."""
+    """Return each contender's seconds, its speedup over the loop, and its largest difference."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     expected = runs[LOOP]()
     differences = {name: (run() - expected).abs().max().item() for name, run in runs.items()}  # also warms up
@@ -119,15 +119,15 @@ def compare(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float, 
 
 
 def memory(field: str) -> float:
-    """Return a size in MiB from what Linux says of this process."""
+    """Return one memory figure of this process in MiB, as Linux reports it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def peak(name: str, layer: str) -> float:
-    """Return by how many MiB the process grows, at its highest, while one contender runs once."""
+    """Return the peak growth of the process in MiB while one contender runs once."""
     run = contenders(layer)[name]
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = memory("VmRSS")
     run()
     return max(0.0, memory("VmHWM") - before)
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--layers", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--time-only", action="store_true", help="leave out peak memory")
+    parser.add_argument("--time-only", action="store_true", help="skip peak memory")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -1,14 +1,14 @@
 """Accuracy and speed of the information estimators.
 
-    python benchmarks/information.py acceptance          every figure that the library promises, beside what it measures
+    python benchmarks/information.py acceptance          the promised accuracy of each estimator beside the measured one
     python benchmarks/information.py acceptance --only ksg copula
     python benchmarks/information.py peers               about 30 tasks against sklearn, ennemi and infomeasure
-    python benchmarks/information.py peers --trained     the same with networks: ours, and torch_mist (slow)
+    python benchmarks/information.py peers --trained     neural estimators: ours and torch_mist (slow)
     python benchmarks/information.py high                25 and 50 columns per side
-    python benchmarks/information.py spatial             4800 pairs of 32x32 maps against the loop over sklearn
-    python benchmarks/information.py coverage            how often 95 % intervals hold the truth
+    python benchmarks/information.py spatial             4800 pairs of 32x32 maps, compared with a loop over sklearn
+    python benchmarks/information.py coverage            how often 95 % intervals contain the true value
 
-Numbers are means over seeds 0, 1, ...; nothing here is chosen by looking at them.
+Numbers are means over seeds 0, 1, ...; no setting was tuned on them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ def main() -> None:
     )
     parser.add_argument("part", choices=("acceptance", "peers", "high", "spatial", "coverage"))
     parser.add_argument(
-        "--only", nargs="*", default=None, help="rows of the acceptance table, by their first word"
+        "--only", nargs="*", default=None, help="parts of the acceptance table, for example ksg copula"
     )
-    parser.add_argument("--seeds", type=int, default=None, help="repetitions (each part has its own default)")
+    parser.add_argument(
+        "--seeds", type=int, default=None, help="number of seeds (each part has its own default)"
+    )
     parser.add_argument("--samples", type=int, default=2000, help="samples per task in peers (default 2000)")
-    parser.add_argument("--trained", action="store_true", help="networks instead of closed-form estimators")
+    parser.add_argument("--trained", action="store_true", help="neural estimators instead of the others")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The acceptance table: what the estimators promise, and what they measure."""
+"""The acceptance table: promised and measured accuracy of the estimators."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: `measured` must not pass `target` (or must reach it, if `at_least`)."""
+    """One row of the table: `measured` must not exceed `target` (or must reach it, if `at_least`)."""
 
     what: str
     measured: float
@@ -59,7 +59,7 @@ def mean_estimate(estimator: fli.MutualInformation, task: Task, n: int, seeds: i
 
 
 def mean_error(estimator: fli.MutualInformation, task: Task, n: int, seeds: int) -> float:
-    """Return how far the mean estimate over seeds is from the truth."""
+    """Return the distance of the mean estimate over seeds from the true value."""
     return abs(mean_estimate(estimator, task, n, seeds) - task.truth)
 
 
@@ -94,7 +94,7 @@ def channels(seeds: int | None) -> Iterator[Row]:
 
 
 def quantised_truth(edges: np.ndarray, rho: float) -> float:
-    """Return the information between two correlated normals cut at the same inner edges, by exact cell masses."""
+    """Return the information between two binned correlated normals with the same inner edges, from exact cell masses."""
     outer = np.concatenate([[-9.0], edges, [9.0]])
     grid = np.array([[a, b] for a in outer for b in outer])
     cdf = multivariate_normal(cov=[[1, rho], [rho, 1]]).cdf(grid).reshape(len(outer), len(outer))
@@ -244,7 +244,7 @@ PARTS = {
 
 
 def print_table(only: list[str] | None, seeds: int | None) -> None:
-    """Print the parts named in `only` (all without it); a figure that is not reached is marked MISSED."""
+    """Print the parts named in `only` (default: all); a missed target is marked MISSED."""
     unknown = set(only or ()) - set(PARTS)
     if unknown:
         raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")

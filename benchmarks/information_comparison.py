@@ -1,4 +1,4 @@
-"""The comparison tables: tasks against peers, spatial information against the sklearn loop, interval coverage."""
+"""The comparison tables: tasks with peers, spatial information with a loop over sklearn, and interval coverage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OURS_HIGH: dict[str, Estimator] = {**OURS, "latent": ours(fli.LatentMutualInform
 def measure(
     task: Task, n: int, seeds: int, estimators: dict[str, Estimator]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return ``(estimate, seconds)`` per seed for every estimator that takes the task's columns."""
+    """Return ``(estimate, seconds)`` per seed for every estimator that accepts the task's columns."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in estimators}
     for seed in range(seeds):
         x, y = task.sample(n, np.random.default_rng(seed))
@@ -55,7 +55,7 @@ def measure(
 
 
 def table(tasks: list[Task], n: int, seeds: int, estimators: dict[str, Estimator]) -> None:
-    """Print the mean estimate per task, then errors per group of tasks."""
+    """Print the mean estimate per task, then the errors per group of tasks."""
     width = max(len(task.name) for task in tasks) + 2
     print(
         f"n = {n}, {seeds} seeds; mean estimate in nats, - where a library takes only one column per side\n"
@@ -65,7 +65,7 @@ def table(tasks: list[Task], n: int, seeds: int, estimators: dict[str, Estimator
     for estimate in estimators.values():
         estimate(
             *tasks[0].sample(200, np.random.default_rng(0)), 0
-        )  # imports and compilation are not the estimate
+        )  # warm up: imports and compilation should not be timed
     for task in tasks:
         measured[task.name] = measure(task, n, seeds, estimators)
         cells = [
@@ -119,7 +119,7 @@ def print_high(seeds: int) -> None:
 
 
 def spatial_maps(images: int = 300, channels: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return smooth images and rectified maps that have nothing to do with them."""
+    """Return smooth images, and rectified maps that are independent of them."""
     generator = torch.Generator().manual_seed(0)
 
     def smooth(*shape: int) -> torch.Tensor:
@@ -131,7 +131,7 @@ def spatial_maps(images: int = 300, channels: int = 16) -> tuple[torch.Tensor, t
 
 
 def sklearn_loop(images: torch.Tensor, maps: torch.Tensor, bins: int = 255) -> np.ndarray:
-    """Return what the common recipe computes, pair by pair: ``(N, C1, C2)``."""
+    """Return the common recipe's estimate for each pair, ``(N, C1, C2)``."""
     from sklearn.metrics import mutual_info_score
 
     values = np.empty((len(images), images.shape[1], maps.shape[1]))
@@ -142,7 +142,7 @@ def sklearn_loop(images: torch.Tensor, maps: torch.Tensor, bins: int = 255) -> n
 
 
 def timed_spatial(repeats: int = 5) -> tuple[float, float, float, int]:
-    """Return seconds of the loop, the best of ours, the largest difference, and the number of pairs."""
+    """Return the loop's seconds, our best, the largest difference, and the number of pairs."""
     images, maps = spatial_maps()
     start = time.perf_counter()
     reference = sklearn_loop(images, maps)
@@ -178,7 +178,7 @@ def print_spatial() -> None:
 
 
 def print_coverage(repetitions: int) -> None:
-    """Print how often a nominal 95 % interval holds the truth, and the bias that no interval knows."""
+    """Print how often a nominal 95 % interval contains the true value, and the bias, which no interval covers."""
     print(f"{'estimator':24}{'task':18}{'n':>6}{'coverage':>10}{'bias':>9}{'true sd':>9}{'mean se':>9}")
     for label, estimator, task, n in _coverage_cases():
         values, errors, hits = [], [], 0

@@ -14,7 +14,7 @@ K = 5
 
 
 def sklearn(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
-    """Estimate by ``mutual_info_regression``, which takes one column per side."""
+    """Estimate with ``mutual_info_regression``, for one column per side."""
     from sklearn.feature_selection import mutual_info_regression
 
     if x.shape[1] > 1 or y.shape[1] > 1:
@@ -23,7 +23,7 @@ def sklearn(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
 
 
 def ennemi(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
-    """Estimate by ``ennemi.estimate_mi``, which takes one column per side."""
+    """Estimate with ``ennemi.estimate_mi``, for one column per side."""
     from ennemi import estimate_mi
 
     if x.shape[1] > 1 or y.shape[1] > 1:
@@ -32,14 +32,14 @@ def ennemi(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
 
 
 def infomeasure(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
-    """Estimate by KSG variant 1 of ``infomeasure``."""
+    """Estimate with KSG variant 1 of ``infomeasure``."""
     from infomeasure import mutual_information
 
     return float(mutual_information(x, y, approach="ksg", k=K, ksg_id=1, noise_level=0))
 
 
 def torch_mist(x: np.ndarray, y: np.ndarray, seed: int) -> float | None:
-    """Estimate by SMILE as ``torch_mist`` trains it by default, read on a fifth of the data."""
+    """Estimate with SMILE as ``torch_mist`` trains it by default, evaluated on a fifth of the data."""
     import torch
     from torch_mist.utils import estimate_mi
 
@@ -63,7 +63,7 @@ TRAINED = {"torch_mist": torch_mist}
 
 
 def available(peers: dict[str, Estimator]) -> dict[str, Estimator]:
-    """Return the peers that are installed, and say which are not."""
+    """Return the peers that are installed, and print which are not."""
     found = {}
     for name, estimator in peers.items():
         if importlib.util.find_spec(name) is None:

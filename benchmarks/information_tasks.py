@@ -1,4 +1,4 @@
-"""Distributions whose mutual information is known in closed form, and their images under bijections.
+"""Distributions whose mutual information is known in closed form, and bijective transformations of them.
 
 Covariances follow Czyż et al. (2023), "Beyond normal: on the evaluation of mutual information estimators".
 """
@@ -31,7 +31,7 @@ class Task:
     def through(
         self, label: str, f: Callable[[Array], Array], *, elliptical: bool, both: bool = True
     ) -> Task:
-        """Return the image under the bijection `f` of x, and of y too if `both`."""
+        """Return the task with x transformed by the bijection `f`, and y as well if `both`."""
 
         def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
             x, y = self.sample(n, rng)
@@ -41,7 +41,7 @@ class Task:
 
 
 def from_covariance(covariance: Array, dim: int, nu: float | None = None) -> Sampler:
-    """Sample a Gaussian, or a Student law with `nu` degrees of freedom, split after `dim` columns."""
+    """Sample a Gaussian, or a Student distribution with `nu` degrees of freedom, split after `dim` columns."""
     factor = np.linalg.cholesky(covariance)
 
     def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -73,7 +73,7 @@ def two_pair(d: int) -> Task:
 
 
 def student(d: int, nu: float) -> Task:
-    """Student law with identity dispersion: uncorrelated, but extreme together."""
+    """Student distribution with identity dispersion: uncorrelated, but extreme values occur together."""
     from scipy.special import digamma, gammaln
 
     def h(k: int) -> float:
@@ -108,19 +108,19 @@ def half_cube(x: Array) -> Array:
 
 
 def rotated(x: Array) -> Array:
-    """Turn by a fixed random rotation."""
+    """Apply a fixed random rotation."""
     rotation, _ = np.linalg.qr(np.random.default_rng(12).normal(size=(x.shape[1], x.shape[1])))
     return x @ rotation
 
 
 def swiss_roll(x: Array) -> Array:
-    """Roll one column up in a plane."""
+    """Roll one column up into a spiral in the plane."""
     t = 1.5 * np.pi * (1 + 2 * cdf(x))
     return np.concatenate([t * np.cos(t), t * np.sin(t)], axis=1) / 21
 
 
 def spiral(x: Array) -> Array:
-    """Turn the first two columns by an angle of a third of the squared distance from the origin, then the next."""
+    """Rotate columns 1 and 2, then 2 and 3, by a third of the squared distance from the origin, in radians."""
     x = x.copy()
     angle = (x**2).sum(axis=1) / 3
     for i in range(min(2, x.shape[1] - 1)):
@@ -141,7 +141,7 @@ STUDENTS = ((1, 1.0), (2, 1.0), (2, 2.0), (3, 2.0), (3, 3.0), (5, 2.0), (5, 3.0)
 
 
 def low_dimensional() -> list[Task]:
-    """Return the truths with at most five columns per side and their bijective images."""
+    """Return the tasks with at most five columns per side, including bijective transformations."""
     normal = bivariate_normal(0.75)
     elliptical = [
         normal,
@@ -176,5 +176,5 @@ def low_dimensional() -> list[Task]:
 
 
 def high_dimensional() -> list[Task]:
-    """Return the truths with 25 and 50 columns per side."""
+    """Return the tasks with 25 and 50 columns per side."""
     return [dense(25), dense(50), two_pair(25)]

@@ -1,13 +1,13 @@
-"""Activation maximization against Lucent and horama: seconds per channel, scores, and whether others recognise it.
+"""Activation maximization compared with Lucent and horama: time per channel, scores, and recognition by a second network.
 
     python benchmarks/maximization.py                                  # trains two CIFAR-10 classifiers first
-    python benchmarks/maximization.py --data my/cifar10 --keep nets    # keeps them in nets/, and takes them from there
+    python benchmarks/maximization.py --data my/cifar10 --keep nets    # saves them in nets/ and reuses them
 
-The subject is a CNN with BatchNorm that classifies CIFAR-10 at 32x32; all 128 channels of its last convolution are
-maximized for 256 steps. Peers make one image at a time, so that they get some of the channels; runs are interleaved.
-Scores are the channel's mean activation in the finished image, and its mean over 32 fresh random shifts, scales and
-turns of it. Class images are shown to a second network of the same kind, trained from another seed. Peers come from
-the `bench` dependency group; one that is not installed is left out.
+The subject is a CNN with BatchNorm that classifies CIFAR-10 at 32x32. featurelens maximizes all 128 channels of its last
+convolution for 256 steps. Peers optimize one image at a time, so they do only some of the channels; runs are
+interleaved. Scores are the channel's mean activation on the finished image, and its mean over 32 new random shifts,
+scales and rotations of that image. A second network, trained from another seed, classifies the class images. Peers come
+from the `bench` dependency group; those not installed are skipped.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ def main() -> None:
         "--data", default="cifar10", help="cifar10, or a folder: train/CLASS/IMAGE, test/CLASS/IMAGE"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--epochs", type=int, default=10, help="of the two classifiers")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the two classifiers")
     parser.add_argument("--keep", type=Path, default=Path("outputs/benchmark_networks"))
-    parser.add_argument("--rounds", type=int, default=4, help="peers make two channels in each")
-    parser.add_argument("--seeds", type=int, default=2, help="of the class images")
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="number of rounds; peers optimize two channels in each"
+    )
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds for the class images")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     model, judge = networks(options)
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def networks(options: argparse.Namespace) -> list[nn.Module]:
-    """Train the subject and the judge, or take them from where an earlier run kept them."""
+    """Train the subject and the judge, or load them from an earlier run."""
     options.keep.mkdir(parents=True, exist_ok=True)
     data: Dataset | None = None
     found: list[nn.Module] = []
@@ -84,10 +86,10 @@ def ours(
 
 
 def lucent(model: nn.Module, objective: str, seed: int, steps: int = STEPS, size: int = SIZE) -> Tensor:
-    """Return Lucent's image ``(3, H, W)``, by its own transforms, kept from upsampling it to 224 and normalizing."""
+    """Return Lucent's image ``(3, H, W)``, with its own transforms, but without upsampling to 224 and normalizing."""
     from lucent.optvis import param, render
 
-    np.random.seed(seed)  # noqa: NPY002  its transforms draw from here
+    np.random.seed(seed)  # noqa: NPY002  its transforms use the global state
     torch.manual_seed(seed)
     made = render.render_vis(
         model,
@@ -103,7 +105,7 @@ def lucent(model: nn.Module, objective: str, seed: int, steps: int = STEPS, size
 
 
 def horama(model: nn.Module, objective: str, seed: int, steps: int = STEPS) -> Tensor:
-    """Return horama's Fourier image ``(3, H, W)``, in the range and at the size of the subject."""
+    """Return horama's Fourier image ``(3, H, W)``, with the value range and size of the subject."""
     from horama import fourier
 
     layer, number = objective.split(":")
@@ -159,7 +161,7 @@ def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
 
 @torch.no_grad()
 def scores(model: nn.Module, images: Images) -> tuple[float, float]:
-    """Return the mean over channels of the mean activation, on the images themselves and on changed ones."""
+    """Return the mean activation, averaged over channels, on the images and on transformed ones."""
     clean, changed = [], []
     for number, image in images.items():
         stack = torch.stack([image, *perturbed(image)]).to(next(model.parameters()).device)
@@ -170,7 +172,7 @@ def scores(model: nn.Module, images: Images) -> tuple[float, float]:
 
 
 def perturbed(image: Tensor) -> list[Tensor]:
-    """Return 32 versions of an image: shifted by up to 2 pixels, scaled by 5 %, turned by 5 degrees; by torchvision."""
+    """Return 32 versions of an image, made by torchvision: shifted by up to 2 pixels, scaled by 5 %, rotated by 5 degrees."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import affine
 
@@ -190,7 +192,7 @@ def perturbed(image: Tensor) -> list[Tensor]:
 
 
 def compare_channels(model: nn.Module, options: argparse.Namespace) -> None:
-    """Time all channels in one batch against peers' one by one, and score what came out."""
+    """Time all channels in one batch, and peers' channels one by one; score the images."""
     some = [int(number) for number in np.linspace(0, CHANNELS - 1, 2 * options.rounds)]
     seconds: dict[str, list[float]] = {}
     made: dict[str, Images] = {}
@@ -231,7 +233,7 @@ def compare_channels(model: nn.Module, options: argparse.Namespace) -> None:
 
 
 def time_to_score(model: nn.Module, some: list[int], target: float, peer: float) -> None:
-    """Print after how few steps the same score is reached, and what they take."""
+    """Print the number of steps to reach the peer's score, and their time."""
     for steps in (4, 8, 16, 32, 64, 128, 256):
         taken, images = timed(lambda steps=steps: ours(model, LAYER, steps=steps))
         reached, _ = scores(model, {number: images[number] for number in some})
@@ -255,7 +257,7 @@ def recognised(judge: nn.Module, images: Images) -> tuple[int, float]:
 
 
 def compare_classes(model: nn.Module, judge: nn.Module, options: argparse.Namespace) -> None:
-    """Show each network's class images to one that never saw them being made."""
+    """Let the second network classify each library's class images."""
     print(
         f"\nten class scores, {options.seeds} seeds: recognised by a second network, and its mean probability"
     )
@@ -278,7 +280,7 @@ def compare_classes(model: nn.Module, judge: nn.Module, options: argparse.Namesp
 
 
 def compare_resnet(options: argparse.Namespace) -> None:
-    """Time ResNet-18 at 224x224, where the network is most of the work for everyone."""
+    """Time ResNet-18 at 224x224, where the network takes most of the time for every library."""
     from torchvision.models import resnet18
 
     model = seeded(lambda: resnet18(weights=None)).to(options.device).eval()

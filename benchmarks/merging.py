@@ -1,9 +1,9 @@
-"""How long it takes to merge the parts of an array job, and to open the result.
+"""Time to merge the parts of an array job and to open the result.
 
     python benchmarks/merging.py              # 1,000 parts with 40 files each
     python benchmarks/merging.py --parts 8 --files 160
 
-Only manifests are made, as merging reads and writes nothing else.
+Only manifests are created, because merging reads and writes nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROWS, BYTES = 32_768, 64 * 2**20
 
 
 def part(index: int, parts: int, files: int) -> Manifest:
-    """A complete part with so many files, none of which is there."""
+    """Return the manifest of a complete part with `files` files; the files themselves do not exist."""
     layers = {}
     for name in LAYERS:
         shards = tuple(
@@ -38,7 +38,7 @@ def part(index: int, parts: int, files: int) -> Manifest:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--parts", type=int, default=1000)
-    parser.add_argument("--files", type=int, default=40, help="in each part")
+    parser.add_argument("--files", type=int, default=40, help="files in each part")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for index in range(options.parts):

@@ -1,11 +1,11 @@
-"""Record every module of every model that torchvision lists, and compare with hooks written by hand.
+"""Record every module of every model that torchvision lists, and compare with hand-written hooks.
 
     python benchmarks/model_coverage.py                  # all models, random weights, smallest valid input
     python benchmarks/model_coverage.py resnet18 vit_b_16
 
-For each model: whether `backend="hooks"` records, for every module that forward reaches and for each of its
-calls, exactly what hooks written by hand do; whether the model comes back as it was; whether
-`backend="rewrite"` reaches it and records the same for its leaves; and whether torchvision's own FX extractor can.
+The table answers four questions for each model. Does `backend="hooks"` record exactly what hand-written hooks do, for
+every call of every module that forward reaches? Is the model unchanged afterwards? Can `backend="rewrite"` trace the
+model and record the same for its leaf modules? Can torchvision's own FX extractor trace it?
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torchvision.models.feature_extraction import get_graph_node_names
 import featurelens as fl
 from featurelens._structure import tensors
 
-# The smallest input that a family accepts, where it is not 64 x 64.
+# The smallest input of families that do not accept 64 x 64.
 SIZES = {
     "alexnet": 63,
     "inception_v3": 75,
@@ -40,7 +40,7 @@ VIDEO = {"mvit_v1_b": (16, 224), "mvit_v2_s": (16, 224), "swin3d": (4, 64), "s3d
 
 
 def sample(name: str) -> tuple[Any, ...]:
-    """Return what the model takes."""
+    """Return inputs for the model."""
     generator = torch.Generator().manual_seed(0)
 
     def rand(*shape: int) -> torch.Tensor:
@@ -60,7 +60,7 @@ def sample(name: str) -> tuple[Any, ...]:
 
 @contextmanager
 def small_detection_inputs(model: nn.Module) -> Iterator[None]:
-    """Keep detection models from scaling the image up to 800 pixels."""
+    """Stop detection models from enlarging the image to 800 pixels."""
     transform = getattr(model, "transform", None)
     if transform is not None and hasattr(transform, "min_size"):
         transform.min_size, transform.max_size = (96,), 128
@@ -68,7 +68,7 @@ def small_detection_inputs(model: nn.Module) -> Iterator[None]:
 
 
 def by_hand(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[list[torch.Tensor]]]:
-    """Return each module's calls, each as the list of the tensors it returned, copied."""
+    """Return the calls of each module, each as a list of copies of the returned tensors."""
     found: dict[str, list[list[torch.Tensor]]] = {}
 
     def hook_for(name: str) -> Any:
@@ -86,7 +86,7 @@ def by_hand(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[list[to
 
 
 def differences(acts: fl.Activations, expected: dict[str, list[list[torch.Tensor]]]) -> list[str]:
-    """Return the names of what was recorded other than by hand."""
+    """Return the names whose recording differs from the hand-written hooks."""
     keys = {
         (name if len(calls) == 1 else f"{name}#{number}"): call
         for name, calls in expected.items()
@@ -103,7 +103,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 
 
 def fingerprint(model: nn.Module) -> list[Any]:
-    """Return a cheap account of all that recording could change: hooks, modes, attributes, buffers."""
+    """Return a quick summary of everything that recording could change: hooks, modes, attributes, buffers."""
     return [
         (
             len(m._forward_hooks),
@@ -117,7 +117,7 @@ def fingerprint(model: nn.Module) -> list[Any]:
 
 
 def check(name: str) -> dict[str, str]:
-    """Return, for each question about one model, "" for yes, or why not."""
+    """Return "" (yes) or the reason why not, for each question about one model."""
     torch.manual_seed(0)
     arguments = (
         {"weights_backbone": None} if name.startswith(("fcn", "deeplab", "lraspp")) or "rcnn" in name else {}
@@ -149,7 +149,7 @@ def check(name: str) -> dict[str, str]:
 def attempt(record: Any, expected: Any) -> str:
     try:
         acts = record()
-    except Exception as error:  # noqa: BLE001  the table names whatever came
+    except Exception as error:  # noqa: BLE001  the table shows any error
         return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
     wrong = differences(acts, expected) if expected is not None else []
     return f"{len(wrong)} layers differ: {wrong[:2]}" if wrong else ""
@@ -157,7 +157,7 @@ def attempt(record: Any, expected: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names as torchvision lists them; all of them by default")
+    parser.add_argument("models", nargs="*", help="model names as listed by torchvision; default: all")
     names = parser.parse_args().models or [
         n for n in torchvision.models.list_models() if "quantized" not in n
     ]

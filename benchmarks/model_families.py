@@ -1,12 +1,12 @@
-"""Record every leaf of models that timm and transformers build, and compare with hooks written by hand.
+"""Record every leaf module of models from timm and transformers, and compare with hand-written hooks.
 
     python benchmarks/model_families.py                  # all models, random weights, small images
     python benchmarks/model_families.py levit_128s GPT2Model
 
-A model is given as it is built, in train mode. For each: whether every call of every leaf, and the output, are
-recorded to the bit as hooks written by hand see them in a copy of the model in eval mode; whether the model is then
-to the bit what it was; and whether it still returns the same. Models from transformers are also recorded over two batches,
-which are dicts. Packages that are not installed are left out; both come with the `bench` dependency group.
+Models are used as built, in train mode. For each, three checks. Every call of every leaf module and the output must be
+bit-identical to what hand-written hooks record in a copy of the model in eval mode. The model must be bit-identical
+afterwards. And it must still return the same. Models from transformers are also recorded over two batches, which are
+dicts. Both packages come with the `bench` dependency group; those not installed are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.state import snapshot
 Calls = dict[str, list[list[torch.Tensor]]]
 Case = tuple[Callable[[], nn.Module], list[dict[str, Any]]]
 
-# Small members of 95 of the 98 modules in timm.models, by the smallest size of images, of those tried, that they take.
+# Small models from 95 of the 98 modules in timm.models, by the smallest image size they accept among those tried.
 TIMM = {
     64: """
         resnet10t resnext50_32x4d resnetv2_18 legacy_seresnet18 skresnet18 resnest14d res2net50_14w_8s densenet121
@@ -71,7 +71,7 @@ def timm_cases() -> Iterator[tuple[str, Case]]:
 
 
 def transformers_cases() -> Iterator[tuple[str, Case]]:
-    """Yield the same for models from configurations: three of the usual size, two small ones that return caches."""
+    """Yield the same for models built from configurations: three of the usual size, two small ones that return caches."""
     import transformers as tf
 
     tf.logging.set_verbosity_error()
@@ -104,7 +104,7 @@ def is_leaf(name: str, module: nn.Module) -> bool:
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """Return the tensors in tuples, dicts and objects such as caches."""
+    """Return all tensors in tuples, dicts and objects such as caches."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -117,7 +117,7 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 
 def by_hand(model: nn.Module, batch: dict[str, Any]) -> tuple[Calls, Any]:
-    """Return each leaf's calls, each as the list of the tensors it returned, copied; and the output."""
+    """Return the calls of each leaf module, each as a list of copies of the returned tensors; and the output."""
     found: Calls = {}
 
     def hook_for(name: str) -> Any:
@@ -135,7 +135,7 @@ def by_hand(model: nn.Module, batch: dict[str, Any]) -> tuple[Calls, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values hold the same tensors to the bit."""
+    """Return whether two values hold bit-identical tensors."""
     ones, others = tensors(one), tensors(other)
     return len(ones) == len(others) and all(map(same_bits, ones, others))
 
@@ -147,7 +147,7 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def differences(what: str, acts: fl.Activations, calls: Calls, output: Any) -> list[str]:
-    """Say what was recorded other than by hand."""
+    """Return what was recorded differently from the hand-written hooks."""
     expected = {
         (name if len(calls[name]) == 1 else f"{name}#{number}"): call
         for name in calls
@@ -164,7 +164,7 @@ def joined(ones: list[torch.Tensor], others: list[torch.Tensor]) -> list[torch.T
 
 
 def check(make: Callable[[], nn.Module], batches: list[dict[str, Any]]) -> tuple[list[str], int, int]:
-    """Return what is not as it should be, and the number of leaves and of calls compared."""
+    """Return what is wrong, and the number of leaf modules and calls compared."""
     torch.manual_seed(0)
     model = make()
     twin = copy.deepcopy(model).eval()
@@ -173,7 +173,7 @@ def check(make: Callable[[], nn.Module], batches: list[dict[str, Any]]) -> tuple
     before = snapshot(model)
     wrong = differences("call", fl.ActivationRecorder(model, is_leaf)(**batches[0]), calls, output)
     if len(batches) > 1:
-        # Tables of positions and the like have no axis for the batch: they cannot be joined, and record says so.
+        # Tensors without a batch axis, such as tables of positions, cannot be joined, and `record` raises an error.
         rows = {
             name: [joined(*both) for both in zip(calls[name], passes[1][0][name], strict=True)]
             for name in calls
@@ -192,21 +192,21 @@ def check(make: Callable[[], nn.Module], batches: list[dict[str, Any]]) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names as this file lists them; all of them by default")
+    parser.add_argument("models", nargs="*", help="model names as listed in this file; default: all")
     wanted = parser.parse_args().models
     warnings.simplefilter("ignore")
     start = time.perf_counter()
     done, failed, leaves, calls = 0, 0, 0, 0
     for package, cases in PACKAGES.items():
         if importlib.util.find_spec(package) is None:
-            print(f"{package} is not installed: its models are left out")
+            print(f"{package} is not installed: its models are skipped")
             continue
         for name, (make, batches) in cases():
             if wanted and name not in wanted:
                 continue
             try:
                 wrong, some_leaves, some_calls = check(make, batches)
-            except Exception as error:  # noqa: BLE001  the line names whatever came
+            except Exception as error:  # noqa: BLE001  the row shows any error
                 reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:150]}"
                 wrong, some_leaves, some_calls = [reason], 0, 0
             done, failed = done + 1, failed + bool(wrong)
@@ -214,7 +214,9 @@ def main() -> None:
             told = "; ".join(wrong) or "same"
             print(f"{name:34} {some_leaves:4} leaves {some_calls:5} calls  {told}", flush=True)
             gc.collect()
-    print(f"\n{done - failed} of {done} models are recorded as by hand and come back as they were")
+    print(
+        f"\n{done - failed} of {done} models are recorded as by hand-written hooks and unchanged afterwards"
+    )
     print(f"{leaves} leaves, {calls} calls, {time.perf_counter() - start:.0f} s")
 
 

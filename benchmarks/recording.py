@@ -1,12 +1,12 @@
-"""Time and memory of recording layers, against hand-written hooks and other libraries.
+"""Time and memory of recording layers, compared with hand-written hooks and other libraries.
 
     python benchmarks/recording.py                 # ResNet-18: all 20 convolutions, a middle and an early layer
     python benchmarks/recording.py --rounds 40     # then ResNet-50 and the MNIST network, one small image
 
-Every round runs each contender once, in a new order; the table gives the median over rounds of the ratio to the
-bare forward of the same round, so that a machine that slows down slows down all. Peak memory is that of one
-call in a process of its own, above what the process held before. Peers come from the `bench` dependency group;
-one that is not installed is left out.
+Each round runs all contenders once, in random order. The table gives the median over rounds of a contender's time divided
+by that of the bare forward pass of the same round, so a machine that slows down affects all alike. Peak memory is
+measured for one call in a separate process, above what the process used before. Peers come from the `bench` dependency
+group; those not installed are skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EARLY = ["layer1.1.conv2", "layer1.0.conv1"]
 
 
 def contenders(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[str, Run]:
-    """Every way to record `layers`, ready to run; each returns what it recorded."""
+    """Return all ways to record `layers`; each returns what it recorded."""
     runs = our_own(model, images, layers)
     early = len(layers) == 1
     for clone in (False, True):
@@ -52,7 +52,7 @@ def contenders(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dic
     if installed("captum"):
         from captum.attr import LayerActivation
 
-        other = copy.deepcopy(model)  # peers get models of their own: some leave marks on them
+        other = copy.deepcopy(model)  # peers get their own model, because some change it
         attribution = LayerActivation(other, [other.get_submodule(layer) for layer in layers])
         runs["captum"] = lambda: attribution.attribute(images)
     if installed("nnsight"):
@@ -67,7 +67,7 @@ def contenders(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dic
 
 
 def our_own(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[str, Run]:
-    """The bare forward and what this project offers; an early layer alone also with ``stop_early=True``."""
+    """Return the bare forward pass and featurelens's ways; a single layer also with ``stop_early=True``."""
     runs: dict[str, Run] = {"bare forward": lambda: model(images)}
     for stop_early in (False, True)[: 2 if len(layers) == 1 else 1]:
         for clone in (False, True):
@@ -78,7 +78,7 @@ def our_own(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[s
 
 
 def small(rounds: int) -> None:
-    """Print what one image of 64 pixels or fewer costs, where the guard weighs most."""
+    """Print the cost for one image of at most 64 pixels, where the guard costs relatively most."""
     sys.path.insert(0, "examples")
     from reference.networks import MnistCNN
 
@@ -142,20 +142,20 @@ def installed(package: str) -> bool:
 
 
 def compare(runs: dict[str, Run], rounds: int) -> dict[str, float]:
-    """Return the median over rounds of each contender's time relative to the bare forward's."""
+    """Return the median over rounds of each contender's time relative to the bare forward pass."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     working = dict(runs)
     for name, run in runs.items():
         try:
-            silently(run)  # warm up; plans and traces are made here, as for any recorder used more than once
-        except Exception as error:  # noqa: BLE001  a peer that cannot run is said so, and the rest goes on
+            silently(run)  # warm up: a recorder used more than once plans and traces only the first time
+        except Exception as error:  # noqa: BLE001  report a peer that fails, and continue
             print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
             del working[name]
     order = random.Random(0)
     for _ in range(rounds):
         names = list(working)
         order.shuffle(names)
-        # the slowest peer runs a few times only
+        # the slowest peer runs only a few times
         for name in names:
             if name == "torchlens" and len(times[name]) >= 3:
                 continue
@@ -181,7 +181,7 @@ def resident() -> float:
 
 
 def peak(name: str, layers: list[str]) -> float:
-    """Return by how many MiB the process grows, at its highest, while one contender runs once."""
+    """Return the peak growth of the process in MiB while one contender runs once."""
     import resource
 
     model, images = subject()
@@ -201,7 +201,7 @@ def subject() -> tuple[nn.Module, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--time-only", action="store_true", help="leave out peak memory, which takes minutes")
+    parser.add_argument("--time-only", action="store_true", help="skip peak memory, which takes minutes")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     parser.add_argument("--layers", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Memory, time and reading of recorded data sets: ResNet-18's layers, pooled, against the bare forward and peers.
+"""Memory, time and reading of recorded data sets: pooled layers of ResNet-18, compared with the bare forward pass and peers.
 
     python benchmarks/streaming.py            # 1,000 to 50,000 images, a store of 1 GB
     python benchmarks/streaming.py --quick    # 200 and 1,000 images, a store of 64 MB
 
-Memory: each number of images in a process of its own; resident memory is read after every batch, and the table gives its
-highest value after the first twentieth of the batches less that of then. Time: each round runs each contender once over
-the same loader, in a new order, and the table gives the median over rounds of the ratio to the bare forward of the same
-round. Peers come from the `bench` dependency group; one that is not installed is left out.
+Memory: each number of images runs in a separate process. Resident memory is read after every batch; the table gives its
+value after the first twentieth of the batches, and the largest rise after that. Time: each round runs all contenders once
+over the same loader, in random order; the table gives the median over rounds of a contender's time divided by that of the
+bare forward pass of the same round. Peers come from the `bench` dependency group; those not installed are skipped.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ import featurelens as fl
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 BATCH = 64
 WAYS = ("record to files", "stream")
-ROW = 4096  # numbers in a row of the store that is read from
+ROW = 4096  # numbers per row of the store used for reading
 READ = 200
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """Images that are made when they are asked for, so that the data themselves take no memory."""
+    """Images generated on access, so the data set itself takes no memory."""
 
     def __init__(self, count: int, size: int) -> None:
         self.count, self.size = count, size
@@ -59,7 +59,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Rows(Dataset[Tensor]):
-    """Rows of numbers, the first of which is the row's own."""
+    """Rows of numbers; the first number is the row's index."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -96,7 +96,7 @@ def analyses() -> list[fl.statistics.Statistic]:
 
 
 def memory(way: str, images: int) -> tuple[float, float]:
-    """Return resident memory after a twentieth of the batches, and by how much it rose at most after that, in MiB."""
+    """Return resident memory in MiB after a twentieth of the batches, and its largest rise after that."""
     import psutil
 
     process, seen = psutil.Process(), []
@@ -118,7 +118,7 @@ def memory(way: str, images: int) -> tuple[float, float]:
 
 
 def compare_memory(counts: list[int]) -> None:
-    print("\nresident memory (MiB) after a twentieth of the batches, and how far it rose after that")
+    print("\nresident memory (MiB) after a twentieth of the batches, and its largest rise after that")
     print(f"{'images':>10}" + "".join(f"{way:>28}" for way in WAYS))
     for images in counts:
         cells = []
@@ -136,7 +136,7 @@ def compare_memory(counts: list[int]) -> None:
 
 
 def contenders(model: nn.Module, loader: DataLoader[Any], folder: Path) -> dict[str, Callable[[], Any]]:
-    """Every way to go once over the loader; each that writes is given an empty folder."""
+    """Return all ways to run once over the loader; those that write get an empty folder."""
     recorder = fl.ActivationRecorder(model, LAYERS, reduce="mean")
     whole = fl.ActivationRecorder(model, LAYERS)
 
@@ -160,7 +160,7 @@ def contenders(model: nn.Module, loader: DataLoader[Any], folder: Path) -> dict[
 
 
 def chunk_files(model: nn.Module, loader: DataLoader[Any], folder: Path) -> None:
-    """Write a file for each batch and layer, and join them at the end, as feature extractors by hand do."""
+    """Write a file for each batch and layer and join them at the end, as hand-written feature extractors do."""
     found: dict[str, Tensor] = {}
 
     def hook_for(name: str) -> Any:
@@ -231,7 +231,7 @@ def compare_time(images: int, size: int, rounds: int) -> None:
         for name, run in list(working.items()):
             try:
                 timed(run, folder)
-            except Exception as error:  # noqa: BLE001  a peer that cannot run is said so, and the rest goes on
+            except Exception as error:  # noqa: BLE001  report a peer that fails, and continue
                 print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
                 del working[name]
         times: dict[str, list[float]] = {name: [] for name in working}
@@ -276,11 +276,11 @@ def compare_reading(gigabytes: float, rounds: int = 9) -> None:
         f"\n{READ} random rows of {4 * ROW // 1024} KiB from a store of {size:.2f} GB, median of {rounds}, in ms"
     )
     print(f"{'pages in the file cache':36}{statistics.median(warm):14.1f}")
-    print(f"{'pages given back first':36}{statistics.median(cold):14.1f}")
+    print(f"{'pages dropped from the cache first':36}{statistics.median(cold):14.1f}")
 
 
 def forget_files(folder: Path) -> None:
-    """Ask the system to drop a folder's files from its cache; on some file systems it does not."""
+    """Ask the system to drop a folder's files from its cache; some file systems ignore this."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in folder.rglob("*.npy"):
