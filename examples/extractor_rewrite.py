@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     save(figures, options.output)
     same = list(tapped.state_dict()) == list(model.state_dict())
     print(f"{'':36}{'study':>18}{'here':>18}")
-    print(f"{'extractors behind':36}{'conv_1, _2, _4':>18}{', '.join(CHOSEN).replace(', conv', ', '):>18}")
+    print(f"{'extractors after':36}{'conv_1, _2, _4':>18}{', '.join(CHOSEN).replace(', conv', ', '):>18}")
     print(f"{'largest difference of the output':36}{'not reported':>18}{difference:>18.1e}")
     print(f"{'state_dict keys as the original':36}{'not reported':>18}{'yes' if same else 'no':>18}")
     print(f"figures in {options.output}")

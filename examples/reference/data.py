@@ -134,7 +134,7 @@ def _torchvision(name: str, data_dir: Path) -> Dataset:
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{name} is not in {data_dir} and could not be downloaded ({error}); without a network, put "
-            "torchvision's files there, name a folder of images, or take 'digits', which needs no download"
+            "torchvision's files there, name a folder of images, or use 'digits', which needs no download"
         ) from error
     pairs = [_tensors(np.asarray(part.data), torch.as_tensor(part.targets)) for part in (train, test)]
     classes = tuple(label.split(" - ")[0] for label in train.classes)  # MNIST's are called "9 - nine"
@@ -174,7 +174,7 @@ def _folder(folder: Path, seed: int) -> Dataset:
 def _check_trainable(data: Dataset, folder: Path) -> None:
     if len(data.classes) < 2:
         raise DataError(
-            f"{folder} holds one class, {data.classes[0]!r}: images stand in CLASS/IMAGE, in two or more"
+            f"{folder} holds one class, {data.classes[0]!r}: training needs two or more class folders"
         )
     for part, labels in (("training", data.train_labels), ("test", data.test_labels)):
         if not len(labels):

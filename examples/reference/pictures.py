@@ -94,7 +94,7 @@ def overview(
     draw.class_importance(worth, classes=data.classes, limit=24, ax=ablate)
     titles = {
         record: "Record: an image and its feature maps in relu1",
-        visualize: f"Visualize: what the most important channels of {layer} want to see",
+        visualize: f"Visualize: images that maximize the most important channels of {layer}",
         ablate: "Ablate: which classes need which channels",
     }
     for ax, words in titles.items():

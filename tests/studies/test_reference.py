@@ -314,7 +314,7 @@ def no_image(folder):
 
 def one_class(folder):
     write_folder(folder, {"cat": 9})
-    return f"{folder} holds one class, 'cat': images stand in CLASS/IMAGE, in two or more"
+    return f"{folder} holds one class, 'cat': training needs two or more class folders"
 
 
 def too_few(folder):
