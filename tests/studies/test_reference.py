@@ -377,7 +377,7 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
         raise RuntimeError("no network")
 
     monkeypatch.setattr(datasets.CIFAR10, "download", fail)
-    with pytest.raises(DataError, match=r"cifar10 is not in .* take 'digits', which needs no download"):
+    with pytest.raises(DataError, match=r"cifar10 is not in .* use 'digits', which needs no download"):
         load("cifar10", tmp_path)
 
 
