@@ -1,26 +1,26 @@
-"""Pictures of what featurelens finds; the only room that knows matplotlib.
+"""Figures of what featurelens finds; the only room that knows matplotlib.
 
-Every function takes tensors (any device, any real dtype, with or without gradients), NumPy arrays or results,
-and returns matplotlib objects that belong to the caller: a grid of pictures is a `Figure`, a single picture
-its `Axes`. Nothing is shown, and pyplot keeps no reference; write a file with ``figure.savefig("maps.png")``.
+Every function accepts tensors (any device, any real dtype, with or without gradients), NumPy arrays or results, and
+returns a matplotlib `Figure` that belongs to the caller. Jupyter shows it as the value of a cell; a file is
+``figure.savefig("maps.png")``. With ``ax=`` the picture is drawn on that Axes, and the figure is the one it lies on.
+Pyplot keeps no reference.
 """
 
-from featurelens.plotting._ablation import ablation_gallery, reconstructions
-from featurelens.plotting._channels import channel_bars, pair_matrix
-from featurelens.plotting._confusion import confusion_matrix
-from featurelens.plotting._curves import training_curves
-from featurelens.plotting._feature_maps import feature_maps, input_and_feature_maps
-from featurelens.plotting._filters import filters
-from featurelens.plotting._images import image_grid
-from featurelens.plotting._importance import (
-    ablation_change,
-    class_importance,
-    importance,
+from featurelens.plotting.bars import ablation_change, channel_bars, channel_quantiles, importance
+from featurelens.plotting.curves import (
+    ablation_curves,
+    information_curves,
+    maximization_history,
+    training_curves,
 )
-from featurelens.plotting._information import information_curves, information_plane
-from featurelens.plotting._maximization import comparison, maximization, maximization_history, write_images
-from featurelens.plotting._removal import ablation_curves
-from featurelens.plotting._statistics import channel_correlations, channel_quantiles, strongest_images
+from featurelens.plotting.heatmap import channel_correlations, class_importance, confusion_matrix
+from featurelens.plotting.images import image_grid, maximization, write_images
+from featurelens.plotting.maps import feature_maps, input_and_feature_maps
+from featurelens.plotting.pairs import pair_matrix
+from featurelens.plotting.plane import information_plane
+from featurelens.plotting.rows import comparison, strongest_images
+from featurelens.plotting.strips import ablation_gallery, reconstructions
+from featurelens.plotting.weights import filters
 
 __all__ = [
     "ablation_change",

@@ -1,23 +1,19 @@
-"""Tiles on one Axes: the geometry of every grid of pictures, in inches."""
+"""Pictures in rows and columns on one Axes: the geometry of every grid, in inches."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.patches import Rectangle
 
-from featurelens.plotting._colours import INK, PALE, QUIET
+from featurelens.plotting.arrays import Floats
+from featurelens.plotting.colours import INK, PALE, QUIET
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
-
-    from featurelens.plotting._arrays import Floats
-
-WIDTH, HEIGHT = 7.0, 8.0  # what a grid may fill
 GAP = 0.08
 LABEL = 0.16  # height of the line of text above a tile
 MOST_LINES = 4  # of a label
@@ -36,47 +32,51 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows and columns of equal tiles, filled row by row."""
+    """Rows and columns of equal tiles, filled row by row, with room for words at the left and the top."""
 
     columns: int
     rows: int
     tile: tuple[float, float]
     gap: float = GAP
     label: float = LABEL
+    left: float = 0.0
+    top: float = 0.0
 
     @property
     def width(self) -> float:
-        return self.columns * (self.tile[0] + self.gap) - self.gap
+        return self.left + self.columns * (self.tile[0] + self.gap) - self.gap
 
     @property
     def height(self) -> float:
-        return self.rows * (self.tile[1] + self.label + self.gap) - self.gap
+        return self.top + self.rows * (self.tile[1] + self.label + self.gap) - self.gap
 
     def corner(self, index: int) -> tuple[float, float]:
         """Return the left and upper edge of tile `index`, its label not included."""
         row, column = divmod(index, self.columns)
         down = self.tile[1] + self.label + self.gap
-        return column * (self.tile[0] + self.gap), row * down + self.label
+        return self.left + column * (self.tile[0] + self.gap), self.top + row * down + self.label
 
 
 def arrange(
     count: int,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
+    room: tuple[float, float],
     *,
     columns: int | None = None,
-    room: tuple[float, float] = (WIDTH, HEIGHT),
     label: float = LABEL,
     gap: float = GAP,
+    left: float = 0.0,
+    top: float = 0.0,
 ) -> Grid:
-    """Choose columns and tile size for `count` pictures of ``(H, W)`` pixels."""
+    """Choose columns and tile size for `count` pictures of ``(H, W)`` pixels in `room` inches."""
     ratio = min(max(shape[0] / shape[1], 1 / LONGEST), LONGEST)
     columns = columns or _best_columns(count, ratio)
     rows = math.ceil(count / columns)
-    across = (room[0] + gap) / columns - gap
-    down = (room[1] + gap) / rows - gap - label
+    across = (room[0] - left + gap) / columns - gap
+    down = (room[1] - top + gap) / rows - gap - label
     largest = max(1.4, 3 / math.sqrt(count))  # few pictures may be large, but no picture need be huge
     width = max(min(across, down / ratio, largest / math.sqrt(ratio)), 0.05)
-    return Grid(columns, rows, (width, width * ratio), gap, label)
+    return Grid(columns, rows, (width, width * ratio), gap, label, left, top)
 
 
 def _best_columns(count: int, ratio: float) -> int:
@@ -90,18 +90,10 @@ def _best_columns(count: int, ratio: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def draw_grid(
-    ax: Axes,
-    tiles: list[Tile],
-    grid: Grid,
-    cmap: Colormap | None = None,
-    *,
-    offset: tuple[float, float] = (0.0, 0.0),
-) -> None:
-    """Draw `tiles` on an Axes whose unit is one inch, with y growing downwards."""
+def draw_grid(ax: Axes, tiles: list[Tile], grid: Grid, cmap: Colormap | None = None) -> None:
+    """Draw `tiles` on a page."""
     for index, tile in enumerate(tiles):
-        x, y = grid.corner(index)
-        draw_tile(ax, tile, (x + offset[0], y + offset[1]), grid.tile, cmap)
+        draw_tile(ax, tile, grid.corner(index), grid.tile, cmap)
 
 
 def draw_tile(
@@ -120,7 +112,7 @@ def draw_tile(
             extent=(x, x + width, y + height, y),
             interpolation="nearest" if magnified else "antialiased",
             interpolation_stage="rgba",
-            aspect="auto",
+            aspect="equal",
         )
     else:
         _draw_constant(ax, tile.constant, corner, size)
@@ -133,7 +125,7 @@ def draw_tile(
 
 
 def _draw_constant(ax: Axes, value: float, corner: tuple[float, float], size: tuple[float, float]) -> None:
-    """Draw a hatched tile that no one takes for a picture, with the value that the whole map has."""
+    """Draw a hatched tile with the one value of a map, so that it does not look like a picture."""
     ax.add_patch(Rectangle(corner, *size, facecolor="#f6f7f9", edgecolor=PALE, hatch="////", linewidth=0))
     x, y = corner[0] + size[0] / 2, corner[1] + size[1] / 2
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
@@ -152,7 +144,7 @@ def _fitting(width: float) -> int:
 
 
 def break_label(text: str, width: float) -> str:
-    """Spread a label over up to `MOST_LINES` lines, at spaces and dots, and only in words that are too long elsewhere."""
+    """Spread a label over up to `MOST_LINES` lines: at spaces and dots, and inside words that are too long."""
     fits, lines = _fitting(width), [""]
     for piece in re.split(r"(?<=\s)(?=\S)|(?<=\.)(?=[A-Za-z_])", text):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > fits:
@@ -162,9 +154,8 @@ def break_label(text: str, width: float) -> str:
             lines[-1], rest = rest[:fits], rest[fits:]
             lines.append("")
         lines[-1] += rest
-    return "\n".join(
-        [*(line.rstrip() for line in lines[: MOST_LINES - 1]), "".join(lines[MOST_LINES - 1 :])]
-    ).rstrip()
+    kept = [line.rstrip() for line in lines[: MOST_LINES - 1]]
+    return "\n".join([*kept, "".join(lines[MOST_LINES - 1 :])]).rstrip()
 
 
 def _shorten(text: str, width: float) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, to_rgb
 
-if TYPE_CHECKING:
-    from matplotlib.colors import Colormap
-
-    from featurelens.plotting._arrays import Floats
+from featurelens.plotting.arrays import Floats, finite_range
 
 INK = "#1f2328"
 QUIET = "#6a737d"
 PALE = "#d8dce1"
-NOT_FINITE = "#ff00a8"  # in none of the colour maps, so that a NaN is never taken for a value
+NOT_FINITE = "#ff00a8"  # in no colour map, so that NaN never looks like a value
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito
 
 NOT_FINITE_NOTE = "pink: NaN or infinite"
@@ -27,25 +24,17 @@ def colour_map(name: str) -> Colormap:
     return mpl.colormaps[name].with_extremes(bad=NOT_FINITE)
 
 
-def value_map(values: Floats) -> Colormap:
-    """Return RdBu_r for values of both signs and viridis for values that are never negative."""
-    return colour_map("RdBu_r" if is_signed(values) else "viridis")
-
-
 def is_signed(values: Floats) -> bool:
     """Say whether any finite value is negative."""
-    return bool((values[np.isfinite(values)] < 0).any())
+    return finite_range(values)[0] < 0
 
 
 def limits(values: Floats, *, signed: bool) -> tuple[float, float]:
     """Return the values at the two ends of the colour scale: symmetric around zero for signed values."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return (-1.0, 1.0) if signed else (0.0, 1.0)
+    low, high = finite_range(values)
     if signed:
-        reach = float(np.abs(finite).max()) or 1.0
+        reach = max(abs(low), abs(high)) or 1.0
         return -reach, reach
-    low, high = float(finite.min()), float(finite.max())
     return (low, high) if low < high else (low, low + 1.0)
 
 

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from featurelens._checks import check_type, count, describe
-from featurelens.plotting._arrays import Array, check_array, to_floats
+from featurelens.information import MutualInformationResult, SpatialMutualInformationResult
+from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from featurelens.plotting._arrays import Floats
-
-
-@runtime_checkable
-class Estimate(Protocol):
-    """What a result of any estimator has in common."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def units(self) -> str: ...
-    @property
-    def interval(self) -> tuple[float, float] | None: ...
-    @property
-    def null_mean(self) -> float | None: ...
-
-
+Estimate: TypeAlias = MutualInformationResult | SpatialMutualInformationResult
 OverEpochs: TypeAlias = Sequence[Estimate] | Sequence[float] | Array
 
 
@@ -52,7 +35,7 @@ class Estimates:
 
 def interval_of(estimate: Estimate) -> tuple[float, float] | None:
     """Return the interval around the value; that of a spatial result lies around its excess over the null."""
-    if estimate.interval is None or not hasattr(estimate, "per_image"):
+    if estimate.interval is None or isinstance(estimate, MutualInformationResult):
         return estimate.interval
     null = estimate.null_mean or 0.0
     return estimate.interval[0] + null, estimate.interval[1] + null
@@ -60,20 +43,16 @@ def interval_of(estimate: Estimate) -> tuple[float, float] | None:
 
 def read_estimates(curves: Mapping[str, OverEpochs], *, argument: str) -> dict[str, Estimates]:
     """Return the estimates under each name; results must agree on their units, plain numbers have none."""
-    check_type(
-        curves,
-        Mapping,
-        argument=argument,
-        expected="a mapping from names to results (or numbers) over epochs",
-    )
+    expected = "a mapping from names to results (or numbers) over epochs"
+    check_type(curves, Mapping, argument=argument, expected=expected)
     if not curves:
         raise ValueError(f"{argument} is empty: give at least one name with its results over epochs")
     return {str(name): _read(values, f"{argument}[{name!r}]") for name, values in curves.items()}
 
 
-def common_units(estimates: Sequence[Estimates], *, argument: str) -> str | None:
-    """Return the one unit of all `estimates`, None for plain numbers."""
-    found = list(dict.fromkeys(each.units for each in estimates))
+def common_units(units: Iterable[str | None], *, argument: str) -> str | None:
+    """Return the one unit of all estimates, None for plain numbers."""
+    found = list(dict.fromkeys(units))
     if len(found) == 1:
         return found[0]
     named = [unit for unit in found if unit is not None]
@@ -121,22 +100,13 @@ def _read(values: OverEpochs, argument: str) -> Estimates:
             raise TypeError(f"{argument} must hold results or numbers; got {describe(values)}") from None
     if len(results) != len(values):
         raise TypeError(f"{argument} must hold results only or numbers only; got {describe(values)}")
-    parts = [_plain_units(result) for result in results]
-    units = common_units(parts, argument=argument)
-    intervals = np.array([interval_of(result) or (math.nan, math.nan) for result in results], dtype=float)
-    return Estimates(
-        values=np.array([float(result.value) for result in results]),
-        nulls=np.array([math.nan if r.null_mean is None else float(r.null_mean) for r in results]),
-        lows=intervals[:, 0],
-        highs=intervals[:, 1],
-        units=units,
-    )
+    units = common_units((result.units for result in results), argument=argument)
+    nulls = [math.nan if result.null_mean is None else result.null_mean for result in results]
+    intervals = [interval_of(result) or (math.nan, math.nan) for result in results]
+    columns = ([result.value for result in results], nulls, *zip(*intervals, strict=True))
+    return Estimates(*(np.array(column, dtype=float) for column in columns), units=units)
 
 
-def _plain(values: Floats, units: str | None = None) -> Estimates:
+def _plain(values: Floats) -> Estimates:
     unknown = np.full(len(values), np.nan)
-    return Estimates(values, unknown, unknown, unknown, units)
-
-
-def _plain_units(result: Estimate) -> Estimates:
-    return _plain(np.array([result.value]), result.units)
+    return Estimates(values, unknown, unknown, unknown)
