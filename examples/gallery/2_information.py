@@ -70,7 +70,7 @@ for epoch in range(1, 9):
 # equal count and a corrected estimate, what is left above the dashes is real.
 
 curves = {"255 bins": usual, "4 bins, corrected": honest}
-fl.plotting.information_curves(curves, title="Pixels of relu2").figure
+fl.plotting.information_curves(curves, title="Pixels of relu2")
 
 # %%
 
@@ -84,7 +84,7 @@ print(honest[-1])
 # The plane shows every layer against the input (across) and against the label (upwards), through noise twice as large as
 # the layer's own spread. Dashes are the null, the labels in random order: a layer knows what it has above that.
 
-plane.plot().figure
+plane.plot()
 
 # %%
 # What channels know
@@ -95,4 +95,4 @@ plane.plot().figure
 
 given = images[probe], labels[probe]
 channels = fl.layer_information(model, "relu2", *given, per="channel")
-channels["relu2"].plot().figure
+channels["relu2"].plot()

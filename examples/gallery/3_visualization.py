@@ -89,4 +89,4 @@ classes.plot()
 # %%
 # How it got there: levelled off, or should there be more steps?
 
-classes.plot_history().figure
+classes.plot_history()

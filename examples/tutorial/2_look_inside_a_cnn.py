@@ -144,7 +144,7 @@ for digit in range(10):
 # = 2.30 **nats**; a channel that told them all apart would reach that, and a channel that tells nothing has 0.
 
 information = fl.channel_information(means, test_labels)
-information.plot(title="What the mean of each channel of relu2 tells about the digit").figure
+information.plot(title="What the mean of each channel of relu2 tells about the digit")
 
 # %%
 # No single channel tells the digits apart: each knows a part, and the digit is in how they combine. And channel 5 knows
@@ -228,20 +228,20 @@ fl.plotting.image_grid(
 ablator = fl.ChannelAblator(model, "relu2")
 worth = ablator.importance(loader, metric="loss")
 print("baseline loss:", round(float(worth.baseline), 3))
-worth.plot().figure
+worth.plot()
 
 # %%
 # The strokes are two standard errors: where one crosses zero, 400 images cannot tell the loss from none. (Channel 5
 # can go: it was never there.) And which digits suffer? The red cells are digits that cannot do without the channel.
 
-worth.plot_classes().figure
+worth.plot_classes()
 
 # %%
 # Channels can be removed one after another, the least important first. The curve tells how many the network needs: it reads
 # almost as well without ten of its sixteen.
 
 curve = ablator.curve(loader, order=list(reversed(worth.top(16))))
-curve.plot().figure
+curve.plot()
 
 # %%
 # What is in a channel can be made visible. A **deconvolutional decoder** runs the network backwards, with its own

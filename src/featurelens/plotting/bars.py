@@ -21,6 +21,7 @@ from featurelens.statistics import HistogramResult
 
 STRIP = 0.13  # of the height of the bars
 NARROWEST, HEIGHT = 4.8, 3.5  # inches
+STROKES = "; strokes: two standard errors"
 
 
 def channel_bars(
@@ -49,6 +50,7 @@ def channel_bars(
 
     Examples
     --------
+    >>> import torch
     >>> result = ChannelInformationResult(values=torch.tensor([0.1, 0.7, 0.4]), method="channels()", n=100)
     >>> [label.get_text() for label in channel_bars(result).axes[0].get_xticklabels()]
     ['1', '2', '0']
@@ -62,8 +64,8 @@ def channel_bars(
         note += f"; the labels hold {entropy:.3f} {result.units}"
     heading = title or "Information with the label"
     heading = first_of(heading, len(shown), len(result), which="best", noun=" channels")
-    labels = {"xlabel": "channel, best first", "ylabel": f"mutual information ({result.units})"}
-    ax = _draw_bars(ax, heights, shown, **labels, title=heading, note=note)
+    words: dict[str, Any] = {"xlabel": "channel, best first", "ylabel": f"mutual information ({result.units})"}
+    ax = _draw_bars(ax, heights, shown, title=heading, note=note, **words)
     if result.null_mean is not None:
         _draw_nulls(ax, to_floats(result.null_mean)[shown])
     near = entropy is not None and entropy <= 3 * float(heights.max())  # or the line would squeeze the bars
@@ -103,6 +105,7 @@ def importance(
 
     Examples
     --------
+    >>> import torch
     >>> result = ImportanceResult(
     ...     importance=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.full((3,), 0.02), baseline=0.9,
     ...     channels=(0, 1, 2), n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
@@ -112,17 +115,10 @@ def importance(
     ranks, factor, heading = read_importance(result, limit, title, "")
     baseline = f"{result.baseline:.1%}" if factor == 100 else f"{result.baseline:.4g}"
     note = f"{result.metric} {baseline} with all channels, {count(result.n, 'image')}{_filled(result.fill)}"
-    ax = _draw_bars(
-        ax,
-        factor * to_floats(result.importance)[ranks],
-        [result.channels[rank] for rank in ranks],
-        spans=2 * factor * to_floats(result.standard_error)[ranks],
-        xlabel="channel, most important first",
-        ylabel=lost(result),
-        title=heading,
-        note=f"{note}; strokes: two standard errors",
-    )
-    return figure_of(ax)
+    heights, errors = (factor * to_floats(each)[ranks] for each in (result.importance, result.standard_error))
+    words = {"xlabel": "channel, most important first", "ylabel": lost(result), "title": heading}
+    names = [result.channels[rank] for rank in ranks]
+    return figure_of(_draw_bars(ax, heights, names, 2 * errors, note=note + STROKES, **words))
 
 
 def ablation_change(
@@ -150,6 +146,7 @@ def ablation_change(
 
     Examples
     --------
+    >>> import torch
     >>> result = AblationResult(
     ...     outputs=torch.rand(5, 2, 10), baseline=torch.rand(2, 10), images=torch.rand(2, 1, 8, 8),
     ...     channels=(0, 1, 2, 3, 4), layer="conv1", mode="drop", fill="zero")
@@ -166,17 +163,11 @@ def ablation_change(
     heading = (
         title or f"{layer_name(result.layer, capital=True)}: change of the output with each channel {done}"
     )
-    ax = _draw_bars(
-        ax,
-        means[ranks],
-        [result.channels[rank] for rank in ranks],
-        spans=2 * errors[ranks],
-        xlabel="channel, largest change first",
-        ylabel="mean squared change",
-        title=first_of(heading, len(ranks), total),
-        note=f"{count(images, 'image')}{_filled(result.fill)}; strokes: two standard errors",
-    )
-    return figure_of(ax)
+    words = {"xlabel": "channel, largest change first", "ylabel": "mean squared change"}
+    words["title"] = first_of(heading, len(ranks), total)
+    words["note"] = f"{count(images, 'image')}{_filled(result.fill)}{STROKES}"
+    names = [result.channels[rank] for rank in ranks]
+    return figure_of(_draw_bars(ax, means[ranks], names, 2 * errors[ranks], **words))
 
 
 def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: Axes | None = None) -> Figure:
@@ -198,7 +189,7 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
 
     Examples
     --------
-    >>> import featurelens as fl
+    >>> import torch, featurelens as fl
     >>> histogram = fl.statistics.Histogram()
     >>> histogram.update(torch.randn(100, 8))
     >>> channel_quantiles(histogram.compute()).axes[0].get_xlabel()
@@ -253,20 +244,12 @@ def _filled(fill: str) -> str:
 
 
 def _draw_bars(
-    ax: Axes | None,
-    heights: Floats,
-    names: list[int],
-    *,
-    spans: Floats | None = None,
-    xlabel: str,
-    ylabel: str,
-    title: str,
-    note: str,
+    ax: Axes | None, heights: Floats, names: list[int], spans: Floats | None = None, **words: Any
 ) -> Axes:
     """Draw a bar for each channel, with a stroke that spans the error of its height."""
     places = np.arange(len(heights))
     size = (min(max(1.5 + 0.2 * len(heights), NARROWEST), WIDTH), HEIGHT)
-    ax = chart(ax, size=size, xlabel=xlabel, ylabel=ylabel, title=title, note=note)
+    ax = chart(ax, size=size, **words)
     ax.bar(places, heights, width=0.72, color=SERIES[0], zorder=2)
     if spans is not None:
         ax.vlines(places, heights - spans, heights + spans, color=INK, linewidth=1.4, zorder=4)

@@ -56,13 +56,8 @@ def write_beside(
     ax: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
     """Write quiet words `offset` points from a place that is given in shares of the Axes, unless `xycoords` says else."""
-    style = {
-        "xycoords": "axes fraction",
-        "textcoords": "offset points",
-        "color": QUIET,
-        "fontsize": 8,
-    } | style
-    ax.annotate(text, place, offset, **style)
+    usual: dict[str, Any] = {"xycoords": "axes fraction", "color": QUIET, "fontsize": 8}
+    ax.annotate(text, place, offset, textcoords="offset points", **usual | style)
 
 
 def name_channels(ax: Axes, names: list[str]) -> None:

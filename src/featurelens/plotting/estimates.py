@@ -103,8 +103,9 @@ def _read(values: OverEpochs, argument: str) -> Estimates:
     units = common_units((result.units for result in results), argument=argument)
     nulls = [math.nan if result.null_mean is None else result.null_mean for result in results]
     intervals = [interval_of(result) or (math.nan, math.nan) for result in results]
-    columns = ([result.value for result in results], nulls, *zip(*intervals, strict=True))
-    return Estimates(*(np.array(column, dtype=float) for column in columns), units=units)
+    lows, highs = np.array(intervals, dtype=float).T
+    values = np.array([float(result.value) for result in results])
+    return Estimates(values, np.array(nulls, dtype=float), lows, highs, units)
 
 
 def _plain(values: Floats) -> Estimates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,10 +73,10 @@ def confusion_matrix(
     right = float(np.trace(counts) / max(counts.sum(), 1))
     heading = title or f"Accuracy {100 * right:.1f} % of {count(int(counts.sum()), 'image')}"
     side = min(max(0.42 * len(names), 3.0), 6.4)
-    labels = {"xlabel": "predicted class", "ylabel": "true class", "title": heading}
+    words: dict[str, Any] = {"xlabel": "predicted class", "ylabel": "true class", "title": heading}
     # A few percent are the news here, and would look like none on a linear scale.
     colours = (colour_map("cividis"), PowerNorm(0.5, 0, 100))
-    picture = _heat_map(ax, shares, colours, size=(side + 1.3, side + 1.2), **labels)
+    picture = _heat_map(ax, shares, colours, size=(side + 1.3, side + 1.2), **words)
     if len(names) <= LARGEST:
         _write_counts(picture, counts, shares)
     else:
@@ -133,9 +133,9 @@ def class_importance(
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
     )
-    labels = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
+    words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
-    picture = _heat_map(ax, values, colours, size=size, aspect="auto", **labels)
+    picture = _heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
     unit = _write_values(picture, values, whole=factor == 100) if legible else ""
     _add_bar(picture, lost(result) + unit)
@@ -183,9 +183,9 @@ def channel_correlations(
     left = len(result.mean) - len(moving)
     heading = title or about("Correlation of channels", result.layer)
     heading += f" ({left} that never change{'s' if left == 1 else ''} left out)" if left else ""
-    labels = {"xlabel": "channel, like beside like", "ylabel": "channel", "title": heading}
+    words: dict[str, Any] = {"xlabel": "channel, like beside like", "ylabel": "channel", "title": heading}
     colours = (colour_map("RdBu_r"), Normalize(-1, 1))
-    picture = _heat_map(ax, values[np.ix_(order, order)], colours, size=(5.4, 4.6), **labels)
+    picture = _heat_map(ax, values[np.ix_(order, order)], colours, size=(5.4, 4.6), **words)
     _add_bar(picture)
     names = [str(channel) for channel in moving[order]] if len(moving) <= 24 else []
     picture.axes.set_xticks(range(len(names)), names)
@@ -198,14 +198,11 @@ def _heat_map(
     values: Floats,
     colours: tuple[Colormap, Normalize],
     *,
-    size: tuple[float, float],
-    xlabel: str,
-    ylabel: str,
-    title: str,
-    aspect: Any = "equal",
+    aspect: Literal["auto", "equal"] = "equal",
+    **words: Any,
 ) -> AxesImage:
     """Draw a rectangle for each of ``(rows, columns)`` values, in a pale frame."""
-    ax = chart(ax, size=size, xlabel=xlabel, ylabel=ylabel, title=title, pad=8)
+    ax = chart(ax, pad=8, **words)
     ax.grid(visible=False)
     ax.spines[:].set(visible=True, color=PALE)
     ax.tick_params(length=0)

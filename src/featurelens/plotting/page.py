@@ -113,16 +113,17 @@ def _new_page(width: float, height: float, *, title: str, note: str, mappable: S
     if below:
         style: dict[str, Any] = {"va": "top", "fontsize": NOTE, "color": QUIET}
         figure.text(left, ceiling - title_height / up, "\n".join(below), **style)
+    ax = figure.add_axes((left, MARGIN / up, width / across, height / up))
     if mappable:
         tall = min(height, 2.5)
         place = ((MARGIN + width + 0.15) / across, (MARGIN + height - tall) / up, 0.12 / across, tall / up)
         quiet(figure.colorbar(mappable, cax=figure.add_axes(place)))
-    return figure.add_axes((left, MARGIN / up, width / across, height / up))
+    return ax
 
 
 def quiet(bar: Colorbar, *, size: float = 7) -> None:
     """Give a colour bar a pale outline and small numbers."""
-    bar.outline.set_edgecolor(PALE)  # type: ignore[operator]
+    bar.outline.set_edgecolor(PALE)
     bar.ax.tick_params(labelsize=size, length=2, color=QUIET, labelcolor=INK)
 
 

@@ -55,7 +55,7 @@ def pair_matrix(
     >>> from featurelens.information import spatial_mutual_information
     >>> images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> maps = torch.cat([images, images.flip(2)], dim=1)
-    >>> len(pair_matrix(spatial_mutual_information(images, maps, seed=0)).axes[-1].images)
+    >>> len(pair_matrix(spatial_mutual_information(images, maps, seed=0)).axes[0].images)
     2
     """
     expected = "what spatial_mutual_information returns"

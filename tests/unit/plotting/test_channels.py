@@ -44,7 +44,7 @@ def numbers(ax):
 
 
 def test_the_channel_that_knows_most_comes_first():
-    ax = channel_bars(channels([0.1, 0.7, -0.02, 0.4], units="bits"))
+    ax = channel_bars(channels([0.1, 0.7, -0.02, 0.4], units="bits")).axes[0]
     assert isinstance(ax, Axes)
     assert [bar.get_height() for bar in ax.patches] == [0.7, 0.4, 0.1, -0.02]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "3", "0", "2"]
@@ -54,7 +54,7 @@ def test_the_channel_that_knows_most_comes_first():
 
 
 def test_each_bar_carries_its_own_null():
-    ax = channel_bars(channels([0.1, 0.7], null_mean=torch.tensor([0.05, 0.02])))
+    ax = channel_bars(channels([0.1, 0.7], null_mean=torch.tensor([0.05, 0.02]))).axes[0]
     strokes = ax.collections[-1].get_segments()
     np.testing.assert_allclose([stroke[0, 1] for stroke in strokes], [0.02, 0.05])
     assert all(stroke[0, 0] < bar < stroke[1, 0] for bar, stroke in enumerate(strokes))
@@ -62,7 +62,7 @@ def test_each_bar_carries_its_own_null():
 
 
 def test_many_channels_are_limited_in_words():
-    ax = channel_bars(channels(torch.arange(100.0)), limit=5)
+    ax = channel_bars(channels(torch.arange(100.0)), limit=5).axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["99", "98", "97", "96", "95"]
     title = ax.get_title(loc="left").replace("\n", " ")
     assert title == "Information with the label (best 5 of 100 channels)"
@@ -70,7 +70,7 @@ def test_many_channels_are_limited_in_words():
 
 @pytest.mark.parametrize(("highest", "drawn"), [(1.0, True), (0.1, False)])
 def test_the_entropy_of_the_labels_is_a_line_unless_it_dwarfs_the_bars(highest, drawn):
-    ax = channel_bars(channels([highest, 0.05], label_entropy=2.3))
+    ax = channel_bars(channels([highest, 0.05], label_entropy=2.3)).axes[0]
     assert ("H(Y) = 2.30" in texts(ax)) is drawn
     assert "the labels hold 2.300 nats" in " ".join(texts(ax)).replace("\n", " ")
     assert bool(ax.get_ylim()[1] > 2.3) is drawn
@@ -79,7 +79,7 @@ def test_the_entropy_of_the_labels_is_a_line_unless_it_dwarfs_the_bars(highest, 
 @pytest.mark.parametrize("highest", [2.29, 1.0])
 def test_no_word_lies_on_a_bar(highest):
     nulls = torch.full((40,), 0.02)
-    ax = channel_bars(channels([highest] * 40, label_entropy=2.3, null_mean=nulls), limit=40)
+    ax = channel_bars(channels([highest] * 40, label_entropy=2.3, null_mean=nulls), limit=40).axes[0]
     ax.figure.draw_without_rendering()
     words = [*ax.texts, *ax.get_legend().get_texts()]
     bars = [bar.get_window_extent() for bar in ax.patches]
@@ -88,7 +88,7 @@ def test_no_word_lies_on_a_bar(highest):
 
 
 def test_channels_that_know_nothing_are_drawn():
-    ax = channel_bars(channels([0.0, 0.0], label_entropy=0.0, null_mean=torch.zeros(2)))
+    ax = channel_bars(channels([0.0, 0.0], label_entropy=0.0, null_mean=torch.zeros(2))).axes[0]
     ax.figure.draw_without_rendering()
 
 
@@ -97,7 +97,7 @@ def test_bars_of_any_number_fit_their_page(count):
     result = channels(
         torch.linspace(0.01, 1.0, count), null_mean=torch.full((count,), 0.02), label_entropy=2.3
     )
-    ax = channel_bars(result, limit=count)
+    ax = channel_bars(result, limit=count).axes[0]
     ax.figure.draw_without_rendering()
     page = ax.figure.bbox
     for text in [*ax.texts, *ax.get_xticklabels(), ax.xaxis.label]:
@@ -108,7 +108,7 @@ def test_bars_of_any_number_fit_their_page(count):
 
 
 def test_the_excess_over_the_null_is_drawn_around_zero():
-    ax = pair_matrix(pairs([[0.5, 0.1, 0.2]], null=0.2))
+    ax = pair_matrix(pairs([[0.5, 0.1, 0.2]], null=0.2)).axes[0]
     assert isinstance(ax, Axes)
     np.testing.assert_allclose([image.get_array().item() for image in ax.images], [0.3, -0.1, 0.0])
     assert ax.images[0].get_clim() == (pytest.approx(-0.3), pytest.approx(0.3))
@@ -120,7 +120,7 @@ def test_the_excess_over_the_null_is_drawn_around_zero():
 
 
 def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
-    ax = pair_matrix(pairs([[0.5, 0.1]]), title="Mine")
+    ax = pair_matrix(pairs([[0.5, 0.1]]), title="Mine").axes[0]
     assert {image.get_cmap().name for image in ax.images} == {"viridis"}
     assert numbers(ax) == ["0.50", "0.10"]
     note = ax.figure.texts[-1].get_text()
@@ -130,7 +130,7 @@ def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
 
 def test_rows_are_image_channels_and_long_rows_are_broken_into_blocks():
     values = torch.arange(3 * 40.0).reshape(3, 40) / 100
-    ax = pair_matrix(pairs(values))
+    ax = pair_matrix(pairs(values)).axes[0]
     assert len(ax.images) == 40
     np.testing.assert_allclose(ax.images[17].get_array()[:, 0], values[:, 17])
     tops = [round(image.get_extent()[3], 6) for image in ax.images]
@@ -139,7 +139,7 @@ def test_rows_are_image_channels_and_long_rows_are_broken_into_blocks():
 
 
 def test_large_matrices_are_colours_only_and_limited_in_words():
-    ax = pair_matrix(pairs(torch.rand(80, 90)))
+    ax = pair_matrix(pairs(torch.rand(80, 90))).axes[0]
     assert ax.figure.get_suptitle() == "Spatial information of 80 × 90 pairs of channels (first 64 × 64)"
     assert numbers(ax) == []
     assert len({round(image.get_extent()[3], 6) for image in ax.images}) == 1
@@ -147,7 +147,7 @@ def test_large_matrices_are_colours_only_and_limited_in_words():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 16), (3, 64), (16, 16), (64, 3), (64, 64)])
 def test_pairs_of_any_shape_fit_their_page(shape):
-    ax = pair_matrix(pairs(torch.rand(shape), null=0.5))
+    ax = pair_matrix(pairs(torch.rand(shape), null=0.5)).axes[0]
     ax.figure.draw_without_rendering()
     page = ax.figure.bbox
     assert page.width < 10 * ax.figure.dpi
@@ -160,9 +160,9 @@ def test_pairs_of_any_shape_fit_their_page(shape):
 
 def test_results_plot_themselves():
     left, right = Figure().subplots(1, 2)
-    assert channels([0.1, 0.2]).plot(limit=1, title="one", ax=left) is left
+    assert channels([0.1, 0.2]).plot(limit=1, title="one", ax=left) is left.figure
     assert left.get_title(loc="left") == "one (best 1 of 2 channels)"
-    assert pairs([[0.1, 0.2]]).plot(ax=right) is right
+    assert pairs([[0.1, 0.2]]).plot(ax=right) is right.figure
 
 
 @pytest.mark.parametrize(

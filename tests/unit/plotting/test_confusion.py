@@ -17,7 +17,7 @@ def texts(ax):
 
 
 def test_rows_are_true_classes_in_percent_with_counts_below():
-    ax = confusion_matrix(torch.tensor([[3, 1], [0, 2]]), classes=["cat", "dog"])
+    ax = confusion_matrix(torch.tensor([[3, 1], [0, 2]]), classes=["cat", "dog"]).axes[0]
     assert isinstance(ax, Axes)
     np.testing.assert_allclose(ax.images[0].get_array(), [[75, 25], [0, 100]])
     assert texts(ax) == ["75", "3", "25", "1", "100", "2"]  # an empty cell stays empty
@@ -29,24 +29,24 @@ def test_rows_are_true_classes_in_percent_with_counts_below():
 def test_labels_and_predictions_are_counted_like_anywhere_else():
     generator = torch.Generator().manual_seed(0)
     labels, predictions = torch.randint(0, 7, (2, 500), generator=generator)
-    ax = confusion_matrix((labels, predictions))
+    ax = confusion_matrix((labels, predictions)).axes[0]
     expected = reference(labels, predictions)
     np.testing.assert_allclose(ax.images[0].get_array(), 100 * expected / expected.sum(1, keepdims=True))
 
 
 def test_a_class_that_never_occurs_is_an_empty_row():
-    ax = confusion_matrix((np.array([0, 0]), np.array([0, 1])), classes=range(4))
+    ax = confusion_matrix((np.array([0, 0]), np.array([0, 1])), classes=range(4)).axes[0]
     np.testing.assert_allclose(ax.images[0].get_array()[2:], 0)
     assert texts(ax) == ["50", "1", "50", "1"]
 
 
 def test_a_share_below_half_a_percent_is_not_called_zero():
-    assert texts(confusion_matrix(np.array([[999, 1], [0, 1]])))[2:4] == ["<1", "1"]
+    assert texts(confusion_matrix(np.array([[999, 1], [0, 1]])).axes[0])[2:4] == ["<1", "1"]
 
 
 @pytest.mark.parametrize(("classes", "cells", "axes"), [(12, 2 * 144, 1), (13, 169, 1), (21, 0, 2)])
 def test_numbers_are_left_out_where_there_is_no_room(classes, cells, axes):
-    ax = confusion_matrix(np.ones((classes, classes)))
+    ax = confusion_matrix(np.ones((classes, classes))).axes[0]
     assert len(ax.texts) == cells
     assert len(ax.figure.axes) == axes  # a colour bar stands in for the numbers
 
@@ -54,7 +54,7 @@ def test_numbers_are_left_out_where_there_is_no_room(classes, cells, axes):
 @pytest.mark.parametrize("classes", [1, 2, 10, 20, 100])
 def test_names_neither_overlap_nor_leave_the_page(classes):
     names = [f"class number {number}" for number in range(classes)]
-    ax = confusion_matrix(np.ones((classes, classes)), classes=names)
+    ax = confusion_matrix(np.ones((classes, classes)), classes=names).axes[0]
     ax.figure.draw_without_rendering()
     page = ax.figure.bbox
     rows = [label.get_window_extent() for label in ax.get_yticklabels()]
@@ -67,7 +67,7 @@ def test_names_neither_overlap_nor_leave_the_page(classes):
 
 def test_an_axes_of_the_callers_is_used():
     ax = Figure().add_subplot()
-    assert confusion_matrix(np.eye(3), title="mine", ax=ax) is ax
+    assert confusion_matrix(np.eye(3), title="mine", ax=ax) is ax.figure
     assert ax.get_title(loc="left") == "mine"
 
 

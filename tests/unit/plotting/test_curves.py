@@ -12,7 +12,7 @@ from featurelens.plotting import training_curves
 
 
 def test_one_line_for_each_name_over_epochs_from_one():
-    ax = training_curves({"train": [3, 2, 1], "test": torch.tensor([3.0, 2.5])}, ylabel="loss (nats)")
+    ax = training_curves({"train": [3, 2, 1], "test": torch.tensor([3.0, 2.5])}, ylabel="loss (nats)").axes[0]
     assert isinstance(ax, Axes)
     train, test = ax.lines
     np.testing.assert_array_equal(train.get_xydata(), [[1, 3], [2, 2], [3, 1]])
@@ -25,7 +25,7 @@ def test_one_line_for_each_name_over_epochs_from_one():
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 60, 500])
 def test_ticks_are_epochs(epochs):
-    ax = training_curves({"train": np.linspace(1, 0, epochs)}, ylabel="loss")
+    ax = training_curves({"train": np.linspace(1, 0, epochs)}, ylabel="loss").axes[0]
     low, high = ax.get_xlim()
     ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
     assert ticks
@@ -34,7 +34,7 @@ def test_ticks_are_epochs(epochs):
 
 @pytest.mark.parametrize("epochs", [5, 60])
 def test_more_curves_than_colours_differ_in_their_dashes_and_leave_the_legend_outside(epochs):
-    ax = training_curves({f"run {i}": np.linspace(1, i, epochs) for i in range(16)}, ylabel="loss")
+    ax = training_curves({f"run {i}": np.linspace(1, i, epochs) for i in range(16)}, ylabel="loss").axes[0]
     ax.figure.draw_without_rendering()
     assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in ax.lines}) == 16
     legend = ax.get_legend().get_window_extent()
@@ -44,13 +44,13 @@ def test_more_curves_than_colours_differ_in_their_dashes_and_leave_the_legend_ou
 
 
 def test_the_best_epoch_is_pointed_out():
-    ax = training_curves({"test": [0.1, 0.9, 0.5]}, ylabel="accuracy", best=2)
+    ax = training_curves({"test": [0.1, 0.9, 0.5]}, ylabel="accuracy", best=2).axes[0]
     assert ax.lines[-1].get_xdata() == [2, 2]
     assert [text.get_text() for text in ax.texts] == ["best epoch: 2"]
 
 
 def test_epochs_without_a_number_are_crosses():
-    ax = training_curves({"train": [1.0, math.nan, 0.5]}, ylabel="loss")
+    ax = training_curves({"train": [1.0, math.nan, 0.5]}, ylabel="loss").axes[0]
     line, crosses = ax.lines
     assert np.isnan(line.get_ydata()[1])
     assert line.get_marker() == "o"
@@ -60,7 +60,7 @@ def test_epochs_without_a_number_are_crosses():
 
 def test_an_axes_of_the_callers_is_used():
     ax = Figure().add_subplot()
-    assert training_curves({"train": [1, 2]}, ylabel="loss", title="Loss", ax=ax) is ax
+    assert training_curves({"train": [1, 2]}, ylabel="loss", title="Loss", ax=ax) is ax.figure
     assert ax.get_title(loc="left") == "Loss"
 
 

@@ -11,11 +11,11 @@ from featurelens.plotting import feature_maps, input_and_feature_maps
 
 
 def pictures(figure):
-    return figure.axes[-1].images
+    return figure.axes[0].images
 
 
 def texts(figure):
-    return [text.get_text() for text in figure.axes[-1].texts]
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
 def note(figure):
@@ -37,7 +37,7 @@ def test_every_channel_is_a_numbered_tile():
 
 def test_tiles_neither_overlap_nor_leave_the_page():
     figure = feature_maps(torch.rand(17, 4, 4))
-    ax = figure.axes[-1]
+    ax = figure.axes[0]
     boxes = [image.get_extent() for image in pictures(figure)]
     assert min(left for left, *_ in boxes) >= 0
     assert max(right for _, right, *_ in boxes) <= ax.get_xlim()[1] + 1e-9
@@ -78,7 +78,7 @@ def test_dead_channels_are_hatched_and_carry_their_value():
     figure = feature_maps(maps)
     assert len(pictures(figure)) == 2
     assert texts(figure) == ["0", "0", "1", "2"]  # the value in the hatched tile comes before its number
-    assert [patch.get_hatch() for patch in figure.axes[-1].patches].count("////") == 1
+    assert [patch.get_hatch() for patch in figure.axes[0].patches].count("////") == 1
     assert "hatched: 1 channel with one value everywhere" in note(figure)
 
 
@@ -147,7 +147,7 @@ def test_a_long_title_is_broken_into_lines_that_fit():
         assert box.x0 >= 0
         assert box.x1 <= figure.bbox.x1
         assert box.y1 <= figure.bbox.y1
-    assert figure.axes[-1].get_window_extent().y1 < min(t.get_window_extent().y0 for t in figure.texts)
+    assert figure.axes[0].get_window_extent().y1 < min(t.get_window_extent().y0 for t in figure.texts)
 
 
 def test_an_axes_of_the_callers_is_used():

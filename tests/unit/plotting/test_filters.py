@@ -10,7 +10,7 @@ from featurelens.plotting import filters
 
 
 def pictures(figure):
-    return figure.axes[-1].images
+    return figure.axes[0].images
 
 
 def test_one_input_channel_is_signed_around_zero_with_a_scale_for_each_filter():
@@ -26,7 +26,7 @@ def test_shared_scale_has_one_range_and_a_colour_bar():
     figure = filters(torch.tensor([0.5, -2.0]).reshape(2, 1, 1, 1).expand(2, 1, 3, 3), scale="shared")
     assert {image.get_clim() for image in pictures(figure)} == {(-2.0, 2.0)}
     assert len(figure.axes) == 2
-    assert figure.axes[0].get_ylim() == (-2.0, 2.0)
+    assert figure.axes[1].get_ylim() == (-2.0, 2.0)
 
 
 def test_three_input_channels_are_rgb_around_mid_grey():

@@ -8,7 +8,7 @@ from featurelens.plotting import image_grid
 
 
 def pictures(figure):
-    return figure.axes[-1].images
+    return figure.axes[0].images
 
 
 def note(figure):
@@ -62,7 +62,7 @@ def test_labels_stand_above_and_long_ones_take_lines_and_are_shortened_in_the_en
     figure = image_grid(
         torch.rand(64, 1, 4, 4), labels=["a very long label indeed", "word " * 30, *range(62)]
     )
-    labels = [text.get_text() for text in figure.axes[-1].texts]
+    labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels[2:] == [str(number) for number in range(62)]
     assert labels[0].replace("\n", " ") == "a very long label indeed"
     assert labels[1].endswith("…")
@@ -71,7 +71,7 @@ def test_labels_stand_above_and_long_ones_take_lines_and_are_shortened_in_the_en
 
 def test_labels_may_be_a_tensor():
     figure = image_grid(torch.rand(2, 1, 4, 4), labels=torch.tensor([7, 3]))
-    assert [text.get_text() for text in figure.axes[-1].texts] == ["7", "3"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "3"]
 
 
 def test_columns_can_be_chosen():

@@ -43,17 +43,17 @@ def test_results_hand_on_what_the_plotting_functions_take():
 
 
 def test_history_has_a_line_for_each_or_bands_for_many():
-    few = result().plot_history(title="Rise")
+    few = result().plot_history(title="Rise").axes[0]
     assert [line.get_label() for line in few.lines] == ["conv_1:0", "conv_1:1", "conv_1:2"]
     assert few.get_xlabel() == "step"
-    many = result(1, 9).plot_history()
+    many = result(1, 9).plot_history().axes[0]
     assert [text.get_text() for text in many.get_legend().get_texts()] == [
         "all",
         "middle half",
         "median of 9",
     ]
     one = result(wanted="conv_1:0")
-    assert len(one.plot_history().lines) == 1
+    assert len(one.plot_history().axes[0].lines) == 1
 
 
 def test_a_verdict_shows_the_optimized_image_first():
@@ -129,10 +129,10 @@ def test_long_labels_are_spread_over_lines():
 def test_objectives_of_different_kinds_share_a_scale():
     network = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)))
     maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=6, progress=False)
-    alike = maximizer.run(["conv_1:0", "conv_1:1"]).plot_history()
+    alike = maximizer.run(["conv_1:0", "conv_1:1"]).plot_history().axes[0]
     assert alike.get_ylabel() == "objective"
     result = maximizer.run([fl.objectives.channel("conv_1", 0), 100 * fl.objectives.logit(1)])
-    ax = result.plot_history()
+    ax = result.plot_history().axes[0]
     assert ax.get_ylabel() == "objective: 0 lowest, 1 highest"
     for row, line in enumerate(ax.lines):
         values = result.history[:, row].double()

@@ -1,22 +1,20 @@
-"""What every kind of summary is made of: scalars with charts over them, and pictures."""
+"""The event files of a run: scalars with charts over them, and pictures."""
 
 from __future__ import annotations
 
 import io
+import pathlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
-from featurelens._checks import check_type, describe
-
-if TYPE_CHECKING:
-    import pathlib
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
+from featurelens._checks import check_type
 
 Charts: TypeAlias = dict[str, list[str]]  # title -> tags of the curves
 FLUSH_SECONDS = 5  # so that a training can be watched
@@ -27,22 +25,20 @@ class Run:
     """The open files of one run."""
 
     def __init__(self, log_dir: pathlib.Path, layout: dict[str, Charts]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.log_dir = log_dir
         self.events: Any = SummaryWriter(str(log_dir), flush_secs=FLUSH_SECONDS)
         self._layout = layout
 
-    def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
+    def scalars(self, epoch: int, values: Mapping[str, Any]) -> None:
         """Write a point of each curve, by tag."""
         for tag, value in values.items():
-            self.events.add_scalar(tag, value, epoch)
+            self.events.add_scalar(tag, float(value), epoch)
 
     def chart(self, category: str, charts: Charts) -> None:
         """Draw the curves of each chart's tags over each other, on TensorBoard's page *Custom Scalars*.
 
-        That page takes a parenthesis for the beginning of the run's name, fails, and draws an empty chart: tags
-        with one have none.
+        That page reads a parenthesis as the beginning of the run's name and draws an empty chart, so tags with one have
+        no chart.
         """
         known = self._layout.get(category, {})
         both = {title: list(tags) for title, tags in known.items()}
@@ -61,17 +57,16 @@ class Run:
         }
         self.events.add_custom_scalars(layout)  # TensorBoard reads the last one
 
-    def figures(self, epoch: int, figures: Mapping[str, Figure | Axes]) -> None:
-        """Write figures, or those that Axes lie on, as pictures by tag."""
+    def figures(self, epoch: int, figures: Mapping[str, Figure]) -> None:
+        """Write figures as pictures by tag; their canvas stays their own (a window's, perhaps)."""
         for tag, figure in figures.items():
-            self.pixels(epoch, tag, _drawn(figure))
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png")
+            self.pixels(epoch, tag, np.asarray(Image.open(buffer).convert("RGB")))
 
     def pixels(self, epoch: int, tag: str, pixels: NDArray[np.uint8]) -> None:
         """Write a picture of ``(H, W, 3)`` bytes."""
         self.events.add_image(tag, pixels, epoch, dataformats="HWC")
-
-    def close(self) -> None:
-        self.events.close()
 
 
 def check_tag(tag: object, *, argument: str = "tag") -> str:
@@ -85,24 +80,3 @@ def check_tag(tag: object, *, argument: str = "tag") -> str:
 def join(*names: str) -> str:
     """Return a tag of several names; a model that is recorded as a whole has none."""
     return "/".join(name for name in names if name)
-
-
-def check_number(value: Any, tag: str) -> float:
-    """Return `value` as a float, NaN and infinity included: a training may diverge."""
-    try:
-        if not isinstance(value, str):
-            return float(value)
-    except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several numbers
-        pass
-    raise TypeError(f"{tag!r} must be a number; got {describe(value)}")
-
-
-def _drawn(figure: Figure | Axes) -> NDArray[np.uint8]:
-    """Return ``(H, W, 3)`` bytes of a figure, whose canvas stays its own (a window's, perhaps)."""
-    from matplotlib.axes import Axes
-    from PIL import Image
-
-    whole: Any = figure.figure.figure if isinstance(figure, Axes) else figure  # also from a sub-figure
-    buffer = io.BytesIO()
-    whole.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))

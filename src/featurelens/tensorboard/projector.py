@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pathlib
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
 
 from featurelens._checks import count
-from featurelens.tensorboard._run import check_tag
-
-if TYPE_CHECKING:
-    import pathlib
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from featurelens.tensorboard._run import Run
-
-    Array = torch.Tensor | NDArray[Any]
+from featurelens.plotting.arrays import Array, check_array, check_labels, to_floats
+from featurelens.plotting.images import as_pictures
+from featurelens.tensorboard.run import Run, check_tag
 
 LARGEST_SHEET = 8192  # pixels; browsers draw no larger texture
 
@@ -37,9 +32,6 @@ def write_embedding(
 
     torch's own ``add_embedding`` fails on sprites higher than wide and lists an embedding again each time.
     """
-    from featurelens.plotting._arrays import check_array, to_floats
-    from featurelens.plotting._images import check_labels
-
     check_tag(tag)
     rows = to_floats(check_array(vectors, {2: "(N, D)"}, argument="vectors"))
     if not np.isfinite(rows).all():
@@ -72,10 +64,6 @@ def _write_sheet(path: pathlib.Path, sprites: Array) -> int:
 
     Images that are not square get a white margin; many or large ones are shrunk until browsers can draw them.
     """
-    from PIL import Image
-
-    from featurelens.plotting._images import as_pictures
-
     pictures = as_pictures(sprites).rgb()
     columns = math.ceil(math.sqrt(len(pictures)))
     side: int = min(max(pictures.shape[1], pictures.shape[2]), LARGEST_SHEET // columns)
@@ -93,9 +81,6 @@ def _register(
     log_dir: pathlib.Path, tag: str, folder: pathlib.Path, *, labelled: bool, side: int | None
 ) -> None:
     """Enter an embedding into the configuration that the projector reads, in place of one of the same name."""
-    from google.protobuf import text_format
-    from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
-
     path = log_dir / "projector_config.pbtxt"
     config = text_format.Parse(path.read_text(encoding="utf-8") if path.exists() else "", ProjectorConfig())
     others = [entry for entry in config.embeddings if entry.tensor_name != tag]

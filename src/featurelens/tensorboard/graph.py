@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import nn
 
-from featurelens._checks import check_module, describe
+from featurelens._checks import check_module, describe, first_line
 from featurelens._hooks import unwrap, visiting
 from featurelens._structure import tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
-
-    from featurelens.tensorboard._run import Run
+from featurelens.tensorboard.run import Run
 
 
 def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
@@ -31,9 +27,9 @@ def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.T
         try:
             run.events.add_graph(inner, sample, use_strict_trace=False)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
+            name, given = type(inner).__name__, describe(sample)
             raise RuntimeError(
-                f"no graph of {type(inner).__name__} could be traced with {describe(sample)}: {reason}"
+                f"no graph of {name} could be traced with {given}: {first_line(error)}"
             ) from error
 
 
