@@ -6,44 +6,6 @@ returns a matplotlib `Figure` that belongs to the caller. Jupyter shows it as th
 Pyplot keeps no reference.
 """
 
-from featurelens.plotting.bars import ablation_change, channel_bars, channel_quantiles, importance
-from featurelens.plotting.curves import (
-    ablation_curves,
-    information_curves,
-    maximization_history,
-    training_curves,
-)
-from featurelens.plotting.heatmap import channel_correlations, class_importance, confusion_matrix
-from featurelens.plotting.images import image_grid, maximization, write_images
-from featurelens.plotting.maps import feature_maps, input_and_feature_maps
-from featurelens.plotting.pairs import pair_matrix
-from featurelens.plotting.plane import information_plane
-from featurelens.plotting.rows import comparison, strongest_images
-from featurelens.plotting.strips import ablation_gallery, reconstructions
-from featurelens.plotting.weights import filters
+import lazy_loader
 
-__all__ = [
-    "ablation_change",
-    "ablation_curves",
-    "ablation_gallery",
-    "channel_bars",
-    "channel_correlations",
-    "channel_quantiles",
-    "class_importance",
-    "comparison",
-    "confusion_matrix",
-    "feature_maps",
-    "filters",
-    "image_grid",
-    "importance",
-    "information_curves",
-    "information_plane",
-    "input_and_feature_maps",
-    "maximization",
-    "maximization_history",
-    "pair_matrix",
-    "reconstructions",
-    "strongest_images",
-    "training_curves",
-    "write_images",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -64,7 +64,10 @@ def channel_bars(
         note += f"; the labels hold {entropy:.3f} {result.units}"
     heading = title or "Information with the label"
     heading = first_of(heading, len(shown), len(result), which="best", noun=" channels")
-    words: dict[str, Any] = {"xlabel": "channel, best first", "ylabel": f"mutual information ({result.units})"}
+    words: dict[str, Any] = {
+        "xlabel": "channel, best first",
+        "ylabel": f"mutual information ({result.units})",
+    }
     ax = _draw_bars(ax, heights, shown, title=heading, note=note, **words)
     if result.null_mean is not None:
         _draw_nulls(ax, to_floats(result.null_mean)[shown])

@@ -21,13 +21,7 @@ from featurelens.maximization import MaximizationResult, Objective
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.chart import add_legend_beside, chart
 from featurelens.plotting.colours import QUIET, SERIES
-from featurelens.plotting.estimates import (
-    Estimates,
-    OverEpochs,
-    common_units,
-    read_epochs,
-    read_estimates,
-)
+from featurelens.plotting.estimates import Estimates, OverEpochs, common_units, read_epochs, read_estimates
 from featurelens.plotting.page import figure_of, layer_name, wrap
 
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # one for every round of colours
@@ -258,14 +252,7 @@ def _kind(objective: Objective) -> Hashable:
 
 
 def _draw_curve(
-    ax: Axes,
-    name: str,
-    x: NDArray[Any],
-    values: Floats,
-    *,
-    colour: str,
-    marker: str = "o",
-    dashes: Any = "-",
+    ax: Axes, name: str, x: NDArray[Any], values: Floats, *, colour: str, marker: str = "o", dashes: Any = "-"
 ) -> None:
     """Draw a line over `x`; values that are NaN or infinite leave a gap, and a cross at the foot."""
     finite = np.isfinite(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,17 +146,11 @@ def _fitting(width: float) -> int:
 
 def break_label(text: str, width: float) -> str:
     """Spread a label over up to `MOST_LINES` lines: at spaces and dots, and inside words that are too long."""
-    fits, lines = _fitting(width), [""]
-    for piece in re.split(r"(?<=\s)(?=\S)|(?<=\.)(?=[A-Za-z_])", text):
-        if lines[-1] and len(lines[-1] + piece.rstrip()) > fits:
-            lines.append("")
-        rest = piece
-        while len(rest.rstrip()) > fits:
-            lines[-1], rest = rest[:fits], rest[fits:]
-            lines.append("")
-        lines[-1] += rest
-    kept = [line.rstrip() for line in lines[: MOST_LINES - 1]]
-    return "\n".join([*kept, "".join(lines[MOST_LINES - 1 :])]).rstrip()
+    wrapper = textwrap.TextWrapper(
+        _fitting(width), max_lines=MOST_LINES, placeholder="…", break_on_hyphens=False
+    )
+    wrapper.wordsep_simple_re = re.compile(r"(\s+|(?<=\.)(?=[A-Za-z_]))")
+    return "\n".join(line for paragraph in text.splitlines() for line in wrapper.wrap(paragraph))
 
 
 def _shorten(text: str, width: float) -> str:

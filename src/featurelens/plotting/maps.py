@@ -72,7 +72,7 @@ def feature_maps(
     >>> figure.get_suptitle()
     '6 feature maps of 14×14'
     """
-    return _draw(maps, None, image=image, scale=scale, limit=limit, title=title, ax=ax)
+    return _draw(maps, None, image, scale, limit, title, ax)
 
 
 def input_and_feature_maps(
@@ -111,18 +111,11 @@ def input_and_feature_maps(
     'Input and 16 feature maps of 15×15'
     """
     inputs = check_array(inputs, LAYOUTS, argument="inputs")
-    return _draw(maps, inputs, image=image, scale=scale, limit=limit, title=title, ax=ax)
+    return _draw(maps, inputs, image, scale, limit, title, ax)
 
 
 def _draw(
-    maps: Array,
-    inputs: Array | None,
-    *,
-    image: int,
-    scale: str,
-    limit: int,
-    title: str | None,
-    ax: Axes | None,
+    maps: Array, inputs: Array | None, image: int, scale: str, limit: int, title: str | None, ax: Axes | None
 ) -> Figure:
     check_choice(scale, ("map", "shared"), argument="scale")
     chosen = select_image(check_array(maps, LAYOUTS, argument="maps"), image, argument="maps")

@@ -20,13 +20,7 @@ from featurelens.plotting.arrays import Array, Floats
 from featurelens.plotting.chart import add_legend_beside, chart, write_beside
 from featurelens.plotting.colours import INK, PALE, QUIET, SERIES, colour_map
 from featurelens.plotting.curves import MARKERS, NULL
-from featurelens.plotting.estimates import (
-    Estimates,
-    OverEpochs,
-    common_units,
-    read_epochs,
-    read_estimates,
-)
+from featurelens.plotting.estimates import Estimates, OverEpochs, common_units, read_epochs, read_estimates
 from featurelens.plotting.page import figure_of, quiet
 
 LIMIT: dict[str, Any] = {"color": QUIET, "linewidth": 0.8, "zorder": 1}
@@ -74,12 +68,15 @@ def information_plane(
     ('I(X;T), nats', 'I(T;Y), nats')
     """
     across, up, unit = _read(x, y, units)
-    numbers = _epochs_of(across, up, epochs)
+    paths = [("x", *item) for item in across.items()] + [("y", *item) for item in up.items()]
+    lengths = {f"{axis}[{name!r}]": len(each) for axis, name, each in paths}
+    if epochs is None and len(set(lengths.values())) > 1:
+        raise ValueError(f"every path must have the same number of epochs; got {lengths}")
     for limit, argument in ((x_ceiling, "x_ceiling"), (label_entropy, "label_entropy")):
         if limit is not None and not check_number(limit, argument=argument) >= 0:
             raise ValueError(f"{argument} must be a number from 0; got {describe(limit)}")
-    labels = {"xlabel": f"I(X;T), {unit}", "ylabel": f"I(T;Y), {unit}"}
-    ax = chart(ax, size=(7.0, 4.6), **labels, title=title, pad=10)
+    numbers = read_epochs(epochs, lengths)
+    ax = chart(ax, size=(7.0, 4.6), xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
     _draw_paths(ax, across, up, numbers)
     _draw_limits(ax, across, up, x_ceiling, label_entropy)
     return figure_of(ax)
@@ -104,34 +101,22 @@ def _read(
     return across, up, known or str(units)
 
 
-def _epochs_of(
-    across: dict[str, Estimates], up: dict[str, Estimates], epochs: Sequence[int] | Array | None
-) -> NDArray[np.int64]:
-    paths = [("x", name, each) for name, each in across.items()]
-    paths += [("y", name, each) for name, each in up.items()]
-    lengths = {f"{axis}[{name!r}]": len(each) for axis, name, each in paths}
-    if epochs is None and len(set(lengths.values())) > 1:
-        raise ValueError(f"every path must have the same number of epochs; got {lengths}")
-    return read_epochs(epochs, lengths)
-
-
 def _draw_paths(
     ax: Axes, across: dict[str, Estimates], up: dict[str, Estimates], epochs: NDArray[np.int64]
 ) -> None:
     """Draw a path for each layer, with a legend for the layers and a colour bar for the epochs."""
     ax.grid(axis="x", color=PALE, linewidth=0.6)
-    scale, handles = Normalize(epochs[0], epochs[-1]), []
+    mappable, handles = ScalarMappable(Normalize(epochs[0], epochs[-1]), colour_map("cividis")), []
     for index, name in enumerate(across):
         look: dict[str, Any] = {"color": SERIES[index % len(SERIES)], "marker": MARKERS[index % len(MARKERS)]}
-        _draw_path(ax, across[name].values, up[name].values, epochs, scale, **look)
-        _draw_null(ax, across[name].values, up[name], **look)
+        filling: dict[str, Any] = {"c": epochs, "cmap": mappable.cmap, "norm": mappable.norm}
+        _draw_path(ax, across[name].values, up[name], filling, **look)
         handles.append(Line2D([], [], linewidth=1.0, label=name, **look))
     if any(np.isfinite(each.nulls).any() for each in up.values()):
         hollow: dict[str, Any] = {"linestyle": NULL, "marker": "o", "markerfacecolor": "white"}
         handles.append(Line2D([], [], color=QUIET, linewidth=1.0, label="null: labels shuffled", **hollow))
     add_legend_beside(ax, handles)
     if len(epochs) > 1:
-        mappable = ScalarMappable(scale, colour_map("cividis"))
         below: dict[str, Any] = {"location": "bottom", "fraction": 0.05, "shrink": 0.5, "aspect": 40}
         bar = ax.figure.colorbar(mappable, ax=ax, ticks=MaxNLocator(nbins=6, integer=True), **below)
         bar.set_label("epoch", color=INK, fontsize=9)
@@ -139,28 +124,19 @@ def _draw_paths(
 
 
 def _draw_path(
-    ax: Axes,
-    across: Floats,
-    up: Floats,
-    epochs: NDArray[np.int64],
-    scale: Normalize,
-    *,
-    color: str,
-    marker: str,
+    ax: Axes, across: Floats, up: Estimates, filling: dict[str, Any], *, color: str, marker: str
 ) -> None:
-    ax.plot(across, up, color=color, linewidth=1.0, alpha=0.55, zorder=2)
-    size = np.full(len(epochs), 16.0 if len(epochs) > 12 else 34.0)
+    """Draw the epochs of a layer, and what it shows of shuffled labels, tied to its last value by a thin line."""
+    ax.plot(across, up.values, color=color, linewidth=1.0, alpha=0.55, zorder=2)
+    size = np.full(len(up), 16.0 if len(up) > 12 else 34.0)
     size[-1] = 62.0  # where the layer ended
-    filling: dict[str, Any] = {"c": epochs, "cmap": colour_map("cividis"), "norm": scale}
-    ax.scatter(across, up, s=size, marker=marker, edgecolors=color, linewidths=0.8, zorder=3, **filling)
-
-
-def _draw_null(ax: Axes, across: Floats, up: Estimates, *, color: str, marker: str) -> None:
-    """Draw what the layer shows of shuffled labels, tied to its last value by a thin line."""
-    known = np.isfinite(up.nulls)
-    if not known.any():
+    ax.scatter(
+        across, up.values, s=size, marker=marker, edgecolors=color, linewidths=0.8, zorder=3, **filling
+    )
+    known = np.flatnonzero(np.isfinite(up.nulls))
+    if not len(known):
         return
-    last = int(np.flatnonzero(known)[-1])
+    last = known[-1]
     ax.plot(across, up.nulls, color=color, linestyle=NULL, linewidth=1.1, alpha=0.85, zorder=2)
     ends: dict[str, Any] = {"color": color, "linewidth": 0.8, "linestyle": ":", "zorder": 1.5}
     ax.plot([across[last]] * 2, [up.nulls[last], up.values[last]], **ends)

@@ -18,6 +18,8 @@ from featurelens.plotting.page import figure_of, page, room
 
 SIDE = 0.42  # inches left of a table for its row numbers
 HEAD = 0.32  # inches above it for its column numbers
+SIGNED_NOTE = "red positive, blue negative, white zero"
+COLOUR_NOTE = "colours are the weights of red, green and blue, grey is zero"
 
 
 def filters(
@@ -66,42 +68,39 @@ def filters(
     table = weight.shape[1] not in (1, 3)
     most = limit or (16 if table else 64)
     values = to_floats(weight[:most, :most] if table else weight[:most])
-    shared = scale == "shared" or values[0].size == 1
     heading = _heading(title, tuple(weight.shape), values.shape)
-    draw = _draw_colour if weight.shape[1] == 3 else _draw_signed
-    return draw(values, shared=shared, heading=heading, ax=ax)
+    return _draw(values, scale == "shared" or values[0].size == 1, heading, ax)
 
 
-def _draw_signed(values: Floats, *, shared: bool, heading: str, ax: Axes | None) -> Figure:
-    """Draw ``(out, in, kh, kw)`` weights in RdBu_r: one tile for each filter, or a table of them."""
-    channels = values.shape[1]
+def _draw(values: Floats, shared: bool, heading: str, ax: Axes | None) -> Figure:
+    """Draw ``(out, in, kh, kw)`` weights: one tile for each filter, or a table of them."""
+    colour, table = values.shape[1] == 3, values.shape[1] not in (1, 3)
     common = limits(values, signed=True)
-    tiles = [
-        Tile(plane, "" if channels > 1 else str(number), common if shared else limits(kernel, signed=True))
-        for number, kernel in enumerate(values)
-        for plane in kernel
-    ]
-    table: dict[str, Any] = {"columns": channels, "label": 0.0, "gap": 0.05, "left": SIDE, "top": HEAD}
-    grid = arrange(len(tiles), values.shape[2:], room(ax), **(table if channels > 1 else {}))
+    spans = [common if shared else limits(kernel, signed=True) for kernel in values]
+    if colour:
+        reach = np.array(spans)[:, 1, None, None, None]
+        pictures = paint_not_finite((0.5 + values / (2 * reach)).transpose(0, 2, 3, 1))
+        tiles = [Tile(picture, str(number)) for number, picture in enumerate(pictures)]
+    else:
+        labelled = zip(values, spans, range(len(values)), strict=True)
+        tiles = [
+            Tile(plane, "" if table else str(number), span)
+            for kernel, span, number in labelled
+            for plane in kernel
+        ]
+    words: dict[str, Any] = {"label": 0.0, "gap": 0.05, "left": SIDE, "top": HEAD} if table else {}
+    columns = values.shape[1] if table else None
+    grid = arrange(len(tiles), values.shape[2:], room(ax), columns=columns, **words)
     cmap = colour_map("RdBu_r")
-    note = _note("red positive, blue negative, white zero", values, shared=shared)
-    bar = (cmap, common) if shared else None
-    ax = page(grid.width, grid.height, title=heading, note=note, bar=bar, ax=ax)
+    notes = [COLOUR_NOTE if colour else SIGNED_NOTE]
+    notes.append("one scale for all filters" if shared else "each filter on its own scale")
+    if not np.isfinite(values).all():
+        notes.append(NOT_FINITE_NOTE)
+    bar = (cmap, common) if shared and not colour else None
+    ax = page(grid.width, grid.height, title=heading, note="; ".join(notes), bar=bar, ax=ax)
     draw_grid(ax, tiles, grid, cmap)
-    if channels > 1:
+    if table:
         _number_table(ax, grid)
-    return figure_of(ax)
-
-
-def _draw_colour(values: Floats, *, shared: bool, heading: str, ax: Axes | None) -> Figure:
-    """Draw ``(out, 3, kh, kw)`` weights as RGB pictures around mid-grey."""
-    common = limits(values, signed=True)[1]
-    reach = np.array([common if shared else limits(kernel, signed=True)[1] for kernel in values])
-    pictures = paint_not_finite((0.5 + values / (2 * reach[:, None, None, None])).transpose(0, 2, 3, 1))
-    grid = arrange(len(values), values.shape[2:], room(ax))
-    note = _note("colours are the weights of red, green and blue, grey is zero", values, shared=shared)
-    ax = page(grid.width, grid.height, title=heading, note=note, ax=ax)
-    draw_grid(ax, [Tile(picture, str(number)) for number, picture in enumerate(pictures)], grid)
     return figure_of(ax)
 
 
@@ -138,8 +137,3 @@ def _heading(title: str | None, full: tuple[int, ...], shown: tuple[int, ...]) -
     sizes = zip(shown, full, ("filters", "input channels"), strict=False)
     cut = [f"first {part} of {whole} {noun}" for part, whole, noun in sizes if part < whole]
     return f"{text} ({', '.join(cut)})" if cut else text
-
-
-def _note(colours: str, values: Floats, *, shared: bool) -> str:
-    note = f"{colours}; {'one scale for all filters' if shared else 'each filter on its own scale'}"
-    return note if np.isfinite(values).all() else f"{note}; {NOT_FINITE_NOTE}"

@@ -22,11 +22,7 @@ LARGEST_SHEET = 8192  # pixels; browsers draw no larger texture
 
 
 def write_embedding(
-    run: Run,
-    tag: str,
-    vectors: Array,
-    labels: Sequence[object] | Array | None,
-    sprites: Array | None,
+    run: Run, tag: str, vectors: Array, labels: Sequence[object] | Array | None, sprites: Array | None
 ) -> None:
     """Write ``(N, D)`` vectors with a label and a sprite for each, in place of what `tag` was before.
 

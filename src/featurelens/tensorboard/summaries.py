@@ -156,17 +156,15 @@ def _write_feature_maps(
     run: Run, epoch: int, activations: Mapping[str, torch.Tensor], *, image: int = 0
 ) -> None:
     """Draw every layer's maps of one image; nothing is written unless all can be drawn."""
+    figures = {}
     for layer, maps in activations.items():
         if maps.ndim != 4:
             raise ValueError(
                 f"feature maps are (N, C, H, W), but layer {layer!r} returned {describe(maps)}: "
                 "record other layers for this picture"
             )
-    titles = {layer: f"Feature maps of {layer or 'the model'}, epoch {epoch}" for layer in activations}
-    figures = {
-        join("feature maps", layer): plotting.feature_maps(maps, image=image, title=titles[layer])
-        for layer, maps in activations.items()
-    }
+        title = f"Feature maps of {layer or 'the model'}, epoch {epoch}"
+        figures[join("feature maps", layer)] = plotting.feature_maps(maps, image=image, title=title)
     run.figures(epoch, figures)
 
 
