@@ -21,7 +21,7 @@ from featurelens.statistics import HistogramResult
 
 STRIP = 0.13  # of the height of the bars
 NARROWEST, HEIGHT = 4.8, 3.5  # inches
-STROKES = "; strokes: two standard errors"
+STROKES = "; error bars: ±2 SE"
 
 
 def channel_bars(
@@ -61,11 +61,11 @@ def channel_bars(
     heights, entropy = to_floats(result.values)[shown], result.label_entropy
     note = f"{result.method}, {count(result.n, 'sample')}"
     if entropy is not None:
-        note += f"; the labels hold {entropy:.3f} {result.units}"
+        note += f"; label entropy: {entropy:.3f} {result.units}"
     heading = title or "Information with the label"
     heading = first_of(heading, len(shown), len(result), which="best", noun=" channels")
     words: dict[str, Any] = {
-        "xlabel": "channel, best first",
+        "xlabel": "channel, most informative first",
         "ylabel": f"mutual information ({result.units})",
     }
     ax = _draw_bars(ax, heights, shown, title=heading, note=note, **words)
@@ -163,9 +163,8 @@ def ablation_change(
     errors = change.std(1, ddof=1) / math.sqrt(images) if images > 1 else np.zeros(total)
     ranks = np.argsort(-means, kind="stable")[: check_limit(limit, total)]
     done = "kept alone" if result.mode == "keep" else "left out"
-    heading = (
-        title or f"{layer_name(result.layer, capital=True)}: change of the output with each channel {done}"
-    )
+    layer = layer_name(result.layer, capital=True)
+    heading = title or f"{layer}: change of the output with each channel {done}"
     words = {"xlabel": "channel, largest change first", "ylabel": "mean squared change"}
     words["title"] = first_of(heading, len(ranks), total)
     words["note"] = f"{count(images, 'image')}{_filled(result.fill)}{STROKES}"
@@ -201,10 +200,8 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     check_type(result, HistogramResult, argument="result", expected="a HistogramResult")
     quantiles = to_floats(result.quantile([0.025, 0.25, 0.5, 0.75, 0.975]))
     order = np.argsort(quantiles[2], kind="stable")
-    sorted_ = quantiles[:, order]
-    low, quarter, middle, three, high = np.concatenate(
-        [sorted_, sorted_[:, -1:]], axis=1
-    )  # a step needs its end
+    ends = np.append(order, order[-1:])  # the last step needs an end
+    low, quarter, middle, three, high = quantiles[:, ends]
     heading = title or about("Values of every channel", result.layer)
     ax = chart(ax, xlabel="channel, by median", ylabel="activation", title=heading)
     edges = np.arange(len(order) + 1) - 0.5
@@ -234,16 +231,16 @@ def read_importance(
 
 def lost(result: ImportanceResult) -> str:
     """Return what an importance measures, and its unit."""
-    done = "without it" if result.mode == "drop" else "with it alone"
+    done = "when removed" if result.mode == "drop" else "when kept alone"
     if result.metric == "accuracy":
         return f"accuracy lost {done} (points)"
-    return f"loss gained {done} (nats)" if result.metric == "loss" else f"{result.metric} lost {done}"
+    return f"increase in loss {done} (nats)" if result.metric == "loss" else f"{result.metric} lost {done}"
 
 
 def _filled(fill: str) -> str:
     if fill == "zero":
         return ""
-    return f", ablated channels filled by {'a tensor' if fill == 'tensor' else fill}"
+    return f", ablated channels filled with {'a tensor' if fill == 'tensor' else fill}"
 
 
 def _draw_bars(

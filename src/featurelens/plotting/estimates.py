@@ -81,7 +81,7 @@ def read_epochs(epochs: Sequence[int] | Array | None, lengths: Mapping[str, int]
                 f"{name} must have one value for each of {count(len(numbers), 'epoch')}; got {length}"
             )
     if (np.diff(numbers) <= 0).any():
-        raise ValueError(f"epochs must grow from each to the next; got {numbers.tolist()}")
+        raise ValueError(f"epochs must increase; got {numbers.tolist()}")
     return numbers
 
 

@@ -150,7 +150,7 @@ def channel_correlations(
     """Draw the correlation between every two channels, correlated channels side by side.
 
     Channels are ordered by their angle in the plane of the two strongest components (Friendly 2002, "Corrgrams:
-    Exploratory displays for correlation matrices"). Those that never change have no correlation and are left out.
+    Exploratory displays for correlation matrices"). Constant channels have no correlation and are omitted.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def channel_correlations(
     Raises
     ------
     TypeError, ValueError
-        If `result` is not a `CovarianceResult`, or no channel ever changes.
+        If `result` is not a `CovarianceResult`, or every channel is constant.
 
     Examples
     --------
@@ -177,13 +177,17 @@ def channel_correlations(
     check_type(result, CovarianceResult, argument="result", expected="a CovarianceResult")
     moving = np.flatnonzero(to_floats(result.covariance.diagonal()) > 0)
     if not len(moving):
-        raise ValueError("there is no correlation to draw: no channel ever changes")
+        raise ValueError("there is no correlation to draw: every channel is constant")
     values = to_floats(result.correlation)[np.ix_(moving, moving)]
     order = _side_by_side(values)
     left = len(result.mean) - len(moving)
     heading = title or about("Correlation of channels", result.layer)
-    heading += f" ({left} that never change{'s' if left == 1 else ''} left out)" if left else ""
-    words: dict[str, Any] = {"xlabel": "channel, like beside like", "ylabel": "channel", "title": heading}
+    heading += f" ({count(left, 'constant channel')} omitted)" if left else ""
+    words: dict[str, Any] = {
+        "xlabel": "channel, ordered by similarity",
+        "ylabel": "channel",
+        "title": heading,
+    }
     colours = (colour_map("RdBu_r"), Normalize(-1, 1))
     picture = _heat_map(ax, values[np.ix_(order, order)], colours, size=(5.4, 4.6), **words)
     _add_bar(picture)

@@ -134,11 +134,8 @@ def _draw(
         across, down = room(ax) if ax else (WIDTH + 1, HEIGHT)
         frame = arrange(1, pictures.pixels.shape[1:3], (0.3 * across, down))
         grid = arrange(len(values), shape, (across, down), left=frame.width + BETWEEN)
-        height, heading, notes = (
-            max(grid.height, frame.height),
-            f"Input and {heading}",
-            [*notes, *pictures.notes],
-        )
+        height, heading = max(grid.height, frame.height), f"Input and {heading}"
+        notes += pictures.notes
     heading = first_of(title or heading, len(values), len(chosen))
     bar = (cmap, common) if shared else None
     ax = page(grid.width, height, title=heading, note="; ".join(notes), bar=bar, ax=ax)
@@ -154,9 +151,9 @@ def _draw(
 
 def _notes(values: Floats, shared: bool) -> list[str]:
     notes = ["red positive, blue negative, white zero" if is_signed(values) else "dark low, bright high"]
-    notes.append("one scale for all maps" if shared else "each map on its own scale")
+    notes.append("one scale for all maps" if shared else "each map scaled separately")
     if constant := sum(only_value(each) is not None for each in values):
-        notes.append(f"hatched: {count(constant, 'channel')} with one value everywhere")
+        notes.append(f"hatched: {count(constant, 'constant channel')}")
     if not np.isfinite(values).all():
         notes.append(NOT_FINITE_NOTE)
     return notes

@@ -123,8 +123,5 @@ def _number_rows(ax: Axes, rows: int, grid: Grid) -> None:
 
 def _note(result: SpatialMutualInformationResult) -> str:
     if result.null_mean is None:
-        return f"{result.units}, without a null: bias is part of every value; mean {result.value:.3f}"
-    return (
-        f"excess over the null, {result.units}: on average {result.excess:.3f} with a null of "
-        f"{result.null_mean:.3f}"
-    )
+        return f"{result.units}; no null, so values include bias; mean {result.value:.3f}"
+    return f"excess over the null in {result.units}: mean {result.excess:.3f}, null {result.null_mean:.3f}"

@@ -95,7 +95,7 @@ def _chosen(
     if not chosen or not all(0 <= channel < total for channel in chosen):
         raise ValueError(f"channels must be one or more of 0 ... {total - 1}; got {describe(channels)}")
     if receptive_field is not None and result.positions.shape[2] != 2:
-        raise ValueError("receptive_field are of positions in maps (N, C, H, W); this layer has none")
+        raise ValueError("receptive_field needs feature maps (N, C, H, W); this layer has none")
     return chosen
 
 
@@ -115,9 +115,9 @@ def _draw_strongest(
     height, width = pictures.pixels.shape[1:3]
     across = min(IMAGE, (room(ax)[0] - NAME) / most - 0.08)
     grid = Grid(most, len(shown), (across, across * height / width), left=NAME)
-    notes = ["what the unit sees; pale grey lies outside the image"] if receptive_field is not None else []
+    notes = ["receptive fields; pale grey lies outside the image"] if receptive_field is not None else []
     if tied := sum(bool(result.tied[channel]) for channel in shown):
-        notes.append(f"hatched: {count(tied, 'channel')} equally strong in every image, as dead ones are")
+        notes.append(f"hatched: {count(tied, 'channel')} equally strong in every image (dead, for example)")
     notes += [note for note in pictures.notes if note != NOT_FINITE_NOTE]
     ax = page(grid.width, grid.height, title=heading, note="; ".join(notes), ax=ax)
     for index, (row, rank) in enumerate(places):

@@ -200,18 +200,18 @@ def _stretched(picture: Floats, low: float, high: float) -> Floats:
 
 
 def _note(result: AblationResult, pictures: Floats, *, shared: bool, hatched: bool) -> str:
-    parts = ["every picture stretched by itself"]
+    parts = ["each image scaled separately"]
     if shared:
         parts = [
-            "under each, the mean squared error",
-            "all on the original's scale, beyond which values are cut",
+            "below each: mean squared error",
+            "all on the original's scale, values clipped to it",
         ]
     if (channels := pictures.shape[2]) not in (1, 3):
         parts.append(f"mean over {channels} channels")
     if result.fill != "zero":
-        parts.append(f"ablated channels filled by {result.fill}")
+        parts.append(f"ablated channels filled with {result.fill}")
     if hatched:
-        parts.append("hatched: one value everywhere")
+        parts.append("hatched: constant")
     if not np.isfinite(pictures).all():
         parts.append(NOT_FINITE_NOTE)
     return "; ".join(parts)

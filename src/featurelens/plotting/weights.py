@@ -19,7 +19,7 @@ from featurelens.plotting.page import figure_of, page, room
 SIDE = 0.42  # inches left of a table for its row numbers
 HEAD = 0.32  # inches above it for its column numbers
 SIGNED_NOTE = "red positive, blue negative, white zero"
-COLOUR_NOTE = "colours are the weights of red, green and blue, grey is zero"
+COLOUR_NOTE = "colours: the weights of red, green and blue; grey is zero"
 
 
 def filters(
@@ -93,7 +93,7 @@ def _draw(values: Floats, shared: bool, heading: str, ax: Axes | None) -> Figure
     grid = arrange(len(tiles), values.shape[2:], room(ax), columns=columns, **words)
     cmap = colour_map("RdBu_r")
     notes = [COLOUR_NOTE if colour else SIGNED_NOTE]
-    notes.append("one scale for all filters" if shared else "each filter on its own scale")
+    notes.append("one scale for all filters" if shared else "each filter scaled separately")
     if not np.isfinite(values).all():
         notes.append(NOT_FINITE_NOTE)
     bar = (cmap, common) if shared and not colour else None

@@ -382,7 +382,7 @@ def test_strongest_images_of_a_dead_channel_are_hatched_and_told():
     assert sum(patch.get_hatch() == "////" for patch in ax.patches) == 4
     assert [text.get_text() for text in ax.texts].count("-0.5") == 4
     note = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert "hatched: 1 channel equally strong in every image, as dead ones are" in note
+    assert "hatched: 1 channel equally strong in every image (dead, for example)" in note
     assert (
         len(taken(fl.statistics.TopK(4), values).plot(torch.rand(6, 1, 5, 5), channels=[1]).axes[0].images)
         == 0
@@ -409,7 +409,7 @@ def test_pictures_of_a_stream_s_results_name_the_layer():
     assert found[""].histogram.plot().axes[0].get_title(loc="left") == "Values of every channel of the model"
     values = torch.rand(9, 3)
     values[:, 1] = 1.0
-    title = "Correlation of channels (1 that never changes left out)"
+    title = "Correlation of channels (1 constant channel omitted)"
     shown = taken(fl.statistics.Covariance(), values).plot().axes[0].get_title(loc="left")
     assert shown.replace("\n", " ") == title
     alone = taken(fl.statistics.Histogram(), torch.rand(9, 2))

@@ -90,7 +90,7 @@ def test_pictures_are_stretched_one_by_one_where_the_scale_is_not_the_original_s
     for picture in shown[2:]:
         assert picture.get_array().min() == pytest.approx(0)
         assert picture.get_array().max() == pytest.approx(1)
-    assert "every picture stretched by itself" in note(reconstructions(result))
+    assert "each image scaled separately" in note(reconstructions(result))
     assert "all on the original's scale" in note(reconstructions(result, scale="shared"))
     assert "stretched" in note(reconstructions(sweep(), scale="each"))
 
@@ -116,7 +116,7 @@ def test_what_a_dead_channel_gives_is_hatched_and_told(draw, scale):
     assert len(figure.axes[0].images) == 6 * rows
     assert sum(patch.get_hatch() == "////" for patch in figure.axes[0].patches) == rows
     assert texts(figure).count("0.25") == rows
-    assert "hatched: one value everywhere" in note(figure).replace("\n", " ")
+    assert "hatched: constant" in note(figure).replace("\n", " ")
 
 
 def test_nan_is_pink_and_told():
@@ -176,12 +176,12 @@ def test_importance_is_sorted_and_in_points():
     ax = worth().plot().axes[0]
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([30, 10, 0])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["4", "2", "0"]
-    assert ax.get_ylabel() == "accuracy lost without it (points)"
+    assert ax.get_ylabel() == "accuracy lost when removed (points)"
     (strokes,) = ax.collections
     np.testing.assert_allclose(
         [s[:, 1] for s in strokes.get_segments()], [[26, 34], [6, 14], [-4, 4]], atol=1e-5
     )
-    assert importance(worth(metric="loss")).axes[0].get_ylabel() == "loss gained without it (nats)"
+    assert importance(worth(metric="loss")).axes[0].get_ylabel() == "increase in loss when removed (nats)"
     assert (
         importance(worth(), limit=2).axes[0].get_title(loc="left")
         == "Importance of conv1 (most important 2 of 3)"
@@ -303,4 +303,4 @@ def test_the_unit_of_the_numbers_is_named_only_where_there_are_numbers():
     few, many = (class_importance(worth_by_class(channels, 0.02)).axes[0] for channels in (16, 32))
     assert "in cells" in few.figure.axes[1].get_ylabel()
     assert not many.texts
-    assert many.figure.axes[1].get_ylabel() == "loss gained without it (nats)"
+    assert many.figure.axes[1].get_ylabel() == "increase in loss when removed (nats)"

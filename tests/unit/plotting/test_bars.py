@@ -72,7 +72,7 @@ def test_many_channels_are_limited_in_words():
 def test_the_entropy_of_the_labels_is_a_line_unless_it_dwarfs_the_bars(highest, drawn):
     ax = channel_bars(channels([highest, 0.05], label_entropy=2.3)).axes[0]
     assert ("H(Y) = 2.30" in texts(ax)) is drawn
-    assert "the labels hold 2.300 nats" in " ".join(texts(ax)).replace("\n", " ")
+    assert "label entropy: 2.300 nats" in " ".join(texts(ax)).replace("\n", " ")
     assert bool(ax.get_ylim()[1] > 2.3) is drawn
 
 
@@ -116,7 +116,7 @@ def test_the_excess_over_the_null_is_drawn_around_zero():
     assert {image.get_cmap().name for image in ax.images} == {"RdBu_r"}
     assert numbers(ax) == ["0.30", "-0.10", "0.00"]
     note = ax.figure.texts[-1].get_text()
-    assert note == "excess over the null, nats: on average 0.067 with a null of 0.200"
+    assert note == "excess over the null in nats: mean 0.067, null 0.200"
 
 
 def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
@@ -124,7 +124,7 @@ def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
     assert {image.get_cmap().name for image in ax.images} == {"viridis"}
     assert numbers(ax) == ["0.50", "0.10"]
     note = ax.figure.texts[-1].get_text()
-    assert note == "nats, without a null: bias is part of every value; mean 0.300"
+    assert note == "nats; no null, so values include bias; mean 0.300"
     assert ax.figure.get_suptitle() == "Mine"
 
 

@@ -246,7 +246,7 @@ def test_an_axes_of_the_callers_is_used():
         (
             lambda: information_curves({"a": [1, 2]}, epochs=[2, 1]),
             ValueError,
-            "epochs must grow from each to the next; got [2, 1]",
+            "epochs must increase; got [2, 1]",
         ),
         (
             lambda: information_curves({"a": [1, 2]}, epochs=3),

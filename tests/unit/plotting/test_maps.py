@@ -79,7 +79,7 @@ def test_dead_channels_are_hatched_and_carry_their_value():
     assert len(pictures(figure)) == 2
     assert texts(figure) == ["0", "0", "1", "2"]  # the value in the hatched tile comes before its number
     assert [patch.get_hatch() for patch in figure.axes[0].patches].count("////") == 1
-    assert "hatched: 1 channel with one value everywhere" in note(figure)
+    assert "hatched: 1 constant channel" in note(figure)
 
 
 def test_maps_of_one_pixel_are_not_dead_but_share_a_scale():
