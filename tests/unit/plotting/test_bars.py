@@ -1,4 +1,4 @@
-"""Bars for channels, a heat map for pairs of channels."""
+"""A bar for each channel."""
 
 import itertools
 
@@ -8,39 +8,55 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurelens.information import ChannelInformationResult, SpatialMutualInformationResult
-from featurelens.plotting import channel_bars, pair_matrix
+from featurelens.plotting import (
+    ablation_change,
+    ablation_curves,
+    channel_bars,
+    importance,
+)
+from tests.unit.plotting.results import channels, curve, pairs, sweep, worth
 
 
-def channels(values, **more):
-    return ChannelInformationResult(
-        values=torch.as_tensor(values, dtype=torch.float64), method="channels()", n=99, **more
+def test_other_outputs_are_drawn_as_bars():
+    result = sweep(outputs=torch.rand(5, 3, 10), baseline=torch.rand(3, 10))
+    figure = result.plot()
+    ax = figure.axes[0]
+    heights = [bar.get_height() for bar in ax.patches]
+    np.testing.assert_allclose(heights, result.change.mean(1).sort(descending=True).values, rtol=1e-5)
+    assert len(ablation_change(sweep(5, 1)).axes[0].patches) == 5
+
+
+def test_numbered_layers_are_called_layers():
+    outputs = {"outputs": torch.rand(5, 3, 10), "baseline": torch.rand(3, 10)}
+    assert importance(worth(layer="2"), limit=3).axes[0].get_title(loc="left") == "Importance of layer 2"
+    assert ablation_curves(curve(layer="2")).axes[0].get_title(loc="left") == "Channels of layer 2 removed"
+    assert (
+        ablation_change(sweep(layer="2", **outputs))
+        .axes[0]
+        .get_title(loc="left")
+        .startswith("Layer 2: change")
     )
+    assert sweep(layer="2").plot().get_suptitle() == "Layer 2: each channel alone"
 
 
-def pairs(per_pair, null=None, **more):
-    per_pair = torch.as_tensor(per_pair, dtype=torch.float64)
-    null = None if null is None else torch.full_like(per_pair, null)
-    return SpatialMutualInformationResult(
-        value=float(per_pair.mean()),
-        per_pair=per_pair,
-        per_image=torch.zeros(4),
-        null_mean=None if null is None else float(null.mean()),
-        null_per_pair=null,
-        method="spatial",
-        n=4,
-        dim_x=per_pair.shape[0],
-        dim_y=per_pair.shape[1],
-        **more,
+def test_importance_is_sorted_and_in_points():
+    ax = worth().plot().axes[0]
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([30, 10, 0])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["4", "2", "0"]
+    assert ax.get_ylabel() == "accuracy lost when removed (points)"
+    (strokes,) = ax.collections
+    np.testing.assert_allclose(
+        [s[:, 1] for s in strokes.get_segments()], [[26, 34], [6, 14], [-4, 4]], atol=1e-5
+    )
+    assert importance(worth(metric="loss")).axes[0].get_ylabel() == "increase in loss when removed (nats)"
+    assert (
+        importance(worth(), limit=2).axes[0].get_title(loc="left")
+        == "Importance of conv1 (most important 2 of 3)"
     )
 
 
 def texts(ax):
     return [text.get_text() for text in ax.texts]
-
-
-def numbers(ax):
-    return [text for text in texts(ax) if "." in text]
 
 
 def test_the_channel_that_knows_most_comes_first():
@@ -107,57 +123,6 @@ def test_bars_of_any_number_fit_their_page(count):
     assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(labels))
 
 
-def test_the_excess_over_the_null_is_drawn_around_zero():
-    ax = pair_matrix(pairs([[0.5, 0.1, 0.2]], null=0.2)).axes[0]
-    assert isinstance(ax, Axes)
-    np.testing.assert_allclose([image.get_array().item() for image in ax.images], [0.3, -0.1, 0.0])
-    assert ax.images[0].get_clim() == (pytest.approx(-0.3), pytest.approx(0.3))
-    assert len({image.get_clim() for image in ax.images}) == 1
-    assert {image.get_cmap().name for image in ax.images} == {"RdBu_r"}
-    assert numbers(ax) == ["0.30", "-0.10", "0.00"]
-    note = ax.figure.texts[-1].get_text()
-    assert note == "excess over the null in nats: mean 0.067, null 0.200"
-
-
-def test_without_a_null_values_are_drawn_and_the_note_warns_of_bias():
-    ax = pair_matrix(pairs([[0.5, 0.1]]), title="Mine").axes[0]
-    assert {image.get_cmap().name for image in ax.images} == {"viridis"}
-    assert numbers(ax) == ["0.50", "0.10"]
-    note = ax.figure.texts[-1].get_text()
-    assert note == "nats; no null, so values include bias; mean 0.300"
-    assert ax.figure.get_suptitle() == "Mine"
-
-
-def test_rows_are_image_channels_and_long_rows_are_broken_into_blocks():
-    values = torch.arange(3 * 40.0).reshape(3, 40) / 100
-    ax = pair_matrix(pairs(values)).axes[0]
-    assert len(ax.images) == 40
-    np.testing.assert_allclose(ax.images[17].get_array()[:, 0], values[:, 17])
-    tops = [round(image.get_extent()[3], 6) for image in ax.images]
-    assert len(set(tops)) == 3
-    assert len(numbers(ax)) == 120
-
-
-def test_large_matrices_are_colours_only_and_limited_in_words():
-    ax = pair_matrix(pairs(torch.rand(80, 90))).axes[0]
-    assert ax.figure.get_suptitle() == "Spatial information of 80 × 90 pairs of channels (first 64 × 64)"
-    assert numbers(ax) == []
-    assert len({round(image.get_extent()[3], 6) for image in ax.images}) == 1
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 16), (3, 64), (16, 16), (64, 3), (64, 64)])
-def test_pairs_of_any_shape_fit_their_page(shape):
-    ax = pair_matrix(pairs(torch.rand(shape), null=0.5)).axes[0]
-    ax.figure.draw_without_rendering()
-    page = ax.figure.bbox
-    assert page.width < 10 * ax.figure.dpi
-    assert page.height < 12 * ax.figure.dpi
-    for text in [*ax.texts, *ax.figure.texts]:
-        box = text.get_window_extent()
-        assert page.x0 <= box.x0 <= box.x1 <= page.x1
-        assert page.y0 <= box.y0 <= box.y1 <= page.y1
-
-
 def test_results_plot_themselves():
     left, right = Figure().subplots(1, 2)
     assert channels([0.1, 0.2]).plot(limit=1, title="one", ax=left) is left.figure
@@ -169,25 +134,24 @@ def test_results_plot_themselves():
     ("call", "error", "message"),
     [
         (
+            lambda: importance(sweep()),
+            TypeError,
+            "result must be what a ChannelAblator's importance returns; got an object of type AblationResult",
+        ),
+        (lambda: importance(worth(), limit=0), ValueError, "limit must be at least 1; got 0"),
+        (
+            lambda: ablation_change(worth()),
+            TypeError,
+            "result must be what a ChannelAblator's sweep returns; got an object of type ImportanceResult",
+        ),
+        (
             lambda: channel_bars([0.1, 0.2]),
             TypeError,
             "result must be what channel_information returns; got [0.1, 0.2]",
         ),
         (lambda: channel_bars(channels([0.1]), limit=0), ValueError, "limit must be at least 1; got 0"),
-        (
-            lambda: pair_matrix(channels([0.1])),
-            TypeError,
-            (
-                "result must be what spatial_mutual_information returns; got an object of type "
-                "ChannelInformationResult"
-            ),
-        ),
-        (
-            lambda: pair_matrix(pairs([[0.1]]), limit="all"),
-            TypeError,
-            "limit must be a whole number; got 'all'",
-        ),
     ],
+    ids=range(5),
 )
 def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:

@@ -1,6 +1,7 @@
-"""Which classes are taken for which."""
+"""Classes against classes and channels."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix as reference
 
-from featurelens.plotting import confusion_matrix
+from featurelens.plotting import (
+    class_importance,
+    confusion_matrix,
+)
+from tests.unit.plotting.results import worth
+
+
+def test_absent_classes_are_quiet():
+    per_class = torch.tensor([[0.0, torch.nan], [0.2, torch.nan], [0.3, torch.nan]])
+    picture = class_importance(worth(per_class=per_class)).axes[0].images[0]
+    red, green, blue, _ = picture.to_rgba(picture.get_array())[1, 0]
+    assert min(red, green, blue) > 0.8
+
+
+def test_class_importance_has_classes_in_rows():
+    ax = worth().plot_classes(classes=["cat", "dog"]).axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), [[20, 30, 0], [40, -10, 0]], rtol=1e-5)
+    assert ax.images[0].get_clim() == pytest.approx((-40, 40))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
+    assert ax.get_ylabel() == "class"
+    assert [text.get_text() for text in ax.texts] == ["20", "30", "0", "40", "-10", "0"]
+    missing = worth(per_class=torch.tensor([[0.1, torch.nan]] * 3))
+    assert [text.get_text() for text in class_importance(missing).axes[0].texts][3:] == ["–"] * 3
+
+
+def worth_by_class(channels, scale):
+    per_class = scale * torch.randn(channels, 10, generator=torch.Generator().manual_seed(0))
+    errors, numbers = torch.zeros(channels), tuple(range(channels))
+    return worth(
+        importance=per_class.mean(1),
+        standard_error=errors,
+        per_class=per_class,
+        channels=numbers,
+        metric="loss",
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-5, 3e-4, 0.02, 0.3, 4.0, 50.0, 3e3])
+def test_numbers_of_any_size_fit_into_their_cells(scale):
+    result = worth_by_class(16, scale)
+    per_class = result.per_class
+    ax = class_importance(result).axes[0]
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 160
+    cell = ax.get_window_extent().width / 16
+    assert all(box.width < 0.95 * cell for box in boxes)
+    power = re.search(r"10\^\{(-?\d+)\}", ax.figure.axes[1].get_ylabel())
+    unit = 10.0 ** int(power[1]) if power else 1.0
+    shown = torch.tensor([float(text.get_text()) for text in ax.texts]).view(10, 16) * unit
+    order = list(result.order("most"))
+    assert (shown - per_class[order].T).abs().max() <= 0.06 * per_class.abs().max()
+
+
+def test_the_unit_of_the_numbers_is_named_only_where_there_are_numbers():
+    few, many = (class_importance(worth_by_class(channels, 0.02)).axes[0] for channels in (16, 32))
+    assert "in cells" in few.figure.axes[1].get_ylabel()
+    assert not many.texts
+    assert many.figure.axes[1].get_ylabel() == "increase in loss when removed (nats)"
 
 
 def texts(ax):
@@ -71,9 +130,24 @@ def test_an_axes_of_the_callers_is_used():
     assert ax.get_title(loc="left") == "mine"
 
 
+def test_no_image_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"^matrix must count one image at least; all counts are 0$"):
+        confusion_matrix(torch.zeros(2, 2))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (
+            lambda: class_importance(worth(per_class=None)),
+            ValueError,
+            "the result has no classes: its labels were not whole numbers (N,)",
+        ),
+        (
+            lambda: class_importance(worth(), classes=["cat"]),
+            ValueError,
+            "classes must name all of 2 classes; got 1 name",
+        ),
         (
             lambda: confusion_matrix("counts"),
             TypeError,
@@ -120,8 +194,3 @@ def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
-
-
-def test_no_image_at_all_is_refused():
-    with pytest.raises(ValueError, match=r"^matrix must count one image at least; all counts are 0$"):
-        confusion_matrix(torch.zeros(2, 2))

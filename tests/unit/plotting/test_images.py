@@ -1,10 +1,52 @@
 """Images as pictures in a grid."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import featurelens as fl
 from featurelens.plotting import image_grid
+from tests.unit.plotting.results import maximized
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_every_image_stands_under_its_score_and_objective():
+    found = maximized()
+    (ax,) = found.plot().axes
+    assert len(ax.images) == 3
+    assert texts(ax) == [f"{score:.3g}  conv_1:{k}" for k, score in enumerate(found.scores.tolist())]
+    assert ax.images[0].get_cmap().name == "gray"
+    assert torch.allclose(torch.tensor(ax.images[1].get_array().data).float(), found.images[1, 0], atol=1e-6)
+
+
+def test_colours_and_a_limit():
+    figure = maximized(3, 5).plot(limit=2, title="What they see")
+    assert figure.get_suptitle() == "What they see (first 2 of 5)"
+    assert figure.axes[0].images[0].get_array().shape == (8, 6, 3)
+
+
+def test_long_labels_are_spread_over_lines():
+    network = nn.Sequential(OrderedDict([("a_long_name_of_a_layer", nn.Conv2d(1, 12, 3))]))
+    network = nn.Sequential(OrderedDict([("and_of_a_block", network)]))
+    maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=1, progress=False)
+    figure = maximizer.run("and_of_a_block.a_long_name_of_a_layer").plot()
+    figure.draw_without_rendering()
+    labels = figure.axes[0].texts
+    assert [text.get_text().replace("\n", "").partition("and")[2] for text in labels] == [
+        f"_of_a_block.a_long_name_of_a_layer:{number}" for number in range(12)
+    ]
+    boxes = [text.get_window_extent() for text in labels]
+    frames = [image.get_window_extent() for image in figure.axes[0].images]
+    for label, box in enumerate(boxes):
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[label + 1 :])
+        assert not any(box.overlaps(frame) for frame in frames)
 
 
 def pictures(figure):
