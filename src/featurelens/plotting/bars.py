@@ -29,8 +29,8 @@ def channel_bars(
 ) -> Figure:
     """Draw the information of each channel with the label, the most informative channel first.
 
-    The dark stroke on a bar is its null, the information that is left with shuffled labels: a bar that does not rise
-    above its stroke is not informative. The entropy of the labels is a line where it does not dwarf the bars.
+    The dark stroke is the null, the information left with shuffled labels: a bar no higher than it is not informative.
+    The labels' entropy is a line where it does not dwarf the bars.
 
     Parameters
     ----------
@@ -38,10 +38,8 @@ def channel_bars(
         From `channel_information`.
     limit
         How many channels to show at most; the title says when there are more.
-    title
-        The heading; by default "Information with the label".
-    ax
-        Draw here instead of on a new figure.
+    title, ax
+        As for `importance`; the title is by default "Information with the label".
 
     Raises
     ------
@@ -65,7 +63,7 @@ def channel_bars(
     heading = title or "Information with the label"
     heading = first_of(heading, len(shown), len(result), which="best", noun=" channels")
     words: dict[str, Any] = {
-        "xlabel": "channel, most informative first",
+        "xlabel": "channel, best first",
         "ylabel": f"mutual information ({result.units})",
     }
     ax = _draw_bars(ax, heights, shown, title=heading, note=note, **words)

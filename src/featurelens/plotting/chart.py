@@ -55,7 +55,7 @@ def chart(
 def write_beside(
     ax: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
-    """Write quiet words `offset` points from a place that is given in shares of the Axes, unless `xycoords` says else."""
+    """Write quiet words `offset` points from a place in shares of the Axes, or in other `xycoords`."""
     usual: dict[str, Any] = {"xycoords": "axes fraction", "color": QUIET, "fontsize": 8}
     ax.annotate(text, place, offset, textcoords="offset points", **usual | style)
 

@@ -21,7 +21,14 @@ from featurelens.maximization import MaximizationResult, Objective
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.chart import add_legend_beside, chart
 from featurelens.plotting.colours import QUIET, SERIES
-from featurelens.plotting.estimates import Estimates, OverEpochs, common_units, read_epochs, read_estimates
+from featurelens.plotting.estimates import (
+    Estimates,
+    OverEpochs,
+    common_units,
+    read_epochs,
+    read_estimates,
+    read_named,
+)
 from featurelens.plotting.page import figure_of, layer_name, wrap
 
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # one for every round of colours
@@ -67,7 +74,7 @@ def training_curves(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['train', 'test']
     """
-    lines = _check_curves(curves)
+    lines = read_named(curves, _check_series, "values")
     epochs = max(len(values) for values in lines.values())
     if best is not None and not 1 <= check_whole(best, argument="best") <= epochs:
         raise ValueError(f"best must be an epoch from 1 to {epochs}; got {best}")
@@ -288,13 +295,6 @@ def _count_epochs(ax: Axes, first: float, last: float) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     margin = min(max(0.03 * (last - first), 0.25), 0.9)  # below 1: there is no epoch before the first
     ax.set_xlim(first - margin, last + margin)
-
-
-def _check_curves(curves: Mapping[str, Sequence[float] | Array]) -> dict[str, Floats]:
-    check_type(curves, Mapping, argument="curves", expected="a mapping from names to values over epochs")
-    if not curves:
-        raise ValueError("curves is empty: give at least one name with its values over epochs")
-    return {str(name): _check_series(values, f"curves[{name!r}]") for name, values in curves.items()}
 
 
 def _check_series(values: Sequence[float] | Array, argument: str) -> Floats:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from featurelens.information import MutualInformationResult, SpatialMutualInform
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 
 Estimate: TypeAlias = MutualInformationResult | SpatialMutualInformationResult
+Read = TypeVar("Read")
 OverEpochs: TypeAlias = Sequence[Estimate] | Sequence[float] | Array
 
 
@@ -43,11 +44,17 @@ def interval_of(estimate: Estimate) -> tuple[float, float] | None:
 
 def read_estimates(curves: Mapping[str, OverEpochs], *, argument: str) -> dict[str, Estimates]:
     """Return the estimates under each name; results must agree on their units, plain numbers have none."""
-    expected = "a mapping from names to results (or numbers) over epochs"
-    check_type(curves, Mapping, argument=argument, expected=expected)
+    return read_named(curves, _read, "results (or numbers)", argument=argument)
+
+
+def read_named(
+    curves: Mapping[str, Any], read: Callable[[Any, str], Read], values: str, *, argument: str = "curves"
+) -> dict[str, Read]:
+    """Return what `read` makes of the values under each name."""
+    check_type(curves, Mapping, argument=argument, expected=f"a mapping from names to {values} over epochs")
     if not curves:
-        raise ValueError(f"{argument} is empty: give at least one name with its results over epochs")
-    return {str(name): _read(values, f"{argument}[{name!r}]") for name, values in curves.items()}
+        raise ValueError(f"{argument} is empty: give at least one name with its {values} over epochs")
+    return {str(name): read(series, f"{argument}[{name!r}]") for name, series in curves.items()}
 
 
 def common_units(units: Iterable[str | None], *, argument: str) -> str | None:

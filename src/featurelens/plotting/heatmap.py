@@ -36,8 +36,8 @@ def confusion_matrix(
 ) -> Figure:
     """Draw how often each true class, a row, was predicted as each class, a column.
 
-    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; the small
-    numbers are counts, for which there is room up to 12 classes. Above 20 classes there are colours only.
+    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; small numbers are
+    counts. Above 12 classes there is no room for counts, above 20 for colours only.
 
     Parameters
     ----------
@@ -57,8 +57,7 @@ def confusion_matrix(
 
     Examples
     --------
-    >>> labels, predictions = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
-    >>> figure = confusion_matrix((labels, predictions), classes=["cat", "dog"])
+    >>> figure = confusion_matrix((torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])), classes=["cat", "dog"])
     >>> figure.axes[0].get_title(loc="left")
     'Accuracy 75.0 % of 4 images'
     """
@@ -68,10 +67,10 @@ def confusion_matrix(
     else:
         counts = _check_counts(matrix, names)
     names = names or [str(number) for number in range(len(counts))]
-    images = counts.sum(axis=1, keepdims=True)
-    shares = 100 * counts / np.where(images == 0, 1, images)
-    right = float(np.trace(counts) / max(counts.sum(), 1))
-    heading = title or f"Accuracy {100 * right:.1f} % of {count(int(counts.sum()), 'image')}"
+    rows = counts.sum(axis=1, keepdims=True)
+    shares = 100 * counts / np.where(rows == 0, 1, rows)
+    right = 100 * float(np.trace(counts) / counts.sum())
+    heading = title or f"Accuracy {right:.1f} % of {count(int(counts.sum()), 'image')}"
     side = min(max(0.42 * len(names), 3.0), 6.4)
     words: dict[str, Any] = {"xlabel": "predicted class", "ylabel": "true class", "title": heading}
     # A few percent are the news here, and would look like none on a linear scale.
@@ -103,10 +102,8 @@ def class_importance(
         The name of each class; by default its number.
     limit
         How many channels to show at most, the most important ones first.
-    title
-        The heading; by default what was measured and where.
-    ax
-        Draw here instead of on a new figure.
+    title, ax
+        As for `confusion_matrix`; by default what was measured and where.
 
     Raises
     ------
@@ -129,13 +126,11 @@ def class_importance(
     names = [str(name) for name in (classes if classes is not None else range(len(values)))]
     if len(names) != len(values):
         raise ValueError(f"classes must name all of {len(values)} classes; got {count(len(names), 'name')}")
-    size = (
-        min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
-        min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
-    )
+    width = min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1)
+    height = min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0)
     words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
-    picture = _heat_map(ax, values, colours, size=size, aspect="auto", **words)
+    picture = _heat_map(ax, values, colours, size=(width, height), aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
     unit = _write_values(picture, values, whole=factor == 100) if legible else ""
     _add_bar(picture, lost(result) + unit)

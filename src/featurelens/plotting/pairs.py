@@ -71,8 +71,7 @@ def pair_matrix(
     if shown.size < values.size:
         heading += f" (first {shown.shape[0]} × {shown.shape[1]})"
     grid = _grid(shown.shape, room(ax))
-    width = max(grid.width, WORDS)
-    ax = page(width, grid.height, title=heading, note=_note(result), bar=(cmap, span), ax=ax)
+    ax = page(max(grid.width, WORDS), grid.height, title=heading, note=_note(result), bar=(cmap, span), ax=ax)
     tiles = [Tile(column[:, None], str(number), span) for number, column in enumerate(shown.T)]
     draw_grid(ax, tiles, grid, cmap)
     _write_values(ax, shown, grid, cmap, Normalize(*span))

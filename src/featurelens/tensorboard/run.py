@@ -41,14 +41,13 @@ class Run:
         no chart.
         """
         known = self._layout.get(category, {})
-        both = {title: list(tags) for title, tags in known.items()}
-        for title, tags in charts.items():
-            drawn = [tag for tag in tags if "(" not in tag]
-            if drawn:
-                both[title] = list(dict.fromkeys([*both.get(title, []), *drawn]))
-        if both == known:
+        drawn = [(title, tag) for title, tags in charts.items() for tag in tags if "(" not in tag]
+        fresh = [(title, tag) for title, tag in drawn if tag not in known.get(title, [])]
+        if not fresh:
             return
-        self._layout[category] = both
+        for title, tag in fresh:
+            known.setdefault(title, []).append(tag)
+        self._layout[category] = known
         layout = {
             group: {
                 title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in shown.items()

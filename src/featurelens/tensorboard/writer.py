@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_path, describe
+from featurelens._checks import check_path, check_whole
 from featurelens.plotting.arrays import Array
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TensorBoardWriter:
         If the package ``tensorboard`` is not installed.
     RuntimeError
         By every method, outside the ``with`` block.
-    ValueError
+    TypeError, ValueError
         By every method that has an epoch, if it is not a whole number from 0.
 
     Examples
@@ -108,27 +108,18 @@ class TensorBoardWriter:
         image: int | None = None,
         classes: Sequence[object] | None = None,
     ) -> None:
-        """Write a result, as its type asks for.
+        """Write a result as its type asks for, under these tags.
 
-        ======================================  ========================================  ==================
-        `result`                                pictures and scalars                      options
-        ======================================  ========================================  ==================
-        layer -> feature maps ``(N, C, H, W)``  ``feature maps/LAYER``                    `image`
-        a model                                 ``filters/LAYER`` of 2-d convolutions
-        a result of an estimator, of            ``TAG in UNITS/LAYER/value``, ``/null``,  `tag`
-        `spatial_mutual_information`, or        ``/low``, ``/high``; by channel
-        `channel_information`; layer -> these   ``/mean``, ``/best``, ``/null`` and bars
-        `MaximizationResult`                    ``TAG``, ``TAG/mean score``               `tag`
-        `AblationResult` of images              ``reconstructions/LAYER``,                `image`
-                                                ``reconstruction error/LAYER/...``
-        `ImportanceResult`                      ``importance/LAYER``,                     `classes`
-                                                ``importance by class/LAYER``,
-                                                ``importance in METRIC/LAYER/...``
-        `AblationCurve`, or name -> these       ``channels removed``, and scalars over
-                                                the number of channels removed
-        a matplotlib Figure or Axes             ``TAG``                                   `tag` (needed)
-        an image ``(C, H, W)``                  ``TAG``, pixel by pixel                   `tag` (needed)
-        ======================================  ========================================  ==================
+        - layer -> feature maps ``(N, C, H, W)``: ``feature maps/LAYER`` of one `image`
+        - a model: ``filters/LAYER`` of its 2-d convolutions
+        - a result of an estimator or of `spatial_mutual_information`, or layer -> these: ``TAG in UNITS/LAYER/value``,
+          ``/null``, ``/low``, ``/high``; of `channel_information`: ``/mean``, ``/best``, ``/null``, and the bars
+        - `MaximizationResult`: ``TAG``, ``TAG/mean score``
+        - `AblationResult`: ``reconstructions/LAYER`` of one `image`, ``reconstruction error/LAYER/...``
+        - `ImportanceResult`: ``importance/LAYER``, ``importance by class/LAYER`` with names of `classes`, ``importance in
+          METRIC/LAYER/...``
+        - `AblationCurve`, or name -> these: ``channels removed``, also as scalars over the number of channels removed
+        - a matplotlib figure or axes, or one image ``(C, H, W)``, which is written pixel by pixel: ``TAG``
 
         Parameters
         ----------
@@ -137,11 +128,9 @@ class TensorBoardWriter:
         result
             One of the above. Other results have a ``.plot()``, whose figure can be added.
         tag
-            The name in TensorBoard; by default ``"information"`` or ``"maximization"``.
-        image
-            Which image of a batch is drawn; by default the first.
-        classes
-            The name of each class; by default its number.
+            What ``TAG`` stands for; figures and images need it. By default ``"information"``, ``"maximization"``.
+        image, classes
+            Which image of a batch is drawn, by default the first; and the name of each class, by default its number.
 
         Raises
         ------
@@ -220,6 +209,5 @@ class TensorBoardWriter:
             raise RuntimeError(
                 f"{self!r} is not open: write inside 'with {type(self).__name__}(...) as board:'"
             )
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise ValueError(f"epoch must be a whole number from 0; got {describe(epoch)}")
+        check_whole(epoch, argument="epoch", least=0)
         return self._run

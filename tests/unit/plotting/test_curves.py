@@ -237,7 +237,7 @@ def test_objectives_of_different_kinds_share_a_scale():
         (
             lambda: information_curves({}),
             ValueError,
-            "curves is empty: give at least one name with its results over epochs",
+            "curves is empty: give at least one name with its results (or numbers) over epochs",
         ),
         (
             lambda: information_curves({"a": estimate(1.0)}),

@@ -44,12 +44,12 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.training(-1, {"loss": 1.0}),
             ValueError,
-            "epoch must be a whole number from 0; got -1",
+            "epoch must be at least 0; got -1",
         ),
         (
             lambda b: b.training({"loss": 1.0}, 1),
-            ValueError,
-            "epoch must be a whole number from 0; got {'loss': 1.0}",
+            TypeError,
+            "epoch must be a whole number; got {'loss': 1.0}",
         ),
         (
             lambda b: b.add(1, 3),
