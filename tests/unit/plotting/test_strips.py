@@ -78,10 +78,16 @@ def test_nan_is_pink_and_told():
 
 
 def test_the_gallery_has_a_row_for_each_image():
-    figure = ablation_gallery(sweep(20, 9), images=4, limit=6)
+    result = sweep(20, 9)
+    figure = ablation_gallery(result, images=4, limit=6)
     shown = figure.axes[0].images
     assert len(shown) == 4 * 8
     assert len({round(image.get_extent()[3], 6) for image in shown}) == 4
+    for row in range(4):
+        np.testing.assert_allclose(shown[8 * row].get_array(), result.images[row, 0].double())
+        np.testing.assert_allclose(shown[8 * row + 7].get_array(), result.outputs[5, row, 0].double())
+    errors = [text for text in texts(figure) if text.startswith("0.")]
+    assert errors[7:9] == [f"{error:.3g}" for error in (result.baseline_error[1], result.error[0, 1])]
     assert figure.get_suptitle() == "conv1: each channel alone (first 6 of 20), 4 of 9 images"
 
 

@@ -56,6 +56,10 @@ def test_many_input_channels_are_a_table_and_the_title_says_what_is_left_out():
     assert top[16] > top[15]
     row = {image.get_clim() for image in pictures(figure)[:16]}
     assert len(row) == 1  # a filter is a row: one scale
+    words = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    left, _, bottom, top = pictures(figure)[0].get_extent()
+    assert words["filter"][0] < words["input channel"][0] == pytest.approx(left)
+    assert words["input channel"][1] < words["filter"][1] <= top + 1e-9 < bottom
 
 
 def test_limit_counts_filters():

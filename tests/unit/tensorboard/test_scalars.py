@@ -48,6 +48,14 @@ def test_information_has_its_unit_null_and_interval_as_far_as_known(board):
     assert len(charts["information in nats"]["conv1"]) == 4
 
 
+def test_a_single_result_needs_no_name(board):
+    board.add(np.int64(3), result(0.5, null_mean=0.1), tag="label information")
+    assert scalars(read(board)) == {
+        "label information in nats/value": [(3, 0.5)],
+        "label information in nats/null": [(3, 0.1)],
+    }
+
+
 def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(board):
     spatial = SpatialMutualInformationResult(
         value=2.5,
