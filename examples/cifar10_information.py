@@ -71,15 +71,16 @@ class Board:
         images, labels = test
         output = fl.ActivationRecorder(model, model, reduce=lambda scores: scores.argmax(1, keepdim=True))
         predictions = output.record(images.split(1000), progress=False)[""].flatten()
-        self.writer.confusion(epoch, (labels, predictions), classes=self.classes)
+        confusion = fl.plotting.confusion_matrix((labels, predictions), classes=self.classes)
+        self.writer.add(epoch, confusion, tag="confusion")
         plane = self.found.plane
         for tag, curves in (
             ("spatial information", self.found.honest),
             ("input information", plane.inputs),
             ("label information", plane.labels),
         ):
-            self.writer.information(epoch, {name: results[-1] for name, results in curves.items()}, tag=tag)
-        self.writer.feature_maps(epoch, fl.ActivationRecorder(model, LAYERS)(self.evaluation))
+            self.writer.add(epoch, {name: results[-1] for name, results in curves.items()}, tag=tag)
+        self.writer.add(epoch, fl.ActivationRecorder(model, LAYERS)(self.evaluation))
 
     def finish(
         self, history: History, model: torch.nn.Module, test: tuple[torch.Tensor, torch.Tensor]
@@ -91,7 +92,7 @@ class Board:
                 for measure in ("loss", "accuracy")
             }
             self.writer.training(epoch + 1, curves)
-        self.writer.image("evaluation image", self.evaluation[0])
+        self.writer.add(0, self.evaluation[0], tag="evaluation image")
         self.writer.graph(model, self.evaluation)
         images, labels = (part[:: len(part) // PLANE or 1] for part in test)  # from every class
         vectors = fl.ActivationRecorder(model, "relu6", reduce="mean")(images)["relu6"]
@@ -171,10 +172,10 @@ def pictures(
         "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, after its ReLU"),
         "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, after its ReLU"),
         "information": information_over_epochs(found),
-        "information_plane": found.plane.plot().figure,
+        "information_plane": found.plane.plot(),
         "training_accuracy": fl.plotting.training_curves(
             accuracy, ylabel="accuracy", best=history.best_epoch
-        ).figure,
+        ),
     }
 
 

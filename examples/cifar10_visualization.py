@@ -125,11 +125,11 @@ def classifier_pictures(
         for measure in ("loss", "accuracy")
     }
     return {
-        "classifier_loss": fl.plotting.training_curves(curves["loss"], ylabel="loss (nats)").figure,
+        "classifier_loss": fl.plotting.training_curves(curves["loss"], ylabel="loss (nats)"),
         "classifier_accuracy": fl.plotting.training_curves(
             curves["accuracy"], ylabel="accuracy", best=history.best_epoch
-        ).figure,
-        "confusion": fl.plotting.confusion_matrix((labels, predictions), classes=classes).figure,
+        ),
+        "confusion": fl.plotting.confusion_matrix((labels, predictions), classes=classes),
     }
 
 
@@ -171,12 +171,10 @@ def vae_pictures(
     points = TSNE(random_state=options.seed, init="pca").fit_transform(means.numpy())
     curves = {"train": history.train_bce, "test": history.test_bce}
     return {
-        "vae_loss": fl.plotting.training_curves(
-            curves, ylabel="binary cross-entropy (nats per pixel)"
-        ).figure,
+        "vae_loss": fl.plotting.training_curves(curves, ylabel="binary cross-entropy (nats per pixel)"),
         "vae_divergence": fl.plotting.training_curves(
             {"train": history.train_kl, "test": history.test_kl}, ylabel="KL from the prior (nats)"
-        ).figure,
+        ),
         "vae_reconstructions": fl.plotting.image_grid(
             torch.cat([images[several], rebuilt]),
             columns=10,

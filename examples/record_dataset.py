@@ -161,10 +161,10 @@ def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[
         channels=last.joint_counts.mutual_information().top(PICTURED),
         title="Strongest images of the channels of layer4 with most information about the class",
     )
-    figures["values_layer4"] = last.histogram.plot().figure
-    figures["correlations_layer4"] = last.covariance.plot().figure
-    figures["information_layer4"] = (
-        last.joint_counts.mutual_information().plot(title="What channels of layer4 know of the class").figure
+    figures["values_layer4"] = last.histogram.plot()
+    figures["correlations_layer4"] = last.covariance.plot()
+    figures["information_layer4"] = last.joint_counts.mutual_information().plot(
+        title="What channels of layer4 know of the class"
     )
     return figures
 

@@ -66,4 +66,4 @@ fl.plotting.feature_maps(acts["relu2"], image=3, scale="shared")
 # The confusion matrix shows the network's errors. Rows are the true classes.
 
 predictions = model(images[test]).argmax(1)
-fl.plotting.confusion_matrix((labels[test], predictions)).figure
+fl.plotting.confusion_matrix((labels[test], predictions))

@@ -69,7 +69,7 @@ for epoch in range(1, 9):
 # bins of equal count and a bias correction, the part above the dashed line is real.
 
 curves = {"255 bins": usual, "4 bins, corrected": honest}
-fl.plotting.information_curves(curves, title="Pixels of relu2").figure
+fl.plotting.information_curves(curves, title="Pixels of relu2")
 
 # %%
 
@@ -84,7 +84,7 @@ print(honest[-1])
 # layer's own standard deviation. The dashed line is the null, the same measurement with permuted labels: only what lies
 # above it is information about the label.
 
-plane.plot().figure
+plane.plot()
 
 # %%
 # Information of channels
@@ -95,4 +95,4 @@ plane.plot().figure
 
 given = images[probe], labels[probe]
 channels = fl.layer_information(model, "relu2", *given, per="channel")
-channels["relu2"].plot().figure
+channels["relu2"].plot()

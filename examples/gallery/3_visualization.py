@@ -89,4 +89,4 @@ classes.plot()
 # %%
 # The progress of the optimization: did it level off, or are more steps needed?
 
-classes.plot_history().figure
+classes.plot_history()

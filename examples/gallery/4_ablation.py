@@ -56,12 +56,12 @@ print(f"test accuracy {accuracy:.1%}")
 loader = [(images[test], labels[test])]
 ablator = fl.ChannelAblator(model, "relu2")
 worth = ablator.importance(loader, metric="loss", fill="mean")
-worth.plot().figure
+worth.plot()
 
 # %%
 # Which digits suffer when a channel is removed?
 
-worth.plot_classes(limit=8).figure
+worth.plot_classes(limit=8)
 
 # %%
 # How many channels does the network need?
@@ -74,7 +74,7 @@ curves = {
     "most important first": ablator.curve(loader, order=worth.order("most"), fill="mean"),
     "in random order": ablator.curve(loader, order="random", fill="mean"),
 }
-fl.plotting.ablation_curves(curves).figure
+fl.plotting.ablation_curves(curves)
 
 # %%
 # What does one channel carry?

@@ -70,7 +70,7 @@ information = fl.layer_information(
     labels,
     per="channel",
 )
-information["0"].plot().figure
+information["0"].plot()
 
 # %%
 

@@ -35,10 +35,9 @@ def first_look(model: nn.Module, data: Dataset, history: History, output: Path) 
         )
     for measure in ("loss", "accuracy"):
         curves = {part: getattr(history, f"{part}_{measure}") for part in ("train", "test")}
-        ax = fl.plotting.training_curves(
+        figures[f"training_{measure}"] = fl.plotting.training_curves(
             curves, ylabel="loss (nats)" if measure == "loss" else measure, best=history.best_epoch
         )
-        figures[f"training_{measure}"] = ax.figure
     return save(figures, output)
 
 
@@ -63,11 +62,11 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     )
     knows = fl.channel_information(acts[last], data.test_labels)
     figures = {
-        f"information_{last}": knows.plot().figure,
+        f"information_{last}": knows.plot(),
         f"wanted_{last}": wanted.compare(data.train_images.split(500)).plot(limit=6),
         "reconstructions_relu2": decoded.plot(),
-        f"importance_{last}": worth.plot().figure,
-        "importance_classes": worth.plot_classes().figure,
+        f"importance_{last}": worth.plot(),
+        "importance_classes": worth.plot_classes(),
         "overview": overview(data, acts["relu1"], knows, wanted, worth, last),
     }
     return save(figures, output)

@@ -146,7 +146,7 @@ for digit in range(10):
 # digits has 2.30 nats of information; a channel unrelated to the digit has 0.
 
 information = fl.channel_information(means, test_labels)
-information.plot(title="What the mean of each channel of relu2 tells about the digit").figure
+information.plot(title="What the mean of each channel of relu2 tells about the digit")
 
 # %%
 # No single channel separates the digits. Each has part of the information, and the network combines them. Channel 5 has
@@ -230,20 +230,20 @@ fl.plotting.image_grid(
 ablator = fl.ChannelAblator(model, "relu2")
 worth = ablator.importance(loader, metric="loss")
 print("baseline loss:", round(float(worth.baseline), 3))
-worth.plot().figure
+worth.plot()
 
 # %%
 # The error bars are ±2 standard errors (SE). If a bar crosses zero, 400 images are too few to show an effect. (Removing
 # channel 5 changes nothing, since it is dead.) Which digits suffer? Red cells are digits that need the channel.
 
-worth.plot_classes().figure
+worth.plot_classes()
 
 # %%
 # We can also remove channels one after another, the least important first. The curve shows how many the network needs: it is
 # almost as accurate without ten of its sixteen channels.
 
 curve = ablator.curve(loader, order=list(reversed(worth.top(16))))
-curve.plot().figure
+curve.plot()
 
 # %%
 # What does a channel carry? A **deconvolutional decoder** runs the network backwards, with the network's own weights, and

@@ -32,7 +32,7 @@ LEVEL = {
     "maximization": 2,
     "ablation": 2,
     "plotting": 3,
-    "tensorboard": 3,
+    "tensorboard": 3.5,
 }
 HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard"}
 

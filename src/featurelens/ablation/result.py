@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -118,7 +118,7 @@ class AblationResult(Result):
 
     def plot(
         self, *, image: int = 0, limit: int = 64, title: str | None = None, ax: Axes | None = None
-    ) -> Figure | SubFigure:
+    ) -> Figure:
         """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
 
         Where the outputs are no images, draw how much each channel changes them: see `plotting.ablation_change`.
@@ -126,7 +126,7 @@ class AblationResult(Result):
         from featurelens import plotting
 
         if self.reconstructions is None:
-            return plotting.ablation_change(self, limit=limit, title=title, ax=ax).figure
+            return plotting.ablation_change(self, limit=limit, title=title, ax=ax)
         return plotting.reconstructions(self, image=image, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
@@ -215,7 +215,7 @@ class ImportanceResult(Result):
         """
         return self.order("most")[: check_whole(k, argument="k", least=0)]
 
-    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw a bar for each of the most important channels; see `plotting.importance`."""
         from featurelens import plotting
 
@@ -228,7 +228,7 @@ class ImportanceResult(Result):
         limit: int = 32,
         title: str | None = None,
         ax: Axes | None = None,
-    ) -> Axes:
+    ) -> Figure:
         """Draw what each class loses with each channel; see `plotting.class_importance`."""
         from featurelens import plotting
 
@@ -284,7 +284,7 @@ class AblationCurve(Result):
     per_class: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
 
-    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the metric against the number of channels removed; see `plotting.ablation_curves`."""
         from featurelens import plotting
 

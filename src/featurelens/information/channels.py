@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Reduce = Literal["mean", "max"]
 
@@ -81,7 +82,7 @@ class ChannelInformationResult:
         k = check_whole(k, argument="k", least=0)
         return self.values.argsort(descending=True, stable=True)[:k].tolist()
 
-    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw a bar for each of the channels that know most; see `plotting.channel_bars`."""
         from featurelens import plotting
 

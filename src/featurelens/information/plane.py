@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import nn
 
     from featurelens.information._variables import ArrayLike
@@ -162,7 +163,7 @@ class InformationPlane:
             results.setdefault(name, []).append(result)
         self.epochs.append(epoch)
 
-    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw each layer's path, I(X; T) to the right and I(T; Y) upwards; see `plotting.information_plane`.
 
         Raises

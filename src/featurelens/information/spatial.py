@@ -20,6 +20,7 @@ from featurelens.information.result import NATS_PER_UNIT, Units, describe_certai
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from featurelens.information._variables import ArrayLike
 
@@ -87,7 +88,7 @@ class SpatialMutualInformationResult:
         """What is left of the value once the null is taken off, None without a null."""
         return None if self.null_mean is None else self.value - self.null_mean
 
-    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw a heat map over the pairs of channels; see `plotting.pair_matrix`."""
         from featurelens import plotting
 

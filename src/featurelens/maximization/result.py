@@ -106,7 +106,7 @@ class MaximizationResult:
 
         return plotting.maximization(self, limit=limit, columns=columns, title=title, ax=ax)
 
-    def plot_history(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot_history(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the objectives over the steps; see `plotting.maximization_history`."""
         from featurelens import plotting
 

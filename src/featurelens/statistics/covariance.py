@@ -14,6 +14,7 @@ from featurelens.statistics.base import State, Statistic, check_same_channels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @final
@@ -48,7 +49,7 @@ class CovarianceResult:
         correlation = self.covariance / scale[:, None] / scale
         return correlation.clamp(-1, 1)
 
-    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the correlations; see `plotting.channel_correlations`."""
         from featurelens import plotting
 

@@ -15,6 +15,7 @@ from featurelens.statistics.base import State, Statistic, check_same_channels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MANTISSA = 4  # bits: 16 bins for every doubling
 DROPPED = 23 - MANTISSA
@@ -75,7 +76,7 @@ class HistogramResult:
         found = torch.where(inside > 0, found, torch.nan)
         return found[0] if shares.ndim == 0 else found
 
-    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw quantiles of every channel; see `plotting.channel_quantiles`."""
         from featurelens import plotting
 

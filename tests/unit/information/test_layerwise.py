@@ -245,7 +245,7 @@ def test_the_plane_keeps_and_draws_its_null(tmp_path):
     assert result.p_value >= 1 / 4
     assert result.excess == result.value - result.null_mean
     assert plane.inputs["8"][0].null_mean is None
-    ax = plane.plot(title="Paths")
+    ax = plane.plot(title="Paths").axes[0]
     assert ax.get_title(loc="left") == "Paths"
     assert "null: labels shuffled" in [text.get_text() for text in ax.get_legend().get_texts()]
     plane.save(tmp_path / "plane.json")
@@ -258,7 +258,7 @@ def test_the_plane_keeps_and_draws_its_null(tmp_path):
     without.update(1)
     assert without.labels["8"][0].null_mean is None
     assert "null: labels shuffled" not in [
-        text.get_text() for text in without.plot().get_legend().get_texts()
+        text.get_text() for text in without.plot().axes[0].get_legend().get_texts()
     ]
 
 

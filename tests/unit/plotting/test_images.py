@@ -1,14 +1,56 @@
 """Images as pictures in a grid."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import featurelens as fl
 from featurelens.plotting import image_grid
+from tests.unit.plotting.results import maximized
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_every_image_stands_under_its_score_and_objective():
+    found = maximized()
+    (ax,) = found.plot().axes
+    assert len(ax.images) == 3
+    assert texts(ax) == [f"{score:.3g}  conv_1:{k}" for k, score in enumerate(found.scores.tolist())]
+    assert ax.images[0].get_cmap().name == "gray"
+    assert torch.allclose(torch.tensor(ax.images[1].get_array().data).float(), found.images[1, 0], atol=1e-6)
+
+
+def test_colours_and_a_limit():
+    figure = maximized(3, 5).plot(limit=2, title="What they see")
+    assert figure.get_suptitle() == "What they see (first 2 of 5)"
+    assert figure.axes[0].images[0].get_array().shape == (8, 6, 3)
+
+
+def test_long_labels_are_spread_over_lines():
+    network = nn.Sequential(OrderedDict([("a_long_name_of_a_layer", nn.Conv2d(1, 12, 3))]))
+    network = nn.Sequential(OrderedDict([("and_of_a_block", network)]))
+    maximizer = fl.ActivationMaximizer(network, fl.FourierImage((1, 8, 8)), steps=1, progress=False)
+    figure = maximizer.run("and_of_a_block.a_long_name_of_a_layer").plot()
+    figure.draw_without_rendering()
+    labels = figure.axes[0].texts
+    assert [text.get_text().replace("\n", "").partition("and")[2] for text in labels] == [
+        f"_of_a_block.a_long_name_of_a_layer:{number}" for number in range(12)
+    ]
+    boxes = [text.get_window_extent() for text in labels]
+    frames = [image.get_window_extent() for image in figure.axes[0].images]
+    for label, box in enumerate(boxes):
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[label + 1 :])
+        assert not any(box.overlaps(frame) for frame in frames)
 
 
 def pictures(figure):
-    return figure.axes[-1].images
+    return figure.axes[0].images
 
 
 def note(figure):
@@ -62,7 +104,7 @@ def test_labels_stand_above_and_long_ones_take_lines_and_are_shortened_in_the_en
     figure = image_grid(
         torch.rand(64, 1, 4, 4), labels=["a very long label indeed", "word " * 30, *range(62)]
     )
-    labels = [text.get_text() for text in figure.axes[-1].texts]
+    labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels[2:] == [str(number) for number in range(62)]
     assert labels[0].replace("\n", " ") == "a very long label indeed"
     assert labels[1].endswith("…")
@@ -71,7 +113,7 @@ def test_labels_stand_above_and_long_ones_take_lines_and_are_shortened_in_the_en
 
 def test_labels_may_be_a_tensor():
     figure = image_grid(torch.rand(2, 1, 4, 4), labels=torch.tensor([7, 3]))
-    assert [text.get_text() for text in figure.axes[-1].texts] == ["7", "3"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "3"]
 
 
 def test_columns_can_be_chosen():

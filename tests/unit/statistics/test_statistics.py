@@ -382,7 +382,7 @@ def test_strongest_images_of_a_dead_channel_are_hatched_and_told():
     assert sum(patch.get_hatch() == "////" for patch in ax.patches) == 4
     assert [text.get_text() for text in ax.texts].count("-0.5") == 4
     note = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert "hatched: 1 channel equally strong in every image, as dead ones are" in note
+    assert "hatched: 1 channel equally strong in every image (dead, for example)" in note
     assert (
         len(taken(fl.statistics.TopK(4), values).plot(torch.rand(6, 1, 5, 5), channels=[1]).axes[0].images)
         == 0
@@ -403,17 +403,17 @@ def test_pictures_of_a_stream_s_results_name_the_layer():
     conv1 = found["conv1"]
     assert conv1.histogram.layer == conv1.top_k.layer == conv1.covariance.layer == "conv1"
     assert conv1.top_k.plot(images).get_suptitle() == "Strongest images of conv1"
-    assert conv1.histogram.plot().get_title(loc="left") == "Values of every channel of conv1"
-    assert conv1.covariance.plot().get_title(loc="left") == "Correlation of channels of conv1"
-    assert conv1.histogram.plot(title="Mine").get_title(loc="left") == "Mine"
-    assert found[""].histogram.plot().get_title(loc="left") == "Values of every channel of the model"
+    assert conv1.histogram.plot().axes[0].get_title(loc="left") == "Values of every channel of conv1"
+    assert conv1.covariance.plot().axes[0].get_title(loc="left") == "Correlation of channels of conv1"
+    assert conv1.histogram.plot(title="Mine").axes[0].get_title(loc="left") == "Mine"
+    assert found[""].histogram.plot().axes[0].get_title(loc="left") == "Values of every channel of the model"
     values = torch.rand(9, 3)
     values[:, 1] = 1.0
-    title = "Correlation of channels (1 that never changes left out)"
-    shown = taken(fl.statistics.Covariance(), values).plot().get_title(loc="left")
+    title = "Correlation of channels (1 constant channel omitted)"
+    shown = taken(fl.statistics.Covariance(), values).plot().axes[0].get_title(loc="left")
     assert shown.replace("\n", " ") == title
     alone = taken(fl.statistics.Histogram(), torch.rand(9, 2))
-    assert alone.plot().get_title(loc="left") == "Values of every channel"
+    assert alone.plot().axes[0].get_title(loc="left") == "Values of every channel"
 
 
 def test_pictures_are_drawn_from_results():
@@ -422,8 +422,8 @@ def test_pictures_are_drawn_from_results():
         taken(fl.statistics.Histogram(), values),
         taken(fl.statistics.Covariance(), values),
     )
-    assert len(histogram.plot().get_legend().get_texts()) == 3
-    assert covariance.plot(title="C").get_title(loc="left") == "C"
+    assert len(histogram.plot().axes[0].get_legend().get_texts()) == 3
+    assert covariance.plot(title="C").axes[0].get_title(loc="left") == "C"
     pictures = torch.rand(200, 3, 6, 6)
     figure = taken(fl.statistics.TopK(4), values).plot(pictures, channels=[2, 0])
     assert len(figure.axes[0].images) == 8

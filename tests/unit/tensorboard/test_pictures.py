@@ -18,9 +18,9 @@ LABELS, PREDICTIONS = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2])
 
 def test_images_are_written_pixel_by_pixel(board):
     grey, colour = torch.rand(1, 5, 7), torch.rand(3, 4, 6)
-    board.image("grey", grey)
-    board.image("colour", colour)
-    board.image("bytes", np.full((3, 2, 2), 51, dtype=np.uint8))
+    board.add(0, grey, tag="grey")
+    board.add(0, colour, tag="colour")
+    board.add(0, np.full((3, 2, 2), 51, dtype=np.uint8), tag="bytes")
     events = read(board)
     (found,) = events.Images("grey")
     np.testing.assert_array_equal(picture(found), (255 * grey).round().expand(3, 5, 7).permute(1, 2, 0))
@@ -35,8 +35,8 @@ def test_a_figure_is_written_as_it_is_saved_and_stays_the_callers(board):
     figure = Figure(figsize=(2, 1), dpi=50, facecolor="red")
     canvas = figure.canvas
     ax = figure.subfigures().add_subplot()
-    board.figure(7, "mine", figure)
-    board.figure(8, "mine", ax)
+    board.add(7, figure, tag="mine")
+    board.add(8, ax, tag="mine")
     first, second = read(board).Images("mine")
     assert (first.step, second.step) == (7, 8)
     assert picture(first).shape == (50, 100, 3)
@@ -49,10 +49,10 @@ def test_a_figure_is_written_as_it_is_saved_and_stays_the_callers(board):
 def test_confusion_feature_maps_and_filters_are_pictures_with_their_layers_names(board):
     model = nets.plain()
     activations = fl.ActivationRecorder(model, nn.Conv2d)(nets.images())
-    board.confusion(1, (LABELS, PREDICTIONS), classes=CLASSES)
-    board.feature_maps(1, activations, image=2)
-    board.filters(1, model)
-    board.filters(1, model[0].weight)
+    board.add(1, fl.plotting.confusion_matrix((LABELS, PREDICTIONS), classes=CLASSES), tag="confusion")
+    board.add(1, activations, image=2)
+    board.add(1, model)
+    board.add(1, fl.plotting.filters(model[0].weight), tag="filters")
     events = read(board)
     assert sorted(events.Tags()["images"]) == [
         "confusion",
@@ -70,6 +70,6 @@ def test_confusion_feature_maps_and_filters_are_pictures_with_their_layers_names
 
 
 def test_a_convolution_by_itself_and_one_in_a_parallel_wrapper_have_filters(board):
-    board.filters(0, nn.Conv2d(1, 2, 3))
-    board.filters(0, nn.DataParallel(nn.Sequential(nn.ConvTranspose2d(1, 2, 3))))
+    board.add(0, nn.Conv2d(1, 2, 3))
+    board.add(0, nn.DataParallel(nn.Sequential(nn.ConvTranspose2d(1, 2, 3))))
     assert sorted(read(board).Tags()["images"]) == ["filters", "filters/0"]

@@ -41,7 +41,7 @@ def test_sprites_that_are_not_square_get_a_margin(board, shape, inside):
 
 
 def test_sprites_are_shrunk_until_browsers_can_draw_the_sheet(board, monkeypatch):
-    monkeypatch.setattr("featurelens.tensorboard._projector.LARGEST_SHEET", 20)
+    monkeypatch.setattr("featurelens.tensorboard.projector.LARGEST_SHEET", 20)
     board.embedding(torch.rand(9, 2), sprites=torch.full((9, 1, 16, 16), 0.5))
     (entry,) = projector(board)
     assert list(entry.sprite.single_image_dim) == [6, 6]

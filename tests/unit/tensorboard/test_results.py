@@ -14,8 +14,8 @@ def test_maximization(board):
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     maximizer = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2, progress=False)
     found = maximizer.run("conv_1")
-    board.maximization(7, found)
-    board.maximization(7, found, tag="other")
+    board.add(7, found)
+    board.add(7, found, tag="other")
     events = read(board)
     mean = [(7, pytest.approx(found.scores.mean().item()))]
     assert scalars(events) == {"maximization/mean score": mean, "other/mean score": mean}
@@ -47,10 +47,10 @@ def test_ablation(board):
         metric="accuracy",
         fill="zero",
     )
-    board.reconstructions(4, found, image=1)
-    board.importance(4, worth, classes=CLASSES)
-    board.ablation_curves(4, curve)
-    board.ablation_curves(5, {"random": curve})
+    board.add(4, found, image=1)
+    board.add(4, worth, classes=CLASSES)
+    board.add(4, curve)
+    board.add(5, {"random": curve})
     events = read(board)
     assert scalars(events) == {
         "reconstruction error/conv/all channels": [(4, 0.0)],

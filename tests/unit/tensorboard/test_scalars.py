@@ -26,8 +26,8 @@ def test_training_is_scalars_over_epochs_with_one_chart_for_each_group(board):
 
 
 def test_information_has_its_unit_null_and_interval_as_far_as_known(board):
-    board.information(3, {"conv1": result(0.5, null_mean=0.1, interval=(0.4, 0.6)), "fc": result(-0.01)})
-    board.information(4, {"fc": result(2.0, units="bits")})
+    board.add(3, {"conv1": result(0.5, null_mean=0.1, interval=(0.4, 0.6)), "fc": result(-0.01)})
+    board.add(4, {"fc": result(2.0, units="bits")})
     events = read(board)
     assert scalars(events) == {
         "information in nats/conv1/value": [(3, 0.5)],
@@ -48,6 +48,14 @@ def test_information_has_its_unit_null_and_interval_as_far_as_known(board):
     assert len(charts["information in nats"]["conv1"]) == 4
 
 
+def test_a_single_result_needs_no_name(board):
+    board.add(np.int64(3), result(0.5, null_mean=0.1), tag="label information")
+    assert scalars(read(board)) == {
+        "label information in nats/value": [(3, 0.5)],
+        "label information in nats/null": [(3, 0.1)],
+    }
+
+
 def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(board):
     spatial = SpatialMutualInformationResult(
         value=2.5,
@@ -60,7 +68,7 @@ def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(
         dim_x=1,
         dim_y=1,
     )
-    board.information(1, {"conv6": spatial})
+    board.add(1, {"conv6": spatial})
     found = scalars(read(board))
     assert found["information in nats/conv6/low"] == [(1, 2.25)]
     assert found["information in nats/conv6/high"] == [(1, 2.75)]
@@ -69,16 +77,16 @@ def test_the_interval_of_a_spatial_result_is_moved_from_the_excess_to_the_value(
 def test_charts_grow_by_what_is_written_apart(board):
     board.training(1, {"loss": {"train": 0.5}})
     board.training(1, {"loss": {"test": 0.6}})
-    board.information(1, {"conv1": result(0.5)})
-    board.information(1, {"conv2": result(0.6)})
+    board.add(1, {"conv1": result(0.5)})
+    board.add(1, {"conv2": result(0.6)})
     charts = layout(read(board))
     assert charts["training"] == {"loss": ["^loss/train$", "^loss/test$"]}
     assert len(charts["information in nats"]["all layers"]) == 2
 
 
 def test_two_kinds_of_information_of_the_same_layers_stay_apart(board):
-    board.information(1, {"conv1": result(2.5)}, tag="input information")
-    board.information(1, {"conv1": result(1.5)}, tag="label information")
+    board.add(1, {"conv1": result(2.5)}, tag="input information")
+    board.add(1, {"conv1": result(1.5)}, tag="label information")
     events = read(board)
     assert scalars(events) == {
         "input information in nats/conv1/value": [(1, 2.5)],
@@ -89,7 +97,7 @@ def test_two_kinds_of_information_of_the_same_layers_stay_apart(board):
 
 def test_a_parenthesis_which_custom_scalars_cannot_draw_has_no_chart(board):
     board.training(1, {"loss": {"train": 0.5, "test (clean)": 0.6}, "top (5)": {"train": 0.5}})
-    board.information(1, {"conv1": result(2.5)}, tag="I(X;T)")
+    board.add(1, {"conv1": result(2.5)}, tag="I(X;T)")
     events = read(board)
     assert list(scalars(events)) == [
         "loss/train",
@@ -108,7 +116,7 @@ def test_information_by_channel_is_mean_best_null_and_the_bars(board):
         n=99,
         units="bits",
     )
-    board.information(2, {"conv1": found, "fc": result(1.0, units="bits")})
+    board.add(2, {"conv1": found, "fc": result(1.0, units="bits")})
     events = read(board)
     assert scalars(events) == {
         "information in bits/conv1/mean": [(2, 0.5)],
@@ -126,12 +134,12 @@ def test_information_by_channel_is_mean_best_null_and_the_bars(board):
     (bars,) = events.Images("information in bits/conv1")
     assert bars.step == 2
     expected = io.BytesIO()
-    found.plot(title="information of conv1, epoch 2").figure.savefig(expected)
+    found.plot(title="information of conv1, epoch 2").savefig(expected)
     np.testing.assert_array_equal(picture(bars), pixels(expected.getvalue()))
 
 
 def test_a_model_recorded_as_a_whole_has_tags_without_a_gap(board):
-    board.information(1, {"": result(0.5)})
+    board.add(1, {"": result(0.5)})
     events = read(board)
     assert list(scalars(events)) == ["information in nats/value"]
     assert list(layout(events)["information in nats"]) == ["all layers", "model"]
@@ -143,10 +151,8 @@ def test_a_model_recorded_as_a_whole_has_tags_without_a_gap(board):
         lambda board: board.training(1, {"loss": 0.5, "accuracy": "high"}),
         lambda board: board.training(1, {"loss": {"train": 0.5, "test": None}}),
         lambda board: board.training(1, {"a": {"b/c": 1.0}, "a/b": {"c": 2.0}}),
-        lambda board: board.information(1, {"conv1": result(0.5), "conv2": 0.5}),
-        lambda board: board.feature_maps(
-            1, {"a": torch.rand(2, 1, 4, 4), "b": torch.rand(1, 1, 4, 4)}, image=1
-        ),
+        lambda board: board.add(1, {"conv1": result(0.5), "conv2": 0.5}),
+        lambda board: board.add(1, {"a": torch.rand(2, 1, 4, 4), "b": torch.rand(1, 1, 4, 4)}, image=1),
     ],
     ids=["a word", "nothing", "one tag twice", "no result", "no such image"],
 )

@@ -58,9 +58,9 @@ def test_a_real_server_shows_scalars_pictures_charts_and_the_projector(tmp_path)
     image, vectors = torch.rand(3, 4, 6), torch.randn(4, 3)
     with fl.TensorBoardWriter(tmp_path / "run") as board:
         board.training(1, {"loss": {"train": 0.5, "test": 0.75}})
-        board.information(1, {"conv1": result(0.5)})
+        board.add(1, {"conv1": result(0.5)})
         board.training(2, {"loss": {"train": 0.25, "test": 0.5}})
-        board.image("input", image)
+        board.add(0, image, tag="input")
         board.embedding(vectors, labels=[0, 1, 2, 2], sprites=torch.zeros(4, 1, 5, 5))
     with server(tmp_path, tmp_path / "log") as fetch:
         wait(lambda: "run" in json.loads(fetch("scalars", "tags")), tmp_path / "log")

@@ -20,8 +20,8 @@ def test_nothing_moves_the_global_random_state(tmp_path):
     with fl.TensorBoardWriter(tmp_path) as board:
         board.training(0, {"loss": 1.0})
         board.graph(model, images)
-        board.filters(0, model)
-        board.image("input", images[0])
+        board.add(0, model)
+        board.add(0, images[0], tag="input")
         board.embedding(images.flatten(1), labels=[0, 1, 2, 2], sprites=images)
     assert random_state() == random
     assert np.random.get_state()[1].tolist() == numbers
@@ -44,22 +44,32 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.training(-1, {"loss": 1.0}),
             ValueError,
-            "epoch must be a whole number from 0; got -1",
+            "epoch must be at least 0; got -1",
         ),
         (
             lambda b: b.training({"loss": 1.0}, 1),
-            ValueError,
-            "epoch must be a whole number from 0; got {'loss': 1.0}",
+            TypeError,
+            "epoch must be a whole number; got {'loss': 1.0}",
         ),
         (
-            lambda b: b.reconstructions(1, 3),
+            lambda b: b.add(1, 3),
             TypeError,
-            "result must be an AblationResult; got 3",
+            (
+                "result must be a result of featurelens, a mapping from names to results, a model, a figure or an "
+                "image; got 3"
+            ),
         ),
         (
-            lambda b: b.importance(1, 3),
+            lambda b: b.add(1, result(0.5), classes=["cat"]),
             TypeError,
-            "result must be an ImportanceResult; got 3",
+            (
+                "result is an object of type MutualInformationResult: got an unexpected keyword argument 'classes'"
+            ),
+        ),
+        (
+            lambda b: b.add(1, Figure()),
+            TypeError,
+            "result is an object of type Figure: missing a required argument: 'tag'",
         ),
         (
             lambda b: b.training(1, [0.5]),
@@ -92,27 +102,30 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
             "two of the values are called 'a/b/c'",
         ),
         (
-            lambda b: b.information(1, {"conv1": result(0.5)}, tag=" "),
+            lambda b: b.add(1, {"conv1": result(0.5)}, tag=" "),
             ValueError,
             "tag must be a name with a letter or a digit in it; got ' '",
         ),
         (
-            lambda b: b.image("", torch.zeros(1, 4, 4)),
+            lambda b: b.add(0, torch.zeros(1, 4, 4), tag=""),
             ValueError,
             "tag must be a name with a letter or a digit in it; got ''",
         ),
         (
-            lambda b: b.figure(1, 2, Figure()),
+            lambda b: b.add(1, Figure(), tag=2),
             TypeError,
             "tag must be text; got 2",
         ),
         (
-            lambda b: b.information(1, {"conv1": 0.5}),
+            lambda b: b.add(1, {"conv1": 0.5}),
             TypeError,
-            "results['conv1'] must be a result of an estimator; got 0.5",
+            (
+                "result must have feature maps (N, C, H, W), results of estimators, or ablation curves under its "
+                "names; got {'conv1': 0.5}"
+            ),
         ),
         (
-            lambda b: b.feature_maps(1, {"fc": torch.zeros(2, 10)}),
+            lambda b: b.add(1, {"fc": torch.zeros(2, 10)}),
             ValueError,
             (
                 "feature maps are (N, C, H, W), but layer 'fc' returned float32 tensor (2, 10): "
@@ -120,17 +133,17 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
             ),
         ),
         (
-            lambda b: b.filters(1, nn.Linear(2, 2)),
+            lambda b: b.add(1, nn.Linear(2, 2)),
             ValueError,
             "Linear has no 2-d convolution whose filters could be drawn",
         ),
         (
-            lambda b: b.figure(1, "mine", torch.zeros(3)),
-            TypeError,
-            "figure must be a matplotlib Figure or Axes; got float32 tensor (3,)",
+            lambda b: b.add(1, torch.zeros(3), tag="mine"),
+            ValueError,
+            "image must be (C, H, W); got shape (3,)",
         ),
         (
-            lambda b: b.image("mine", torch.zeros(2, 3, 4, 4)),
+            lambda b: b.add(0, torch.zeros(2, 3, 4, 4), tag="mine"),
             ValueError,
             "image must be (C, H, W); got shape (2, 3, 4, 4)",
         ),

@@ -1,0 +1,146 @@
+"""Figures with room for a heading, a note, a colour bar and pictures, measured so that nothing is cut."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+
+from featurelens._checks import check_type
+from featurelens.plotting.colours import INK, PALE, QUIET
+
+DPI = 150
+WIDTH, HEIGHT = 7.0, 8.0  # what pictures may fill
+MARGIN = 0.15
+NARROWEST = 3.6  # room for a heading above a single small picture
+TITLE, SMALL_TITLE, NOTE = 11.0, 8.5, 7.5  # points
+LINE = 1.35  # line height
+BAR = 0.75  # width kept for a colour bar and its numbers
+
+
+class NotebookFigure(Figure):
+    """A figure that Jupyter shows as the value of a cell, also without ``%matplotlib inline``.
+
+    Matplotlib's inline backend registers a PNG formatter for `Figure`, which IPython prefers to the method below. So
+    the figure is shown once where that backend runs, too; pyplot, which shows its figures at the end of a cell, does
+    not know it.
+    """
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that an Axes lies on, also if it lies on a sub-figure."""
+    figure = ax.figure.figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def room(ax: Axes | None) -> tuple[float, float]:
+    """Return the width and height, in inches, that pictures may fill."""
+    if ax is None:
+        return WIDTH, HEIGHT
+    check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
+    box = ax.get_window_extent()
+    return box.width / ax.figure.dpi, box.height / ax.figure.dpi
+
+
+def first_of(text: str, shown: int, total: int, *, which: str = "first", noun: str = "") -> str:
+    """Return a heading that says how many of all things are shown, if it is not all of them."""
+    return text if shown == total else f"{text} ({which} {shown} of {total}{noun})"
+
+
+def layer_name(layer: str, *, capital: bool = False) -> str:
+    """Return a layer's name for use in a sentence: "layer 3" for a bare number, as in a Sequential."""
+    if layer and not layer[0].isdigit():
+        return layer
+    text = f"layer {layer}" if layer else "the model"
+    return text[0].upper() + text[1:] if capital else text
+
+
+def about(what: str, layer: str | None) -> str:
+    """Return a heading for the result of a layer; one that no stream measured has no layer."""
+    return what if layer is None else f"{what} of {layer_name(layer)}"
+
+
+def page(
+    width: float,
+    height: float,
+    *,
+    title: str,
+    note: str = "",
+    bar: tuple[Colormap, tuple[float, float]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Return an Axes, one unit to the inch and y downwards, that shows ``width x height`` inches.
+
+    Without `ax` it lies on a new figure as large as heading, grid and colour bar together. The view stays, whatever is
+    drawn.
+    """
+    mappable = ScalarMappable(Normalize(*bar[1]), bar[0]) if bar else None
+    if ax is None:
+        ax = _new_page(width, height, title=title, note=note, mappable=mappable)
+    else:
+        heading = wrap(f"{title}\n{note}", room(ax)[0], SMALL_TITLE)
+        ax.set_title("\n".join(heading), loc="left", fontsize=SMALL_TITLE, color=INK)
+        if mappable:
+            ax.figure.colorbar(mappable, ax=ax, shrink=0.8)
+    ax.set_axis_off()
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    return ax
+
+
+def _new_page(width: float, height: float, *, title: str, note: str, mappable: ScalarMappable | None) -> Axes:
+    full = max(width + (BAR if mappable else 0), NARROWEST)
+    heading, below = wrap(title, full, TITLE), wrap(note, full, NOTE)
+    title_height, note_height = len(heading) * TITLE * LINE / 72, len(below) * NOTE * LINE / 72
+    top = title_height + note_height + (0.08 if heading or below else 0)
+    across, up = full + 2 * MARGIN, height + top + 2 * MARGIN
+    figure = NotebookFigure(figsize=(across, up), dpi=DPI, facecolor="white")
+    left, ceiling = MARGIN / across, 1 - MARGIN / up
+    if heading:
+        figure.suptitle("\n".join(heading), x=left, y=ceiling, ha="left", va="top", fontsize=TITLE, color=INK)
+    if below:
+        style: dict[str, Any] = {"va": "top", "fontsize": NOTE, "color": QUIET}
+        figure.text(left, ceiling - title_height / up, "\n".join(below), **style)
+    ax = figure.add_axes((left, MARGIN / up, width / across, height / up))
+    if mappable:
+        tall = min(height, 2.5)
+        place = ((MARGIN + width + 0.15) / across, (MARGIN + height - tall) / up, 0.12 / across, tall / up)
+        quiet(figure.colorbar(mappable, cax=figure.add_axes(place)))
+    return ax
+
+
+def quiet(bar: Colorbar, *, size: float = 7) -> None:
+    """Give a colour bar a pale outline and small numbers."""
+    bar.outline.set_edgecolor(PALE)
+    bar.ax.tick_params(labelsize=size, length=2, color=QUIET, labelcolor=INK)
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Break `text` into lines that fit into `width` inches at a font size of `size` points."""
+    lines = []
+    for paragraph in text.splitlines():
+        characters = max(len(paragraph), 1)
+        while True:
+            broken = textwrap.wrap(paragraph, characters)
+            widest = max((_text_width(line, size) for line in broken), default=0.0)
+            if widest <= width or characters <= 4:
+                break
+            characters = max(min(int(characters * width / widest), characters - 1), 4)
+        lines += broken
+    return lines
+
+
+def _text_width(text: str, size: float) -> float:
+    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
