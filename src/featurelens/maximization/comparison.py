@@ -1,19 +1,31 @@
-"""Is the picture to be believed? Each optimized image against the strongest of the user's own images."""
+"""Optimized images against real ones: how each objective ranks the user's own images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
+from torch import nn
 
-from featurelens._checks import count
-from featurelens.maximization.objective import Objective
+from featurelens._checks import count, describe
+from featurelens._hooks import visiting
+from featurelens.maximization.batches import tensors_in
+from featurelens.maximization.evaluation import Evaluation, Layers
+from featurelens.maximization.files import read, write
+from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from featurelens.maximization.result import MaximizationResult
+
+BATCH = 64
 
 DEAD = "dead: no real image and no optimized one changes it"
 STRONGER = "stronger than any real image"
@@ -120,29 +132,20 @@ class RealImageComparison:
         return f"RealImageComparison({self._summary()})"
 
     def __str__(self) -> str:
-        head = ("objective", "optimized", "real maximum", "ratio", "strongest images", "verdict")
-        rows = [head]
-        for k, (objective, judgement) in enumerate(zip(self.objectives, self.judgements, strict=True)):
-            ratio = float(self.ratio[k])
-            rows.append(
-                (
-                    str(objective),
-                    f"{float(self.scores[k]):.3g}",
-                    f"{float(self.data_maximum[k]):.3g}",
-                    "-" if ratio != ratio else f"{ratio:.2f}",  # noqa: PLR0124
-                    ", ".join(map(str, self.top_indices[k, :3].tolist())),
-                    judgement,
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = [("objective", "optimized", "real maximum", "ratio", "strongest images", "judgement")]
+        values = (self.scores, self.data_maximum, self.ratio, self.top_indices[:, :3])
+        columns = (self.objectives, *(value.tolist() for value in values), self.judgements)
+        for objective, score, maximum, ratio, top, judgement in zip(*columns, strict=True):
+            share = "-" if math.isnan(ratio) else f"{ratio:.2f}"
+            strongest = ", ".join(map(str, top))
+            rows.append((str(objective), f"{score:.3g}", f"{maximum:.3g}", share, strongest, judgement))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        sides = "<>>><<"
         lines = [
-            "  ".join(
-                text.rjust(width) if 1 <= column <= 3 else text.ljust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
+            "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
             for row in rows
         ]
-        return "\n".join([*lines, self._summary()])
+        return "\n".join([*map(str.rstrip, lines), self._summary()])
 
     def _summary(self) -> str:
         parts = [f"{count(len(self), 'objective')} against {count(self.n, 'real image')}"]
@@ -163,8 +166,81 @@ class RealImageComparison:
 
         return plotting.comparison(self, limit=limit, shown=shown, title=title, ax=ax)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
 
-class Strongest:
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
+        """
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        write(path, "RealImageComparison", **content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote to `path`; only tensors and plain values are ever unpickled.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `path` is not a path, or `save` did not write the file.
+        """
+        return cls(**read(path, "RealImageComparison"))
+
+
+def compare(
+    result: MaximizationResult,
+    model: nn.Module,
+    loader: torch.Tensor | Iterable[Any],
+    *,
+    top: int,
+    progress: bool,
+) -> RealImageComparison:
+    """Evaluate the objectives of `result` on its own images and on those that `loader` yields."""
+    # One image alone has no diversity.
+    objectives = [
+        Objective(tuple((w, term) for w, term in objective.terms if not isinstance(term, Diversity)))
+        for objective in result.objectives
+    ]
+    layers = Layers(model, [layer for objective in result.objectives for layer in objective.layers])
+    evaluation, strongest = Evaluation(layers, objectives), _Strongest(len(objectives), top)
+    prepare, channels = result.preprocessing.for_model, result.images.shape[1]
+    batches = torch.split(loader, BATCH) if isinstance(loader, torch.Tensor) else loader
+    scores = []
+    with visiting(model):
+        for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
+            if images.shape[1] != channels:
+                raise ValueError(f"the loader must give images (N, {channels}, H, W); got {describe(images)}")
+            if not images.is_floating_point():
+                raise TypeError(f"the loader must give floating-point images; got {describe(images)}")
+            shown = result.preprocessing.for_view(images)
+            outputs = layers.outputs(prepare(images.to(layers.device), real=True))
+            values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()
+            if bool(values.isnan().any()):
+                row, place = values.isnan().nonzero()[0].tolist()
+                place += strongest.n
+                raise ValueError(f"objective {result.objectives[row]} is NaN for image {place} of the loader")
+            strongest.add(values, shown)
+        for start in range(0, len(objectives), BATCH):
+            images = result.images[start : start + BATCH].to(layers.device)
+            part = Evaluation(layers, objectives[start : start + BATCH])
+            scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
+    return RealImageComparison(
+        objectives=result.objectives,
+        images=result.images,
+        scores=torch.cat(scores),
+        data_maximum=strongest.scores[:, 0],
+        data_minimum=strongest.minimum,
+        top_indices=strongest.indices,
+        top_scores=strongest.scores,
+        top_images=strongest.gathered(),
+        n=strongest.n,
+    )
+
+
+@final
+class _Strongest:
     """The strongest images so far for each objective, in the memory of these images alone."""
 
     def __init__(self, objectives: int, top: int) -> None:

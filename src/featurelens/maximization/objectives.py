@@ -6,26 +6,16 @@ model. More is always better; penalties are amounts of something unwanted, so th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 
 from featurelens._checks import check_type, check_whole, describe
 from featurelens.layers import Selector
-from featurelens.maximization.objective import Objective, single
-from featurelens.maximization.terms import (
-    Activation,
-    Channel,
-    Custom,
-    Direction,
-    Diversity,
-    Laplacian,
-    LayerEnergy,
-    Neuron,
-    SquaredNorm,
-    TotalVariation,
-)
+from featurelens.maximization import terms as _terms
 
 __all__ = [
     "Objective",
@@ -41,6 +31,61 @@ __all__ = [
     "neuron",
     "total_variation",
 ]
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms; made by `channel` and its siblings, combined with ``+``, ``-`` and ``*``.
+
+    Examples
+    --------
+    >>> from featurelens import objectives
+    >>> objectives.channel("conv3", 7) - 0.5 * objectives.channel("conv1", 1)
+    Objective(conv3:7 - 0.5 conv1:1)
+    """
+
+    terms: tuple[tuple[float, _terms.Term], ...]
+
+    @property
+    def layers(self) -> list[Selector]:
+        """The layers that it looks at, as they were chosen."""
+        return [term.layer for _, term in self.terms if isinstance(term, _terms.LayerTerm)]
+
+    def __add__(self, other: object) -> Objective:
+        return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other: object) -> Objective:
+        return self if other == 0 else NotImplemented  # so that sum([...]) works
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: object) -> Objective:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __mul__(self, factor: float) -> Objective:
+        if isinstance(factor, bool) or not isinstance(factor, float | int):
+            return NotImplemented
+        if not math.isfinite(factor):
+            raise ValueError(f"an objective is multiplied by a finite number; got {factor}")
+        return Objective(tuple((weight * float(factor), term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Objective:
+        return self * (1 / divisor)
+
+    def __str__(self) -> str:
+        text = ""
+        for weight, term in self.terms:
+            amount = "" if abs(weight) == 1 else f"{abs(weight):g} "
+            sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+            text += f"{sign}{amount}{term}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"Objective({self})"
 
 
 def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objective:
@@ -67,7 +112,7 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     >>> channel("conv3", 7)
     Objective(conv3:7)
     """
-    return single(Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
+    return _single(_terms.Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
 
 
 def neuron(
@@ -96,7 +141,9 @@ def neuron(
         if not isinstance(position, list | tuple):
             raise TypeError(f"position must be a sequence of whole numbers; got {describe(position)}")
         position = tuple(check_whole(number, argument="position") for number in position)
-    return single(Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis)))
+    return _single(
+        _terms.Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis))
+    )
 
 
 def logit(index: int) -> Objective:
@@ -117,7 +164,7 @@ def logit(index: int) -> Objective:
     >>> logit(2)
     Objective(logit 2)
     """
-    return single(Channel("", check_whole(index, argument="index")))
+    return _single(_terms.Channel("", check_whole(index, argument="index")))
 
 
 def direction(
@@ -151,7 +198,7 @@ def direction(
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):
         raise ValueError("vector must hold finite numbers; got NaN or infinite ones")
-    return single(Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
+    return _single(_terms.Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
 
 
 def layer_energy(layer: Selector) -> Objective:
@@ -172,7 +219,7 @@ def layer_energy(layer: Selector) -> Objective:
     >>> layer_energy("conv2")
     Objective(energy of conv2)
     """
-    return single(LayerEnergy(_named(layer)))
+    return _single(_terms.LayerEnergy(_named(layer)))
 
 
 def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
@@ -198,7 +245,7 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     >>> facets[0]
     Objective(conv3:7 + 2 diversity in conv2)
     """
-    return single(Diversity(_named(layer), axis=_axis(axis)))
+    return _single(_terms.Diversity(_named(layer), axis=_axis(axis)))
 
 
 def exponential(objective: Objective) -> Objective:
@@ -222,7 +269,7 @@ def exponential(objective: Objective) -> Objective:
     Objective(-exp(-conv3:7))
     """
     check_type(objective, Objective, argument="objective", expected="an Objective")
-    if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], Activation):
+    if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], _terms.Activation):
         if term.exponential:
             raise TypeError(f"exponential takes an objective once; got {objective}")
         return Objective(((objective.terms[0][0], replace(term, exponential=True)),))
@@ -255,7 +302,9 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
     given: object = function
     if not callable(given) or isinstance(given, type):
         raise TypeError(f"function must be callable on activations (N, ...); got {describe(given)}")
-    return single(Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function))
+    return _single(
+        _terms.Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function)
+    )
 
 
 def total_variation() -> Objective:
@@ -268,7 +317,7 @@ def total_variation() -> Objective:
     >>> channel("conv3", 7) - 0.5 * total_variation()
     Objective(conv3:7 - 0.5 total variation)
     """
-    return single(TotalVariation())
+    return _single(_terms.TotalVariation())
 
 
 def l2() -> Objective:
@@ -279,7 +328,7 @@ def l2() -> Objective:
     >>> logit(3) - 10 * l2()
     Objective(logit 3 - 10 l2)
     """
-    return single(SquaredNorm())
+    return _single(_terms.SquaredNorm())
 
 
 def laplacian() -> Objective:
@@ -292,7 +341,7 @@ def laplacian() -> Objective:
     >>> logit(3) - laplacian()
     Objective(logit 3 - laplacian)
     """
-    return single(Laplacian())
+    return _single(_terms.Laplacian())
 
 
 def _named(layer: Selector) -> Selector:
@@ -303,3 +352,7 @@ def _named(layer: Selector) -> Selector:
 
 def _axis(value: object) -> int | None:
     return None if value is None else check_whole(value, argument="axis")
+
+
+def _single(term: _terms.Term) -> Objective:
+    return Objective(((1.0, term),))

@@ -1,11 +1,11 @@
-"""The parts of which objectives are sums, each with the arithmetic that gives its value for many images at once."""
+"""The terms that objectives are sums of: what each looks at, and its value for many images at once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from featurelens.layers import Selector
 
 @dataclass(frozen=True)
 class Term(ABC):
-    """One part of an objective. Terms of the same `kind` (and layer) are evaluated in one go."""
+    """One term of an objective. Terms of the same `kind` on the same layer are evaluated together."""
 
     @property
     def kind(self) -> Hashable:
@@ -26,18 +26,28 @@ class Term(ABC):
     @abstractmethod
     def __str__(self) -> str: ...
 
-    @classmethod
     @abstractmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return ``(K,)``: the value of ``terms[k]`` for row ``rows[k]`` of `observed`.
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``(K,)``: the value of ``terms[k]``, all of this term's kind, for row ``rows[k]`` of `observed`.
 
         `observed` is what the terms' layer returned for a batch, or the images themselves for a penalty.
         """
 
 
+class PerImage(Term):
+    """A term whose value for an image is the same for all terms of its kind."""
+
+    @abstractmethod
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+        """Return the values ``(B,)`` for a batch."""
+
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return self.per_image(observed)[rows]
+
+
 @dataclass(frozen=True)
 class LayerTerm(Term):
-    """A term that looks at what a layer returns."""
+    """A term that looks at the output of a layer."""
 
     layer: Selector
 
@@ -54,7 +64,7 @@ class LayerTerm(Term):
 
 @dataclass(frozen=True)
 class ChannelTerm(LayerTerm):
-    """A term that tells the channels of what a layer returns from its positions."""
+    """A term for which one axis of the layer's output holds the channels."""
 
     axis: int | None = field(default=None, kw_only=True)
 
@@ -77,7 +87,7 @@ class ChannelTerm(LayerTerm):
 
 @dataclass(frozen=True)
 class Activation(ChannelTerm):
-    """A term that is the mean over positions of some activation, or of ``-exp(-activation)``."""
+    """A term that is the mean over positions of an activation, or of ``-exp(-activation)``."""
 
     exponential: bool = field(default=False, kw_only=True)
 
@@ -88,19 +98,15 @@ class Activation(ChannelTerm):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """What is active, in words."""
+        """The name of what is active."""
 
     def __str__(self) -> str:
         return f"-exp(-{self.unit})" if self.exponential else self.unit
 
     def over_positions(self, activations: torch.Tensor) -> torch.Tensor:
         """Reduce ``(K, ...)`` to ``(K,)``."""
-        activations = activations.flatten(1).float() if activations.ndim > 1 else activations[:, None].float()
+        activations = activations.reshape(len(activations), -1).float()
         return (-(-activations).exp() if self.exponential else activations).mean(1)
-
-    def channels(self, shape: tuple[int, ...]) -> int:
-        """How many channels an output of `shape` has."""
-        return shape[self.channel_axis]
 
 
 @dataclass(frozen=True)
@@ -113,25 +119,28 @@ class Unit(Activation):
     def unit(self) -> str:
         return f"{self.layer_name}:{self.index}" if self.layer != "" else f"logit {self.index}"
 
+    def place(self, sizes: torch.Size) -> tuple[int, ...]:
+        """Return the position to look at among positions of these `sizes`; none for the mean over all."""
+        return ()
+
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        channels = self.channels(shape)
+        channels = shape[self.channel_axis]
         if not -channels <= self.index < channels:
             raise LookupError(
                 f"layer {self.layer_name!r} has {count(channels, 'channel')}, 0 to {channels - 1}; "
                 f"got channel {self.index}"
             )
 
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        observed = observed.movedim(self.channel_axis, 1)
+        places = [(term.index, *term.place(observed.shape[2:])) for term in terms]
+        return self.over_positions(observed[(rows, *torch.tensor(places, device=observed.device).T)])
+
 
 @final
-@dataclass(frozen=True)
 class Channel(Unit):
     """The mean of a channel over all positions."""
-
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        index = torch.tensor([term.index for term in terms], device=observed.device)
-        return terms[0].over_positions(observed.movedim(terms[0].channel_axis, 1)[rows, index])
 
 
 @final
@@ -147,24 +156,18 @@ class Neuron(Unit):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        if self.position is not None:
-            axis = self.channel_axis % len(shape)
-            sizes = shape[1:axis] + shape[axis + 1 :]
-            fits = len(sizes) == len(self.position) and all(
-                -size <= at < size for at, size in zip(self.position, sizes, strict=True)
+        if self.position is None:
+            return
+        axis = self.channel_axis % len(shape)
+        sizes = shape[1:axis] + shape[axis + 1 :]
+        inside = (-size <= at < size for at, size in zip(self.position, sizes, strict=False))
+        if len(sizes) != len(self.position) or not all(inside):
+            raise LookupError(
+                f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
             )
-            if not fits:
-                raise LookupError(
-                    f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
-                )
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(terms[0].channel_axis, 1)
-        centre = tuple(size // 2 for size in observed.shape[2:])
-        places = [(term.index, *(centre if term.position is None else term.position)) for term in terms]
-        index = torch.tensor(places, device=observed.device).T
-        return terms[0].over_positions(observed[(rows, *index)])
+    def place(self, sizes: torch.Size) -> tuple[int, ...]:
+        return tuple(size // 2 for size in sizes) if self.position is None else self.position
 
 
 @final
@@ -180,58 +183,51 @@ class Direction(Activation):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        if len(self.vector) != self.channels(shape):
+        channels = shape[self.channel_axis]
+        if len(self.vector) != channels:
             raise ValueError(
-                f"layer {self.layer_name!r} has {count(self.channels(shape), 'channel')}; "
+                f"layer {self.layer_name!r} has {count(channels, 'channel')}; "
                 f"got a direction of {len(self.vector)}"
             )
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         vectors = torch.tensor([term.vector for term in terms], dtype=observed.dtype, device=observed.device)
-        activations = (
-            observed.movedim(terms[0].channel_axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
-        )
-        if activations is None:
-            return terms[0].over_positions((observed[rows] * vectors).sum(1))
-        return terms[0].over_positions(torch.einsum("kcp,kc->kp", activations, vectors))
+        maps = observed.movedim(self.channel_axis, 1)[rows]
+        if maps.ndim == 2:
+            return self.over_positions((maps * vectors).sum(1))
+        return self.over_positions(torch.einsum("kcp,kc->kp", maps.flatten(2), vectors))
 
 
 @final
-@dataclass(frozen=True)
-class LayerEnergy(LayerTerm):
-    """The mean square of everything a layer returns."""
-
-    def __str__(self) -> str:
-        return f"energy of {self.layer_name}"
-
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return observed.float().square().flatten(1).mean(1)[rows]
-
-
-@final
-@dataclass(frozen=True)
 class Diversity(ChannelTerm):
-    """Minus the mean cosine between the Gram matrices of the images that `values` is given."""
+    """Minus the mean cosine between the Gram matrices of the images in `rows`."""
 
     def __str__(self) -> str:
         return f"diversity in {self.layer_name}"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(terms[0].channel_axis, 1)[rows].float()
-        maps = observed.flatten(2) if observed.ndim > 2 else observed[:, :, None]
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        maps = observed.movedim(self.channel_axis, 1)[rows].float()
+        maps = maps.reshape(*maps.shape[:2], -1)
         grams = torch.nn.functional.normalize((maps @ maps.mT).flatten(1), dim=1)
         cosines = grams @ grams.T
-        others = max(len(rows) - 1, 1)
-        return -(cosines.sum(1) - cosines.diagonal()) / others
+        return -(cosines.sum(1) - cosines.diagonal()) / max(len(rows) - 1, 1)
+
+
+@final
+class LayerEnergy(LayerTerm, PerImage):
+    """The mean square of a layer's output."""
+
+    def __str__(self) -> str:
+        return f"energy of {self.layer_name}"
+
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+        return observed.float().square().flatten(1).mean(1)
 
 
 @final
 @dataclass(frozen=True)
-class Custom(LayerTerm):
-    """What a function of the user's makes of everything a layer returns."""
+class Custom(LayerTerm, PerImage):
+    """A function of the user's on a layer's output."""
 
     name: str
     function: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)  # its repr differs from run to run
@@ -243,61 +239,54 @@ class Custom(LayerTerm):
     def __str__(self) -> str:
         return f"{self.name} of {self.layer_name}"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        values: object = terms[0].function(observed)
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+        values: object = self.function(observed)
         if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
             raise ValueError(
-                f"{terms[0].name} must return a number for each image, a tensor ({len(observed)},), for activations "
+                f"{self.name} must return a number for each image, a tensor ({len(observed)},), for activations "
                 f"{tuple(observed.shape)}; got {describe(values)}"
             )
-        return values.float()[rows]
+        return values.float()
 
 
-@dataclass(frozen=True)
-class Penalty(Term):
+class Penalty(PerImage):
     """An amount of something unwanted in the image."""
+
+    name: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @final
-@dataclass(frozen=True)
 class TotalVariation(Penalty):
     """The mean absolute difference of neighbouring pixels."""
 
-    def __str__(self) -> str:
-        return "total variation"
+    name = "total variation"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
         down, across = observed.diff(dim=-2).abs(), observed.diff(dim=-1).abs()
-        return (down.flatten(1).sum(1) + across.flatten(1).sum(1))[rows] / max(
-            down[0].numel() + across[0].numel(), 1
-        )
+        pairs = max(down[0].numel() + across[0].numel(), 1)
+        return (down.flatten(1).sum(1) + across.flatten(1).sum(1)) / pairs
 
 
 @final
-@dataclass(frozen=True)
 class SquaredNorm(Penalty):
     """The mean squared distance from mid-grey."""
 
-    def __str__(self) -> str:
-        return "l2"
+    name = "l2"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return (observed - 0.5).square().flatten(1).mean(1)[rows]
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+        return (observed - 0.5).square().flatten(1).mean(1)
 
 
 @final
-@dataclass(frozen=True)
 class Laplacian(Penalty):
     """The mean square of the discrete Laplacian, edges continued outwards."""
 
-    def __str__(self) -> str:
-        return "laplacian"
+    name = "laplacian"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
         wide = torch.nn.functional.pad(observed, (1, 1, 1, 1), mode="replicate")
         around = wide[..., 2:, 1:-1] + wide[..., :-2, 1:-1] + wide[..., 1:-1, 2:] + wide[..., 1:-1, :-2]
-        return (around - 4 * observed).square().flatten(1).mean(1)[rows]
+        return (around - 4 * observed).square().flatten(1).mean(1)

@@ -55,6 +55,9 @@ class AffineTransform(Transform):
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return warp(images, self.matrices(numbers))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, vars(self).values()))})"
+
 
 @final
 class Pad(Transform):
@@ -73,7 +76,8 @@ class Pad(Transform):
 
     def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
         self.pixels = check_whole(pixels, argument="pixels", least=0)
-        if fill != "reflect" and not _is_grey(fill):
+        given: object = fill
+        if given != "reflect" and not (isinstance(given, float | int) and 0 <= given <= 1):
             raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
         self.fill = fill
 
@@ -122,9 +126,6 @@ class Jitter(AffineTransform):
         matrices[:, :2, 2] = shifts
         return matrices
 
-    def __repr__(self) -> str:
-        return f"Jitter({self.pixels})"
-
 
 @final
 class RandomScale(AffineTransform):
@@ -153,9 +154,6 @@ class RandomScale(AffineTransform):
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
         factors = self.low + (self.high - self.low) * numbers[:, 0]
         return torch.diag_embed(torch.stack([1 / factors, 1 / factors, torch.ones_like(factors)], dim=1))
-
-    def __repr__(self) -> str:
-        return f"RandomScale({self.low}, {self.high})"
 
 
 @final
@@ -187,9 +185,6 @@ class RandomRotate(AffineTransform):
         entries = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
         return entries.reshape(-1, 3, 3)
 
-    def __repr__(self) -> str:
-        return f"RandomRotate({self.degrees})"
-
 
 @final
 class Chain:
@@ -207,17 +202,22 @@ class Chain:
         size = images.shape[2:]
         pending: torch.Tensor | None = None  # matrices of neighbouring affine transforms, not yet applied
         for transform in self.transforms:
+            needed = transform.numbers if isinstance(transform, Transform) else 0
+            own, numbers = numbers[:, :needed], numbers[:, needed:]
             if isinstance(transform, AffineTransform):
-                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
                 matrices = transform.matrices(own)
                 pending = matrices if pending is None else pending @ matrices
                 continue
             images, pending = warp(images, pending), None
-            if isinstance(transform, Transform):
-                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
-                images = _as_many(images, transform(images, own), transform)
-            else:
-                images = _as_many(images, transform(images), transform)
+            changed: object = (
+                transform(images, own) if isinstance(transform, Transform) else transform(images)
+            )
+            if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != len(images):
+                raise ValueError(
+                    f"a transform must return as many images (N, C, H, W) as it is given, {len(images)}; "
+                    f"{describe(transform)} returned {describe(changed)}"
+                )
+            images = changed
         return _centre(warp(images, pending), size)
 
 
@@ -254,15 +254,6 @@ def standard(size: tuple[int, int]) -> list[Transform]:
     return [Jitter(max(1, round(min(size) / 16))), RandomScale(0.9, 1.1), RandomRotate(5)]
 
 
-def _as_many(images: torch.Tensor, changed: object, transform: object) -> torch.Tensor:
-    if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != len(images):
-        raise ValueError(
-            f"a transform must return as many images (N, C, H, W) as it is given, {len(images)}; "
-            f"{describe(transform)} returned {describe(changed)}"
-        )
-    return changed
-
-
 def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
     down, across = images.shape[2] - size[0], images.shape[3] - size[1]
     if not down and not across:
@@ -273,7 +264,3 @@ def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
         )
     top, left = down // 2, across // 2
     return images[:, :, top : top + size[0], left : left + size[1]]
-
-
-def _is_grey(value: object) -> bool:
-    return isinstance(value, float | int) and 0 <= value <= 1

@@ -105,7 +105,7 @@ def test_nan_stops_the_run_and_names_step_and_objective():
     model = Cut("nan")
     before = snapshot(model)
     with says(
-        RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is given back"
+        RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is returned"
     ):
         run([fl.objectives.channel("head", 1)], model, optimizer=None)
     assert snapshot(model) == before
@@ -261,19 +261,19 @@ def test_further_parametrizations_that_make_no_sense():
 def test_data_that_make_no_statistics():
     with says(ValueError, "the loader gave no images"):
         fl.ImageStatistics.fit([])
-    with says(TypeError, "images must be a tensor (N, C, H, W) or a loader of them; got 3"):
+    with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         fl.ImageStatistics.fit(3)
-    with says(ValueError, "images must be (N, C, H, W), none of them 0; got float32 tensor (2, 3)"):
+    with says(ValueError, "the loader must give images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)"):
         fl.ImageStatistics.fit(torch.rand(2, 3))
-    with says(ValueError, "images must have one shape; got (1, 4, 4) and then (1, 5, 5)"):
+    with says(ValueError, "the loader must give images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)"):
         fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
-    with says(ValueError, "images must be finite; got NaN or infinite values"):
+    with says(ValueError, "the loader must give finite images; image 0 has NaN or infinite values"):
         fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
     with says(ValueError, "whitening needs at least 2 latents; got 1"):
         fl.LatentWhitening.fit(torch.rand(1, 4))
-    with says(ValueError, "latents must be a floating-point tensor (N, D); got float32 tensor (4,)"):
+    with says(ValueError, "the loader must give latents (N, D) with no empty dimension; got float32 tensor (4,)"):
         fl.LatentWhitening.fit(torch.rand(4))
-    with says(ValueError, "latents must be finite; got NaN or infinite values"):
+    with says(ValueError, "the loader must give finite latents; latent 0 has NaN or infinite values"):
         fl.LatentWhitening.fit(torch.full((3, 4), torch.nan))
 
 
@@ -354,7 +354,7 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.LatentWhitening.fit(3),
             TypeError,
-            "latents must be a floating-point tensor (N, D) or a loader of them; got 3",
+            "loader must be latents (N, D) or a loader of them; got 3",
         ),
         (
             lambda: fl.LatentWhitening.fit(torch.rand(9, 3)).whiten(3),
@@ -389,7 +389,7 @@ def test_a_margin_that_cannot_be_reflected():
         run("conv_1:0", transforms=[fl.transforms.Pad(8, fill="reflect")], optimizer=None)
 
 
-def test_verdicts_of_what_does_not_fit():
+def test_comparisons_with_what_does_not_fit():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     with says(ValueError, "the loader gave no images; got []"):
         result.compare([])
@@ -407,13 +407,13 @@ def test_verdicts_of_what_does_not_fit():
         result.save(3)
 
 
-def test_real_images_that_cannot_be_judged():
+def test_real_images_that_cannot_be_compared():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     broken = images(9).clone()
     broken[7, 0, 3, 3] = torch.nan
     with says(ValueError, "the loader must give finite images; image 7 has NaN or infinite values"):
         result.compare(broken.split(4))
-    with says(ValueError, "the loader must give images of one size; got (1, 8, 8) and then, from image 3"):
+    with says(ValueError, "the loader must give images of one shape; got (1, 8, 8) and then, from image 3"):
         result.compare([images(3), torch.rand(2, 1, 9, 9)])
     text = "the loader must give images in [0, 1]; got values from "
     with says(ValueError, text):
@@ -493,5 +493,5 @@ def test_functions_of_the_users_that_return_something_else():
 
 
 def test_a_step_size_beside_an_optimizer_is_refused():
-    with says(ValueError, "give lr or optimizer=, not both: an optimizer of one's own has its own step size"):
+    with says(ValueError, "give lr or optimizer=, not both: your own optimizer has its own step size"):
         fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)

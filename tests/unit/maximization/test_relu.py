@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization.relu import RedirectedReLU, Rescue
+from featurelens.maximization.relu import RedirectedReLU
 from tests.nets import seeded
 
 
@@ -86,7 +86,7 @@ class Dead(nn.Module):
     [nn.ReLU(), nn.ReLU(inplace=True), F.relu, torch.relu, torch.Tensor.relu_],
     ids=["module", "module in place", "function", "torch", "method in place"],
 )
-def test_a_dead_unit_wakes_only_with_rescue(relu):
+def test_a_dead_unit_wakes_only_with_redirected_gradients(relu):
     def score(steps):
         model = seeded(lambda: Dead(relu))
         return (
@@ -100,7 +100,7 @@ def test_a_dead_unit_wakes_only_with_rescue(relu):
     assert F.relu(torch.tensor([-1.0], requires_grad=True)).grad_fn.name() == "ReluBackward0"
 
 
-def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone():
+def test_redirection_continues_while_an_image_gets_no_gradient_and_acts_on_it_alone():
     model = seeded(lambda: Dead(nn.ReLU()))
 
     def scores(steps):
@@ -113,21 +113,21 @@ def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone()
     assert (scores(1) > 0.5).all()
 
 
-def test_rows_leave_the_rescue_one_by_one():
-    rescue = Rescue(3, 1, torch.device("cpu"))
+def test_rows_are_left_alone_one_by_one():
+    relus = RedirectedReLU(torch.ones(3, dtype=torch.bool), steps=1)
     values = torch.tensor([[-1.0], [1.0], [-1.0]], requires_grad=True)
 
     def gradient():
-        with rescue.step():
+        with relus:
             return torch.autograd.grad(-torch.relu(values).sum(), values)[0].flatten().tolist()
 
     assert gradient() == [-1, -1, -1]
-    assert rescue.rows.tolist() == [True, False, True]
+    assert relus.rows.tolist() == [True, False, True]
     with torch.no_grad():
         values[:] = torch.tensor([[-1.0], [-1.0], [1.0]])
     assert gradient() == [-1, 0, -1]
-    assert rescue.rows.tolist() == [True, False, False]
+    assert relus.rows.tolist() == [True, False, False]
     with torch.no_grad():
         values[:] = 1.0
     gradient()
-    assert not rescue.on
+    assert not relus.on

@@ -1,17 +1,18 @@
-"""What images look like on average: their colours, their spectrum and their range."""
+"""The statistics of a data set of images: their colours, their spectrum and their range."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
 import torch
 
-from featurelens._checks import count, describe
-from featurelens._structure import first_tensor
-from featurelens.maximization import _fourier
-from featurelens.maximization.preparation import ROUNDING
+from featurelens._checks import count
+from featurelens.maximization.batches import tensors_in
+from featurelens.maximization.images import fourier_basis
+from featurelens.maximization.preprocessing import ROUNDING
 
 NATURAL_COLOURS = (
     (0.231, 0.079, 0.022),
@@ -22,7 +23,7 @@ NATURAL_COLOURS = (
 covariance over all pixels of the CIFAR-10 training set, each as long as the standard deviation along it."""
 
 FLOOR = 1e-3
-"""Directions of colour, and frequencies, with less than this share of the strongest are taken to have this much."""
+"""The least that a direction of colour, or a frequency, is taken to have, as a share of the strongest."""
 
 
 @final
@@ -59,28 +60,38 @@ class ImageStatistics:
     n: int
 
     @classmethod
-    def fit(cls, images: torch.Tensor | Iterable[Any]) -> Self:
+    def fit(cls, loader: torch.Tensor | Iterable[Any], *, progress: bool = True) -> Self:
         """Measure the statistics of images, in one pass and in the memory of one batch.
 
         Parameters
         ----------
-        images
-            A batch `(N, C, H, W)`, or a loader of batches: tensors, or tuples or dicts whose first tensor is one.
+        loader
+            Images `(N, C, H, W)`, or a loader of batches of them: tensors, or tuples or dicts whose first tensor is one.
+        progress
+            Show a progress bar, if standard error is a terminal.
 
         Raises
         ------
         TypeError, ValueError
             If there are no images, if they differ in shape, or if values are not finite.
         """
-        batches = [images] if isinstance(images, torch.Tensor) else images
-        if not isinstance(batches, Iterable):
-            raise TypeError(
-                f"images must be a tensor (N, C, H, W) or a loader of them; got {describe(images)}"
-            )
-        sums = _Sums()
-        for batch in batches:
-            sums.add(_images_of(batch))
-        return cls(**sums.statistics())
+        n, means, total, products, power = 0, [], torch.zeros(()), torch.zeros(()), torch.zeros(())
+        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
+        for batch in tensors_in(loader, "image", "(N, C, H, W)", title="measuring", progress=progress):
+            images = batch.double()
+            pixels = images.transpose(0, 1).flatten(1)  # (C, N*H*W)
+            n, total, products = n + len(images), total + pixels.sum(1), products + pixels @ pixels.T
+            means.append(images.mean((2, 3)))
+            patterns = images - means[-1][:, :, None, None]
+            power = power + fourier_basis.analyse(patterns).square().mean(1).sum(0)
+            low, high = torch.minimum(low, pixels.amin(1)), torch.maximum(high, pixels.amax(1))
+        positions = power.numel()
+        mean, power = total / (n * positions), power / n
+        covariance = products / (n * positions) - mean[:, None] * mean
+        # The mean of each image is its amplitude of frequency 0: what counts is how it differs between images.
+        power[0, 0] = (torch.cat(means) - mean).square().mean() * positions
+        spectrum = power.sqrt()
+        return cls(mean.float(), covariance.float(), spectrum.float(), low.float(), high.float(), n)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, (len(self.mean), *self.spectrum.shape)))
@@ -124,65 +135,3 @@ class ImageStatistics:
             raise ValueError(f"statistics are of images of {measured} pixels; the image has {height}x{width}")
         spectrum = self.spectrum.clamp(min=FLOOR * float(self.spectrum.max()))
         return spectrum / spectrum.square().mean().sqrt()
-
-
-class _Sums:
-    """Running sums from which the statistics follow."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def add(self, images: torch.Tensor) -> None:
-        pixels = images.transpose(0, 1).flatten(1)  # (C, N*H*W)
-        if not self.n:
-            self.shape = images.shape[1:]
-            self.total = pixels.new_zeros(len(pixels))
-            self.products = pixels.new_zeros(len(pixels), len(pixels))
-            self.power = images.new_zeros(images.shape[2:])
-            self.low, self.high = pixels.amin(1), pixels.amax(1)
-        elif images.shape[1:] != self.shape:
-            raise ValueError(
-                f"images must have one shape; got {tuple(self.shape)} and then {tuple(images.shape[1:])}"
-            )
-        self.n += len(images)
-        self.total += pixels.sum(1)
-        self.products += pixels @ pixels.T
-        patterns = images - images.mean((2, 3), keepdim=True)
-        self.power += _fourier.analyse(patterns).square().mean(1).sum(0)
-        # the mean of each image is its amplitude of frequency 0; what counts is how it differs between images
-        self.low, self.high = (
-            torch.minimum(self.low, pixels.amin(1)),
-            torch.maximum(self.high, pixels.amax(1)),
-        )
-        self.means = torch.cat(
-            [getattr(self, "means", images.new_zeros(0, len(pixels))), images.mean((2, 3))]
-        )
-
-    def statistics(self) -> dict[str, Any]:
-        if not self.n:
-            raise ValueError("the loader gave no images")
-        pixels = self.n * self.shape[1] * self.shape[2]
-        mean = self.total / pixels
-        covariance = self.products / pixels - mean[:, None] * mean
-        power = self.power / self.n
-        power[0, 0] = (self.means - mean).square().mean() * self.shape[1] * self.shape[2]
-        values = {
-            "mean": mean,
-            "covariance": covariance,
-            "spectrum": power.sqrt(),
-            "low": self.low,
-            "high": self.high,
-        }
-        return {**{name: value.float() for name, value in values.items()}, "n": self.n}
-
-
-def _images_of(batch: Any) -> torch.Tensor:
-    images = first_tensor(batch)
-    if images is None or images.ndim != 4 or 0 in images.shape:
-        raise ValueError(
-            f"images must be (N, C, H, W), none of them 0; got {describe(batch if images is None else images)}"
-        )
-    images = images.detach().cpu().double()
-    if not bool(images.isfinite().all()):
-        raise ValueError("images must be finite; got NaN or infinite values")
-    return images
