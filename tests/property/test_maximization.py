@@ -8,7 +8,7 @@ from torch import nn
 import featurelens as fl
 from featurelens.maximization.images import fourier_basis
 from featurelens.maximization.relu import redirect
-from featurelens.maximization.transforms import as_chain
+from featurelens.maximization.transforms import Chain
 from tests.nets import seeded
 
 sizes = st.integers(1, 13)
@@ -52,7 +52,7 @@ def test_magnitudes_hold_the_power_of_the_spectrum(height, width, seed):
 @given(shapes, seeds)
 @settings(deadline=None, max_examples=30)
 def test_transforms_keep_the_shape_and_grey_stays_grey(shape, seed):
-    chain = as_chain("standard", shape[1:])
+    chain = Chain("standard", shape[1:])
     images = drawn((2, *shape), seed)
     numbers = drawn((2, chain.numbers), seed + 1)
     assert chain(images, numbers).shape == images.shape
@@ -65,7 +65,7 @@ def test_transforms_keep_the_shape_and_grey_stays_grey(shape, seed):
 @settings(deadline=None)
 def test_redirected_gradients_are_the_usual_ones_wherever_there_are_any(n, units, seed):
     values, gradient = drawn((n, units), seed) - 0.5, drawn((n, units), seed + 1) - 0.5
-    found, _ = redirect(gradient, values > 0)
+    found, _ = redirect(gradient, values > 0, torch.ones(n, dtype=torch.bool))
     usual = gradient * (values > 0)
     alive = usual.abs().sum(1) > 0
     assert torch.equal(found[alive], usual[alive])

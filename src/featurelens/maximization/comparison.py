@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
-from torch import nn
 
 from featurelens._checks import count, describe
 from featurelens._hooks import visiting
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
     from featurelens.maximization.result import MaximizationResult
 
 BATCH = 64
-
-DEAD = "dead: no real image and no optimized one changes it"
-STRONGER = "stronger than any real image"
-WEAKER = "weaker than real images: do not trust the picture"
-EQUAL = "as strong as the strongest"
-UNIFORM = "; the optimized image is a single colour"
-UNJUDGED = "not judged: diversity is between images"
-
-FEW_ROUNDINGS = 8
-"""Values that differ by this many machine epsilons of the largest are the same."""
 
 
 @final
@@ -83,7 +72,7 @@ class RealImageComparison:
     def dead(self) -> torch.Tensor:
         """``(N,)`` bool: at least two real images all give the same value, up to rounding, and the optimized none above."""
         largest = torch.maximum(self.data_maximum.abs(), self.data_minimum.abs())
-        slack = FEW_ROUNDINGS * torch.finfo(largest.dtype).eps * largest
+        slack = 8 * torch.finfo(largest.dtype).eps * largest  # a few roundings
         same = self.data_maximum - self.data_minimum <= slack
         return self.judged & same & (self.scores <= self.data_maximum + slack) & (self.n >= 2)
 
@@ -112,17 +101,17 @@ class RealImageComparison:
     @property
     def judgements(self) -> tuple[str, ...]:
         """One sentence for each objective."""
-        words = [EQUAL] * len(self)
+        words = ["as strong as the strongest"] * len(self)
         for which, judgement in (
-            (~self.judged, UNJUDGED),
-            (self.dead, DEAD),
-            (self.stronger, STRONGER),
-            (self.weaker, WEAKER),
+            (~self.judged, "not judged: diversity is between images"),
+            (self.dead, "dead: no real image and no optimized one changes it"),
+            (self.stronger, "stronger than any real image"),
+            (self.weaker, "weaker than real images: do not trust the picture"),
         ):
             for row in which.nonzero().flatten().tolist():
                 words[row] = judgement
         for row in self.uniform.nonzero().flatten().tolist():
-            words[row] += UNIFORM
+            words[row] += "; the optimized image is a single colour"
         return tuple(words)
 
     def __len__(self) -> int:
@@ -174,8 +163,7 @@ class RealImageComparison:
         TypeError
             If `path` is not a path.
         """
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        write(path, "RealImageComparison", **content)
+        write(path, self)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -186,29 +174,28 @@ class RealImageComparison:
         TypeError, ValueError
             If `path` is not a path, or `save` did not write the file.
         """
-        return cls(**read(path, "RealImageComparison"))
+        return cls(**read(path, cls))
 
 
 def compare(
-    result: MaximizationResult,
-    model: nn.Module,
-    loader: torch.Tensor | Iterable[Any],
-    *,
-    top: int,
-    progress: bool,
+    result: MaximizationResult, loader: torch.Tensor | Iterable[Any], *, top: int, progress: bool
 ) -> RealImageComparison:
     """Evaluate the objectives of `result` on its own images and on those that `loader` yields."""
+    if result.model is None:
+        raise ValueError(
+            "the result was loaded without its model: MaximizationResult.load(folder, model=model)"
+        )
     # One image alone has no diversity.
     objectives = [
         Objective(tuple((w, term) for w, term in objective.terms if not isinstance(term, Diversity)))
         for objective in result.objectives
     ]
-    layers = Layers(model, [layer for objective in result.objectives for layer in objective.layers])
+    layers = Layers(result.model, [layer for objective in result.objectives for layer in objective.layers])
     evaluation, strongest = Evaluation(layers, objectives), _Strongest(len(objectives), top)
     prepare, channels = result.preprocessing.for_model, result.images.shape[1]
     batches = torch.split(loader, BATCH) if isinstance(loader, torch.Tensor) else loader
     scores = []
-    with visiting(model):
+    with visiting(result.model):
         for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
             if images.shape[1] != channels:
                 raise ValueError(f"the loader must give images (N, {channels}, H, W); got {describe(images)}")
@@ -226,6 +213,7 @@ def compare(
             images = result.images[start : start + BATCH].to(layers.device)
             part = Evaluation(layers, objectives[start : start + BATCH])
             scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
+    top_images = [torch.stack([strongest.images[i] for i in row]) for row in strongest.indices.tolist()]
     return RealImageComparison(
         objectives=result.objectives,
         images=result.images,
@@ -234,7 +222,7 @@ def compare(
         data_minimum=strongest.minimum,
         top_indices=strongest.indices,
         top_scores=strongest.scores,
-        top_images=strongest.gathered(),
+        top_images=torch.stack(top_images),
         n=strongest.n,
     )
 
@@ -263,7 +251,3 @@ class _Strongest:
         for index in referenced - self.images.keys():
             self.images[index] = images[index - self.n].clone()
         self.n += len(images)
-
-    def gathered(self) -> torch.Tensor:
-        """Return the images ``(objectives, K, C, H, W)``."""
-        return torch.stack([torch.stack([self.images[i] for i in row]) for row in self.indices.tolist()])

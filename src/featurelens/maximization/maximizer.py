@@ -20,7 +20,7 @@ from featurelens.maximization.objectives import Objective, channel
 from featurelens.maximization.optimization import Optimization
 from featurelens.maximization.preprocessing import Preprocessing
 from featurelens.maximization.result import MaximizationResult
-from featurelens.maximization.transforms import Transforms, as_chain
+from featurelens.maximization.transforms import Chain, Transforms
 
 Wanted: TypeAlias = Objective | str | nn.Module
 Optimizer: TypeAlias = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
@@ -117,7 +117,7 @@ class ActivationMaximizer:
             check_module(module, argument="decoder")
         if isinstance(transforms, Iterable) and not isinstance(transforms, str):
             transforms = tuple(transforms)  # a generator can be read only once
-        as_chain(transforms, (8, 8))
+        Chain(transforms, (8, 8))  # checks them
         self.transforms = transforms
         self.steps = check_whole(steps, argument="steps", least=1)
         self.redirect_relu = check_whole(redirect_relu, argument="redirect_relu", least=0)

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -19,8 +18,8 @@ from featurelens.maximization.evaluation import Evaluation, Layers, Outputs
 from featurelens.maximization.objectives import Objective, channel
 from featurelens.maximization.relu import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
-from featurelens.maximization.terms import ChannelTerm, Diversity
-from featurelens.maximization.transforms import as_chain
+from featurelens.maximization.terms import Diversity
+from featurelens.maximization.transforms import Chain
 
 if TYPE_CHECKING:
     from featurelens.maximization.maximizer import ActivationMaximizer, Wanted
@@ -44,23 +43,24 @@ class Optimization:
         """Optimize the images, and return them in the order of the objectives."""
         from tqdm import tqdm
 
-        steps, progress = self.maximizer.steps, self.maximizer.progress
         with self._guarded():
             images, outputs = self._first_pass()
-            objectives = [self.layers.renamed(objective) for objective in self._objectives(outputs)]
+            objectives: list[Objective] = []
+            for item in self.wanted:
+                if isinstance(item, Objective):
+                    objectives.append(self.layers.renamed(item))
+                else:
+                    every = range(self.layers.check_axis(item, outputs))
+                    objectives += [self.layers.renamed(channel(item, index)) for index in every]
             Evaluation(self.layers, objectives).check(outputs, images)
             names = self._names(objectives)
-            chunks = _chunks(
-                objectives, self.maximizer.chunk or self._chunk(images.shape[2] * images.shape[3])
-            )
-            total, quiet = len(chunks) * steps, None if progress else True
+            chunks = self._chunks(objectives, images.shape[2] * images.shape[3])
+            total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
+            parts = []
             with tqdm(total=total, desc="maximizing", unit="step", disable=quiet) as bar:
-                parts = [
-                    self._optimize(
-                        [objectives[row] for row in rows], [names[row] for row in rows], bar.update
-                    )
-                    for rows in chunks
-                ]
+                for rows in chunks:
+                    evaluation = Evaluation(self.layers, [objectives[row] for row in rows])
+                    parts.append(self._optimize(evaluation, [names[row] for row in rows], bar.update))
         found, history, scores = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
@@ -81,7 +81,9 @@ class Optimization:
                 for parameter in module.parameters():
                     if parameter.requires_grad and not parameter.is_inference():
                         parameter.requires_grad_(False)  # only images need gradients
-            _keep_memory()
+            # The C library of Linux returns to the system what is free above twice the largest block that was ever
+            # freed, up to 32 MiB. After this it keeps what a step frees: asking for it anew costs up to half of a step.
+            torch.empty(2**25 - 2**16, dtype=torch.uint8)
             yield
 
     def _first_pass(self) -> tuple[torch.Tensor, Outputs]:
@@ -106,43 +108,40 @@ class Optimization:
             self.layers.check(self._prepared(images))
         return images, self.layers.outputs(self._prepared(images))
 
-    def _objectives(self, outputs: Outputs) -> Iterator[Objective]:
-        """Yield the objectives, for a layer one for each of its channels."""
-        for item in self.wanted:
-            if isinstance(item, Objective):
-                yield item
-            else:
-                yield from (channel(item, index) for index in range(self.layers.check_axis(item, outputs)))
-
     def _names(self, objectives: Sequence[Objective]) -> list[str]:
-        """Return what images draw their random numbers by: the same for equal objectives but for their number.
-
-        What a layer was called by plays no part.
-        """
+        """Return what images draw their random numbers by: equal objectives are numbered, whatever they are called."""
         seen: Counter[str] = Counter()
         names = []
         for objective in objectives:
-            terms = self.layers.renamed(objective, exact=True).terms
-            explicit = [
-                (w, replace(t, axis=t.channel_axis) if isinstance(t, ChannelTerm) else t) for w, t in terms
-            ]
-            names.append(f"{explicit!r}/{seen[repr(explicit)]}")
-            seen[repr(explicit)] += 1
+            name = repr(list(self.layers.renamed(objective, exact=True).terms))
+            names.append(f"{name}/{seen[name]}")
+            seen[name] += 1
         return names
 
-    def _chunk(self, pixels: int) -> int:
-        """How many images suit the cache of a processor, or keep an accelerator busy."""
-        return max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
+    def _chunks(self, objectives: Sequence[Objective], pixels: int) -> list[list[int]]:
+        """Split the rows into chunks so that images which are compared with each other stay together."""
+        # By default what suits the cache of a processor, or keeps an accelerator busy.
+        suited = max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
+        size = self.maximizer.chunk or suited
+        together: dict[Any, list[int]] = {}
+        for row, objective in enumerate(objectives):
+            compared = any(isinstance(term, Diversity) for _, term in objective.terms)
+            together.setdefault(objective if compared else row, []).append(row)
+        chunks: list[list[int]] = [[]]
+        for rows in together.values():
+            if chunks[-1] and len(chunks[-1]) + len(rows) > size:
+                chunks.append([])
+            chunks[-1] += rows
+        return chunks
 
     def _optimize(
-        self, objectives: Sequence[Objective], names: Sequence[str], tick: Callable[[], Any]
+        self, evaluation: Evaluation, names: Sequence[str], tick: Callable[[], Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Optimize a chunk; return its images, history and scores."""
         torch.default_generator.manual_seed(self.root % 2**63)  # for models that draw; the guard restores it
-        evaluation = Evaluation(self.layers, objectives)
         parameters = self._start(self.root, names)
-        before = self._score(evaluation, parameters, "at the start")
-        chain = as_chain(self.maximizer.transforms, (before[0].shape[2], before[0].shape[3]))
+        first, first_scores = self._scored(evaluation, parameters, "at the start")
+        chain = Chain(self.maximizer.transforms, (first.shape[2], first.shape[3]))
         size = (self.maximizer.steps, chain.numbers)
         drawn = [torch.rand(size, generator=each) for each in _generators(self.root, "transforms", names)]
         numbers = torch.stack(drawn, dim=1).to(self.device, self.dtype)
@@ -153,20 +152,16 @@ class Optimization:
         for step in range(self.maximizer.steps):
             with relus if relus.on else nullcontext():
                 images = self.parametrization.images(parameters)
-                _check_finite(images, objectives, "image", f"in step {step + 1}")
-                changed = self._prepared(chain(images, numbers[step]))
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.maximizer.autocast):
-                    outputs = self.layers.outputs(changed)
-                values = evaluation.diagonal(outputs, images)
-                _check_finite(values[:, None], objectives, "value", f"in step {step + 1}")
+                changed = chain(images, numbers[step])
+                values = self._values(evaluation, images, changed, f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
             history.append(values.detach().cpu())
             optimizer.step()
             tick()
-        after = self._score(evaluation, parameters, "at the end")
-        better = after[1] >= before[1]
-        images = torch.where(better[:, None, None, None], after[0], before[0])
-        return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
+        last, last_scores = self._scored(evaluation, parameters, "at the end")
+        better = last_scores >= first_scores
+        images = torch.where(better[:, None, None, None], last, first)
+        return images.cpu(), torch.stack(history), torch.where(better, last_scores, first_scores).cpu()
 
     def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
         parameters = self.parametrization.start(_generators(root, "start", names))
@@ -186,15 +181,24 @@ class Optimization:
         prepared = self.maximizer.preprocessing.for_model(images)
         return prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared
 
+    def _values(
+        self, evaluation: Evaluation, images: torch.Tensor, changed: torch.Tensor, when: str
+    ) -> torch.Tensor:
+        """Return ``(N,)``: each objective on its own one of `images`, which the model sees `changed`."""
+        autocast = self.maximizer.autocast and torch.is_grad_enabled()  # scores are in full precision
+        _check_finite(images, evaluation, "image", when)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            outputs = self.layers.outputs(self._prepared(changed))
+        values = evaluation.diagonal(outputs, images)
+        _check_finite(values[:, None], evaluation, "value", when)
+        return values
+
     @torch.no_grad()
-    def _score(
+    def _scored(
         self, evaluation: Evaluation, parameters: torch.Tensor, when: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
-        _check_finite(images, evaluation.objectives, "image", when)
-        values = evaluation.diagonal(self.layers.outputs(self._prepared(images)), images)
-        _check_finite(values[:, None], evaluation.objectives, "value", when)
-        return images, values
+        return images, self._values(evaluation, images, images, when)
 
 
 def _root(seed: Seed) -> int:
@@ -212,35 +216,13 @@ def _generators(root: int, purpose: str, names: Sequence[str]) -> list[torch.Gen
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _keep_memory() -> None:
-    """Let this process keep what it frees: asking the system for the same memory in each step costs up to half of it.
-
-    The C library of Linux returns what is free above twice the largest block that was ever freed, up to 32 MiB.
-    """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-
-def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
-    """Split the rows into chunks so that images which are compared with each other stay together."""
-    together: dict[Any, list[int]] = {}
-    for row, objective in enumerate(objectives):
-        compared = any(isinstance(term, Diversity) for _, term in objective.terms)
-        together.setdefault(objective if compared else row, []).append(row)
-    chunks: list[list[int]] = [[]]
-    for rows in together.values():
-        if chunks[-1] and len(chunks[-1]) + len(rows) > size:
-            chunks.append([])
-        chunks[-1] += rows
-    return chunks
-
-
-def _check_finite(values: torch.Tensor, objectives: Sequence[Objective], what: str, when: str) -> None:
+def _check_finite(values: torch.Tensor, evaluation: Evaluation, what: str, when: str) -> None:
     """Raise an error that names the first objective whose row of `values` holds something not finite."""
     # The sum is finite if every value is: one read is all that the usual case costs.
     broken = ~values.detach().flatten(1).sum(1).isfinite()
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         raise RuntimeError(
-            f"the {what} of objective {objectives[row]} is NaN or infinite {when}; nothing is returned. A smaller "
+            f"the {what} of objective {evaluation.objectives[row]} is NaN or infinite {when}; nothing is returned. A smaller "
             "lr may help, if the model itself does not overflow"
         )

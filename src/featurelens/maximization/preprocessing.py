@@ -78,12 +78,8 @@ class Preprocessing:
             return ((images - low) / (high - low)).clamp(0, 1)
         lowest, highest = float(images.min()), float(images.max())
         if lowest < -ROUNDING or highest > 1 + ROUNDING:
-            hint = (
-                "the maximizer was given no sample: with ActivationMaximizer(model, sample=images) it learns the range"
-                if self.function is None
-                else "the maximizer's preprocess is applied to them"
-            )
             raise ValueError(
-                f"the loader must give images in [0, 1]; got values from {lowest:.3g} to {highest:.3g} ({hint})"
+                f"the loader must give images in [0, 1]; got values from {lowest:.3g} to {highest:.3g}: preprocess is "
+                "applied to them, or without it ActivationMaximizer(model, sample=images) learns another range"
             )
         return images

@@ -8,7 +8,6 @@ raise its input. The model is not touched: calls of ReLU are intercepted, in wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, final
 
 import torch
@@ -20,22 +19,18 @@ from torch.overrides import TorchFunctionMode
 class RedirectedReLU(TorchFunctionMode):
     """Inside this block every ReLU has redirected gradients: `nn.ReLU`, functions and methods, in place or not.
 
-    With `rows`, ``(N,)`` bool, only for these images: for all of them the first `steps` times that the block is
-    entered, and then for those that got no gradient from some ReLU every time since. Each image leaves on its own, so
-    that its optimization does not depend on what it is batched with; `on` says whether any is left.
+    `rows`, ``(N,)`` bool, are the images concerned: all of them the first `steps` times that the block is entered, and
+    then those that got no gradient from some ReLU every time since. Each image leaves on its own, so that its
+    optimization does not depend on what it is batched with; `on` says whether any is left.
     """
 
-    def __init__(self, rows: torch.Tensor | None = None, steps: int = 0) -> None:
+    def __init__(self, rows: torch.Tensor, steps: int) -> None:
         super().__init__()
-        self.rows, self.steps, self.on = rows, steps, rows is None or steps > 0
-        self.silent = torch.zeros(()) if rows is None else torch.zeros_like(rows)
+        self.rows, self.steps, self.on = rows, steps, steps > 0
+        self.silent = torch.zeros_like(rows)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        if self.rows is None:
-            return
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         self.steps -= 1
         if self.steps <= 0:
             self.rows = self.rows & self.silent
@@ -72,18 +67,18 @@ class _Redirected(torch.autograd.Function):
         (rectified,) = ctx.saved_tensors
         relus: RedirectedReLU = ctx.relus
         redirected, silent = redirect(gradient, rectified > 0, relus.rows)
-        if silent is not None and relus.rows is not None:
+        if silent is not None:
             # An output whose first axis is not that of the images counts for all of them.
             relus.silent = relus.silent | (silent if silent.shape == relus.rows.shape else silent.any())
         return redirected, None
 
 
 def redirect(
-    gradient: torch.Tensor, active: torch.Tensor, rows: torch.Tensor | None = None
+    gradient: torch.Tensor, active: torch.Tensor, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the gradient of a loss with respect to the input of a ReLU, given that of its output, `(N, ...)`.
 
-    An image (one of `rows`, if given) that would get no gradient at all gets the part of it that raises inactive
+    An image, if it is one of `rows` ``(N,)``, that would get no gradient at all gets the part of it that raises inactive
     inputs. Also returns for which images there is such a part, ``(N,)`` bool, or None if every image had a gradient.
     """
     passed = gradient * active
@@ -92,7 +87,7 @@ def redirect(
         torch.linalg.vector_norm(passed, torch.inf, beside_batch, keepdim=True) if beside_batch else passed
     )
     silent = largest == 0
-    if rows is not None and len(rows) == len(silent):
+    if len(rows) == len(silent):
         silent = silent & rows.view(-1, *(1 for _ in beside_batch))
     if not bool(silent.any()):
         return passed, None

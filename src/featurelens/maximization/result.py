@@ -60,16 +60,16 @@ class MaximizationResult:
         return len(self.objectives)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.images.shape[1:]))
-        return (
-            f"MaximizationResult({count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')})"
-        )
+        return f"MaximizationResult({self._size})"
 
     def __str__(self) -> str:
+        scores = f"{float(self.scores.min()):.3g} to {float(self.scores.max()):.3g}"
+        return f"{self._size}; scores from {scores}"
+
+    @property
+    def _size(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
-        low, high = float(self.scores.min()), float(self.scores.max())
-        scores = f"score {low:.3g}" if len(self) == 1 else f"scores from {low:.3g} to {high:.3g}"
-        return f"{count(len(self), 'image')} of {shape} after {count(len(self.history), 'step')}: {scores}"
+        return f"{count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')}"
 
     def compare(
         self, loader: torch.Tensor | Iterable[Any], *, top: int = 8, progress: bool = True
@@ -94,20 +94,10 @@ class MaximizationResult:
         RuntimeError
             If the model fails on them.
         """
-        top = check_whole(top, argument="top", least=1)
-        if self.model is None:
-            raise ValueError(
-                "the result was loaded without its model, which a comparison needs: load it with model=..."
-            )
-        return compare(self, self.model, loader, top=top, progress=progress)
+        return compare(self, loader, top=check_whole(top, argument="top", least=1), progress=progress)
 
     def plot(
-        self,
-        *,
-        limit: int = 64,
-        columns: int | None = None,
-        title: str | None = None,
-        ax: Axes | None = None,
+        self, *, limit: int = 64, columns: int | None = None, title: str | None = None, ax: Axes | None = None
     ) -> Figure:
         """Draw the images in a grid, each under its objective and score; see `plotting.maximization`."""
         from featurelens import plotting
@@ -139,17 +129,9 @@ class MaximizationResult:
         digits = max(3, len(str(len(self) - 1)))
         names = [f"{row:0{digits}}_{_in_file_name(o)}.png" for row, o in enumerate(self.objectives)]
         write_images(self.images, [folder / name for name in names])
-        tensors = {name: getattr(self, name) for name in ("images", "scores", "history")}
         used = self.preprocessing
-        write(
-            folder / "result.pt",
-            "MaximizationResult",
-            self.objectives,
-            **tensors,
-            low=used.low,
-            high=used.high,
-            preprocess=used.function is not None,
-        )
+        given = used.function is not None
+        write(folder / "result.pt", self, low=used.low, high=used.high, preprocess=given)
 
     @classmethod
     def load(
@@ -167,14 +149,12 @@ class MaximizationResult:
             If `folder` is not a path, `save` did not write there, or `preprocess` is missing for a `model`, or superfluous.
         """
         folder = check_path(folder, argument="folder", expected="a path")
-        content = read(folder / "result.pt", "MaximizationResult")
+        content = read(folder / "result.pt", cls)
         model = None if model is None else check_module(model)
         used, low, high = (content.pop(name) for name in ("preprocess", "low", "high"))
         if model is not None and used is (preprocess is None):
-            raise ValueError(
-                f"the images were optimized {'with' if used else 'without'} preprocess; "
-                f"{'give the same to load' if used else 'leave it out'}"
-            )
+            hint = "with preprocess: give the same" if used else "without preprocess: leave it out"
+            raise ValueError(f"the images were optimized {hint}")
         return cls(**content, model=model, preprocessing=Preprocessing(preprocess, low, high))
 
 

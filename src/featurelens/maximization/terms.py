@@ -34,25 +34,11 @@ class Term(ABC):
         """
 
 
-class PerImage(Term):
-    """A term whose value for an image is the same for all terms of its kind."""
-
-    @abstractmethod
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
-        """Return the values ``(B,)`` for a batch."""
-
-    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return self.per_image(observed)[rows]
-
-
 @dataclass(frozen=True)
 class LayerTerm(Term):
     """A term that looks at the output of a layer."""
 
     layer: Selector
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise an error unless the term fits a layer that returns `shape`."""
 
     @property
     def layer_name(self) -> str:
@@ -78,6 +64,7 @@ class ChannelTerm(LayerTerm):
         return 1 if self.axis is None else self.axis
 
     def check(self, shape: tuple[int, ...]) -> None:
+        """Raise an error unless the term fits a layer that returns `shape`."""
         axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
         if not 1 <= axis < len(shape):
             raise LookupError(
@@ -214,19 +201,19 @@ class Diversity(ChannelTerm):
 
 
 @final
-class LayerEnergy(LayerTerm, PerImage):
+class LayerEnergy(LayerTerm):
     """The mean square of a layer's output."""
 
     def __str__(self) -> str:
         return f"energy of {self.layer_name}"
 
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
-        return observed.float().square().flatten(1).mean(1)
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return observed.float().square().flatten(1).mean(1)[rows]
 
 
 @final
 @dataclass(frozen=True)
-class Custom(LayerTerm, PerImage):
+class Custom(LayerTerm):
     """A function of the user's on a layer's output."""
 
     name: str
@@ -239,17 +226,17 @@ class Custom(LayerTerm, PerImage):
     def __str__(self) -> str:
         return f"{self.name} of {self.layer_name}"
 
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         values: object = self.function(observed)
         if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
             raise ValueError(
                 f"{self.name} must return a number for each image, a tensor ({len(observed)},), for activations "
                 f"{tuple(observed.shape)}; got {describe(values)}"
             )
-        return values.float()
+        return values.float()[rows]
 
 
-class Penalty(PerImage):
+class Penalty(Term):
     """An amount of something unwanted in the image."""
 
     name: ClassVar[str]
@@ -264,10 +251,10 @@ class TotalVariation(Penalty):
 
     name = "total variation"
 
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         down, across = observed.diff(dim=-2).abs(), observed.diff(dim=-1).abs()
         pairs = max(down[0].numel() + across[0].numel(), 1)
-        return (down.flatten(1).sum(1) + across.flatten(1).sum(1)) / pairs
+        return (down.flatten(1).sum(1) + across.flatten(1).sum(1))[rows] / pairs
 
 
 @final
@@ -276,8 +263,8 @@ class SquaredNorm(Penalty):
 
     name = "l2"
 
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
-        return (observed - 0.5).square().flatten(1).mean(1)
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return (observed - 0.5).square().flatten(1).mean(1)[rows]
 
 
 @final
@@ -286,7 +273,7 @@ class Laplacian(Penalty):
 
     name = "laplacian"
 
-    def per_image(self, observed: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         wide = torch.nn.functional.pad(observed, (1, 1, 1, 1), mode="replicate")
         around = wide[..., 2:, 1:-1] + wide[..., :-2, 1:-1] + wide[..., 1:-1, 2:] + wide[..., 1:-1, :-2]
-        return (around - 4 * observed).square().flatten(1).mean(1)
+        return (around - 4 * observed).square().flatten(1).mean(1)[rows]

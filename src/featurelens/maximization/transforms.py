@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -188,14 +188,20 @@ class RandomRotate(AffineTransform):
 
 @final
 class Chain:
-    """Transforms one after the other, and at the end the centre of what they made, as large as what went in."""
+    """Transforms one after the other, for images of ``(H, W)``; the result is cropped to the images' size."""
 
-    def __init__(self, transforms: Sequence[Transform | Callable[[torch.Tensor], torch.Tensor]]) -> None:
-        self.transforms = tuple(transforms)
+    def __init__(self, transforms: Literal["standard"] | Transforms | None, size: tuple[int, int]) -> None:
+        given: object = () if transforms is None else transforms
+        if given == "standard":
+            given = standard(size)
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            kind = ValueError if isinstance(given, str) else TypeError
+            raise kind(f"transforms must be 'standard', None or a list of them; got {describe(given)}")
+        self.transforms = tuple(given)
+        for transform in self.transforms:
+            if not callable(transform):
+                raise TypeError(f"a transform is callable on images (N, C, H, W); got {describe(transform)}")
         self.numbers = sum(t.numbers for t in self.transforms if isinstance(t, Transform))
-
-    def __repr__(self) -> str:
-        return f"Chain({list(self.transforms)})"
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Return the changed images `(N, C, H, W)`; `numbers` are ``(N, self.numbers)`` from [0, 1)."""
@@ -230,23 +236,6 @@ def warp(images: torch.Tensor, matrices: torch.Tensor | None) -> torch.Tensor:
     ratio = torch.tensor([[1.0, height / width, 2 / width], [width / height, 1.0, 2 / height]]).to(images)
     grid = F.affine_grid(theta * ratio, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def as_chain(transforms: Literal["standard"] | Transforms | None, size: tuple[int, int]) -> Chain:
-    """Return the chain that `transforms` stand for, for images of ``(H, W)``."""
-    if transforms is None:
-        return Chain(())
-    if isinstance(transforms, str):
-        if transforms != "standard":
-            raise ValueError(f"transforms must be 'standard', None or a list of them; got {transforms!r}")
-        return Chain(standard(size))
-    if not isinstance(transforms, Iterable):
-        raise TypeError(f"transforms must be 'standard', None or a list of them; got {describe(transforms)}")
-    chain = list(transforms)
-    for transform in chain:
-        if not callable(transform):
-            raise TypeError(f"a transform is callable on images (N, C, H, W); got {describe(transform)}")
-    return Chain(chain)
 
 
 def standard(size: tuple[int, int]) -> list[Transform]:

@@ -263,15 +263,23 @@ def test_data_that_make_no_statistics():
         fl.ImageStatistics.fit([])
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         fl.ImageStatistics.fit(3)
-    with says(ValueError, "the loader must give images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)"):
+    with says(
+        ValueError,
+        "the loader must give images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)",
+    ):
         fl.ImageStatistics.fit(torch.rand(2, 3))
-    with says(ValueError, "the loader must give images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)"):
+    with says(
+        ValueError,
+        "the loader must give images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)",
+    ):
         fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
     with says(ValueError, "the loader must give finite images; image 0 has NaN or infinite values"):
         fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
     with says(ValueError, "whitening needs at least 2 latents; got 1"):
         fl.LatentWhitening.fit(torch.rand(1, 4))
-    with says(ValueError, "the loader must give latents (N, D) with no empty dimension; got float32 tensor (4,)"):
+    with says(
+        ValueError, "the loader must give latents (N, D) with no empty dimension; got float32 tensor (4,)"
+    ):
         fl.LatentWhitening.fit(torch.rand(4))
     with says(ValueError, "the loader must give finite latents; latent 0 has NaN or infinite values"):
         fl.LatentWhitening.fit(torch.full((3, 4), torch.nan))

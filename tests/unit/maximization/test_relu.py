@@ -10,6 +10,10 @@ from featurelens.maximization.relu import RedirectedReLU
 from tests.nets import seeded
 
 
+def redirected(n=4):
+    return RedirectedReLU(torch.ones(n, dtype=torch.bool), steps=1)
+
+
 def replica(values, gradient):
     """What the input of a ReLU gets, image by image."""
     rows = []
@@ -43,7 +47,7 @@ def test_gradients_are_the_replicas(form):
     gradient = torch.randn(4, 3, 5, dtype=torch.float64, generator=generator)
     gradient[3] *= values[3] < 0  # what is active gets none
     values.requires_grad_()
-    with RedirectedReLU():
+    with redirected():
         out = form(values)
         (found,) = torch.autograd.grad((out * gradient).sum(), values)
     assert torch.equal(out, values.relu())
@@ -53,7 +57,7 @@ def test_gradients_are_the_replicas(form):
 
 
 def test_in_place_forms_change_their_input():
-    with RedirectedReLU():
+    with redirected(1):
         x = torch.tensor([[-1.0, 2.0]])
         assert nn.ReLU(inplace=True)(x) is x
     assert x.tolist() == [[0.0, 2.0]]
@@ -62,7 +66,7 @@ def test_in_place_forms_change_their_input():
 def test_where_every_image_is_alive_gradients_agree_with_finite_differences():
     values = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
     values = torch.where(values.abs() < 0.05, 0.1, values).requires_grad_()
-    with RedirectedReLU():
+    with redirected(3):
         assert torch.autograd.gradcheck(lambda x: (torch.relu(x) ** 2).sum(1), (values,))
 
 

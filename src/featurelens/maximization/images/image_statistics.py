@@ -14,11 +14,7 @@ from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images import fourier_basis
 from featurelens.maximization.preprocessing import ROUNDING
 
-NATURAL_COLOURS = (
-    (0.231, 0.079, 0.022),
-    (0.239, 0.006, -0.041),
-    (0.248, -0.079, 0.019),
-)
+NATURAL_COLOURS = ((0.231, 0.079, 0.022), (0.239, 0.006, -0.041), (0.248, -0.079, 0.019))
 """Red, green and blue of light against dark, red against blue, green against both: the eigenvectors of the colour
 covariance over all pixels of the CIFAR-10 training set, each as long as the standard deviation along it."""
 
