@@ -1,7 +1,7 @@
 """What to maximize: activations of a network, sums of them, and penalties on the image.
 
-Objectives are values: ``channel("conv3", 7) - 0.5 * channel("conv1", 1)`` describes what is wanted and touches no
-model. More is always better; penalties are amounts of something unwanted, so they are subtracted.
+An objective, such as ``channel("conv3", 7) - 0.5 * channel("conv1", 1)``, is a description and touches no model.
+Higher is always better; penalties measure something unwanted, so they are subtracted.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Objective:
         if isinstance(factor, bool) or not isinstance(factor, float | int):
             return NotImplemented
         if not math.isfinite(factor):
-            raise ValueError(f"an objective is multiplied by a finite number; got {factor}")
+            raise ValueError(f"an objective can only be multiplied by a finite number; got {factor}")
         return Objective(tuple((weight * float(factor), term) for weight, term in self.terms))
 
     __rmul__ = __mul__
@@ -89,23 +89,23 @@ class Objective:
 
 
 def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objective:
-    """Ask for the mean activation of one channel over all its positions.
+    """Maximize the mean activation of one channel over all its positions.
 
     Parameters
     ----------
     layer
-        What names one layer (see `featurelens.layers`): ``"conv3"``, ``"act#2"``, a module.
+        Any selector of one layer (see `featurelens.layers`): ``"conv3"``, ``"act#2"``, a module.
     index
         The channel, counted from 0; negative numbers count from the end.
     axis
         Which axis of the layer's output `(N, ...)` holds the channels: by default 1, as in `(N, C, H, W)` and
-        `(N, D)`. With three axes it must be said, unless the layer is a ``Conv1d`` or alike: -1 for the features of
-        tokens `(N, L, D)`, 1 for the channels of `(N, C, L)`.
+        `(N, D)`. Required for three axes, unless the layer is a ``Conv1d`` or similar: -1 for the features of tokens
+        `(N, L, D)`, 1 for the channels of `(N, C, L)`.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `index` or `axis` is not a whole number.
+        If `layer` is no selector, or `index` or `axis` is not a whole number.
 
     Examples
     --------
@@ -118,19 +118,19 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
 def neuron(
     layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int | None = None
 ) -> Objective:
-    """Ask for the activation of one channel at one position, by default the centre.
+    """Maximize the activation of one channel at one position, by default the centre.
 
     Parameters
     ----------
     layer, index, axis
         As for `channel`.
     position
-        Row and column in `(N, C, H, W)`; one number for each axis of the output beside batch and channel.
+        Row and column in `(N, C, H, W)`; one number for each axis of the output other than batch and channel.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, `position` is no list or tuple, or a number is not whole.
+        If `layer` is no selector, `position` is no list or tuple, or a number is not whole.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def neuron(
 
 
 def logit(index: int) -> Objective:
-    """Ask for one number of the model's output `(N, classes)`.
+    """Maximize one number of the model's output `(N, classes)`.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def logit(index: int) -> Objective:
 def direction(
     layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None
 ) -> Objective:
-    """Ask for the mean over positions of the scalar product of activations with a vector over the channels.
+    """Maximize the mean over positions of the scalar product of activations with a vector over the channels.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def direction(
     Raises
     ------
     TypeError, ValueError
-        If `layer` cannot name a layer, or `vector` is not a vector of finite numbers.
+        If `layer` is no selector, or `vector` is not a vector of finite numbers.
 
     Examples
     --------
@@ -202,17 +202,12 @@ def direction(
 
 
 def layer_energy(layer: Selector) -> Objective:
-    """Ask for the mean square of everything a layer returns (DeepDream).
-
-    Parameters
-    ----------
-    layer
-        As for `channel`.
+    """Maximize the mean square of everything that `layer` returns (DeepDream).
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer.
+        If `layer` is no selector.
 
     Examples
     --------
@@ -223,11 +218,11 @@ def layer_energy(layer: Selector) -> Objective:
 
 
 def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
-    """Ask that the images of one and the same objective differ in how a layer's channels go together.
+    """Make the images of equal objectives differ in how a layer's channels are correlated.
 
     The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
     positions) and those of the other images in the run that share its objective: from -1 (all alike) to 0 (nothing
-    in common); an image without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+    in common); an only image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
     Parameters
     ----------
@@ -237,7 +232,7 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `axis` is not a whole number.
+        If `layer` is no selector, or `axis` is not a whole number.
 
     Examples
     --------
@@ -251,12 +246,12 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
 def exponential(objective: Objective) -> Objective:
     """Replace an activation `a` by ``-exp(-a)``, position by position, before the mean is taken.
 
-    Maximizing it is minimizing ``mean(exp(-a))``: what is inactive is pushed hardest, and what is active is left.
+    Maximizing it minimizes ``mean(exp(-a))``: inactive positions are pushed hardest, active ones hardly at all.
 
     Parameters
     ----------
     objective
-        One `channel`, `neuron`, `logit` or `direction`; a factor before it stays outside.
+        One `channel`, `neuron`, `logit` or `direction`; its factor stays outside the exponential.
 
     Raises
     ------
@@ -271,26 +266,26 @@ def exponential(objective: Objective) -> Objective:
     check_type(objective, Objective, argument="objective", expected="an Objective")
     if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], _terms.Activation):
         if term.exponential:
-            raise TypeError(f"exponential takes an objective once; got {objective}")
+            raise TypeError(f"exponential applies to an objective once; got {objective}")
         return Objective(((objective.terms[0][0], replace(term, exponential=True)),))
-    raise TypeError(f"exponential takes a single channel, neuron, logit or direction; got {objective}")
+    raise TypeError(f"exponential applies to a single channel, neuron, logit or direction; got {objective}")
 
 
 def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) -> Objective:
-    """Ask for whatever a function of a layer's output says.
+    """Maximize a function of a layer's output.
 
     Parameters
     ----------
     layer
         As for `channel`.
     function
-        Takes what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably: more is better.
-        Each value must depend on its own image alone. The objective is called by the function's name.
+        Accepts what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably; higher is
+        better. Each value must depend on its own image alone. The objective is named after the function.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `function` is not callable.
+        If `layer` is no selector, or `function` is not callable.
 
     Examples
     --------
@@ -308,9 +303,7 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
 
 
 def total_variation() -> Objective:
-    """Amount of change between neighbouring pixels: the mean absolute difference, in units of the range [0, 1].
-
-    Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
+    """Mean absolute difference of neighbouring pixels, in units of the range [0, 1]; subtract it.
 
     Examples
     --------
@@ -321,7 +314,7 @@ def total_variation() -> Objective:
 
 
 def l2() -> Objective:
-    """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+    """Contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
 
     Examples
     --------
@@ -332,9 +325,9 @@ def l2() -> Objective:
 
 
 def laplacian() -> Objective:
-    """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
+    """Roughness: the mean square of the discrete Laplacian of the image; subtract it.
 
-    The four neighbours less four times the pixel, edges continued outwards.
+    The Laplacian is the sum of a pixel's four neighbours minus four times the pixel; the image is continued at its edges.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Small random changes, new ones in every step, so that what is found does not hang on single pixels."""
+"""Small random changes in every step, so that images do not depend on single pixels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Jitter", "Pad", "RandomRotate", "RandomScale", "Transform"]
 
 
 class Transform(ABC):
-    """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.
+    """Changes images `(N, C, H, W)`, differentiably and at random.
 
-    Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
+    Derive from it to write your own; a change without random numbers can be a plain function of the images.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the changed images; `numbers` are ``(N, self.numbers)``."""
+        """Return the changed images; `numbers`, ``(N, self.numbers)``, are uniform in [0, 1)."""
 
 
 class AffineTransform(Transform):
@@ -50,7 +50,7 @@ class AffineTransform(Transform):
 
     @abstractmethod
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, 3, 3)`` by `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
+        """Return ``(N, 3, 3)``, from `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return warp(images, self.matrices(numbers))
@@ -61,7 +61,9 @@ class AffineTransform(Transform):
 
 @final
 class Pad(Transform):
-    """Put a margin of so many `pixels` around the images, of `fill`: "reflect", or a grey from 0 to 1.
+    """Add a margin of `pixels` around the images, filled with `fill`: "reflect", or a grey from 0 to 1.
+
+    Results are cropped to the images' size, so that Pad alone has no effect: it gives later transforms room.
 
     Raises
     ------
@@ -102,7 +104,7 @@ class Pad(Transform):
 
 @final
 class Jitter(AffineTransform):
-    """Shift each image by whole pixels, up to so many in either direction.
+    """Shift each image by whole pixels, at most `pixels` in each direction.
 
     Raises
     ------
@@ -121,9 +123,8 @@ class Jitter(AffineTransform):
         self.pixels = check_whole(pixels, argument="pixels", least=0)
 
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        shifts = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
         matrices = torch.eye(3).to(numbers).repeat(len(numbers), 1, 1)
-        matrices[:, :2, 2] = shifts
+        matrices[:, :2, 2] = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
         return matrices
 
 
@@ -158,7 +159,7 @@ class RandomScale(AffineTransform):
 
 @final
 class RandomRotate(AffineTransform):
-    """Turn each image about its centre by up to so many degrees in either direction.
+    """Rotate each image about its centre by at most `degrees` in either direction.
 
     Raises
     ------

@@ -306,12 +306,12 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.objectives.channel("conv", 7) * float("nan"),
             ValueError,
-            "an objective is multiplied by a finite number",
+            "an objective can only be multiplied by a finite number",
         ),
         (
             lambda: fl.objectives.exponential(fl.objectives.l2()),
             TypeError,
-            "exponential takes a single channel, neuron, logit or direction",
+            "exponential applies to a single channel, neuron, logit or direction",
         ),
         (lambda: fl.objectives.exponential(3), TypeError, "objective must be an Objective; got 3"),
         (
@@ -322,7 +322,7 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.objectives.exponential(fl.objectives.exponential(fl.objectives.channel("conv", 7))),
             TypeError,
-            "exponential takes an objective once; got -exp(-conv:7)",
+            "exponential applies to an objective once; got -exp(-conv:7)",
         ),
         (
             lambda: fl.objectives.direction("conv", "abc"),

@@ -94,7 +94,7 @@ class ImageStatistics:
         return f"ImageStatistics({count(self.n, 'image')} of {shape})"
 
     def check_channels(self, channels: int) -> None:
-        """Raise an error unless the statistics are those of images in [0, 1] with so many `channels`.
+        """Check that the statistics are those of images in [0, 1] with this number of `channels`.
 
         Raises
         ------
