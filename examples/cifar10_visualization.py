@@ -1,13 +1,14 @@
-"""Study C: what the layers of a CIFAR-10 classifier want to see, in four spaces of images side by side.
+"""Study C: images that maximize the channels of a CIFAR-10 classifier, in four image spaces side by side.
 
     python examples/cifar10_visualization.py                                # downloads CIFAR-10 once; hours on a CPU
     python examples/cifar10_visualization.py --epochs 5 --vae-epochs 3      # a shorter look
     python examples/cifar10_visualization.py --data mnist                   # one channel, 28x28
-    python examples/cifar10_visualization.py --stage features --steps 256   # again from the kept weights
+    python examples/cifar10_visualization.py --stage features --steps 256   # again, from the saved weights
 
-Three stages, each kept in the output folder and not repeated: a classifier; a variational autoencoder, whose every
-epoch is kept, so that an interrupted run goes on; and the images that maximize channels and class scores, over
-pixels, over Fourier coefficients, over the code of the autoencoder's decoder, and over that code decorrelated.
+There are three stages. Training the classifier and the variational autoencoder is saved in the output folder and not
+repeated; the autoencoder is saved after every epoch, so that an interrupted run can be resumed. The third stage makes
+the images that maximize channels and class scores, over pixels, over Fourier coefficients, over the latent code of the
+autoencoder's decoder, and over that code decorrelated.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from reference.vae import VAE, VAEHistory, fit_vae, reconstruction_and_divergenc
 
 STAGES = ("classifier", "vae", "features")
 STUDY = {"accuracy": "80.6% (76.8% on the JPEG copy)", "bce": "0.566"}
-SHOWN = 2000  # test images in the picture of the latent space
+SHOWN = 2000  # test images in the figure of the latent space
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All images in 80, 10 and 10 %, with the same share of each class."""
+    """All images, split into 80, 10 and 10 % with the same share of each class."""
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
@@ -51,7 +52,7 @@ class Parts:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the stages up to the one asked for, taking what earlier runs kept."""
+    """Run the stages up to the one asked for, loading what earlier runs saved."""
     parser = argparse.ArgumentParser(description="Study C: feature visualization in four spaces.")
     parser.add_argument(
         "--data", default="cifar10", help="cifar10, mnist, digits or a folder of images by class"
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     parts = Parts.of(data, seed=options.seed)
     print(
         data,
-        "in parts of",
+        "split into",
         ", ".join(str(len(labels)) for _, labels in (parts.train, parts.validation, parts.test)),
     )
     classifier = classifier_stage(data, parts, options)
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def classifier_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> nn.Module:
-    """Train the classifier, or take the kept one, and report on the test images."""
+    """Train the classifier, or load the saved one, and report on the test images."""
     model = fitting_network(data.channels, data.size, len(data.classes), seed=options.seed).to(options.device)
     kept = options.output / "classifier.pt"
     if kept.exists():
@@ -133,7 +134,7 @@ def classifier_pictures(
 
 
 def vae_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> VAE:
-    """Train the autoencoder, or go on where an earlier run stopped, and look at what it learned."""
+    """Train the autoencoder, or resume where an earlier run stopped, and evaluate it."""
     vae = seeded(lambda: VAE(data.channels, data.size), seed=options.seed).to(options.device)
     history = fit_vae(
         vae,
@@ -149,7 +150,7 @@ def vae_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> VAE:
         losses = [float(reconstruction_and_divergence(vae, batch)[0]) for batch in (images, noise)]
     print(f"\nautoencoder: {history} (study: BCE {STUDY['bce']})")
     print(
-        f"BCE of real images {losses[0]:.3f}, of noise {losses[1]:.3f}: it rebuilds what it has learned, not anything"
+        f"BCE of real images {losses[0]:.3f}, of noise {losses[1]:.3f}: it reconstructs what it has learned, not noise"
     )
     save(vae_pictures(vae, history, parts, options), options.output)
     return vae
@@ -180,7 +181,7 @@ def vae_pictures(
             torch.cat([images[several], rebuilt]),
             columns=10,
             labels=["original"] * 10 + ["rebuilt"] * 10,
-            title="Test images and what the autoencoder makes of them",
+            title="Test images and their reconstructions",
         ),
         "vae_latents": scatter(
             points, labels, parts.classes, title=f"Latent means of {len(labels)} test images (t-SNE)"
@@ -189,7 +190,7 @@ def vae_pictures(
 
 
 def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argparse.Namespace) -> None:
-    """Optimize images of channels and class scores in every space, draw them side by side, and hold them to real ones."""
+    """Optimize images for channels and class scores in every space, and compare their activations with real images."""
     test = parts.test[0].to(options.device)
     wanted = channels_of(classifier, test, options.channels) | {
         "class scores": [("", k) for k in range(len(parts.classes))]
@@ -216,11 +217,11 @@ def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argpa
         report.append(f"{name:26}" + "".join(f"{mean:14.3f}" for mean in means))
     text = "\n".join(report)
     (options.output / "features.txt").write_text(text + "\n")
-    print(f"\n{text}\npictures in {options.output}")
+    print(f"\n{text}\nfigures in {options.output}")
 
 
 def channels_of(classifier: nn.Module, images: Tensor, most: int) -> dict[str, list[tuple[str, int]]]:
-    """Choose up to so many channels of each ReLU, evenly over those that some image activates."""
+    """Choose at most `most` channels of each ReLU, evenly spaced among those that some image activates."""
     acts = fl.ActivationRecorder(classifier, nn.ReLU, reduce="mean").record(
         images.split(1000), progress=False
     )
@@ -242,7 +243,7 @@ def activations(classifier: nn.Module, images: Tensor, channels: list[tuple[str,
 
 @torch.no_grad()
 def spaces(vae: VAE, parts: Parts, options: argparse.Namespace) -> dict[str, fl.Parametrization]:
-    """Return the four spaces of images, by name."""
+    """Return the four image spaces, by name."""
     images = parts.train[0]
     latents = torch.cat([vae.encode(batch.to(options.device))[0].cpu() for batch in images.split(1000)])
     whitening = fl.LatentWhitening.fit(latents)

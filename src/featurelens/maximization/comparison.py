@@ -104,7 +104,7 @@ class RealImageComparison:
         words = ["as strong as the strongest"] * len(self)
         for which, judgement in (
             (~self.judged, "not judged: diversity is between images"),
-            (self.dead, "dead: no real image and no optimized one changes it"),
+            (self.dead, "dead: neither real nor optimized images change it"),
             (self.stronger, "stronger than any real image"),
             (self.weaker, "weaker than real images: do not trust the picture"),
         ):

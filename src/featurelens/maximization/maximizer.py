@@ -184,7 +184,7 @@ def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.M
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         channels = "C" if first is None else first.in_channels
         raise ValueError(
-            "what shape have the images? Give sample=images[:64], or a parametrization such as "
+            "the shape of the images is unknown: give sample=images[:64], or a parametrization such as "
             f"FourierImage(({channels}, H, W))"
         )
     statistics = None

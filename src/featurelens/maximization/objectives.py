@@ -325,9 +325,7 @@ def l2() -> Objective:
 
 
 def laplacian() -> Objective:
-    """Roughness: the mean square of the discrete Laplacian of the image; subtract it.
-
-    The Laplacian is the sum of a pixel's four neighbours minus four times the pixel; the image is continued at its edges.
+    """Roughness: the mean square of the discrete Laplacian, edges continued outwards; subtract it.
 
     Examples
     --------

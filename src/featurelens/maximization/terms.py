@@ -18,10 +18,13 @@ from featurelens.layers import Selector
 class Term(ABC):
     """One term of an objective. Terms of the same `kind` on the same layer are evaluated together."""
 
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Attributes that terms evaluated together must have in common."""
+
     @property
     def kind(self) -> Hashable:
         """What terms must have in common to be evaluated together."""
-        return type(self)
+        return type(self), *(getattr(self, name) for name in self.shared)
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -53,10 +56,7 @@ class ChannelTerm(LayerTerm):
     """A term for which one axis of the layer's output holds the channels."""
 
     axis: int | None = field(default=None, kw_only=True)
-
-    @property
-    def kind(self) -> Hashable:
-        return type(self), self.channel_axis
+    shared: ClassVar[tuple[str, ...]] = ("channel_axis",)
 
     @property
     def channel_axis(self) -> int:
@@ -77,10 +77,7 @@ class Activation(ChannelTerm):
     """A term that is the mean over positions of an activation, or of ``-exp(-activation)``."""
 
     exponential: bool = field(default=False, kw_only=True)
-
-    @property
-    def kind(self) -> Hashable:
-        return super().kind, self.exponential
+    shared = ("channel_axis", "exponential")
 
     @property
     @abstractmethod
@@ -218,10 +215,7 @@ class Custom(LayerTerm):
 
     name: str
     function: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)  # its repr differs from run to run
-
-    @property
-    def kind(self) -> Hashable:
-        return type(self), self.function
+    shared = ("function",)
 
     def __str__(self) -> str:
         return f"{self.name} of {self.layer_name}"

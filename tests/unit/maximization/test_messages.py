@@ -216,7 +216,7 @@ def test_settings_that_make_no_sense(settings, kind, text):
 
 
 def test_what_the_maximizer_must_know():
-    text = "what shape have the images? Give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
+    text = "the shape of the images is unknown: give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
     with says(ValueError, text):
         fl.ActivationMaximizer(plain())
     with says(TypeError, "parametrization must be a PixelImage, FourierImage, ...; got (1, 8, 8)"):
@@ -487,9 +487,7 @@ def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
 def test_statistics_of_images_that_are_not_between_0_and_1():
     statistics = fl.ImageStatistics.fit(images(20) * 4 - 10)
     for kind in (fl.PixelImage, fl.FourierImage, fl.PhaseImage):
-        with says(
-            ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"
-        ):
+        with says(ValueError, "statistics must be fitted on images in [0, 1]; these range from -10 to -6"):
             kind((1, 8, 8), statistics=statistics)
 
 

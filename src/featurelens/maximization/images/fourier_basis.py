@@ -27,14 +27,8 @@ def frequencies(height: int, width: int) -> torch.Tensor:
     return torch.hypot(basis(height)[1][:, None], basis(width)[1][None, :])
 
 
-def synthesize(amplitudes: torch.Tensor) -> torch.Tensor:
-    """Return the images ``(..., H, W)`` that have these amplitudes ``(..., H, W)``."""
-    down, across = (basis(n)[0].to(amplitudes) for n in amplitudes.shape[-2:])
-    return down @ amplitudes @ across.T
-
-
 def analyse(images: torch.Tensor) -> torch.Tensor:
-    """Return the amplitudes ``(..., H, W)`` of images ``(..., H, W)``: the inverse of `synthesize`."""
+    """Return the amplitudes ``(..., H, W)`` of images ``(..., H, W)``."""
     down, across = (basis(n)[0].to(images) for n in images.shape[-2:])
     return down.T @ images @ across
 

@@ -108,7 +108,7 @@ class ImageStatistics:
         low, high = float(self.low.min()), float(self.high.max())
         if low < -ROUNDING or high > 1 + ROUNDING:
             raise ValueError(
-                f"statistics must be of images in [0, 1]: fit them on such; these go from {low:.3g} to {high:.3g}"
+                f"statistics must be fitted on images in [0, 1]; these range from {low:.3g} to {high:.3g}"
             )
 
     def colours(self) -> torch.Tensor:
