@@ -268,19 +268,23 @@ def test_a_model_that_fails_on_the_way():
 class Stubborn(nn.Module):
     """Catches whatever is raised in it, also what ends a pass early."""
 
-    def __init__(self):
+    def __init__(self, fails):
         super().__init__()
+        self.fails = fails
         self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)
 
     def forward(self, x):
         try:
             return self.head(self.conv(x))
-        except BaseException:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
+            if self.fails:
+                raise ValueError("something else") from error
             return x
 
 
-def test_a_model_that_catches_everything():
-    result = maximizer(seeded(Stubborn), steps=12, lr=0.1).run("conv")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_that_catches_everything(fails):
+    result = maximizer(seeded(lambda: Stubborn(fails)), steps=12, lr=0.1).run("conv")
     assert (result.history[-1] > result.history[0]).all()
 
 

@@ -111,6 +111,14 @@ def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
     def cosine(i, j):
         return grams[i] @ grams[j] / grams[i].norm() / grams[j].norm()
 
+    both = facets + fl.objectives.diversity("conv_1", axis=2)
+    evaluation, outputs = evaluate([both] * 5, images, network)
+    one, other = (
+        evaluate([term] * 5, images, network)[0].diagonal(outputs, images)
+        for term in (facets, fl.objectives.diversity("conv_1", axis=2))
+    )
+    assert torch.allclose(evaluation.diagonal(outputs, images), one + other, atol=1e-6)
+
     for row, others in {0: (1, 3), 1: (0, 3), 3: (0, 1)}.items():
         assert torch.isclose(found[row], -sum(cosine(row, other) for other in others) / 2, atol=1e-6)
     assert found[2] == 0
