@@ -276,7 +276,7 @@ class Stubborn(nn.Module):
     def forward(self, x):
         try:
             return self.head(self.conv(x))
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             if self.fails:
                 raise ValueError("something else") from error
             return x
