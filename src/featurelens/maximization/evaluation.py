@@ -20,6 +20,9 @@ from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
 from featurelens.recording import ActivationRecorder
 
+MOST_VALUES = 2**25
+"""How many activations `Evaluation.matrix` looks at in one go."""
+
 Outputs: TypeAlias = Mapping[tuple[str, int], torch.Tensor]
 """What layers returned, by name and number of the call."""
 
@@ -195,6 +198,9 @@ class Evaluation:
         every = torch.arange(len(images), device=images.device)
         for terms, weights, rows in self.groups:
             observed = self.layers.observed(terms[0], outputs, images)
-            for term, weight, row in zip(terms, weights, rows.tolist(), strict=True):
-                total[row] += weight * term.values([term] * len(images), observed, every).float()
+            size = max(1, MOST_VALUES // observed.numel())
+            for part in (slice(start, start + size) for start in range(0, len(terms), size)):
+                repeated = [term for term in terms[part] for _ in range(len(images))]
+                values = terms[0].values(repeated, observed, every.repeat(len(terms[part])))
+                total.index_add_(0, rows[part], weights[part, None] * values.float().view(-1, len(images)))
         return total

@@ -103,10 +103,6 @@ class Unit(Activation):
     def unit(self) -> str:
         return f"{self.layer_name}:{self.index}" if self.layer != "" else f"logit {self.index}"
 
-    def place(self, sizes: torch.Size) -> tuple[int, ...]:
-        """Return the position to look at among positions of these `sizes`; none for the mean over all."""
-        return ()
-
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
         channels = shape[self.channel_axis]
@@ -116,15 +112,14 @@ class Unit(Activation):
                 f"got channel {self.index}"
             )
 
-    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(self.channel_axis, 1)
-        places = [(term.index, *term.place(observed.shape[2:])) for term in terms]
-        return self.over_positions(observed[(rows, *torch.tensor(places, device=observed.device).T)])
-
 
 @final
 class Channel(Unit):
     """The mean of a channel over all positions."""
+
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        index = torch.tensor([term.index for term in terms], device=observed.device)
+        return self.over_positions(observed.movedim(self.channel_axis, 1)[rows, index])
 
 
 @final
@@ -150,8 +145,12 @@ class Neuron(Unit):
                 f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
             )
 
-    def place(self, sizes: torch.Size) -> tuple[int, ...]:
-        return tuple(size // 2 for size in sizes) if self.position is None else self.position
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        observed = observed.movedim(self.channel_axis, 1)
+        centre = tuple(size // 2 for size in observed.shape[2:])
+        places = [(term.index, *(centre if term.position is None else term.position)) for term in terms]
+        index = torch.tensor(places, device=observed.device).T
+        return self.over_positions(observed[(rows, *index)])
 
 
 @final
