@@ -1,4 +1,4 @@
-"""Adam, for one tensor: torch's own costs seconds on first use, as it imports the compiler."""
+"""Adam for one tensor: torch's own takes seconds on first use, as it imports the compiler."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import torch
 class Adam:
     """Steps of one size whatever the gradient's scale (Kingma and Ba, "Adam", ICLR 2015)."""
 
-    def __init__(
-        self, parameters: torch.Tensor, lr: float, *, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
-        self.parameters, self.lr, self.betas, self.steps = parameters, lr, betas, 0
+    def __init__(self, parameters: torch.Tensor, lr: float) -> None:
+        self.parameters, self.lr, self.steps = parameters, lr, 0
         self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Move the parameters against their gradient."""
+    def step(self, first: float = 0.9, second: float = 0.999) -> None:
+        """Move the parameters against their gradient; `first` and `second` are the decay rates of its moments."""
         gradient = self.parameters.grad
         assert gradient is not None
         self.steps += 1
-        first, second = self.betas
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         scale = (self.square / (1 - second**self.steps)).sqrt_().add_(1e-8)

@@ -1,29 +1,30 @@
-"""Is the picture to be believed? Each optimized image against the strongest of the user's own images."""
+"""Optimized images against real ones: how each objective ranks the user's own images."""
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
-from featurelens._checks import count
-from featurelens.maximization.objective import Objective
+from featurelens._checks import count, describe
+from featurelens._hooks import visiting
+from featurelens.maximization.batches import tensors_in
+from featurelens.maximization.evaluation import Evaluation, Layers
+from featurelens.maximization.files import read, write
+from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DEAD = "dead: no real image and no optimized one changes it"
-STRONGER = "stronger than any real image"
-WEAKER = "weaker than real images: do not trust the picture"
-EQUAL = "as strong as the strongest"
-UNIFORM = "; the optimized image is a single colour"
-UNJUDGED = "not judged: diversity is between images"
+    from featurelens.maximization.result import MaximizationResult
 
-FEW_ROUNDINGS = 8
-"""Values that differ by this many machine epsilons of the largest are the same."""
+BATCH = 64
 
 
 @final
@@ -71,7 +72,7 @@ class RealImageComparison:
     def dead(self) -> torch.Tensor:
         """``(N,)`` bool: at least two real images all give the same value, up to rounding, and the optimized none above."""
         largest = torch.maximum(self.data_maximum.abs(), self.data_minimum.abs())
-        slack = FEW_ROUNDINGS * torch.finfo(largest.dtype).eps * largest
+        slack = 8 * torch.finfo(largest.dtype).eps * largest  # a few roundings
         same = self.data_maximum - self.data_minimum <= slack
         return self.judged & same & (self.scores <= self.data_maximum + slack) & (self.n >= 2)
 
@@ -100,17 +101,17 @@ class RealImageComparison:
     @property
     def judgements(self) -> tuple[str, ...]:
         """One sentence for each objective."""
-        words = [EQUAL] * len(self)
+        words = ["as strong as the strongest"] * len(self)
         for which, judgement in (
-            (~self.judged, UNJUDGED),
-            (self.dead, DEAD),
-            (self.stronger, STRONGER),
-            (self.weaker, WEAKER),
+            (~self.judged, "not judged: diversity is between images"),
+            (self.dead, "dead: neither real nor optimized images change it"),
+            (self.stronger, "stronger than any real image"),
+            (self.weaker, "weaker than real images: do not trust the picture"),
         ):
             for row in which.nonzero().flatten().tolist():
                 words[row] = judgement
         for row in self.uniform.nonzero().flatten().tolist():
-            words[row] += UNIFORM
+            words[row] += "; the optimized image is a single colour"
         return tuple(words)
 
     def __len__(self) -> int:
@@ -120,29 +121,20 @@ class RealImageComparison:
         return f"RealImageComparison({self._summary()})"
 
     def __str__(self) -> str:
-        head = ("objective", "optimized", "real maximum", "ratio", "strongest images", "verdict")
-        rows = [head]
-        for k, (objective, judgement) in enumerate(zip(self.objectives, self.judgements, strict=True)):
-            ratio = float(self.ratio[k])
-            rows.append(
-                (
-                    str(objective),
-                    f"{float(self.scores[k]):.3g}",
-                    f"{float(self.data_maximum[k]):.3g}",
-                    "-" if ratio != ratio else f"{ratio:.2f}",  # noqa: PLR0124
-                    ", ".join(map(str, self.top_indices[k, :3].tolist())),
-                    judgement,
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = [("objective", "optimized", "real maximum", "ratio", "strongest images", "judgement")]
+        values = (self.scores, self.data_maximum, self.ratio, self.top_indices[:, :3])
+        columns = (self.objectives, *(value.tolist() for value in values), self.judgements)
+        for objective, score, maximum, ratio, top, judgement in zip(*columns, strict=True):
+            share = "-" if math.isnan(ratio) else f"{ratio:.2f}"
+            strongest = ", ".join(map(str, top))
+            rows.append((str(objective), f"{score:.3g}", f"{maximum:.3g}", share, strongest, judgement))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        sides = "<>>><<"
         lines = [
-            "  ".join(
-                text.rjust(width) if 1 <= column <= 3 else text.ljust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
+            "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
             for row in rows
         ]
-        return "\n".join([*lines, self._summary()])
+        return "\n".join([*map(str.rstrip, lines), self._summary()])
 
     def _summary(self) -> str:
         parts = [f"{count(len(self), 'objective')} against {count(self.n, 'real image')}"]
@@ -163,8 +155,80 @@ class RealImageComparison:
 
         return plotting.comparison(self, limit=limit, shown=shown, title=title, ax=ax)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
 
-class Strongest:
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
+        """
+        write(path, self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote to `path`; only tensors and plain values are ever unpickled.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `path` is not a path, or `save` did not write the file.
+        """
+        return cls(**read(path, cls))
+
+
+def compare(
+    result: MaximizationResult, loader: torch.Tensor | Iterable[Any], *, top: int, progress: bool
+) -> RealImageComparison:
+    """Evaluate the objectives of `result` on its own images and on those that `loader` yields."""
+    if result.model is None:
+        raise ValueError(
+            "the result was loaded without its model: MaximizationResult.load(folder, model=model)"
+        )
+    # One image alone has no diversity.
+    objectives = [
+        Objective(tuple((w, term) for w, term in objective.terms if not isinstance(term, Diversity)))
+        for objective in result.objectives
+    ]
+    layers = Layers(result.model, [layer for objective in result.objectives for layer in objective.layers])
+    evaluation, strongest = Evaluation(layers, objectives), _Strongest(len(objectives), top)
+    prepare, channels = result.preprocessing.for_model, result.images.shape[1]
+    batches = torch.split(loader, BATCH) if isinstance(loader, torch.Tensor) else loader
+    scores = []
+    with visiting(result.model):
+        for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
+            if images.shape[1] != channels:
+                raise ValueError(f"the loader must give images (N, {channels}, H, W); got {describe(images)}")
+            if not images.is_floating_point():
+                raise TypeError(f"the loader must give floating-point images; got {describe(images)}")
+            shown = result.preprocessing.for_view(images)
+            outputs = layers.outputs(prepare(images.to(layers.device), real=True))
+            values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()
+            if bool(values.isnan().any()):
+                row, place = values.isnan().nonzero()[0].tolist()
+                place += strongest.n
+                raise ValueError(f"objective {result.objectives[row]} is NaN for image {place} of the loader")
+            strongest.add(values, shown)
+        for start in range(0, len(objectives), BATCH):
+            images = result.images[start : start + BATCH].to(layers.device)
+            part = Evaluation(layers, objectives[start : start + BATCH])
+            scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
+    top_images = [torch.stack([strongest.images[i] for i in row]) for row in strongest.indices.tolist()]
+    return RealImageComparison(
+        objectives=result.objectives,
+        images=result.images,
+        scores=torch.cat(scores),
+        data_maximum=strongest.scores[:, 0],
+        data_minimum=strongest.minimum,
+        top_indices=strongest.indices,
+        top_scores=strongest.scores,
+        top_images=torch.stack(top_images),
+        n=strongest.n,
+    )
+
+
+@final
+class _Strongest:
     """The strongest images so far for each objective, in the memory of these images alone."""
 
     def __init__(self, objectives: int, top: int) -> None:
@@ -187,7 +251,3 @@ class Strongest:
         for index in referenced - self.images.keys():
             self.images[index] = images[index - self.n].clone()
         self.n += len(images)
-
-    def gathered(self) -> torch.Tensor:
-        """Return the images ``(objectives, K, C, H, W)``."""
-        return torch.stack([torch.stack([self.images[i] for i in row]) for row in self.indices.tolist()])

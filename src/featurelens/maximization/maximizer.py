@@ -1,34 +1,37 @@
-"""`ActivationMaximizer`: the images that objectives want to see, all of them in one batch."""
+"""`ActivationMaximizer`: images that maximize objectives, all of them in one batch."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_module, check_type, describe
+from featurelens._checks import check_flag, check_module, check_number, check_type, check_whole, describe
 from featurelens._hooks import unwrap
 from featurelens._random import Seed, check_seed
-from featurelens.maximization._streams import root_seed
-from featurelens.maximization.objective import Objective, numbered
-from featurelens.maximization.objectives import channel
-from featurelens.maximization.optimization import Optimization, Settings
-from featurelens.maximization.parametrizations import FourierImage, Parametrization
-from featurelens.maximization.plan import Layers, selectors_of
-from featurelens.maximization.preparation import Preparation
+from featurelens.maximization.images.base import Parametrization
+from featurelens.maximization.images.fourier import FourierImage
+from featurelens.maximization.images.image_statistics import ImageStatistics
+from featurelens.maximization.objectives import Objective, channel
+from featurelens.maximization.optimization import Optimization
+from featurelens.maximization.preprocessing import Preprocessing
 from featurelens.maximization.result import MaximizationResult
-from featurelens.maximization.statistics import ImageStatistics
-from featurelens.maximization.transforms import Transforms
+from featurelens.maximization.transforms import Chain, Transforms
 
 Wanted: TypeAlias = Objective | str | nn.Module
 Optimizer: TypeAlias = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
+FEWEST_FOR_COLOURS = 16
+"""From how many images on a sample's colours are used."""
+
 
 @final
 class ActivationMaximizer:
-    """Makes the images that channels, neurons, logits or any sum of them respond to most.
+    """Optimizes images that maximize channels, neurons, logits or any sum of them.
 
     ::
 
@@ -42,35 +45,34 @@ class ActivationMaximizer:
     Parameters
     ----------
     model
-        Any module that takes images `(N, C, H, W)`. It runs in eval mode and comes back as it was.
+        Any module that takes images `(N, C, H, W)`. It runs in eval mode and is restored afterwards.
     parametrization
         Where the pixels come from: `FourierImage`, `PixelImage`, `PhaseImage` or `LatentImage`. By default a
         `FourierImage` like `sample`.
     sample
-        A batch `(N, C, H, W)` of what the model takes: gives the images' shape, their colours (from 16 images up)
-        and, if it leaves [0, 1] and there is no `preprocess`, the range to which the images are brought.
+        A batch `(N, C, H, W)` of the model's inputs. It sets the images' shape, their colours (from 16 images on)
+        and, if it leaves [0, 1] and there is no `preprocess`, the range that images are scaled to.
     preprocess
-        What the model wants before its first layer: any callable on `(N, C, H, W)` in [0, 1], such as
+        What the model expects before its first layer: any callable on `(N, C, H, W)` in [0, 1], such as
         torchvision's ``Normalize``.
     transforms
-        Small random changes in every step: "standard" (shifts, scales and turns that grow with the image), None, or
-        a list of `Jitter`, `RandomScale`, `RandomRotate`, `Pad` and callables.
+        Small random changes in every step: "standard" (shifts, scales and rotations that grow with the image), None,
+        or a list of `Jitter`, `RandomScale`, `RandomRotate`, `Pad` and callables.
     steps
-        How many.
+        Number of optimization steps.
     lr
-        Step size of Adam; by default the one that suits the parametrization, its `lr`.
+        Step size of Adam; by default that of the parametrization, its `lr`.
     optimizer
         Called with the list of parameters, returns the optimizer to use instead of Adam, and of `lr`.
     seed
-        The same seed gives the same images, and whatever they are batched with the same up to rounding; None takes
-        fresh entropy.
+        The same seed gives the same images; an image depends on what it is batched with by rounding only. None
+        draws a fresh seed.
     autocast
-        Run the model in bfloat16 where it can be. Scores are always taken in full precision.
+        Run the model in bfloat16 where it can be. Scores are always computed in full precision.
     redirect_relu
-        In how many of the first steps a ReLU that passes no gradient for an image lets through what would wake it;
-        for an image that is still in the dark then, until it wakes. 0 for never.
+        Redirect ReLU gradients for this many steps; images that still get none continue until they do. 0 disables.
     chunk
-        How many images are optimized at a time; by default as many as a processor's cache or a device's memory suit.
+        How many images are optimized at a time; by default as many as suit a processor's cache or a device's memory.
     progress
         Show a progress bar, if standard error is a terminal.
 
@@ -105,24 +107,30 @@ class ActivationMaximizer:
         progress: bool = True,
     ) -> None:
         self.model = unwrap(check_module(model))
-        self.preparation = Preparation.of(sample, preprocess)
-        self.parametrization = _parametrization(parametrization, sample, self.preparation, self.model)
-        for module in self.parametrization.modules:
+        self.preprocessing = Preprocessing.checked(sample, preprocess)
+        if parametrization is None:
+            parametrization = _like(sample, self.preprocessing, self.model)
+        expected = "a PixelImage, FourierImage, ..."
+        check_type(parametrization, Parametrization, argument="parametrization", expected=expected)
+        self.parametrization = parametrization
+        for module in parametrization.modules:
             check_module(module, argument="decoder")
-        self.settings = Settings.checked(
-            transforms=transforms,
-            steps=steps,
-            lr=self.parametrization.lr if lr is None else lr,
-            optimizer=optimizer,
-            autocast=autocast,
-            redirect_relu=redirect_relu,
-            chunk=chunk,
-            progress=progress,
-        )
+        if isinstance(transforms, Iterable) and not isinstance(transforms, str):
+            transforms = tuple(transforms)  # a generator can be read only once
+        Chain(transforms, (8, 8))  # checks them
+        self.transforms = transforms
+        self.steps = check_whole(steps, argument="steps", least=1)
+        self.redirect_relu = check_whole(redirect_relu, argument="redirect_relu", least=0)
+        self.chunk = None if chunk is None else check_whole(chunk, argument="chunk", least=1)
+        if optimizer is not None and not callable(optimizer):
+            raise TypeError(f"optimizer must be callable on parameters; got {describe(optimizer)}")
         if lr is not None and optimizer is not None:
-            raise ValueError(
-                "give lr or optimizer=, not both: an optimizer of one's own has its own step size"
-            )
+            raise ValueError("give lr or optimizer=, not both: your own optimizer has its own step size")
+        self.optimizer, self.lr = optimizer, parametrization.lr if lr is None else lr
+        if not 0 < check_number(self.lr, argument="lr", expected="a positive number") < math.inf:
+            raise ValueError(f"lr must be a positive number; got {describe(lr)}")
+        self.autocast = check_flag(autocast, argument="autocast")
+        self.progress = check_flag(progress, argument="progress")
         self.seed = check_seed(seed)
 
     def __repr__(self) -> str:
@@ -140,8 +148,8 @@ class ActivationMaximizer:
         Returns
         -------
         MaximizationResult
-            Image k is for objective k. Its score is taken on the image as it is, untransformed; an image that
-            ended below the noise it started from is given back as that noise.
+            Image k is for objective k. Its score is that of the image itself, without transforms. If optimization
+            ends below its starting score, the starting image is returned.
 
         Raises
         ------
@@ -152,61 +160,34 @@ class ActivationMaximizer:
         RuntimeError
             If the model fails on the image, or an objective becomes NaN or infinite.
         """
-        wanted = _as_list(objectives)
-        known = [item for item in wanted if isinstance(item, Objective)]
-        whole = [item for item in wanted if not isinstance(item, Objective)]
-        layers = Layers(self.model, [*selectors_of(known), *whole])
-        with Optimization(self.model, self.parametrization, self.preparation, layers, self.settings) as work:
-            expanded: list[Objective] = []
-            for item in wanted:
-                if isinstance(item, Objective):
-                    expanded.append(item)
-                else:
-                    channels = work.channels(item)
-                    expanded += [channel(item, index) for index in range(channels)]
-            return work.run(expanded, root_seed(self.seed))
+        if isinstance(objectives, Objective | str | nn.Module) or not isinstance(objectives, Iterable):
+            objectives = [objectives]
+        wanted: list[Wanted] = []
+        for item in objectives:
+            if not isinstance(item, Objective | str | nn.Module):
+                raise TypeError(
+                    "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3' "
+                    f"or 'conv3:7'; got {describe(item)}"
+                )
+            if isinstance(item, Objective) and not item.layers:
+                raise ValueError(f"an objective must look at the model; {item} looks at the image only")
+            numbered = re.fullmatch(r"(.*):(-?\d+)", item, re.DOTALL) if isinstance(item, str) else None
+            wanted.append(channel(numbered[1], int(numbered[2])) if numbered else item)
+        if not wanted:
+            raise ValueError("objectives must name at least one; got none")
+        return Optimization(self, wanted).run()
 
 
-def _as_list(objectives: Wanted | Iterable[Wanted]) -> list[Wanted]:
-    if isinstance(objectives, Objective | str | nn.Module) or not isinstance(objectives, Iterable):
-        objectives = [objectives]
-    wanted: list[Wanted] = []
-    for item in objectives:
-        if isinstance(item, str) and (parts := numbered(item)):
-            item = channel(*parts)  # noqa: PLW2901
-        if not isinstance(item, Objective | str | nn.Module):
-            raise TypeError(
-                "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3' or 'conv3:7'; "
-                f"got {describe(item)}"
-            )
-        if isinstance(item, Objective) and not selectors_of([item]):
-            raise ValueError(f"an objective must look at the model; {item} looks at the image only")
-        wanted.append(item)
-    if not wanted:
-        raise ValueError("objectives must name at least one; got none")
-    return wanted
-
-
-FEWEST_FOR_COLOURS = 16
-
-
-def _parametrization(
-    given: Parametrization | None, sample: torch.Tensor | None, preparation: Preparation, model: nn.Module
-) -> Parametrization:
-    if given is not None:
-        check_type(
-            given, Parametrization, argument="parametrization", expected="a PixelImage, FourierImage, ..."
-        )
-        return given
+def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.Module) -> FourierImage:
+    """Return the parametrization of images like those of `sample`."""
     if sample is None:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         channels = "C" if first is None else first.in_channels
         raise ValueError(
-            "what shape have the images? Give sample=images[:64], or a parametrization such as "
+            "the shape of the images is unknown: give sample=images[:64], or a parametrization such as "
             f"FourierImage(({channels}, H, W))"
         )
-    enough = len(sample) >= FEWEST_FOR_COLOURS
-    return FourierImage(
-        tuple(sample.shape[1:]),
-        statistics=ImageStatistics.fit(preparation.real_for_view(sample)) if enough else None,
-    )
+    statistics = None
+    if len(sample) >= FEWEST_FOR_COLOURS:
+        statistics = ImageStatistics.fit(preprocessing.for_view(sample), progress=False)
+    return FourierImage(tuple(sample.shape[1:]), statistics=statistics)

@@ -1,31 +1,21 @@
 """What to maximize: activations of a network, sums of them, and penalties on the image.
 
-Objectives are values: ``channel("conv3", 7) - 0.5 * channel("conv1", 1)`` describes what is wanted and touches no
-model. More is always better; penalties are amounts of something unwanted, so they are subtracted.
+An objective, such as ``channel("conv3", 7) - 0.5 * channel("conv1", 1)``, is a description and touches no model.
+Higher is always better; penalties measure something unwanted, so they are subtracted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 
 from featurelens._checks import check_type, check_whole, describe
 from featurelens.layers import Selector
-from featurelens.maximization.objective import Objective, single
-from featurelens.maximization.terms import (
-    Activation,
-    Channel,
-    Custom,
-    Direction,
-    Diversity,
-    Laplacian,
-    LayerEnergy,
-    Neuron,
-    SquaredNorm,
-    TotalVariation,
-)
+from featurelens.maximization import terms as _terms
 
 __all__ = [
     "Objective",
@@ -43,49 +33,104 @@ __all__ = [
 ]
 
 
+@final
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms; made by `channel` and its siblings, combined with ``+``, ``-`` and ``*``.
+
+    Examples
+    --------
+    >>> from featurelens import objectives
+    >>> objectives.channel("conv3", 7) - 0.5 * objectives.channel("conv1", 1)
+    Objective(conv3:7 - 0.5 conv1:1)
+    """
+
+    terms: tuple[tuple[float, _terms.Term], ...]
+
+    @property
+    def layers(self) -> list[Selector]:
+        """The layers that it looks at, as they were chosen."""
+        return [term.layer for _, term in self.terms if isinstance(term, _terms.LayerTerm)]
+
+    def __add__(self, other: object) -> Objective:
+        return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other: object) -> Objective:
+        return self if other == 0 else NotImplemented  # so that sum([...]) works
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: object) -> Objective:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __mul__(self, factor: float) -> Objective:
+        if isinstance(factor, bool) or not isinstance(factor, float | int):
+            return NotImplemented
+        if not math.isfinite(factor):
+            raise ValueError(f"an objective can only be multiplied by a finite number; got {factor}")
+        return Objective(tuple((weight * float(factor), term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Objective:
+        return self * (1 / divisor)
+
+    def __str__(self) -> str:
+        text = ""
+        for weight, term in self.terms:
+            amount = "" if abs(weight) == 1 else f"{abs(weight):g} "
+            sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+            text += f"{sign}{amount}{term}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"Objective({self})"
+
+
 def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objective:
-    """Ask for the mean activation of one channel over all its positions.
+    """Maximize the mean activation of one channel over all its positions.
 
     Parameters
     ----------
     layer
-        What names one layer (see `featurelens.layers`): ``"conv3"``, ``"act#2"``, a module.
+        Any selector of one layer (see `featurelens.layers`): ``"conv3"``, ``"act#2"``, a module.
     index
         The channel, counted from 0; negative numbers count from the end.
     axis
         Which axis of the layer's output `(N, ...)` holds the channels: by default 1, as in `(N, C, H, W)` and
-        `(N, D)`. With three axes it must be said, unless the layer is a ``Conv1d`` or alike: -1 for the features of
-        tokens `(N, L, D)`, 1 for the channels of `(N, C, L)`.
+        `(N, D)`. Required for three axes, unless the layer is a ``Conv1d`` or similar: -1 for the features of tokens
+        `(N, L, D)`, 1 for the channels of `(N, C, L)`.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `index` or `axis` is not a whole number.
+        If `layer` is no selector, or `index` or `axis` is not a whole number.
 
     Examples
     --------
     >>> channel("conv3", 7)
     Objective(conv3:7)
     """
-    return single(Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
+    return _single(_terms.Channel(_named(layer), check_whole(index, argument="index"), axis=_axis(axis)))
 
 
 def neuron(
     layer: Selector, index: int, position: Sequence[int] | None = None, *, axis: int | None = None
 ) -> Objective:
-    """Ask for the activation of one channel at one position, by default the centre.
+    """Maximize the activation of one channel at one position, by default the centre.
 
     Parameters
     ----------
     layer, index, axis
         As for `channel`.
     position
-        Row and column in `(N, C, H, W)`; one number for each axis of the output beside batch and channel.
+        Row and column in `(N, C, H, W)`; one number for each axis of the output other than batch and channel.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, `position` is no list or tuple, or a number is not whole.
+        If `layer` is no selector, `position` is no list or tuple, or a number is not whole.
 
     Examples
     --------
@@ -96,11 +141,13 @@ def neuron(
         if not isinstance(position, list | tuple):
             raise TypeError(f"position must be a sequence of whole numbers; got {describe(position)}")
         position = tuple(check_whole(number, argument="position") for number in position)
-    return single(Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis)))
+    return _single(
+        _terms.Neuron(_named(layer), check_whole(index, argument="index"), position, axis=_axis(axis))
+    )
 
 
 def logit(index: int) -> Objective:
-    """Ask for one number of the model's output `(N, classes)`.
+    """Maximize one number of the model's output `(N, classes)`.
 
     Parameters
     ----------
@@ -117,13 +164,13 @@ def logit(index: int) -> Objective:
     >>> logit(2)
     Objective(logit 2)
     """
-    return single(Channel("", check_whole(index, argument="index")))
+    return _single(_terms.Channel("", check_whole(index, argument="index")))
 
 
 def direction(
     layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None
 ) -> Objective:
-    """Ask for the mean over positions of the scalar product of activations with a vector over the channels.
+    """Maximize the mean over positions of the scalar product of activations with a vector over the channels.
 
     Parameters
     ----------
@@ -135,7 +182,7 @@ def direction(
     Raises
     ------
     TypeError, ValueError
-        If `layer` cannot name a layer, or `vector` is not a vector of finite numbers.
+        If `layer` is no selector, or `vector` is not a vector of finite numbers.
 
     Examples
     --------
@@ -151,36 +198,31 @@ def direction(
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):
         raise ValueError("vector must hold finite numbers; got NaN or infinite ones")
-    return single(Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
+    return _single(_terms.Direction(_named(layer), tuple(values.tolist()), axis=_axis(axis)))
 
 
 def layer_energy(layer: Selector) -> Objective:
-    """Ask for the mean square of everything a layer returns (DeepDream).
-
-    Parameters
-    ----------
-    layer
-        As for `channel`.
+    """Maximize the mean square of everything that `layer` returns (DeepDream).
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer.
+        If `layer` is no selector.
 
     Examples
     --------
     >>> layer_energy("conv2")
     Objective(energy of conv2)
     """
-    return single(LayerEnergy(_named(layer)))
+    return _single(_terms.LayerEnergy(_named(layer)))
 
 
 def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
-    """Ask that the images of one and the same objective differ in how a layer's channels go together.
+    """Make the images of equal objectives differ in how a layer's channels are correlated.
 
     The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
     positions) and those of the other images in the run that share its objective: from -1 (all alike) to 0 (nothing
-    in common); an image without a companion gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+    in common); an only image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
     Parameters
     ----------
@@ -190,7 +232,7 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `axis` is not a whole number.
+        If `layer` is no selector, or `axis` is not a whole number.
 
     Examples
     --------
@@ -198,18 +240,18 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     >>> facets[0]
     Objective(conv3:7 + 2 diversity in conv2)
     """
-    return single(Diversity(_named(layer), axis=_axis(axis)))
+    return _single(_terms.Diversity(_named(layer), axis=_axis(axis)))
 
 
 def exponential(objective: Objective) -> Objective:
     """Replace an activation `a` by ``-exp(-a)``, position by position, before the mean is taken.
 
-    Maximizing it is minimizing ``mean(exp(-a))``: what is inactive is pushed hardest, and what is active is left.
+    Maximizing it minimizes ``mean(exp(-a))``: inactive positions are pushed hardest, active ones hardly at all.
 
     Parameters
     ----------
     objective
-        One `channel`, `neuron`, `logit` or `direction`; a factor before it stays outside.
+        One `channel`, `neuron`, `logit` or `direction`; its factor stays outside the exponential.
 
     Raises
     ------
@@ -222,28 +264,28 @@ def exponential(objective: Objective) -> Objective:
     Objective(-exp(-conv3:7))
     """
     check_type(objective, Objective, argument="objective", expected="an Objective")
-    if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], Activation):
+    if len(objective.terms) == 1 and isinstance(term := objective.terms[0][1], _terms.Activation):
         if term.exponential:
-            raise TypeError(f"exponential takes an objective once; got {objective}")
+            raise TypeError(f"exponential applies to an objective once; got {objective}")
         return Objective(((objective.terms[0][0], replace(term, exponential=True)),))
-    raise TypeError(f"exponential takes a single channel, neuron, logit or direction; got {objective}")
+    raise TypeError(f"exponential applies to a single channel, neuron, logit or direction; got {objective}")
 
 
 def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) -> Objective:
-    """Ask for whatever a function of a layer's output says.
+    """Maximize a function of a layer's output.
 
     Parameters
     ----------
     layer
         As for `channel`.
     function
-        Takes what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably: more is better.
-        Each value must depend on its own image alone. The objective is called by the function's name.
+        Accepts what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably; higher is
+        better. Each value must depend on its own image alone. The objective is named after the function.
 
     Raises
     ------
     TypeError
-        If `layer` cannot name a layer, or `function` is not callable.
+        If `layer` is no selector, or `function` is not callable.
 
     Examples
     --------
@@ -255,44 +297,42 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
     given: object = function
     if not callable(given) or isinstance(given, type):
         raise TypeError(f"function must be callable on activations (N, ...); got {describe(given)}")
-    return single(Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function))
+    return _single(
+        _terms.Custom(_named(layer), getattr(function, "__name__", type(function).__name__), function)
+    )
 
 
 def total_variation() -> Objective:
-    """Amount of change between neighbouring pixels: the mean absolute difference, in units of the range [0, 1].
-
-    Subtract it: ``channel("conv3", 7) - 0.5 * total_variation()``.
+    """Mean absolute difference of neighbouring pixels, in units of the range [0, 1]; subtract it.
 
     Examples
     --------
     >>> channel("conv3", 7) - 0.5 * total_variation()
     Objective(conv3:7 - 0.5 total variation)
     """
-    return single(TotalVariation())
+    return _single(_terms.TotalVariation())
 
 
 def l2() -> Objective:
-    """Amount of contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+    """Contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
 
     Examples
     --------
     >>> logit(3) - 10 * l2()
     Objective(logit 3 - 10 l2)
     """
-    return single(SquaredNorm())
+    return _single(_terms.SquaredNorm())
 
 
 def laplacian() -> Objective:
-    """Amount of roughness: the mean square of the discrete Laplacian of the image; subtract it.
-
-    The four neighbours less four times the pixel, edges continued outwards.
+    """Roughness: the mean square of the discrete Laplacian, edges continued outwards; subtract it.
 
     Examples
     --------
     >>> logit(3) - laplacian()
     Objective(logit 3 - laplacian)
     """
-    return single(Laplacian())
+    return _single(_terms.Laplacian())
 
 
 def _named(layer: Selector) -> Selector:
@@ -303,3 +343,7 @@ def _named(layer: Selector) -> Selector:
 
 def _axis(value: object) -> int | None:
     return None if value is None else check_whole(value, argument="axis")
+
+
+def _single(term: _terms.Term) -> Objective:
+    return Objective(((1.0, term),))

@@ -1,213 +1,93 @@
-"""The work of one run: guard the model once, check everything, then step after step for chunk after chunk."""
+"""One run of a maximizer: the model is guarded once, everything is checked, then images are optimized in chunks."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch import nn
 
-from featurelens._checks import check_flag, check_number, check_whole, describe
-from featurelens._guard import preserved
-from featurelens.layers import Selector
-from featurelens.maximization._streams import streams
+from featurelens._checks import describe
+from featurelens._hooks import visiting
+from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
-from featurelens.maximization.objective import Objective
-from featurelens.maximization.parametrizations import Parametrization
-from featurelens.maximization.plan import Layers, Plan
-from featurelens.maximization.preparation import Preparation
-from featurelens.maximization.relu import Rescue
+from featurelens.maximization.evaluation import Evaluation, Layers, Outputs
+from featurelens.maximization.objectives import Objective, channel
+from featurelens.maximization.relu import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
 from featurelens.maximization.terms import Diversity
-from featurelens.maximization.transforms import Chain, as_chain
-from featurelens.recording import ActivationRecorder, Activations
+from featurelens.maximization.transforms import Chain
 
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to optimize."""
-
-    transforms: Any
-    steps: int
-    lr: float
-    optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer] | None
-    autocast: bool
-    redirect_relu: int
-    chunk: int | None
-    progress: bool
-
-    @classmethod
-    def checked(cls, **given: Any) -> Self:
-        """Raise an error unless the settings make sense."""
-        if isinstance(given["transforms"], Iterable) and not isinstance(given["transforms"], str):
-            given["transforms"] = tuple(given["transforms"])  # a generator can be read only once
-        settings = cls(**given)
-        as_chain(settings.transforms, (8, 8))
-        check_whole(settings.steps, argument="steps", least=1)
-        check_whole(settings.redirect_relu, argument="redirect_relu", least=0)
-        if settings.chunk is not None:
-            check_whole(settings.chunk, argument="chunk", least=1)
-        expected = "a positive number"
-        if not 0 < check_number(settings.lr, argument="lr", expected=expected) < float("inf"):
-            raise ValueError(f"lr must be {expected}; got {describe(settings.lr)}")
-        if settings.optimizer is not None and not callable(settings.optimizer):
-            raise TypeError(f"optimizer must be callable on parameters; got {describe(settings.optimizer)}")
-        for argument in ("autocast", "progress"):
-            check_flag(getattr(settings, argument), argument=argument)
-        return settings
-
-    def make_optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
-        if self.optimizer is None:
-            return Adam(parameters, self.lr)
-        made = self.optimizer([parameters])
-        if not callable(getattr(made, "step", None)):
-            raise TypeError(
-                f"optimizer must return an optimizer, with a step(); it returned {describe(made)}"
-            )
-        return made
+if TYPE_CHECKING:
+    from featurelens.maximization.maximizer import ActivationMaximizer, Wanted
 
 
 @final
 class Optimization:
-    """A block in which images are optimized for a model that comes back as it was."""
+    """One image for each objective of one call of `ActivationMaximizer.run`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        parametrization: Parametrization,
-        preparation: Preparation,
-        layers: Layers,
-        settings: Settings,
-    ) -> None:
-        self.model, self.layers, self.settings = model, layers, settings
-        self.parametrization, self.preparation = parametrization, preparation
-        self.recorder = ActivationRecorder(model, layers.names, detach=False)
-        first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-        self.device, self.dtype = first.device, first.dtype
-        self.parameter_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    def __init__(self, maximizer: ActivationMaximizer, wanted: Sequence[Wanted]) -> None:
+        self.maximizer, self.wanted = maximizer, wanted
+        self.parametrization = maximizer.parametrization
+        chosen = (item.layers if isinstance(item, Objective) else [item] for item in wanted)
+        self.layers = Layers(maximizer.model, [selector for selectors in chosen for selector in selectors])
+        self.root = _root(maximizer.seed)
+        self.device = self.layers.device
+        self.dtype = torch.float64 if self.layers.dtype == torch.float64 else torch.float32  # of parameters
         self.memory_format = torch.channels_last
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            for module in self.parametrization.modules:
-                stack.enter_context(preserved(module, evaluate=True))
-            self.forward: Callable[..., Activations] = stack.enter_context(self.recorder.held())
-            # Gradients are wanted for the images alone; the guard gives the parameters their flags back.
-            for module in (self.model, *self.parametrization.modules):
-                for parameter in module.parameters():
-                    if parameter.requires_grad and not parameter.is_inference():
-                        parameter.requires_grad_(False)
-            keep_memory()
-            self._first, self._probed = self._probe()
-            if (calls := self.layers.only_calls(self._probed)) is not None:
-                early = ActivationRecorder(self.model, calls, detach=False, stop_early=True)
-                self.forward = stack.enter_context(early.held())
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def channels(self, selector: Selector) -> int:
-        """Return how many channels a layer has."""
-        output = self.layers.output(selector, self._probed)
-        self.layers.check_axis(selector, tuple(output.shape))
-        return int(output.shape[1])
-
-    def run(self, objectives: Sequence[Objective], root: int) -> MaximizationResult:
-        """Optimize one image for each objective."""
+    def run(self) -> MaximizationResult:
+        """Optimize the images, and return them in the order of the objectives."""
         from tqdm import tqdm
 
-        objectives = [self.layers.named(objective) for objective in objectives]
-        Plan(self.layers, objectives, self.device).check(self._probed, self._first)
-        names = _names([self.layers.identity(objective) for objective in objectives])
-        chunks = _chunks(objectives, self.settings.chunk or self._chunk())
-        show = None if self.settings.progress else True
-        parts = []
-        with tqdm(
-            total=len(chunks) * self.settings.steps, desc="maximizing", unit="step", disable=show
-        ) as bar:
-            for rows in chunks:
-                plan = Plan(self.layers, [objectives[row] for row in rows], self.device)
-                parts.append(self._optimize(plan, [names[row] for row in rows], root, bar.update))
-        images, history, scores = zip(*parts, strict=True)
+        with self._guarded():
+            images, outputs = self._first_pass()
+            objectives: list[Objective] = []
+            for item in self.wanted:
+                if isinstance(item, Objective):
+                    objectives.append(self.layers.renamed(item))
+                else:
+                    every = range(self.layers.check_axis(item, outputs))
+                    objectives += [self.layers.renamed(channel(item, index)) for index in every]
+            Evaluation(self.layers, objectives).check(outputs, images)
+            names = self._names(objectives)
+            chunks = self._chunks(objectives, images.shape[2] * images.shape[3])
+            total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
+            parts = []
+            with tqdm(total=total, desc="maximizing", unit="step", disable=quiet) as bar:
+                for rows in chunks:
+                    evaluation = Evaluation(self.layers, [objectives[row] for row in rows])
+                    parts.append(self._optimize(evaluation, [names[row] for row in rows], bar.update))
+        found, history, scores = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
-            images=torch.cat(images)[order],
+            images=torch.cat(found)[order],
             history=torch.cat(history, dim=1)[:, order],
             scores=torch.cat(scores)[order],
             objectives=tuple(objectives),
-            model=self.model,
-            preparation=self.preparation,
+            model=self.maximizer.model,
+            preprocessing=self.maximizer.preprocessing,
         )
 
-    def _optimize(
-        self, plan: Plan, names: Sequence[str], root: int, tick: Callable[[], Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        torch.default_generator.manual_seed(root % 2**63)  # for models that draw; the guard gives it back
-        parameters = self._start(root, names)
-        before = self._score(plan, parameters, "at the start")
-        chain = as_chain(self.settings.transforms, (before[0].shape[2], before[0].shape[3]))
-        numbers = self._numbers(chain, root, names)
-        optimizer = self.settings.make_optimizer(parameters)
-        rescue = Rescue(len(names), self.settings.redirect_relu, self.device)
-        history = []
-        for step in range(self.settings.steps):
-            with rescue.step():
-                images = self.parametrization.images(parameters)
-                _check_finite(images, plan, "image", f"in step {step + 1}")
-                changed = chain(images, numbers[step])
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
-                    activations = self._look(changed)
-                values = plan.diagonal(activations, images)
-                _check_finite(values[:, None], plan, "value", f"in step {step + 1}")
-                (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
-            history.append(values.detach().cpu())
-            optimizer.step()
-            tick()
-        after = self._score(plan, parameters, "at the end")
-        better = after[1] >= before[1]
-        images = torch.where(better[:, None, None, None], after[0], before[0])
-        return images.cpu(), torch.stack(history), torch.where(better, after[1], before[1]).cpu()
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Restore the model, and the networks of the parametrization, when the block ends."""
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+            for module in (*self.parametrization.modules, self.maximizer.model):
+                stack.enter_context(visiting(module, autograd=True))
+                for parameter in module.parameters():
+                    if parameter.requires_grad and not parameter.is_inference():
+                        parameter.requires_grad_(False)  # only images need gradients
+            # The C library of Linux returns to the system what is free above twice the largest block that was ever
+            # freed, up to 32 MiB. After this it keeps what a step frees: asking for it anew costs up to half of a step.
+            torch.empty(2**25 - 2**16, dtype=torch.uint8)
+            yield
 
-    def _chunk(self) -> int:
-        """How many images suit the cache of a processor, or keep an accelerator busy."""
-        pixels = self._first.shape[2] * self._first.shape[3]
-        return max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
-
-    def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
-        parameters = self.parametrization.start(streams(root, "start", names))
-        return parameters.to(self.device, self.parameter_dtype).requires_grad_()
-
-    def _numbers(self, chain: Chain, root: int, names: Sequence[str]) -> torch.Tensor:
-        size = (self.settings.steps, chain.numbers)
-        drawn = [torch.rand(size, generator=stream) for stream in streams(root, "transforms", names)]
-        return torch.stack(drawn, dim=1).to(self.device, self.parameter_dtype)
-
-    def _look(self, images: torch.Tensor) -> Activations:
-        prepared = self.preparation.for_model(images).to(self.dtype)
-        return self.forward(prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared)
-
-    @torch.no_grad()
-    def _score(self, plan: Plan, parameters: torch.Tensor, when: str) -> tuple[torch.Tensor, torch.Tensor]:
-        images = self.parametrization.images(parameters).clamp(0, 1)
-        _check_finite(images, plan, "image", when)
-        values = plan.diagonal(self._look(images), images)
-        _check_finite(values[:, None], plan, "value", when)
-        return images, values
-
-    def _probe(self) -> tuple[torch.Tensor, Activations]:
-        """Run the model on two first images, before anything is optimized."""
+    def _first_pass(self) -> tuple[torch.Tensor, Outputs]:
+        """Run the model on two images to see whether everything fits, before anything is optimized."""
         parameters = self._start(0, ["first", "second"])
         images: object = self.parametrization.images(parameters)
         if not isinstance(images, torch.Tensor) or images.ndim != 4 or len(images) != len(parameters):
@@ -221,52 +101,128 @@ class Optimization:
                 f"{self.parametrization!r} must give images in [0, 1]; got values from {low:.3g} to {high:.3g}"
             )
         try:
-            return images, self._look(images)
+            self.layers.check(self._prepared(images))
         except RuntimeError:
             # Some models view what convolutions return as if it were contiguous.
             self.memory_format = torch.contiguous_format
-            return images, self._look(images)
+            self.layers.check(self._prepared(images))
+        return images, self.layers.outputs(self._prepared(images))
+
+    def _names(self, objectives: Sequence[Objective]) -> list[str]:
+        """Return what images draw their random numbers by: equal objectives are numbered, whatever they are called."""
+        seen: Counter[str] = Counter()
+        names = []
+        for objective in objectives:
+            name = repr(list(self.layers.renamed(objective, exact=True).terms))
+            names.append(f"{name}/{seen[name]}")
+            seen[name] += 1
+        return names
+
+    def _chunks(self, objectives: Sequence[Objective], pixels: int) -> list[list[int]]:
+        """Split the rows into chunks so that images which are compared with each other stay together."""
+        # By default what suits the cache of a processor, or keeps an accelerator busy.
+        suited = max(8, 2**16 // pixels) if self.device.type == "cpu" else max(16, 2**22 // pixels)
+        size = self.maximizer.chunk or suited
+        together: dict[Any, list[int]] = {}
+        for row, objective in enumerate(objectives):
+            compared = any(isinstance(term, Diversity) for _, term in objective.terms)
+            together.setdefault(objective if compared else row, []).append(row)
+        chunks: list[list[int]] = [[]]
+        for rows in together.values():
+            if chunks[-1] and len(chunks[-1]) + len(rows) > size:
+                chunks.append([])
+            chunks[-1] += rows
+        return chunks
+
+    def _optimize(
+        self, evaluation: Evaluation, names: Sequence[str], tick: Callable[[], Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Optimize a chunk; return its images, history and scores."""
+        torch.default_generator.manual_seed(self.root % 2**63)  # for models that draw; the guard restores it
+        parameters = self._start(self.root, names)
+        first, first_scores = self._scored(evaluation, parameters, "at the start")
+        chain = Chain(self.maximizer.transforms, (first.shape[2], first.shape[3]))
+        size = (self.maximizer.steps, chain.numbers)
+        drawn = [torch.rand(size, generator=each) for each in _generators(self.root, "transforms", names)]
+        numbers = torch.stack(drawn, dim=1).to(self.device, self.dtype)
+        optimizer = self._optimizer(parameters)
+        everyone = torch.ones(len(names), dtype=torch.bool, device=self.device)
+        relus = RedirectedReLU(everyone, self.maximizer.redirect_relu)
+        history = []
+        for step in range(self.maximizer.steps):
+            with relus if relus.on else nullcontext():
+                images = self.parametrization.images(parameters)
+                changed = chain(images, numbers[step])
+                values = self._values(evaluation, images, changed, f"in step {step + 1}")
+                (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
+            history.append(values.detach().cpu())
+            optimizer.step()
+            tick()
+        last, last_scores = self._scored(evaluation, parameters, "at the end")
+        better = last_scores >= first_scores
+        images = torch.where(better[:, None, None, None], last, first)
+        return images.cpu(), torch.stack(history), torch.where(better, last_scores, first_scores).cpu()
+
+    def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
+        parameters = self.parametrization.start(_generators(root, "start", names))
+        return parameters.to(self.device, self.dtype).requires_grad_()
+
+    def _optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
+        if self.maximizer.optimizer is None:
+            return Adam(parameters, self.maximizer.lr)
+        made = self.maximizer.optimizer([parameters])
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(
+                f"optimizer must return an optimizer, with a step(); it returned {describe(made)}"
+            )
+        return made
+
+    def _prepared(self, images: torch.Tensor) -> torch.Tensor:
+        prepared = self.maximizer.preprocessing.for_model(images)
+        return prepared.to(memory_format=self.memory_format) if prepared.ndim == 4 else prepared
+
+    def _values(
+        self, evaluation: Evaluation, images: torch.Tensor, changed: torch.Tensor, when: str
+    ) -> torch.Tensor:
+        """Return ``(N,)``: each objective on its own one of `images`, which the model sees `changed`."""
+        autocast = self.maximizer.autocast and torch.is_grad_enabled()  # scores are in full precision
+        _check_finite(images, evaluation, "image", when)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            outputs = self.layers.outputs(self._prepared(changed))
+        values = evaluation.diagonal(outputs, images)
+        _check_finite(values[:, None], evaluation, "value", when)
+        return values
+
+    @torch.no_grad()
+    def _scored(
+        self, evaluation: Evaluation, parameters: torch.Tensor, when: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.parametrization.images(parameters).clamp(0, 1)
+        return images, self._values(evaluation, images, images, when)
 
 
-def keep_memory() -> None:
-    """Let this process keep what it frees: asking the system for the same memory in each step costs up to half of it.
-
-    The C library of Linux gives back what is free above twice the largest block that ever was freed, up to 32 MiB.
-    """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-
-def _names(identities: Sequence[str]) -> list[str]:
-    """Tell objectives that are the same apart by number: what images draw their random numbers by."""
-    seen: Counter[str] = Counter()
-    names = []
-    for identity in identities:
-        names.append(f"{identity}/{seen[identity]}")
-        seen[identity] += 1
-    return names
+def _root(seed: Seed) -> int:
+    """Return the number from which all generators of a run are seeded; None draws one from the operating system."""
+    if isinstance(seed, torch.Generator):
+        return int(torch.randint(2**62, (), generator=seed, device=seed.device))
+    return torch.Generator().seed() if seed is None else seed
 
 
-def _chunks(objectives: Sequence[Objective], size: int) -> list[list[int]]:
-    """Share out the rows so that images which are compared with each other stay together."""
-    together: dict[Any, list[int]] = {}
-    for row, objective in enumerate(objectives):
-        mixed = any(isinstance(term, Diversity) for _, term in objective.terms)
-        together.setdefault(objective if mixed else row, []).append(row)
-    chunks: list[list[int]] = [[]]
-    for rows in together.values():
-        if chunks[-1] and len(chunks[-1]) + len(rows) > size:
-            chunks.append([])
-        chunks[-1] += rows
-    return chunks
+def _generators(root: int, purpose: str, names: Sequence[str]) -> list[torch.Generator]:
+    """Return a CPU generator for each image, so that none depends on what it is batched with, or on the device."""
+    # torch's CPU generator uses the lower 32 bits of a seed, so these must differ for neighbouring names.
+    texts = [f"{root}/{purpose}/{name}".encode() for name in names]
+    seeds = [int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little") for text in texts]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _check_finite(values: torch.Tensor, plan: Plan, what: str, when: str) -> None:
+def _check_finite(values: torch.Tensor, evaluation: Evaluation, what: str, when: str) -> None:
     """Raise an error that names the first objective whose row of `values` holds something not finite."""
-    # The sum is finite if every value is; reading once is all that the usual case costs.
+    # The sum is finite if every value is: one read is all that the usual case costs.
     broken = ~values.detach().flatten(1).sum(1).isfinite()
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         raise RuntimeError(
-            f"the {what} of objective {plan.labels[row]} is NaN or infinite {when}; nothing is given back. A smaller "
+            f"the {what} of objective {evaluation.objectives[row]} is NaN or infinite {when}; nothing is returned. A smaller "
             "lr may help, if the model itself does not overflow"
         )

@@ -1,14 +1,13 @@
-"""Gradients for units that are off: as long as an image is in the dark, its ReLUs let those through that help.
+"""Gradients for inactive units: images to which a ReLU passes no gradient get those that would activate its inputs.
 
-A ReLU whose inputs are all negative has no gradient, so an image that starts there stays there. As in lucid, an
-image to which a whole ReLU passes no gradient at all gets the gradient of its input instead, where that would
-raise it. The model is not touched: calls of ReLU are caught on their way, in whatever form they are written.
+A ReLU whose inputs are all negative has no gradient, so an image that starts there would never improve. As in lucid,
+an image to which a whole ReLU passes no gradient at all gets the gradient of its output instead, where that would
+raise its input. The model is not touched: calls of ReLU are intercepted, in whatever form they are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -17,47 +16,26 @@ from torch.overrides import TorchFunctionMode
 
 
 @final
-class Rescue:
-    """Which of `n` images are being rescued: all in the first `steps`, then those that have been silent ever since.
-
-    Each image leaves on its own, so that what becomes of it does not depend on what it is batched with.
-    """
-
-    def __init__(self, n: int, steps: int, device: torch.device) -> None:
-        self.left, self.on = steps, steps > 0
-        self.rows = torch.ones(n, dtype=torch.bool, device=device)
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Rescue inside the block, which is one step."""
-        if not self.on:
-            yield
-            return
-        with RedirectedReLU(self.rows) as relus:
-            yield
-        self.left -= 1
-        if self.left <= 0:
-            self.rows = self.rows & relus.silent
-            self.on = bool(self.rows.any())
-
-
-@final
 class RedirectedReLU(TorchFunctionMode):
     """Inside this block every ReLU has redirected gradients: `nn.ReLU`, functions and methods, in place or not.
 
-    With `rows`, ``(N,)`` bool, those images alone; `silent` says for which of them a ReLU passed no gradient.
+    `rows`, ``(N,)`` bool, are the images concerned: all of them the first `steps` times that the block is entered, and
+    then those that got no gradient from some ReLU every time since. Each image leaves on its own, so that its
+    optimization does not depend on what it is batched with; `on` says whether any is left.
     """
 
-    def __init__(self, rows: torch.Tensor | None = None) -> None:
+    def __init__(self, rows: torch.Tensor, steps: int) -> None:
         super().__init__()
-        self.rows = rows
-        self.silent = torch.zeros_like(rows) if rows is not None else torch.zeros(())
+        self.rows, self.steps, self.on = rows, steps, steps > 0
+        self.silent = torch.zeros_like(rows)
 
-    def note(self, silent: torch.Tensor) -> None:
-        """Take in which images a ReLU was silent for; one whose first axis is not that of the images counts for all."""
-        if self.rows is not None:
-            fits = silent.shape == self.rows.shape
-            self.silent = self.silent | (silent if fits else silent.any())
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.steps -= 1
+        if self.steps <= 0:
+            self.rows = self.rows & self.silent
+            self.on = bool(self.rows.any())
+        self.silent = torch.zeros_like(self.rows)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -88,20 +66,20 @@ class _Redirected(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (rectified,) = ctx.saved_tensors
         relus: RedirectedReLU = ctx.relus
-        return redirect(gradient, rectified > 0, rows=relus.rows, note=relus.note), None
+        redirected, silent = redirect(gradient, rectified > 0, relus.rows)
+        if silent is not None:
+            # An output whose first axis is not that of the images counts for all of them.
+            relus.silent = relus.silent | (silent if silent.shape == relus.rows.shape else silent.any())
+        return redirected, None
 
 
 def redirect(
-    gradient: torch.Tensor,
-    active: torch.Tensor,
-    *,
-    rows: torch.Tensor | None = None,
-    note: Callable[[torch.Tensor], None] | None = None,
-) -> torch.Tensor:
+    gradient: torch.Tensor, active: torch.Tensor, rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the gradient of a loss with respect to the input of a ReLU, given that of its output, `(N, ...)`.
 
-    Images (those in `rows`, if given) that would get no gradient at all get that part of it that makes inactive
-    inputs larger; `note` is told which of them there are.
+    An image, if it is one of `rows` ``(N,)``, that would get no gradient at all gets the part of it that raises inactive
+    inputs. Also returns for which images there is such a part, ``(N,)`` bool, or None if every image had a gradient.
     """
     passed = gradient * active
     beside_batch = tuple(range(1, gradient.ndim))
@@ -109,11 +87,10 @@ def redirect(
         torch.linalg.vector_norm(passed, torch.inf, beside_batch, keepdim=True) if beside_batch else passed
     )
     silent = largest == 0
-    if rows is not None and len(rows) == len(silent):
+    if len(rows) == len(silent):
         silent = silent & rows.view(-1, *(1 for _ in beside_batch))
     if not bool(silent.any()):
-        return passed
+        return passed, None
     helping = gradient.clamp(max=0)
-    if note is not None:
-        note((silent & (helping < 0)).flatten(1).any(1) if beside_batch else silent & (helping < 0))
-    return torch.where(silent, helping, passed)
+    helped = silent & (helping < 0)
+    return torch.where(silent, helping, passed), helped.flatten(1).any(1) if beside_batch else helped

@@ -1,22 +1,21 @@
-"""What a run gives: images, scores, and how they came about."""
+"""The result of a run: images, scores, and how they developed."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_flag, check_type, check_whole, count
-from featurelens.maximization.comparison import RealImageComparison
-from featurelens.maximization.judging import judge
-from featurelens.maximization.objective import Objective
-from featurelens.maximization.preparation import Preparation
+from featurelens._checks import check_module, check_path, check_whole, count
+from featurelens.maximization.comparison import RealImageComparison, compare
+from featurelens.maximization.files import read, write
+from featurelens.maximization.objectives import Objective
+from featurelens.maximization.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +37,8 @@ class MaximizationResult:
         ``(steps, N)``: each objective in each step, on the transformed images.
     objectives : tuple of Objective
         What the images were optimized for.
-    model : torch.nn.Module
-        The user's model itself, which `verdict` asks again.
+    model : torch.nn.Module or None
+        The user's model itself, for `compare`; None if the result was loaded without one.
 
     Examples
     --------
@@ -54,27 +53,33 @@ class MaximizationResult:
     scores: torch.Tensor
     history: torch.Tensor
     objectives: tuple[Objective, ...]
-    model: nn.Module
-    preparation: Preparation = field(default_factory=Preparation)
+    model: nn.Module | None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def __len__(self) -> int:
         return len(self.objectives)
 
     def __repr__(self) -> str:
+        return f"MaximizationResult({self._size})"
+
+    def __str__(self) -> str:
+        scores = f"{float(self.scores.min()):.3g} to {float(self.scores.max()):.3g}"
+        return f"{self._size}; scores from {scores}"
+
+    @property
+    def _size(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
-        return (
-            f"MaximizationResult({count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')})"
-        )
+        return f"{count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')}"
 
     def compare(
         self, loader: torch.Tensor | Iterable[Any], *, top: int = 8, progress: bool = True
     ) -> RealImageComparison:
-        """Hold the images against real ones: which of these are strongest, and are they stronger.
+        """Compare the images with real ones: which of these are strongest, and whether the optimized are stronger.
 
         Parameters
         ----------
         loader
-            Images `(N, C, H, W)`, or a loader of batches of them (tuples and dicts count by their first tensor): in
+            Images `(N, C, H, W)`, or a loader of batches of them (of tuples and dicts, the first tensor is used): in
             [0, 1] if the maximizer was given `preprocess`, and else what the model takes. One pass is made.
         top
             How many of the strongest images to keep for each objective.
@@ -84,22 +89,15 @@ class MaximizationResult:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not one of the above, or the loader gives no images, or such as do not fit.
+            If an argument is not one of the above, the loader gives no images, or such as do not fit, or the result
+            was loaded without its model.
         RuntimeError
             If the model fails on them.
         """
-        top = check_whole(top, argument="top", least=1)
-        check_flag(progress, argument="progress")
-        check_type(loader, Iterable, argument="loader", expected="images (N, C, H, W) or a loader of them")
-        return judge(self, self.model, self.preparation, loader, top=top, progress=progress)
+        return compare(self, loader, top=check_whole(top, argument="top", least=1), progress=progress)
 
     def plot(
-        self,
-        *,
-        limit: int = 64,
-        columns: int | None = None,
-        title: str | None = None,
-        ax: Axes | None = None,
+        self, *, limit: int = 64, columns: int | None = None, title: str | None = None, ax: Axes | None = None
     ) -> Figure:
         """Draw the images in a grid, each under its objective and score; see `plotting.maximization`."""
         from featurelens import plotting
@@ -113,12 +111,11 @@ class MaximizationResult:
         return plotting.maximization_history(self, title=title, ax=ax)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``000_conv3-7.png``, ... and ``result.pt`` with all tensors into `folder`, which is made if need be.
+        """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, which is made if it is missing.
 
-        A minus is written as in ``001_minus-conv3-7.png``.
-
-        ``torch.load(folder / "result.pt", weights_only=True)`` gives images, scores, history, and the objectives as
-        text.
+        A minus is written as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt", weights_only=True)`` gives
+        images, scores, history, and the objectives as text. The model, `preprocess` and the functions of
+        `objectives.custom` are not saved.
 
         Raises
         ------
@@ -127,16 +124,38 @@ class MaximizationResult:
         """
         from featurelens.plotting import write_images
 
-        check_type(folder, (str, os.PathLike), argument="folder", expected="a path")
-        folder = Path(folder)
+        folder = check_path(folder, argument="folder", expected="a path")
         folder.mkdir(parents=True, exist_ok=True)
         digits = max(3, len(str(len(self) - 1)))
-        names = [
-            f"{row:0{digits}}_{_in_file_name(objective)}.png" for row, objective in enumerate(self.objectives)
-        ]
+        names = [f"{row:0{digits}}_{_in_file_name(o)}.png" for row, o in enumerate(self.objectives)]
         write_images(self.images, [folder / name for name in names])
-        content = {"images": self.images, "scores": self.scores, "history": self.history}
-        torch.save({**content, "objectives": [str(o) for o in self.objectives]}, folder / "result.pt")
+        used = self.preprocessing
+        given = used.function is not None
+        write(folder / "result.pt", self, low=used.low, high=used.high, preprocess=given)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        model: nn.Module | None = None,
+        preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Self:
+        """Read what `save` wrote into `folder`; `model`, and the maximizer's `preprocess`, are for `compare`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `folder` is not a path, `save` did not write there, or `preprocess` is missing for a `model`, or superfluous.
+        """
+        folder = check_path(folder, argument="folder", expected="a path")
+        content = read(folder / "result.pt", cls)
+        model = None if model is None else check_module(model)
+        used, low, high = (content.pop(name) for name in ("preprocess", "low", "high"))
+        if model is not None and used is (preprocess is None):
+            hint = "with preprocess: give the same" if used else "without preprocess: leave it out"
+            raise ValueError(f"the images were optimized {hint}")
+        return cls(**content, model=model, preprocessing=Preprocessing(preprocess, low, high))
 
 
 def _in_file_name(objective: Objective) -> str:

@@ -1,11 +1,11 @@
-"""The parts of which objectives are sums, each with the arithmetic that gives its value for many images at once."""
+"""The terms that objectives are sums of: what each looks at, and its value for many images at once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import nn
@@ -16,20 +16,22 @@ from featurelens.layers import Selector
 
 @dataclass(frozen=True)
 class Term(ABC):
-    """One part of an objective. Terms of the same `kind` (and layer) are evaluated in one go."""
+    """One term of an objective. Terms of the same `kind` on the same layer are evaluated together."""
+
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Attributes that terms evaluated together must have in common."""
 
     @property
     def kind(self) -> Hashable:
         """What terms must have in common to be evaluated together."""
-        return type(self)
+        return type(self), *(getattr(self, name) for name in self.shared)
 
     @abstractmethod
     def __str__(self) -> str: ...
 
-    @classmethod
     @abstractmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return ``(K,)``: the value of ``terms[k]`` for row ``rows[k]`` of `observed`.
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``(K,)``: the value of ``terms[k]``, all of this term's kind, for row ``rows[k]`` of `observed`.
 
         `observed` is what the terms' layer returned for a batch, or the images themselves for a penalty.
         """
@@ -37,12 +39,9 @@ class Term(ABC):
 
 @dataclass(frozen=True)
 class LayerTerm(Term):
-    """A term that looks at what a layer returns."""
+    """A term that looks at the output of a layer."""
 
     layer: Selector
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise an error unless the term fits a layer that returns `shape`."""
 
     @property
     def layer_name(self) -> str:
@@ -54,13 +53,10 @@ class LayerTerm(Term):
 
 @dataclass(frozen=True)
 class ChannelTerm(LayerTerm):
-    """A term that tells the channels of what a layer returns from its positions."""
+    """A term for which one axis of the layer's output holds the channels."""
 
     axis: int | None = field(default=None, kw_only=True)
-
-    @property
-    def kind(self) -> Hashable:
-        return type(self), self.channel_axis
+    shared: ClassVar[tuple[str, ...]] = ("channel_axis",)
 
     @property
     def channel_axis(self) -> int:
@@ -68,6 +64,7 @@ class ChannelTerm(LayerTerm):
         return 1 if self.axis is None else self.axis
 
     def check(self, shape: tuple[int, ...]) -> None:
+        """Raise an error unless the term fits a layer that returns `shape`."""
         axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
         if not 1 <= axis < len(shape):
             raise LookupError(
@@ -77,30 +74,23 @@ class ChannelTerm(LayerTerm):
 
 @dataclass(frozen=True)
 class Activation(ChannelTerm):
-    """A term that is the mean over positions of some activation, or of ``-exp(-activation)``."""
+    """A term that is the mean over positions of an activation, or of ``-exp(-activation)``."""
 
     exponential: bool = field(default=False, kw_only=True)
-
-    @property
-    def kind(self) -> Hashable:
-        return super().kind, self.exponential
+    shared = ("channel_axis", "exponential")
 
     @property
     @abstractmethod
     def unit(self) -> str:
-        """What is active, in words."""
+        """The name of what is active."""
 
     def __str__(self) -> str:
         return f"-exp(-{self.unit})" if self.exponential else self.unit
 
     def over_positions(self, activations: torch.Tensor) -> torch.Tensor:
         """Reduce ``(K, ...)`` to ``(K,)``."""
-        activations = activations.flatten(1).float() if activations.ndim > 1 else activations[:, None].float()
+        activations = activations.reshape(len(activations), -1).float()
         return (-(-activations).exp() if self.exponential else activations).mean(1)
-
-    def channels(self, shape: tuple[int, ...]) -> int:
-        """How many channels an output of `shape` has."""
-        return shape[self.channel_axis]
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,7 @@ class Unit(Activation):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        channels = self.channels(shape)
+        channels = shape[self.channel_axis]
         if not -channels <= self.index < channels:
             raise LookupError(
                 f"layer {self.layer_name!r} has {count(channels, 'channel')}, 0 to {channels - 1}; "
@@ -124,14 +114,12 @@ class Unit(Activation):
 
 
 @final
-@dataclass(frozen=True)
 class Channel(Unit):
     """The mean of a channel over all positions."""
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         index = torch.tensor([term.index for term in terms], device=observed.device)
-        return terms[0].over_positions(observed.movedim(terms[0].channel_axis, 1)[rows, index])
+        return self.over_positions(observed.movedim(self.channel_axis, 1)[rows, index])
 
 
 @final
@@ -147,24 +135,22 @@ class Neuron(Unit):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        if self.position is not None:
-            axis = self.channel_axis % len(shape)
-            sizes = shape[1:axis] + shape[axis + 1 :]
-            fits = len(sizes) == len(self.position) and all(
-                -size <= at < size for at, size in zip(self.position, sizes, strict=True)
+        if self.position is None:
+            return
+        axis = self.channel_axis % len(shape)
+        sizes = shape[1:axis] + shape[axis + 1 :]
+        inside = (-size <= at < size for at, size in zip(self.position, sizes, strict=False))
+        if len(sizes) != len(self.position) or not all(inside):
+            raise LookupError(
+                f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
             )
-            if not fits:
-                raise LookupError(
-                    f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
-                )
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(terms[0].channel_axis, 1)
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        observed = observed.movedim(self.channel_axis, 1)
         centre = tuple(size // 2 for size in observed.shape[2:])
         places = [(term.index, *(centre if term.position is None else term.position)) for term in terms]
         index = torch.tensor(places, device=observed.device).T
-        return terms[0].over_positions(observed[(rows, *index)])
+        return self.over_positions(observed[(rows, *index)])
 
 
 @final
@@ -180,124 +166,107 @@ class Direction(Activation):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        if len(self.vector) != self.channels(shape):
+        channels = shape[self.channel_axis]
+        if len(self.vector) != channels:
             raise ValueError(
-                f"layer {self.layer_name!r} has {count(self.channels(shape), 'channel')}; "
+                f"layer {self.layer_name!r} has {count(channels, 'channel')}; "
                 f"got a direction of {len(self.vector)}"
             )
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         vectors = torch.tensor([term.vector for term in terms], dtype=observed.dtype, device=observed.device)
-        activations = (
-            observed.movedim(terms[0].channel_axis, 1)[rows].flatten(2) if observed.ndim > 2 else None
-        )
-        if activations is None:
-            return terms[0].over_positions((observed[rows] * vectors).sum(1))
-        return terms[0].over_positions(torch.einsum("kcp,kc->kp", activations, vectors))
+        maps = observed.movedim(self.channel_axis, 1)[rows]
+        if maps.ndim == 2:
+            return self.over_positions((maps * vectors).sum(1))
+        return self.over_positions(torch.einsum("kcp,kc->kp", maps.flatten(2), vectors))
 
 
 @final
-@dataclass(frozen=True)
+class Diversity(ChannelTerm):
+    """Minus the mean cosine between the Gram matrices of the images in `rows`."""
+
+    def __str__(self) -> str:
+        return f"diversity in {self.layer_name}"
+
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        maps = observed.movedim(self.channel_axis, 1)[rows].float()
+        maps = maps.reshape(*maps.shape[:2], -1)
+        grams = torch.nn.functional.normalize((maps @ maps.mT).flatten(1), dim=1)
+        cosines = grams @ grams.T
+        return -(cosines.sum(1) - cosines.diagonal()) / max(len(rows) - 1, 1)
+
+
+@final
 class LayerEnergy(LayerTerm):
-    """The mean square of everything a layer returns."""
+    """The mean square of a layer's output."""
 
     def __str__(self) -> str:
         return f"energy of {self.layer_name}"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return observed.float().square().flatten(1).mean(1)[rows]
 
 
 @final
 @dataclass(frozen=True)
-class Diversity(ChannelTerm):
-    """Minus the mean cosine between the Gram matrices of the images that `values` is given."""
-
-    def __str__(self) -> str:
-        return f"diversity in {self.layer_name}"
-
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        observed = observed.movedim(terms[0].channel_axis, 1)[rows].float()
-        maps = observed.flatten(2) if observed.ndim > 2 else observed[:, :, None]
-        grams = torch.nn.functional.normalize((maps @ maps.mT).flatten(1), dim=1)
-        cosines = grams @ grams.T
-        others = max(len(rows) - 1, 1)
-        return -(cosines.sum(1) - cosines.diagonal()) / others
-
-
-@final
-@dataclass(frozen=True)
 class Custom(LayerTerm):
-    """What a function of the user's makes of everything a layer returns."""
+    """A function of the user's on a layer's output."""
 
     name: str
     function: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)  # its repr differs from run to run
-
-    @property
-    def kind(self) -> Hashable:
-        return type(self), self.function
+    shared = ("function",)
 
     def __str__(self) -> str:
         return f"{self.name} of {self.layer_name}"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        values: object = terms[0].function(observed)
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        values: object = self.function(observed)
         if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
             raise ValueError(
-                f"{terms[0].name} must return a number for each image, a tensor ({len(observed)},), for activations "
+                f"{self.name} must return a number for each image, a tensor ({len(observed)},), for activations "
                 f"{tuple(observed.shape)}; got {describe(values)}"
             )
         return values.float()[rows]
 
 
-@dataclass(frozen=True)
 class Penalty(Term):
     """An amount of something unwanted in the image."""
 
+    name: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.name
+
 
 @final
-@dataclass(frozen=True)
 class TotalVariation(Penalty):
     """The mean absolute difference of neighbouring pixels."""
 
-    def __str__(self) -> str:
-        return "total variation"
+    name = "total variation"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         down, across = observed.diff(dim=-2).abs(), observed.diff(dim=-1).abs()
-        return (down.flatten(1).sum(1) + across.flatten(1).sum(1))[rows] / max(
-            down[0].numel() + across[0].numel(), 1
-        )
+        pairs = max(down[0].numel() + across[0].numel(), 1)
+        return (down.flatten(1).sum(1) + across.flatten(1).sum(1))[rows] / pairs
 
 
 @final
-@dataclass(frozen=True)
 class SquaredNorm(Penalty):
     """The mean squared distance from mid-grey."""
 
-    def __str__(self) -> str:
-        return "l2"
+    name = "l2"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return (observed - 0.5).square().flatten(1).mean(1)[rows]
 
 
 @final
-@dataclass(frozen=True)
 class Laplacian(Penalty):
     """The mean square of the discrete Laplacian, edges continued outwards."""
 
-    def __str__(self) -> str:
-        return "laplacian"
+    name = "laplacian"
 
-    @classmethod
-    def values(cls, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         wide = torch.nn.functional.pad(observed, (1, 1, 1, 1), mode="replicate")
         around = wide[..., 2:, 1:-1] + wide[..., :-2, 1:-1] + wide[..., 1:-1, 2:] + wide[..., 1:-1, :-2]
         return (around - 4 * observed).square().flatten(1).mean(1)[rows]

@@ -1,10 +1,10 @@
-"""Small random changes, new ones in every step, so that what is found does not hang on single pixels."""
+"""Small random changes in every step, so that images do not depend on single pixels."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -18,9 +18,9 @@ __all__ = ["Jitter", "Pad", "RandomRotate", "RandomScale", "Transform"]
 
 
 class Transform(ABC):
-    """Changes images `(N, C, H, W)`, differentiably, by as many random numbers for each as it needs.
+    """Changes images `(N, C, H, W)`, differentiably and at random.
 
-    Derive from it for a change of one's own; what needs no random numbers can be a plain function of the images.
+    Derive from it to write your own; a change without random numbers can be a plain function of the images.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the changed images; `numbers` are ``(N, self.numbers)``."""
+        """Return the changed images; `numbers`, ``(N, self.numbers)``, are uniform in [0, 1)."""
 
 
 class AffineTransform(Transform):
@@ -50,15 +50,20 @@ class AffineTransform(Transform):
 
     @abstractmethod
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, 3, 3)`` by `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
+        """Return ``(N, 3, 3)``, from `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return warp(images, self.matrices(numbers))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, vars(self).values()))})"
+
 
 @final
 class Pad(Transform):
-    """Put a margin of so many `pixels` around the images, of `fill`: "reflect", or a grey from 0 to 1.
+    """Add a margin of `pixels` around the images, filled with `fill`: "reflect", or a grey from 0 to 1.
+
+    Results are cropped to the images' size, so that Pad alone has no effect: it gives later transforms room.
 
     Raises
     ------
@@ -73,7 +78,8 @@ class Pad(Transform):
 
     def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
         self.pixels = check_whole(pixels, argument="pixels", least=0)
-        if fill != "reflect" and not _is_grey(fill):
+        given: object = fill
+        if given != "reflect" and not (isinstance(given, float | int) and 0 <= given <= 1):
             raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
         self.fill = fill
 
@@ -98,7 +104,7 @@ class Pad(Transform):
 
 @final
 class Jitter(AffineTransform):
-    """Shift each image by whole pixels, up to so many in either direction.
+    """Shift each image by whole pixels, at most `pixels` in each direction.
 
     Raises
     ------
@@ -117,13 +123,9 @@ class Jitter(AffineTransform):
         self.pixels = check_whole(pixels, argument="pixels", least=0)
 
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        shifts = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
         matrices = torch.eye(3).to(numbers).repeat(len(numbers), 1, 1)
-        matrices[:, :2, 2] = shifts
+        matrices[:, :2, 2] = (numbers * (2 * self.pixels + 1)).floor() - self.pixels
         return matrices
-
-    def __repr__(self) -> str:
-        return f"Jitter({self.pixels})"
 
 
 @final
@@ -154,13 +156,10 @@ class RandomScale(AffineTransform):
         factors = self.low + (self.high - self.low) * numbers[:, 0]
         return torch.diag_embed(torch.stack([1 / factors, 1 / factors, torch.ones_like(factors)], dim=1))
 
-    def __repr__(self) -> str:
-        return f"RandomScale({self.low}, {self.high})"
-
 
 @final
 class RandomRotate(AffineTransform):
-    """Turn each image about its centre by up to so many degrees in either direction.
+    """Rotate each image about its centre by at most `degrees` in either direction.
 
     Raises
     ------
@@ -187,37 +186,45 @@ class RandomRotate(AffineTransform):
         entries = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
         return entries.reshape(-1, 3, 3)
 
-    def __repr__(self) -> str:
-        return f"RandomRotate({self.degrees})"
-
 
 @final
 class Chain:
-    """Transforms one after the other, and at the end the centre of what they made, as large as what went in."""
+    """Transforms one after the other, for images of ``(H, W)``; the result is cropped to the images' size."""
 
-    def __init__(self, transforms: Sequence[Transform | Callable[[torch.Tensor], torch.Tensor]]) -> None:
-        self.transforms = tuple(transforms)
+    def __init__(self, transforms: Literal["standard"] | Transforms | None, size: tuple[int, int]) -> None:
+        given: object = () if transforms is None else transforms
+        if given == "standard":
+            given = standard(size)
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            kind = ValueError if isinstance(given, str) else TypeError
+            raise kind(f"transforms must be 'standard', None or a list of them; got {describe(given)}")
+        self.transforms = tuple(given)
+        for transform in self.transforms:
+            if not callable(transform):
+                raise TypeError(f"a transform is callable on images (N, C, H, W); got {describe(transform)}")
         self.numbers = sum(t.numbers for t in self.transforms if isinstance(t, Transform))
-
-    def __repr__(self) -> str:
-        return f"Chain({list(self.transforms)})"
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Return the changed images `(N, C, H, W)`; `numbers` are ``(N, self.numbers)`` from [0, 1)."""
         size = images.shape[2:]
         pending: torch.Tensor | None = None  # matrices of neighbouring affine transforms, not yet applied
         for transform in self.transforms:
+            needed = transform.numbers if isinstance(transform, Transform) else 0
+            own, numbers = numbers[:, :needed], numbers[:, needed:]
             if isinstance(transform, AffineTransform):
-                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
                 matrices = transform.matrices(own)
                 pending = matrices if pending is None else pending @ matrices
                 continue
             images, pending = warp(images, pending), None
-            if isinstance(transform, Transform):
-                own, numbers = numbers[:, : transform.numbers], numbers[:, transform.numbers :]
-                images = _as_many(images, transform(images, own), transform)
-            else:
-                images = _as_many(images, transform(images), transform)
+            changed: object = (
+                transform(images, own) if isinstance(transform, Transform) else transform(images)
+            )
+            if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != len(images):
+                raise ValueError(
+                    f"a transform must return as many images (N, C, H, W) as it is given, {len(images)}; "
+                    f"{describe(transform)} returned {describe(changed)}"
+                )
+            images = changed
         return _centre(warp(images, pending), size)
 
 
@@ -232,35 +239,9 @@ def warp(images: torch.Tensor, matrices: torch.Tensor | None) -> torch.Tensor:
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def as_chain(transforms: Literal["standard"] | Transforms | None, size: tuple[int, int]) -> Chain:
-    """Return the chain that `transforms` stand for, for images of ``(H, W)``."""
-    if transforms is None:
-        return Chain(())
-    if isinstance(transforms, str):
-        if transforms != "standard":
-            raise ValueError(f"transforms must be 'standard', None or a list of them; got {transforms!r}")
-        return Chain(standard(size))
-    if not isinstance(transforms, Iterable):
-        raise TypeError(f"transforms must be 'standard', None or a list of them; got {describe(transforms)}")
-    chain = list(transforms)
-    for transform in chain:
-        if not callable(transform):
-            raise TypeError(f"a transform is callable on images (N, C, H, W); got {describe(transform)}")
-    return Chain(chain)
-
-
 def standard(size: tuple[int, int]) -> list[Transform]:
     """Return what suits images of ``(H, W)``: shifts by a sixteenth, scales by a tenth, turns of 5 degrees."""
     return [Jitter(max(1, round(min(size) / 16))), RandomScale(0.9, 1.1), RandomRotate(5)]
-
-
-def _as_many(images: torch.Tensor, changed: object, transform: object) -> torch.Tensor:
-    if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != len(images):
-        raise ValueError(
-            f"a transform must return as many images (N, C, H, W) as it is given, {len(images)}; "
-            f"{describe(transform)} returned {describe(changed)}"
-        )
-    return changed
 
 
 def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
@@ -273,7 +254,3 @@ def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
         )
     top, left = down // 2, across // 2
     return images[:, :, top : top + size[0], left : left + size[1]]
-
-
-def _is_grey(value: object) -> bool:
-    return isinstance(value, float | int) and 0 <= value <= 1

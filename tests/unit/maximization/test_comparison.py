@@ -80,7 +80,7 @@ def test_it_says_what_is_dead_stronger_and_weaker():
     black = result_of(three_kinds(), "relu_1", steps=1).compare(torch.cat([grey, torch.zeros(1, 1, 8, 8)]))
     assert black.weaker.tolist() == [False, False, True]
     assert black.judgements[1:] == (
-        "dead: no real image and no optimized one changes it",
+        "dead: neither real nor optimized images change it",
         "weaker than real images: do not trust the picture",
     )
     assert black.top_indices[2, 0] == 20
@@ -181,5 +181,5 @@ def test_an_image_of_one_colour_is_told():
     assert found.uniform.tolist() == [False, True]
     assert found.judgements == (
         "stronger than any real image",
-        "dead: no real image and no optimized one changes it; the optimized image is a single colour",
+        "dead: neither real nor optimized images change it; the optimized image is a single colour",
     )

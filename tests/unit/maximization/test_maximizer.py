@@ -236,6 +236,71 @@ def test_a_call_of_a_reused_module_can_be_asked_for():
     assert torch.allclose(result.scores[0], acts["act#2"][0, 1].mean(), atol=1e-5)
 
 
+def test_a_layer_and_its_only_call_are_the_same():
+    one, other = maximizer(plain()).run(["conv_1:1", "conv_1#1:1"]).scores
+    assert torch.isclose(one, maximizer(plain()).run("0:1").scores[0], atol=1e-5)
+    assert not torch.equal(one, other)  # the second of two has another start
+
+
+class Tiring(nn.Module):
+    """Fails, or does not call its layer, after so many passes."""
+
+    def __init__(self, passes, fails):
+        super().__init__()
+        self.conv, self.passes, self.fails = nn.Conv2d(1, 2, 3), passes, fails
+
+    def forward(self, x):
+        self.passes -= 1
+        if self.passes < 0 and self.fails:
+            raise ValueError("too tired")
+        return self.conv(x) if self.passes >= 0 else x
+
+
+def test_a_model_that_fails_on_the_way():
+    with pytest.raises(
+        RuntimeError, match=r"the model failed on a batch \(float32 tensor \(2, 1, 8, 8\)\): ValueError: too"
+    ):
+        maximizer(Tiring(5, fails=True)).run("conv")
+    with pytest.raises(LookupError, match="this forward pass did not come to call 1 of layer 'conv'"):
+        maximizer(Tiring(5, fails=False)).run("conv")
+
+
+class Stubborn(nn.Module):
+    """Catches whatever is raised in it, also what ends a pass early."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+        self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)
+
+    def forward(self, x):
+        try:
+            return self.head(self.conv(x))
+        except BaseException as error:
+            if self.fails:
+                raise ValueError("something else") from error
+            return x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_that_catches_everything(fails):
+    result = maximizer(seeded(lambda: Stubborn(fails)), steps=12, lr=0.1).run("conv")
+    assert (result.history[-1] > result.history[0]).all()
+
+
+def test_layers_that_are_changed_in_place_and_structures_are_looked_at_as_they_were():
+    model = plain()
+    result = maximizer(model).run(["conv_1:1", "relu_1:1", "conv_2:0"])  # the ReLU works in place
+    with torch.no_grad():
+        conv = model[0](result.images)
+    torch.testing.assert_close(result.scores[0], conv[0, 1].mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result.scores[1], conv[1, 1].relu().mean(), rtol=1e-4, atol=1e-5)
+    nested = maximizer(seeded(Nested), steps=2).run(
+        [fl.objectives.channel("lstm", 2, axis=-1), fl.objectives.channel("dict", 0, axis=1)]
+    )
+    assert len(nested) == 2
+
+
 def test_of_a_structure_the_first_tensor_counts():
     result = maximizer(seeded(Nested), steps=4).run(
         [fl.objectives.channel("lstm", 2, axis=-1), fl.objectives.channel("dict", 0, axis=1)]
@@ -337,6 +402,7 @@ def test_repr_and_length():
     assert repr(settings) == "ActivationMaximizer(Sequential, FourierImage((1, 8, 8)))"
     assert repr(settings.run("conv_1")) == "MaximizationResult(4 images of 1x8x8, 6 steps)"
     assert len(settings.run("conv_1:0")) == 1
+    assert str(settings.run("conv_1")).startswith("4 images of 1x8x8, 6 steps; scores ")
 
 
 def test_an_image_hangs_on_its_objective_and_not_on_its_place():

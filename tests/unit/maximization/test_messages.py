@@ -105,7 +105,7 @@ def test_nan_stops_the_run_and_names_step_and_objective():
     model = Cut("nan")
     before = snapshot(model)
     with says(
-        RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is given back"
+        RuntimeError, "the value of objective head:1 is NaN or infinite at the start; nothing is returned"
     ):
         run([fl.objectives.channel("head", 1)], model, optimizer=None)
     assert snapshot(model) == before
@@ -216,7 +216,7 @@ def test_settings_that_make_no_sense(settings, kind, text):
 
 
 def test_what_the_maximizer_must_know():
-    text = "what shape have the images? Give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
+    text = "the shape of the images is unknown: give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
     with says(ValueError, text):
         fl.ActivationMaximizer(plain())
     with says(TypeError, "parametrization must be a PixelImage, FourierImage, ...; got (1, 8, 8)"):
@@ -261,19 +261,27 @@ def test_further_parametrizations_that_make_no_sense():
 def test_data_that_make_no_statistics():
     with says(ValueError, "the loader gave no images"):
         fl.ImageStatistics.fit([])
-    with says(TypeError, "images must be a tensor (N, C, H, W) or a loader of them; got 3"):
+    with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         fl.ImageStatistics.fit(3)
-    with says(ValueError, "images must be (N, C, H, W), none of them 0; got float32 tensor (2, 3)"):
+    with says(
+        ValueError,
+        "the loader must give images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)",
+    ):
         fl.ImageStatistics.fit(torch.rand(2, 3))
-    with says(ValueError, "images must have one shape; got (1, 4, 4) and then (1, 5, 5)"):
+    with says(
+        ValueError,
+        "the loader must give images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)",
+    ):
         fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
-    with says(ValueError, "images must be finite; got NaN or infinite values"):
+    with says(ValueError, "the loader must give finite images; image 0 has NaN or infinite values"):
         fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
     with says(ValueError, "whitening needs at least 2 latents; got 1"):
         fl.LatentWhitening.fit(torch.rand(1, 4))
-    with says(ValueError, "latents must be a floating-point tensor (N, D); got float32 tensor (4,)"):
+    with says(
+        ValueError, "the loader must give latents (N, D) with no empty dimension; got float32 tensor (4,)"
+    ):
         fl.LatentWhitening.fit(torch.rand(4))
-    with says(ValueError, "latents must be finite; got NaN or infinite values"):
+    with says(ValueError, "the loader must give finite latents; latent 0 has NaN or infinite values"):
         fl.LatentWhitening.fit(torch.full((3, 4), torch.nan))
 
 
@@ -298,12 +306,12 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.objectives.channel("conv", 7) * float("nan"),
             ValueError,
-            "an objective is multiplied by a finite number",
+            "an objective can only be multiplied by a finite number",
         ),
         (
             lambda: fl.objectives.exponential(fl.objectives.l2()),
             TypeError,
-            "exponential takes a single channel, neuron, logit or direction",
+            "exponential applies to a single channel, neuron, logit or direction",
         ),
         (lambda: fl.objectives.exponential(3), TypeError, "objective must be an Objective; got 3"),
         (
@@ -314,7 +322,7 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.objectives.exponential(fl.objectives.exponential(fl.objectives.channel("conv", 7))),
             TypeError,
-            "exponential takes an objective once; got -exp(-conv:7)",
+            "exponential applies to an objective once; got -exp(-conv:7)",
         ),
         (
             lambda: fl.objectives.direction("conv", "abc"),
@@ -354,7 +362,7 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.LatentWhitening.fit(3),
             TypeError,
-            "latents must be a floating-point tensor (N, D) or a loader of them; got 3",
+            "loader must be latents (N, D) or a loader of them; got 3",
         ),
         (
             lambda: fl.LatentWhitening.fit(torch.rand(9, 3)).whiten(3),
@@ -389,7 +397,7 @@ def test_a_margin_that_cannot_be_reflected():
         run("conv_1:0", transforms=[fl.transforms.Pad(8, fill="reflect")], optimizer=None)
 
 
-def test_verdicts_of_what_does_not_fit():
+def test_comparisons_with_what_does_not_fit():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     with says(ValueError, "the loader gave no images; got []"):
         result.compare([])
@@ -407,13 +415,13 @@ def test_verdicts_of_what_does_not_fit():
         result.save(3)
 
 
-def test_real_images_that_cannot_be_judged():
+def test_real_images_that_cannot_be_compared():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     broken = images(9).clone()
     broken[7, 0, 3, 3] = torch.nan
     with says(ValueError, "the loader must give finite images; image 7 has NaN or infinite values"):
         result.compare(broken.split(4))
-    with says(ValueError, "the loader must give images of one size; got (1, 8, 8) and then, from image 3"):
+    with says(ValueError, "the loader must give images of one shape; got (1, 8, 8) and then, from image 3"):
         result.compare([images(3), torch.rand(2, 1, 9, 9)])
     text = "the loader must give images in [0, 1]; got values from "
     with says(ValueError, text):
@@ -479,9 +487,7 @@ def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
 def test_statistics_of_images_that_are_not_between_0_and_1():
     statistics = fl.ImageStatistics.fit(images(20) * 4 - 10)
     for kind in (fl.PixelImage, fl.FourierImage, fl.PhaseImage):
-        with says(
-            ValueError, "statistics must be of images in [0, 1]: fit them on such; these go from -10 to -6"
-        ):
+        with says(ValueError, "statistics must be fitted on images in [0, 1]; these range from -10 to -6"):
             kind((1, 8, 8), statistics=statistics)
 
 
@@ -493,5 +499,5 @@ def test_functions_of_the_users_that_return_something_else():
 
 
 def test_a_step_size_beside_an_optimizer_is_refused():
-    with says(ValueError, "give lr or optimizer=, not both: an optimizer of one's own has its own step size"):
+    with says(ValueError, "give lr or optimizer=, not both: your own optimizer has its own step size"):
         fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)

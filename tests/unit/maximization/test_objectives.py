@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization.plan import Layers, Plan, selectors_of
+from featurelens.maximization.evaluation import Evaluation, Layers
 from tests.nets import plain, seeded
 
 
@@ -70,22 +70,19 @@ def replica(function, x, network):
 
 
 def evaluate(objectives, images, network):
-    layers = Layers(network, selectors_of(objectives))
-    recorder = fl.ActivationRecorder(network, layers.names, detach=False)
-    activations = recorder(images)
-    plan = Plan(layers, objectives, torch.device("cpu"))
-    return plan, activations
+    layers = Layers(network, [layer for objective in objectives for layer in objective.layers])
+    return Evaluation(layers, objectives), layers.outputs(images)
 
 
 def test_all_terms_at_once_are_the_replicas_image_by_image():
     network = model()
     objectives = [objective for objective, _ in CASES]
     images = batch(len(CASES))
-    plan, activations = evaluate(objectives, images, network)
-    found = plan.diagonal(activations, images)
+    evaluation, outputs = evaluate(objectives, images, network)
+    found = evaluation.diagonal(outputs, images)
     expected = torch.stack([replica(f, x, network) for x, (_, f) in zip(images, CASES, strict=True)])
     assert torch.allclose(found.double(), expected, atol=1e-5)
-    every = plan.matrix(activations, images)
+    every = evaluation.matrix(outputs, images)
     slow = torch.stack([torch.stack([replica(f, x, network) for x in images]) for _, f in CASES])
     assert torch.allclose(every.double(), slow, atol=1e-5)
 
@@ -95,7 +92,7 @@ def test_sums_are_sums_of_their_terms():
     one, other = fl.objectives.channel("conv_1", 0), fl.objectives.logit(2)
     total = 2 * one - other / 4 + (-fl.objectives.l2())
     parts = [evaluate([o] * 2, images, network) for o in (one, other, fl.objectives.l2() + 0 * one, total)]
-    a, b, c, found = (plan.diagonal(activations, images) for plan, activations in parts)
+    a, b, c, found = (evaluation.diagonal(outputs, images) for evaluation, outputs in parts)
     assert torch.allclose(found, 2 * a - b / 4 - c, atol=1e-6)
     assert str(total) == "2 conv_1:0 - 0.25 logit 2 - l2"
     assert str(sum([one, other])) == "conv_1:0 + logit 2"
@@ -106,13 +103,21 @@ def test_sums_are_sums_of_their_terms():
 def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
     network, images = model(), batch(5)
     facets, alone = fl.objectives.diversity("conv_1"), 2 * fl.objectives.diversity("conv_1")
-    plan, activations = evaluate([facets, facets, alone, facets, fl.objectives.logit(0)], images, network)
-    found = plan.diagonal(activations, images).double()
+    evaluation, outputs = evaluate([facets, facets, alone, facets, fl.objectives.logit(0)], images, network)
+    found = evaluation.diagonal(outputs, images).double()
     grams = [network[0](x[None])[0].flatten(1) for x in images]
     grams = [(maps @ maps.T).flatten() for maps in grams]
 
     def cosine(i, j):
         return grams[i] @ grams[j] / grams[i].norm() / grams[j].norm()
+
+    both = facets + fl.objectives.diversity("conv_1", axis=2)
+    evaluation, outputs = evaluate([both] * 5, images, network)
+    one, other = (
+        evaluate([term] * 5, images, network)[0].diagonal(outputs, images)
+        for term in (facets, fl.objectives.diversity("conv_1", axis=2))
+    )
+    assert torch.allclose(evaluation.diagonal(outputs, images), one + other, atol=1e-6)
 
     for row, others in {0: (1, 3), 1: (0, 3), 3: (0, 1)}.items():
         assert torch.isclose(found[row], -sum(cosine(row, other) for other in others) / 2, atol=1e-6)
@@ -125,7 +130,7 @@ def test_diversity_is_the_mean_cosine_of_gram_matrices_among_equals():
 def test_gradients_of_penalties_agree_with_finite_differences(penalty):
     term = penalty.terms[0][1]
     images = batch(2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: type(term).values([term, term], x, torch.arange(2)), (images,))
+    assert torch.autograd.gradcheck(lambda x: term.values([term, term], x, torch.arange(2)), (images,))
 
 
 def loudness(activations):
@@ -208,7 +213,9 @@ class Tokens(torch.nn.Module):
 def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
     model = Tokens().eval()
     maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 8, 8)), steps=2, progress=False)
-    with pytest.raises(ValueError, match=r"say fl\.objectives\.diversity\('mix', axis=-1\) for the features of tokens"):
+    with pytest.raises(
+        ValueError, match=r"say fl\.objectives\.diversity\('mix', axis=-1\) for the features of tokens"
+    ):
         maximizer.run([fl.objectives.channel("patch", 0) + fl.objectives.diversity("mix")] * 2)
     result = maximizer.run([fl.objectives.diversity("mix", axis=-1)] * 2)
     tokens = fl.ActivationRecorder(model, "mix")(result.images)["mix"]

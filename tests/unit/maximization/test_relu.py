@@ -6,8 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization.relu import RedirectedReLU, Rescue
+from featurelens.maximization.relu import RedirectedReLU
 from tests.nets import seeded
+
+
+def redirected(n=4):
+    return RedirectedReLU(torch.ones(n, dtype=torch.bool), steps=1)
 
 
 def replica(values, gradient):
@@ -43,7 +47,7 @@ def test_gradients_are_the_replicas(form):
     gradient = torch.randn(4, 3, 5, dtype=torch.float64, generator=generator)
     gradient[3] *= values[3] < 0  # what is active gets none
     values.requires_grad_()
-    with RedirectedReLU():
+    with redirected():
         out = form(values)
         (found,) = torch.autograd.grad((out * gradient).sum(), values)
     assert torch.equal(out, values.relu())
@@ -53,7 +57,7 @@ def test_gradients_are_the_replicas(form):
 
 
 def test_in_place_forms_change_their_input():
-    with RedirectedReLU():
+    with redirected(1):
         x = torch.tensor([[-1.0, 2.0]])
         assert nn.ReLU(inplace=True)(x) is x
     assert x.tolist() == [[0.0, 2.0]]
@@ -62,7 +66,7 @@ def test_in_place_forms_change_their_input():
 def test_where_every_image_is_alive_gradients_agree_with_finite_differences():
     values = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
     values = torch.where(values.abs() < 0.05, 0.1, values).requires_grad_()
-    with RedirectedReLU():
+    with redirected(3):
         assert torch.autograd.gradcheck(lambda x: (torch.relu(x) ** 2).sum(1), (values,))
 
 
@@ -86,7 +90,7 @@ class Dead(nn.Module):
     [nn.ReLU(), nn.ReLU(inplace=True), F.relu, torch.relu, torch.Tensor.relu_],
     ids=["module", "module in place", "function", "torch", "method in place"],
 )
-def test_a_dead_unit_wakes_only_with_rescue(relu):
+def test_a_dead_unit_wakes_only_with_redirected_gradients(relu):
     def score(steps):
         model = seeded(lambda: Dead(relu))
         return (
@@ -100,7 +104,7 @@ def test_a_dead_unit_wakes_only_with_rescue(relu):
     assert F.relu(torch.tensor([-1.0], requires_grad=True)).grad_fn.name() == "ReluBackward0"
 
 
-def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone():
+def test_redirection_continues_while_an_image_gets_no_gradient_and_acts_on_it_alone():
     model = seeded(lambda: Dead(nn.ReLU()))
 
     def scores(steps):
@@ -113,21 +117,21 @@ def test_the_rescue_goes_on_while_an_image_is_in_the_dark_and_acts_on_it_alone()
     assert (scores(1) > 0.5).all()
 
 
-def test_rows_leave_the_rescue_one_by_one():
-    rescue = Rescue(3, 1, torch.device("cpu"))
+def test_rows_are_left_alone_one_by_one():
+    relus = RedirectedReLU(torch.ones(3, dtype=torch.bool), steps=1)
     values = torch.tensor([[-1.0], [1.0], [-1.0]], requires_grad=True)
 
     def gradient():
-        with rescue.step():
+        with relus:
             return torch.autograd.grad(-torch.relu(values).sum(), values)[0].flatten().tolist()
 
     assert gradient() == [-1, -1, -1]
-    assert rescue.rows.tolist() == [True, False, True]
+    assert relus.rows.tolist() == [True, False, True]
     with torch.no_grad():
         values[:] = torch.tensor([[-1.0], [-1.0], [1.0]])
     assert gradient() == [-1, 0, -1]
-    assert rescue.rows.tolist() == [True, False, False]
+    assert relus.rows.tolist() == [True, False, False]
     with torch.no_grad():
         values[:] = 1.0
     gradient()
-    assert not rescue.on
+    assert not relus.on

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from featurelens.maximization.transforms import (
+    Chain,
     Jitter,
     Pad,
     RandomRotate,
     RandomScale,
-    as_chain,
     standard,
     warp,
 )
@@ -59,7 +59,7 @@ def test_doubling_shows_the_middle_half():
 def test_neighbours_in_a_chain_are_one_interpolation_of_the_same_place():
     images = picture(3, 2, (32, 24))
     smooth = torch.nn.functional.avg_pool2d(images, 7, 1, 3)  # where interpolating twice hardly blurs
-    chain = as_chain([Jitter(1), RandomScale(0.95, 1.05), RandomRotate(5)], (32, 24))
+    chain = Chain([Jitter(1), RandomScale(0.95, 1.05), RandomRotate(5)], (32, 24))
     drawn = numbers(3, 4)
     step = Jitter(1)(smooth, drawn[:, :2])
     step = RandomRotate(5)(RandomScale(0.95, 1.05)(step, drawn[:, 2:3]), drawn[:, 3:])
@@ -71,14 +71,14 @@ def test_neighbours_in_a_chain_are_one_interpolation_of_the_same_place():
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_gradients_agree_with_finite_differences(size, channels):
-    chain = as_chain([Pad(2, fill="reflect"), *standard(size)], size)
+    chain = Chain([Pad(2, fill="reflect"), *standard(size)], size)
     drawn = numbers(2, chain.numbers)
     images = picture(2, channels, size).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: chain(x, drawn), (images,))
 
 
 def test_each_image_is_moved_on_its_own():
-    chain = as_chain("standard", (8, 10))
+    chain = Chain("standard", (8, 10))
     images, drawn = picture(4), numbers(4, chain.numbers)
     together = chain(images, drawn)
     apart = torch.cat([chain(images[[k]], drawn[[k]]) for k in range(4)])
@@ -87,14 +87,14 @@ def test_each_image_is_moved_on_its_own():
 
 def test_the_centre_of_what_is_left_is_given_to_the_model():
     images = picture()
-    assert torch.equal(as_chain([Pad(3)], (8, 10))(images, numbers(1, 0)), images)
-    flip = as_chain([lambda x: x.flip(3)], (8, 10))
+    assert torch.equal(Chain([Pad(3)], (8, 10))(images, numbers(1, 0)), images)
+    flip = Chain([lambda x: x.flip(3)], (8, 10))
     assert torch.equal(flip(images, numbers(1, 0)), images.flip(3))
-    assert torch.equal(as_chain(None, (8, 10))(images, numbers(1, 0)), images)
+    assert torch.equal(Chain(None, (8, 10))(images, numbers(1, 0)), images)
     with pytest.raises(
         ValueError, match=r"the transforms left images of \(4, 10\) pixels, fewer than the model's"
     ):
-        as_chain([lambda x: x[:, :, :4]], (8, 10))(images, numbers(1, 0))
+        Chain([lambda x: x[:, :, :4]], (8, 10))(images, numbers(1, 0))
 
 
 def test_pads():

@@ -1,4 +1,4 @@
-"""Images from a decoder: what is optimized is its input, as it is or decorrelated."""
+"""Images from a decoder, whose input is optimized, as it is or decorrelated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from featurelens._checks import check_module, check_type, check_whole, count, describe
 from featurelens._structure import first_tensor
-from featurelens.maximization.parametrizations import Parametrization, check_spread, normal
+from featurelens.maximization.batches import tensors_in
+from featurelens.maximization.images.base import Parametrization, check_spread, normal
 
 
 @final
@@ -24,8 +25,8 @@ class LatentWhitening:
     mean : torch.Tensor
         ``(D,)`` float32: the mean latent.
     unwhitening : torch.Tensor
-        ``(D, D)`` float32: one principal axis of the latents a row, as long as their standard deviation along it, so that
-        ``z = w @ unwhitening + mean``.
+        ``(D, D)`` float32: each row is a principal axis of the latents, scaled to their standard deviation along it, so
+        that ``z = w @ unwhitening + mean``.
 
     Examples
     --------
@@ -39,25 +40,24 @@ class LatentWhitening:
     unwhitening: torch.Tensor
 
     @classmethod
-    def fit(cls, latents: torch.Tensor | Iterable[Any]) -> Self:
-        """Measure mean and covariance of latents ``(N, D)``, or of a loader of such batches, in one pass.
+    def fit(cls, loader: torch.Tensor | Iterable[Any], *, progress: bool = True) -> Self:
+        """Measure mean and covariance of latents ``(N, D)`` in one pass.
 
-        Tuples and dicts count by their first tensor.
+        Parameters
+        ----------
+        loader
+            Latents ``(N, D)``, or a loader of batches of them: tensors, or tuples or dicts whose first tensor is one.
+        progress
+            Show a progress bar, if standard error is a terminal.
 
         Raises
         ------
         TypeError, ValueError
             If there are fewer than two latents, or they are not ``(N, D)`` and finite.
         """
-        check_type(
-            latents,
-            Iterable,
-            argument="latents",
-            expected="a floating-point tensor (N, D) or a loader of them",
-        )
         n, total, products = 0, torch.zeros(()), torch.zeros(())
-        for batch in [latents] if isinstance(latents, torch.Tensor) else latents:
-            rows = _rows(batch)
+        for batch in tensors_in(loader, "latent", "(N, D)", title="measuring", progress=progress):
+            rows = batch.double()
             n, total, products = n + len(rows), total + rows.sum(0), products + rows.T @ rows
         if n < 2:
             raise ValueError(f"whitening needs at least 2 latents; got {n}")
@@ -100,15 +100,15 @@ class LatentWhitening:
 
 @final
 class LatentImage(Parametrization):
-    """What a decoder makes of latents, so that every image is one that the decoder can draw.
+    """An image from a decoder whose latents are optimized, so that it stays among those the decoder can generate.
 
     Parameters
     ----------
     decoder
-        Takes latents ``(N, latent_dim)``, returns images `(N, C, H, W)` in [0, 1]. It runs in eval mode and comes
-        back as it was.
+        Takes latents ``(N, latent_dim)``, returns images `(N, C, H, W)` in [0, 1]. It runs in eval mode and is
+        restored afterwards.
     latent_dim
-        How many numbers stand for an image.
+        Number of latents of an image.
     whitening
         Optimize coordinates in which the latents of the user's data are uncorrelated:
         ``LatentWhitening.fit(encoded)``.
@@ -126,8 +126,6 @@ class LatentImage(Parametrization):
     >>> LatentImage(decoder, 5)
     LatentImage(Sequential, 5)
     """
-
-    lr = 0.05
 
     def __init__(
         self,
@@ -161,7 +159,7 @@ class LatentImage(Parametrization):
         return normal((self.latent_dim,), generators) * self.sd
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Return what the decoder draws of `parameters` ``(N, latent_dim)``: images `(N, C, H, W)`.
+        """Return the decoder's images `(N, C, H, W)` for `parameters` ``(N, latent_dim)``.
 
         Raises
         ------
@@ -181,13 +179,3 @@ class LatentImage(Parametrization):
         if drawn is None or drawn.ndim != 4 or len(drawn) != len(latents):
             raise ValueError(f"the decoder must return images (N, C, H, W); got {describe(drawn)}")
         return drawn.to(parameters.dtype)
-
-
-def _rows(batch: Any) -> torch.Tensor:
-    latents = first_tensor(batch)
-    if latents is None or latents.ndim != 2 or not latents.is_floating_point():
-        raise ValueError(f"latents must be a floating-point tensor (N, D); got {describe(batch)}")
-    rows = latents.detach().cpu().double()
-    if not bool(rows.isfinite().all()):
-        raise ValueError("latents must be finite; got NaN or infinite values")
-    return rows

@@ -8,10 +8,15 @@ import torch
 from torch import nn
 
 import featurelens as fl
-from featurelens.maximization import _fourier
 from featurelens.maximization.adam import Adam
+from featurelens.maximization.images import fourier_basis
 from tests.nets import seeded
 from tests.state import snapshot
+
+
+def synthesize(amplitudes):
+    down, across = (fourier_basis.basis(n)[0].to(amplitudes) for n in amplitudes.shape[-2:])
+    return down @ amplitudes @ across.T
 
 
 def generator(seed=0):
@@ -20,7 +25,7 @@ def generator(seed=0):
 
 @pytest.mark.parametrize("n", range(1, 12))
 def test_the_real_fourier_basis_is_orthonormal_and_made_of_waves(n):
-    waves, frequency = _fourier.basis(n)
+    waves, frequency = fourier_basis.basis(n)
     assert torch.allclose(waves.T @ waves, torch.eye(n, dtype=torch.float64), atol=1e-12)
     for wave, cycles in zip(waves.T, frequency, strict=True):
         power = torch.fft.fft(wave).abs()
@@ -32,8 +37,8 @@ def test_the_real_fourier_basis_is_orthonormal_and_made_of_waves(n):
 def test_magnitudes_are_those_of_the_fft_on_average(size):
     spectrum = 0.5 + torch.rand(size, generator=generator())
     noise = torch.randn(20000, *size, generator=generator(1)) * spectrum
-    measured = torch.fft.rfft2(_fourier.synthesize(noise), norm="ortho").abs().square().mean(0).sqrt()
-    assert torch.allclose(_fourier.magnitudes(spectrum), measured, rtol=0.05)
+    measured = torch.fft.rfft2(synthesize(noise), norm="ortho").abs().square().mean(0).sqrt()
+    assert torch.allclose(fourier_basis.magnitudes(spectrum), measured, rtol=0.05)
 
 
 @pytest.mark.parametrize("kind", [fl.PixelImage, fl.FourierImage])
@@ -84,8 +89,8 @@ def test_starts_differ_between_images_and_are_each_the_generators_own(kind):
 def correlated(n=400, size=8):
     """Colour noise with a falling spectrum and channels that go together."""
     colours = torch.tensor([[0.10, 0.03, 0.0], [0.08, -0.03, 0.02], [0.06, 0.0, -0.03]])
-    falling = 1 / _fourier.frequencies(size, size).clamp(min=1 / size)
-    noise = _fourier.synthesize(torch.randn(n, 3, size, size, generator=generator()) * falling)
+    falling = 1 / fourier_basis.frequencies(size, size).clamp(min=1 / size)
+    noise = synthesize(torch.randn(n, 3, size, size, generator=generator()) * falling)
     return 0.5 + 0.25 * torch.einsum("dc,nchw->ndhw", colours, noise).double(), colours
 
 
@@ -100,7 +105,7 @@ def test_statistics_are_those_of_the_data_however_it_is_batched():
     assert np.allclose(whole.mean, pixels.mean(1), rtol=1e-5)
     assert np.allclose(whole.low, pixels.min(1))
     centred = images - images.mean((0, 2, 3), keepdim=True)
-    amplitudes = _fourier.analyse(centred).square().mean((0, 1)).sqrt()
+    amplitudes = fourier_basis.analyse(centred).square().mean((0, 1)).sqrt()
     assert torch.allclose(whole.spectrum[1:], amplitudes[1:].float(), rtol=1e-4)
     assert math.isclose(whole.spectrum[0, 0], amplitudes[0, 0], rel_tol=1e-4)
 
@@ -129,7 +134,7 @@ def test_phase_images_keep_the_spectrum_whatever_the_phases():
     ]
     magnitudes = [torch.fft.rfft2(pattern, norm="ortho").abs()[..., 1:4] for pattern in patterns]
     assert torch.allclose(*magnitudes, atol=1e-4)
-    expected = _fourier.magnitudes(statistics.amplitudes(8, 8))[:, 1:4].double()
+    expected = fourier_basis.magnitudes(statistics.amplitudes(8, 8))[:, 1:4].double()
     assert torch.allclose(magnitudes[0][0, 0], expected, atol=1e-4)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # or what is kept would be of no use where gradients are
+@torch.inference_mode(False)  # inference tensors could not take part where gradients are computed
 def basis(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return an orthonormal basis ``(n, n)``, one wave a column, and its frequencies ``(n,)`` in cycles per pixel.
 
@@ -29,39 +27,24 @@ def frequencies(height: int, width: int) -> torch.Tensor:
     return torch.hypot(basis(height)[1][:, None], basis(width)[1][None, :])
 
 
-def synthesize(amplitudes: torch.Tensor) -> torch.Tensor:
-    """Return the images ``(..., H, W)`` that have these amplitudes ``(..., H, W)``."""
-    down, across = _bases(amplitudes)
-    return down @ amplitudes @ across.T
-
-
 def analyse(images: torch.Tensor) -> torch.Tensor:
-    """Return the amplitudes ``(..., H, W)`` of images ``(..., H, W)``: the inverse of `synthesize`."""
-    down, across = _bases(images)
+    """Return the amplitudes ``(..., H, W)`` of images ``(..., H, W)``."""
+    down, across = (basis(n)[0].to(images) for n in images.shape[-2:])
     return down.T @ images @ across
-
-
-def _bases(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    height, width = values.shape[-2:]
-    return (
-        basis(height)[0].to(values.device, values.dtype),
-        basis(width)[0].to(values.device, values.dtype),
-    )
 
 
 def magnitudes(spectrum: torch.Tensor) -> torch.Tensor:
     """Return the magnitudes ``(H, W // 2 + 1)`` that an orthonormal `torch.fft.rfft2` has for amplitudes ``(H, W)``.
 
-    What the amplitudes of one pair of frequencies, sines and cosines, hold of the signal's power goes in equal parts
-    to the complex waves of these frequencies, forwards and backwards.
+    The power in the amplitudes of one pair of frequencies, sines and cosines, is shared equally by the complex waves
+    of these frequencies, forwards and backwards.
     """
     height, width = spectrum.shape
     power = spectrum.square()
-    down = (torch.arange(height) + 1) // 2  # which frequency each amplitude belongs to
-    across = (torch.arange(width) + 1) // 2
-    for axis, number in ((0, down), (1, across)):
+    for axis, size in enumerate((height, width)):
+        number = (torch.arange(size) + 1) // 2  # which frequency each amplitude belongs to
         sums = torch.zeros_like(power).index_add(axis, number, power)
-        counts = torch.bincount(number, minlength=len(number)).clamp(min=1)
+        counts = torch.bincount(number, minlength=size).clamp(min=1)
         power = sums / (counts[:, None] if axis == 0 else counts)
     rows = torch.minimum(
         torch.arange(height), height - torch.arange(height)

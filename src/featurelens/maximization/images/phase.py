@@ -8,16 +8,17 @@ from typing import final
 
 import torch
 
-from featurelens.maximization import _fourier
-from featurelens.maximization.parametrizations import Canvas, spectrum
-from featurelens.maximization.statistics import ImageStatistics
+from featurelens.maximization.images.base import Canvas
+from featurelens.maximization.images.fourier import spectrum
+from featurelens.maximization.images.fourier_basis import magnitudes
+from featurelens.maximization.images.image_statistics import ImageStatistics
 
 
 @final
 class PhaseImage(Canvas):
-    """Waves whose strength is that of real images and stays so; only their phases are optimized.
+    """An image whose spectrum is that of real images; only the phases of its waves are optimized.
 
-    With the magnitudes fixed no frequency can take over, so that deep networks give images that look natural without
+    With fixed magnitudes no frequency can dominate, so that deep networks give natural-looking images without
     penalties (MACO: Fel et al., "Unlocking Feature Visualization for Deeper Networks with Magnitude Constrained
     Optimization", NeurIPS 2023). Channels are mixed into colours after the waves are summed.
 
@@ -47,8 +48,8 @@ class PhaseImage(Canvas):
     def __init__(
         self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float | None = None
     ) -> None:
-        super().__init__(shape, statistics=statistics, sd=0.0)
-        self._magnitudes = _fourier.magnitudes(spectrum(self.shape, statistics, decay))
+        super().__init__(shape, statistics=statistics)
+        self._magnitudes = magnitudes(spectrum(self.shape, statistics, decay))
 
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Draw phases ``(N, C, H, W // 2 + 1)`` in radians."""

@@ -1,0 +1,53 @@
+"""The images or latents in a user's batches: checked one batch at a time, under a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from featurelens._checks import check_flag, check_type, describe
+from featurelens._structure import first_tensor
+
+
+def tensors_in(
+    loader: torch.Tensor | Iterable[Any], noun: str, shape: str, *, title: str, progress: bool
+) -> Iterator[torch.Tensor]:
+    """Yield the first tensor of each batch of `loader` (which may itself be one batch), on the CPU.
+
+    `noun` and `shape` are for errors: each batch must hold, say, "image" of shape "(N, C, H, W)".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `loader` is no tensor and no iterable, or if its batches are empty, differ in shape beyond the first axis,
+        or are not finite.
+    """
+    from tqdm import tqdm
+
+    check_type(loader, Iterable, argument="loader", expected=f"{noun}s {shape} or a loader of them")
+    check_flag(progress, argument="progress")
+    batches = [loader] if isinstance(loader, torch.Tensor) else loader
+    seen, like = 0, None
+    for batch in tqdm(batches, desc=title, unit="batch", disable=None if progress else True):
+        found = first_tensor(batch)
+        if found is None or found.ndim != shape.count(",") + 1 or 0 in found.shape:
+            given = describe(batch if found is None else found)
+            raise ValueError(f"the loader must give {noun}s {shape} with no empty dimension; got {given}")
+        like = like or found.shape[1:]
+        if found.shape[1:] != like:
+            raise ValueError(
+                f"the loader must give {noun}s of one shape; got {tuple(like)} and then, from {noun} {seen}, "
+                f"{tuple(found.shape[1:])}"
+            )
+        broken = ~found.flatten(1).isfinite().all(1)
+        if bool(broken.any()):
+            place = seen + int(broken.nonzero()[0])
+            raise ValueError(
+                f"the loader must give finite {noun}s; {noun} {place} has NaN or infinite values"
+            )
+        seen += len(found)
+        yield found.detach().cpu()
+    if not seen:
+        raise ValueError(f"the loader gave no {noun}s; got {describe(loader)}")

@@ -1,0 +1,1 @@
+"""Images as functions of the parameters that are optimized: pixels, Fourier coefficients, phases, latents."""

@@ -1,0 +1,85 @@
+"""Images whose Fourier coefficients are optimized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+
+from featurelens._checks import check_number, describe
+from featurelens.maximization.images import fourier_basis
+from featurelens.maximization.images.base import Canvas
+from featurelens.maximization.images.image_statistics import ImageStatistics
+
+
+@final
+class FourierImage(Canvas):
+    """An image whose sines and cosines are optimized, each scaled by how much images vary at its frequency.
+
+    In these coordinates neither pixels nor colours are correlated, which gives images without high-frequency noise
+    (Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017).
+
+    Parameters
+    ----------
+    shape
+        ``(C, H, W)``; any channel count, odd and even sizes.
+    statistics
+        Statistics of the user's data, for their colours. By default three channels are correlated as in natural
+        images, and those of any other number are uncorrelated.
+    decay
+        The spectrum falls as ``1 / frequency ** decay``: 1 for natural images, 0 for white noise. None uses the
+        spectrum of the statistics.
+    sd
+        Standard deviation of the noise to start from, in units of the data's own contrast.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> parametrization = FourierImage((1, 28, 28))
+    >>> images = torch.rand(2, 1, 28, 28, dtype=torch.float64)
+    >>> torch.allclose(parametrization.images(parametrization.from_image(images)), images)
+    True
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        statistics: ImageStatistics | None = None,
+        decay: float | None = 1.0,
+        sd: float = 0.1,
+    ) -> None:
+        super().__init__(shape, statistics=statistics, sd=sd)
+        self.decay = decay
+        self._spectrum = spectrum(self.shape, statistics, decay)
+        self._down, self._across = (fourier_basis.basis(n)[0] for n in self.shape[1:])
+
+    def images(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Return the images `(N, C, H, W)`."""
+        down, across = self._down.to(parameters), self._across.to(parameters)
+        return self._paint(down @ (parameters * self._spectrum.to(parameters)) @ across.T)
+
+    def from_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the amplitudes of images `(N, C, H, W)` in [0, 1]: the inverse of `images`."""
+        return fourier_basis.analyse(self._unpaint(images)) / self._spectrum.to(images)
+
+
+def spectrum(
+    shape: tuple[int, int, int], statistics: ImageStatistics | None, decay: float | None
+) -> torch.Tensor:
+    """Return how strong each wave is, ``(H, W)`` of mean square 1: as ``1 / frequency ** decay``, None for the data's."""
+    height, width = shape[1:]
+    if decay is None and statistics is not None:
+        return statistics.amplitudes(height, width)
+    decay = 1.0 if decay is None else decay
+    if not math.isfinite(check_number(decay, argument="decay")):
+        raise ValueError(f"decay must be a number; got {describe(decay)}")
+    falling = fourier_basis.frequencies(height, width).clamp(min=1 / max(height, width)) ** -float(decay)
+    return falling / falling.square().mean().sqrt()
