@@ -1,4 +1,4 @@
-"""A recording that stops is gone on with, and only by what made it."""
+"""A recording that stops can be resumed, and only by what made it."""
 
 import pytest
 import torch
@@ -166,7 +166,7 @@ def test_without_resume_nothing_is_touched(tmp_path):
     before = files(tmp_path)
     with pytest.raises(
         FileExistsError,
-        match=r"holds activations already \(12 rows, not complete\): go on with them by resume=True",
+        match=r"holds activations already \(12 rows, not complete\): continue with resume=True",
     ):
         recorder().record(loader(), to=tmp_path)
     assert files(tmp_path) == before
