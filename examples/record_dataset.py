@@ -153,13 +153,15 @@ def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[
     figures["strongest_layer4"] = fl.plotting.strongest_images(
         last.top_k,
         images,
-        channels=last.joint_counts.mutual_information().top(PICTURED),
+        channels=fl.ChannelInformationResult.from_counts(last.joint_counts).top(PICTURED),
         title="The strongest images of the channels of layer4 that know most of the class",
     )
     figures["values_layer4"] = last.histogram.plot().figure
     figures["correlations_layer4"] = last.covariance.plot().figure
     figures["information_layer4"] = (
-        last.joint_counts.mutual_information().plot(title="What channels of layer4 know of the class").figure
+        fl.ChannelInformationResult.from_counts(last.joint_counts)
+        .plot(title="What channels of layer4 know of the class")
+        .figure
     )
     return figures
 
@@ -169,7 +171,10 @@ def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, d
     print(store)
     print(result)
     last = result["layer4"]
-    binned, gaussian = (last.joint_counts.mutual_information(method=how) for how in ("binned", "gaussian"))
+    binned, gaussian = (
+        fl.ChannelInformationResult.from_counts(last.joint_counts, method=how)
+        for how in ("binned", "gaussian")
+    )
     print(f"layer4 and the class, from the stream: {binned}")
     print(f"the same with normal classes: most {float(gaussian.values.max()):.3f} nats")
     again = fl.channel_information(store["layer4"][:], labels)

@@ -25,9 +25,11 @@ from featurelens._structure import items_of, map_tensors, outline, tensors
 
 _VALUES_OF_A_ROW = 1024
 _INTERNAL = frozenset(vars(nn.Module()))
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, enum.Enum, np.generic)
-_PLAIN += (decimal.Decimal, pathlib.PurePath, torch.Size, torch.dtype, torch.device, torch.layout)
-_PLAIN += (torch.memory_format,)
+_PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, enum.Enum, np.generic),
+    *(decimal.Decimal, pathlib.PurePath, torch.Size, torch.dtype, torch.device, torch.layout),
+    torch.memory_format,
+)
 _NAMED = (type, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, np.ufunc)
 _HARMLESS = (types.ModuleType, logging.Logger, weakref.ref, type(threading.Lock()), type(threading.RLock()))
 _CONTAINERS = {"builtins", "collections", "types", "argparse"}

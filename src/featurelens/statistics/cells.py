@@ -1,12 +1,13 @@
-"""Cells of equal width that find their own range, and do not depend on the order in which values came.
+"""Cells of equal width that find their own range, independent of the order in which values come.
 
 A channel's cells are ``[i 2^level, (i + 1) 2^level)``. The level is the lowest at which all values so far lie in
 `CELLS` neighbouring cells: it depends on their extremes alone, and a cell of one level is a pair of cells of the level
-below, so that counts move up without a value being seen again.
+below, so that counts move up without seeing the values again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -34,14 +35,25 @@ class Cells:
     counts: torch.Tensor
 
     @classmethod
+    def of(cls, state: Mapping[str, torch.Tensor]) -> Self:
+        """Return the cells whose `state` this is."""
+        level, first, last = (state[name].numpy() for name in ("level", "first", "last"))
+        return cls(level, first, last, state["counts"])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything as tensors."""
+        numbers = {name: torch.from_numpy(getattr(self, name)) for name in ("level", "first", "last")}
+        return {**numbers, "counts": self.counts}
+
+    @classmethod
     def empty(cls, channels: int, classes: int) -> Self:
-        """Return the counts of nothing."""
+        """Return cells without values."""
         nothing = np.zeros(channels, dtype=np.int64)
         counts = torch.zeros(channels, CELLS, classes, dtype=torch.int64)
         return cls(nothing + NOTHING, nothing, nothing, counts)
 
     def add(self, values: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count `values` ``(C, N)`` too; those that are not finite are left out."""
+        """Count `values` ``(C, N)``; those that are not finite are left out."""
         numbers = values.numpy()
         finite = np.isfinite(numbers)
         some = finite.any(1)
@@ -50,16 +62,13 @@ class Cells:
         level = np.where(some, _level(low, high), NOTHING)
         self._widen(level, _cell(low, level), _cell(high, level))
         usable = np.where(finite, numbers, low[:, None])
-        cell = (
-            _cell(usable, self.level[:, None])
-            - self.first[:, None]
-            + np.arange(len(numbers))[:, None] * CELLS
-        )
+        start = np.arange(len(numbers)) * CELLS - self.first
+        cell = _cell(usable, self.level[:, None]) + start[:, None]
         flat = torch.from_numpy(cell[finite]) * self.counts.shape[2] + labels.expand(values.shape)[finite]
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
     def merge(self, other: Self) -> None:
-        """Take in the counts of others."""
+        """Add the counts of others."""
         self._widen(other.level, other.first, other.last)
         self.counts += other._moved(self.level, self.first)
 
