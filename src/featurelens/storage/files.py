@@ -23,16 +23,12 @@ OPEN = ".open"
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name, and rename the file once it is safe on disk."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = path.with_name(path.name + ".new")  # one that is left by a failure is overwritten next time
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
     sync_folder(path.parent)
 
 

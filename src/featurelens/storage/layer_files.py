@@ -241,44 +241,34 @@ class StoredLayer(Sequence[Tensor]):
         return f"StoredLayer({self.name!r}, {self.shape}, {self._layer.dtype})"
 
     def __getitem__(self, rows: Any) -> Any:
-        if isinstance(rows, Tensor | np.ndarray) and rows.ndim == 0:
-            rows = rows.item()
-        if isinstance(rows, int | np.integer) and not isinstance(rows, bool):
-            return self._read(self._wrapped(np.array([rows])))[0]
-        return self._read(self._numbers(rows))
-
-    def __getitems__(self, rows: list[int]) -> list[Tensor]:
-        """Return the rows of one batch of a `torch.utils.data.DataLoader`, which are read together."""
-        return list(self[rows])
-
-    def _numbers(self, rows: Any) -> np.ndarray[Any, Any]:
-        """Return the numbers of the chosen rows, in order."""
         if isinstance(rows, slice):
-            return np.arange(*rows.indices(len(self)))
-        if isinstance(rows, list | range | np.ndarray | Tensor):
-            numbers = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
-            if numbers.shape == (0,) and numbers.dtype != bool:
-                return np.empty(0, np.int64)
-            if numbers.dtype == bool:
-                if numbers.shape != (len(self),):
-                    raise IndexError(
-                        f"a mask of layer {self.name!r} has shape ({len(self)},); got {numbers.shape}"
-                    )
-                return np.flatnonzero(numbers)
-            if numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer):
-                return self._wrapped(numbers.astype(np.int64))
-        raise TypeError(
-            "rows are chosen by an integer, a slice, a list of integers or a mask, and further axes in the tensor "
-            f"that is returned; got {describe(rows)}"
-        )
-
-    def _wrapped(self, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return self._read(np.arange(*rows.indices(len(self))))
+        numbers = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+        is_mask = numbers.dtype == bool and numbers.ndim == 1
+        is_list = numbers.dtype.kind in "iu" and numbers.ndim < 2
+        if isinstance(rows, tuple) or not (is_mask or is_list or numbers.shape == (0,)):
+            raise TypeError(
+                "rows are chosen by an integer, a slice, a list of integers or a mask, and further axes in the tensor "
+                f"that is returned; got {describe(rows)}"
+            )
+        if is_mask:
+            if len(numbers) != len(self):
+                raise IndexError(
+                    f"a mask of layer {self.name!r} has shape ({len(self)},); got {numbers.shape}"
+                )
+            numbers = np.flatnonzero(numbers)
+        numbers = numbers.astype(np.int64)
         outside = (numbers < -len(self)) | (numbers >= len(self))
         if outside.any():
             raise IndexError(
                 f"row {numbers[outside][0]} is out of range: layer {self.name!r} has {len(self)} rows"
             )
-        return np.where(numbers < 0, numbers + len(self), numbers)
+        found = self._read(np.where(numbers < 0, numbers + len(self), numbers).reshape(-1))
+        return found if numbers.ndim else found[0]
+
+    def __getitems__(self, rows: list[int]) -> list[Tensor]:
+        """Return the rows of one batch of a `torch.utils.data.DataLoader`, which are read together."""
+        return list(self[rows])
 
     def _read(self, numbers: np.ndarray[Any, Any]) -> Tensor:
         """Read rows; those that follow each other in a file are read at once."""
