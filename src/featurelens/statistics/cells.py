@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 CELLS = 256
 DIGITS = 50  # a cell's number has no more: beyond that, neighbours differ by what float64 cannot tell
 FINEST = -1022  # a cell's width is a normal number: what lies nearer to zero shares a cell with it
-NOTHING = -2000  # the level of a channel without values, below that of any value
+EMPTY = -2000  # the level of a channel without values, below that of any value
+FAR = 2**60
 SHIFTS = 62
 
 Integers = NDArray[np.int64]
@@ -50,7 +51,7 @@ class Cells:
         """Return cells without values."""
         nothing = np.zeros(channels, dtype=np.int64)
         counts = torch.zeros(channels, CELLS, classes, dtype=torch.int64)
-        return cls(nothing + NOTHING, nothing, nothing, counts)
+        return cls(nothing + EMPTY, nothing, nothing, counts)
 
     def add(self, values: torch.Tensor, labels: torch.Tensor) -> None:
         """Count `values` ``(C, N)``; those that are not finite are left out."""
@@ -59,7 +60,7 @@ class Cells:
         some = finite.any(1)
         low = np.where(some, np.where(finite, numbers, np.inf).min(1), 0.0)
         high = np.where(some, np.where(finite, numbers, -np.inf).max(1), 0.0)
-        level = np.where(some, _level(low, high), NOTHING)
+        level = np.where(some, _level(low, high), EMPTY)
         self._widen(level, _cell(low, level), _cell(high, level))
         usable = np.where(finite, numbers, low[:, None])
         start = np.arange(len(numbers)) * CELLS - self.first
@@ -76,11 +77,9 @@ class Cells:
         """Make room for cells from `first` to `last` of another level."""
         wanted = np.maximum(self.level, level)
         while True:
-            one = _range(self.level, self.first, self.last, wanted)
-            two = _range(level, first, last, wanted)
-            mine, theirs = self.level == NOTHING, level == NOTHING
-            start = np.where(mine, two[0], np.where(theirs, one[0], np.minimum(one[0], two[0])))
-            stop = np.where(mine, two[1], np.where(theirs, one[1], np.maximum(one[1], two[1])))
+            start, stop = _range(self.level, self.first, self.last, wanted)
+            other_start, other_stop = _range(level, first, last, wanted)
+            start, stop = np.minimum(start, other_start), np.maximum(stop, other_stop)
             wide = stop - start >= CELLS
             if not wide.any():
                 break
@@ -91,7 +90,7 @@ class Cells:
     def _moved(self, level: Integers, first: Integers) -> torch.Tensor:
         """Return the counts in the cells of `level` from number `first` on."""
         moves = (level != self.level) | (first != self.first)
-        moves &= self.level != NOTHING  # nothing to move
+        moves &= self.level != EMPTY  # nothing to move
         if not moves.any():
             return self.counts
         shift = np.minimum(level - self.level, SHIFTS)[moves, None]
@@ -105,9 +104,9 @@ class Cells:
 
 
 def _range(level: Integers, first: Integers, last: Integers, wanted: Integers) -> tuple[Integers, Integers]:
-    """Return the cells of the level `wanted` that the first and the last one lie in."""
+    """Return the cells of the level `wanted` that contain the first and the last one; far apart without values."""
     shift = np.minimum(wanted - level, SHIFTS)
-    return first >> shift, last >> shift
+    return np.where(level == EMPTY, FAR, first >> shift), np.where(level == EMPTY, -FAR, last >> shift)
 
 
 def _level(low: NDArray[np.float64], high: NDArray[np.float64]) -> Integers:

@@ -11,7 +11,7 @@ import torch
 from featurelens._checks import count
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.channel_blocks import with_float64
-from featurelens.statistics.exact_sums import added, exact, products_about_mean, products_about_zero, total
+from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ class Covariance(Statistic):
             "min": low.cpu(),
             "max": high.cpu(),
             "sum": exact(sums),
-            "products": products_about_zero(scatter[one, other], sums[one], sums[other], finite),
+            "products": raw_products(scatter[one, other], sums[one], sums[other], finite),
         }
 
     def combine(self, one: State, other: State) -> State:
@@ -120,7 +120,7 @@ class Covariance(Statistic):
         one, other = torch.triu_indices(channels, channels)
         limbs, lowest = state["sum"]
         sums = (limbs[:, one], lowest), (limbs[:, other], lowest)
-        scatter = products_about_mean(state["products"], *sums, observations) / observations
+        scatter = central_products(state["products"], *sums, observations) / observations
         covariance = torch.zeros(channels, channels, dtype=torch.float64)
         covariance[one, other] = scatter
         covariance[other, one] = scatter

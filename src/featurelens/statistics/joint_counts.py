@@ -12,14 +12,7 @@ from featurelens._checks import check_type, check_whole, count, describe
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.cells import Cells
 from featurelens.statistics.channel_blocks import as_maps
-from featurelens.statistics.exact_sums import (
-    ExactSum,
-    added,
-    exact,
-    products_about_mean,
-    products_about_zero,
-    total,
-)
+from featurelens.statistics.exact_sums import ExactSum, added, central_products, exact, raw_products, total
 
 
 @final
@@ -133,7 +126,7 @@ class JointCounts(Statistic):
         return {
             "classes": here,
             "sum": exact(sums),
-            "squares": products_about_zero(scatter, sums, sums, numbers),
+            "squares": raw_products(scatter, sums, sums, numbers),
             "not_finite": (~finite).sum(1),
             # The table of a single batch would be nearly empty: its values are counted in that of the next part.
             "values": pooled,
@@ -159,7 +152,7 @@ class JointCounts(Statistic):
         sums, squares = (
             _among(torch.arange(self.classes), state["classes"], state[name]) for name in ("sum", "squares")
         )
-        scatter = products_about_mean(squares, sums, sums, numbers).clamp_min(0.0)
+        scatter = central_products(squares, sums, sums, numbers).clamp_min(0.0)
         width = np.ldexp(1.0, cells.level)
         # A single cell at its finest holds equal values only, whose means each class and batch rounds differently.
         constant = ((cells.counts.sum(2) > 0).sum(1) == 1)[:, None]

@@ -11,7 +11,7 @@ import torch
 from featurelens._checks import count
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.channel_blocks import channel_blocks
-from featurelens.statistics.exact_sums import added, exact, products_about_mean, products_about_zero, total
+from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 
 
 @final
@@ -79,7 +79,7 @@ class Moments(Statistic):
             "count": finite,
             "not_finite": values.numel() // values.shape[1] - finite,
             "sum": exact(sums),
-            "squares": products_about_zero(scatter, sums, sums, finite),
+            "squares": raw_products(scatter, sums, sums, finite),
             "min": low,
             "max": high,
         }
@@ -91,7 +91,7 @@ class Moments(Statistic):
 
     def summarize(self, state: State) -> MomentsResult:
         finite = state["count"]
-        scatter = products_about_mean(state["squares"], state["sum"], state["sum"], finite).clamp_min(0.0)
+        scatter = central_products(state["squares"], state["sum"], state["sum"], finite).clamp_min(0.0)
         empty = finite == 0
         # The mean of equal numbers is rounded, so that batches seem to differ.
         scatter = scatter.masked_fill(state["min"] == state["max"], 0.0)

@@ -165,20 +165,17 @@ class _Digest:
             if value not in self._modules:  # others are added under their own names
                 self.add_module(value, where)
         elif isinstance(value, set | frozenset):
-            self.add(" ".join(sorted(self._digest_of_item(item, where) for item in value)))
+            digests = [_Digest(self._packages, self._modules) for _ in value]  # a set has no order
+            for digest, item in zip(digests, value, strict=True):
+                digest.add_value(item, where)
+                self.hidden = self.hidden or digest.hidden
+            self.add(" ".join(sorted(digest.sha256.hexdigest() for digest in digests)))
         elif (items := self._items_of(value)) is not None:
             for key, item in items:
                 self.add_value(key, where)
                 self.add_value(item, f"{where}.{key}")
         elif not isinstance(value, _HARMLESS):
             self.hidden = self.hidden or f"{where.removeprefix('.')}, a {type(value).__name__}"
-
-    def _digest_of_item(self, item: Any, where: str) -> str:
-        """Return the digest of an item of a set, which has no order."""
-        alone = _Digest(self._packages, self._modules)
-        alone.add_value(item, where)
-        self.hidden = self.hidden or alone.hidden
-        return alone.sha256.hexdigest()
 
     def _items_of(self, value: Any) -> list[tuple[Any, Any]] | None:
         if isinstance(value, np.ndarray):

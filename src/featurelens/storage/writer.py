@@ -40,9 +40,7 @@ class StoreWriter:
         self._between_batches = True
         self._checkpoint = time.monotonic()
 
-    def append(
-        self, layers: Mapping[str, Any], digest: str, *, aliases: Mapping[str, str] | None = None
-    ) -> None:
+    def append(self, layers: Mapping[str, Any], digest: str, *, aliases: Mapping[str, str]) -> None:
         """Add what the layers returned for one batch, whose inputs have this digest.
 
         Raises
@@ -55,7 +53,7 @@ class StoreWriter:
         rows = _checked_rows(layers)
         with _explaining(self._failure):
             if not self._layers:
-                self._begin(layers, aliases or {})
+                self._begin(layers, aliases)
             self._check_fits(layers)
             self._between_batches = False
             for name, writer in self._layers.items():
