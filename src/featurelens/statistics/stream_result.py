@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
-import torch
-
-from featurelens._checks import check_path, check_type, count, describe
+from featurelens._checks import check_type, count, describe
 from featurelens._lookup import find
+from featurelens._saving import read, write
 from featurelens._structure import plain
 from featurelens.statistics.base import State, Statistic, kinds, name_of, settings
 
@@ -70,6 +68,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
     Examples
     --------
+    >>> import torch
     >>> import featurelens as fl
     >>> recorder = fl.ActivationRecorder(torch.nn.Conv2d(1, 4, 3), "")
     >>> result = recorder.stream([torch.rand(2, 1, 8, 8)], fl.statistics.Moments())
@@ -126,10 +125,9 @@ class StreamResult(Mapping[str, LayerStatistics]):
             If `path` is not a path, or a user's statistic holds anything but tensors, numbers, text and containers of
             them.
         """
-        check_path(path)
         layers = {name: [_plain(statistic) for statistic in found] for name, found in self.statistics.items()}
         rest = {"spans": list(self.spans), "aliases": self._aliases, "origin": self._origin}
-        torch.save({"format": FORMAT, "layers": layers, **rest}, path)
+        write(path, type(self), {"format": FORMAT, "layers": layers, **rest})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -142,20 +140,8 @@ class StreamResult(Mapping[str, LayerStatistics]):
         ValueError
             If `save` did not write the file, or no imported module defines one of its statistics.
         """
-        check_path(path)
-        try:
-            content = torch.load(path, weights_only=True)
-            version = content.pop("format")
-        except (
-            pickle.UnpicklingError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            EOFError,
-        ) as error:
-            raise ValueError(f"{os.fspath(path)} was not written by StreamResult.save") from error
-        if version != FORMAT:
+        content: dict[str, Any] = read(path, cls, dict)
+        if (version := content.pop("format", None)) != FORMAT:
             raise ValueError(f"{os.fspath(path)} was written by another version: {version!r}")
         layers = {
             name: [_restored(**saved) for saved in found] for name, found in content.pop("layers").items()
