@@ -144,7 +144,8 @@ class Histogram(Statistic):
         if self.edges is None:
             exact = values.dtype == torch.float64 or not values.is_floating_point()
             blocks = channel_blocks(values, torch.float64 if exact else torch.float32)
-            found = [_counted(_leading_bits(block), _keys_of_leading_bits()) for block in blocks]
+            keys = _keys_of_leading_bits()
+            found = [_counted(_leading_bits(block), keys) for block in blocks]
         else:
             edges = torch.tensor(self.edges, dtype=torch.float64)
             keys = torch.arange(len(edges) + 2)
@@ -181,15 +182,14 @@ def _counted(codes: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, tor
 
     `keys` has the key of each possible code.
     """
-    present = torch.bincount(codes.flatten(), minlength=len(keys)).nonzero()[:, 0]
-    column = torch.zeros(len(keys), dtype=torch.int64, device=codes.device)
-    column[present] = torch.arange(len(present), device=codes.device)
-    cells = column[codes.long()] + len(present) * torch.arange(len(codes), device=codes.device)[:, None]
-    counts = (
-        torch.bincount(cells.flatten(), minlength=len(codes) * len(present)).reshape(len(codes), -1).cpu()
-    )
-    keys = keys[present.cpu()]
-    usable = keys != IN_NO_BIN
+    if len(keys) > codes.shape[1]:  # most of them do not occur
+        present = torch.bincount(codes.flatten(), minlength=len(keys)).nonzero()[:, 0]
+        column = torch.zeros(len(keys), dtype=torch.int64, device=codes.device)
+        column[present] = torch.arange(len(present), device=codes.device)
+        codes, keys = column[codes.long()], keys[present.cpu()]
+    cells = codes + len(keys) * torch.arange(len(codes), device=codes.device)[:, None]
+    counts = torch.bincount(cells.flatten(), minlength=len(codes) * len(keys)).reshape(len(codes), -1).cpu()
+    usable = (keys != IN_NO_BIN) & counts.any(0)
     ordered, place = torch.unique(keys[usable], return_inverse=True)
     return ordered, counts.new_zeros(len(counts), len(ordered)).index_add_(1, place, counts[:, usable])
 
