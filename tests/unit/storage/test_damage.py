@@ -98,6 +98,8 @@ def test_a_file_that_cannot_grow(tmp_path, monkeypatch):
     store = fl.ActivationStore(tmp_path)
     assert f": {store.rows} rows are safe" in str(caught.value)
     store.verify()
+    listed = {shard.file for layer in store._manifest.layers.values() for shard in layer.all_shards}
+    assert {name for name in files(tmp_path) if ".npy" in name} == listed, "what is not safe was removed"
     assert same(recorder().record(loader(), to=tmp_path, resume=True), expected)
 
 
