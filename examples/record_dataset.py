@@ -155,17 +155,16 @@ def pictures(model: nn.Module, images: Tensor, result: fl.StreamResult) -> dict[
             title=f"Strongest images of the {PICTURED} channels of {layer} with the largest variance",
         )
     last = result["layer4"]
+    known = fl.ChannelInformationResult.from_counts(last.joint_counts)
     figures["strongest_layer4"] = fl.plotting.strongest_images(
         last.top_k,
         images,
-        channels=last.joint_counts.mutual_information().top(PICTURED),
+        channels=known.top(PICTURED),
         title="Strongest images of the channels of layer4 with most information about the class",
     )
     figures["values_layer4"] = last.histogram.plot()
     figures["correlations_layer4"] = last.covariance.plot()
-    figures["information_layer4"] = last.joint_counts.mutual_information().plot(
-        title="What channels of layer4 know of the class"
-    )
+    figures["information_layer4"] = known.plot(title="Information of the channels of layer4 about the class")
     return figures
 
 
@@ -174,7 +173,10 @@ def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, d
     print(store)
     print(result)
     last = result["layer4"]
-    binned, gaussian = (last.joint_counts.mutual_information(method=how) for how in ("binned", "gaussian"))
+    binned, gaussian = (
+        fl.ChannelInformationResult.from_counts(last.joint_counts, method=how)
+        for how in ("binned", "gaussian")
+    )
     print(f"layer4 and the class, from the stream: {binned}")
     print(f"the same with normal classes: most {float(gaussian.values.max()):.3f} nats")
     again = fl.channel_information(store["layer4"][:], labels)

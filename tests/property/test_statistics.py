@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import featurelens as fl
-from featurelens.statistics._exact import added, exact, total
+from featurelens.statistics.exact_sums import added, exact, total
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 TAME = st.floats(-4, 4, width=16)

@@ -14,7 +14,7 @@ from torch import nn
 import featurelens as fl
 from featurelens._batches import Given, Plan
 from featurelens._shares import Share
-from featurelens.storage import shards, writer
+from featurelens.storage import layer_files, writer
 from tests.stores import files
 
 SHAPES = st.sampled_from([(), (1,), (3,), (2, 3), (1, 2, 2), (0,)])
@@ -59,7 +59,7 @@ def recorder_of(shape, dtype):
 def test_rows_are_those_in_memory(sizes, shape, dtype, shard_bytes, data):
     batches = torch.arange(float(sum(sizes))).split(sizes)
     recorder = recorder_of(shape, dtype)
-    with tempfile.TemporaryDirectory() as folder, patch.object(shards, "SHARD_BYTES", shard_bytes):
+    with tempfile.TemporaryDirectory() as folder, patch.object(layer_files, "SHARD_BYTES", shard_bytes):
         layer = recorder.record(batches, to=folder)["0"]
         whole = recorder.record(batches)["0"]
         n = len(whole)
@@ -106,7 +106,7 @@ def test_stopped_anywhere_the_files_are_the_same(sizes, stops, seconds, shard_by
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(shards, "SHARD_BYTES", shard_bytes),
+        patch.object(layer_files, "SHARD_BYTES", shard_bytes),
         patch.object(writer, "CHECKPOINT_SECONDS", seconds),
     ):
         once, stopped = Path(folder) / "once", Path(folder) / "stopped"
@@ -127,7 +127,7 @@ def test_stopped_anywhere_the_files_are_the_same(sizes, stops, seconds, shard_by
 def test_any_number_of_workers_makes_the_same_whole(sizes, count, shard_bytes):
     batches = torch.arange(float(sum(sizes))).split(sizes)
     recorder = recorder_of((2,), torch.float32)
-    with tempfile.TemporaryDirectory() as folder, patch.object(shards, "SHARD_BYTES", shard_bytes):
+    with tempfile.TemporaryDirectory() as folder, patch.object(layer_files, "SHARD_BYTES", shard_bytes):
         if count > 1:
             for index in range(count):
                 recorder.record(batches, to=folder, shard=(index, count))

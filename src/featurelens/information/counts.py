@@ -8,18 +8,35 @@ from typing import Literal
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_whole, count, describe
+from featurelens._checks import check_choice, check_type, check_whole, count, describe
 from featurelens.information._chunks import row_slices
 from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
 from featurelens.information.channels import ChannelInformationResult
 from featurelens.information.result import NATS_PER_UNIT, Units
+from featurelens.statistics import JointCountsResult
 
 NODES = 64  # of the quadrature
 ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a mean, as a share of it
 NARROWEST = 1e-12  # variance of a class that never changes, as a share of its channel's
 VALUES_AT_A_TIME = 2**22
 HEAVY = 0.25
+
+
+def information_of_joint_counts(
+    joint: JointCountsResult, *, method: str, bins: int | Literal["auto"], units: Units
+) -> ChannelInformationResult:
+    """Do what `ChannelInformationResult.from_counts` says."""
+    check_type(joint, JointCountsResult, argument="counts", expected="a JointCountsResult")
+    check_choice(method, ("binned", "gaussian"), argument="method")
+    broken = joint.not_finite.nonzero()[:, 0].tolist()
+    if broken:
+        raise ValueError(
+            f"information needs finite values; {count(len(broken), 'channel')} had others, the first {broken[0]}"
+        )
+    if method == "gaussian":
+        return information_of_gaussians(joint.counts[0].sum(0), joint.mean, joint.variance, units=units)
+    return information_from_counts(joint.counts, bins=bins, units=units)
 
 
 def information_from_counts(

@@ -294,7 +294,7 @@ class ActivationRecorder:
             result = recorder.stream(loader, {"conv1": [fl.statistics.Moments(), fl.statistics.TopK(9)], "fc": fl.statistics.JointCounts(classes=10)})
             result["conv1"].moments.mean             # (C,)
             result["conv1"].top_k.rows               # (C, 9): which images
-            result["fc"].joint_counts.mutual_information()
+            fl.ChannelInformationResult.from_counts(result["fc"].joint_counts)
 
         Statistics are taken of what `reduce` leaves of an output, inside the hook, from the layer's own memory; `clone`,
         `device` and `dtype` play no part.

@@ -23,7 +23,6 @@ from featurelens.storage.fingerprints import (
 )
 from featurelens.storage.manifest import Manifest, Progress, Recipe
 from featurelens.storage.merging import part_name, parts_in
-from featurelens.storage.npy import dtype_name
 from featurelens.storage.writer import StoreWriter, check_resumable, writing
 
 
@@ -155,7 +154,7 @@ def recipe_of(engine: Engine, plan: Plan) -> Recipe:
         parameters=parameters,
         layers=engine.layers,
         reduce=tuple(_name(engine.reduction_of(choice.name, choice.call)) for choice in engine.choices),
-        dtype=None if dtype is None else dtype_name(dtype),
+        dtype=None if dtype is None else str(dtype).removeprefix("torch."),
         training="False" if engine.evaluate else f"'keep' (modes {training_digest(model):.12}...)",
         batches=plan.total,
         modules=modules_digest(model),

@@ -1,4 +1,4 @@
-"""Statistics of a layer's output that are gathered batch by batch and merge exactly, from any parts of a data set."""
+"""Statistics of a layer's output that are measured batch by batch and merge exactly, from any parts of a data set."""
 
 from featurelens.statistics.base import Statistic
 from featurelens.statistics.covariance import Covariance, CovarianceResult

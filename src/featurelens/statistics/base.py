@@ -1,4 +1,4 @@
-"""The abstract statistic: what is measured of a batch, how two measurements combine, and what they say in the end."""
+"""The abstract statistic: how to measure a batch, combine two measurements and summarize them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -19,13 +20,13 @@ State = dict[str, Any]
 class Statistic(ABC):
     """A statistic of a layer's output that is gathered batch by batch, and merges from any parts of a data set.
 
-    A statistic is a small record of its settings and of what it has seen. ``update`` takes a batch, ``merge`` another
-    statistic of the same settings, ``result`` says what was found. In `ActivationRecorder.stream` the statistics given
-    are patterns: every layer gets fresh ones.
+    A statistic is a small record of its settings and of what it has seen. ``update`` adds a batch, ``merge`` adds
+    what another statistic of the same settings has seen, ``compute`` returns the result. `ActivationRecorder.stream`
+    uses the statistics it is given as patterns: every layer gets fresh ones.
 
-    For one of your own, write a dataclass of its settings with three functions without side effects: `measure`
-    for one batch, `combine` for two measurements, in which neither order nor grouping may matter, and `summarize`.
-    Count in integers, or add with care: a float64 sum depends on its order. One that uses labels says
+    To write your own, write a dataclass of its settings with three functions without side effects: `measure`
+    for one batch, `combine` for two measurements, whose result must not depend on order or grouping, and `summarize`.
+    Count in integers, or add with care: a float64 sum depends on its order. If it uses labels, set
     ``needs_labels: ClassVar[bool] = True``.
 
     Examples
@@ -58,25 +59,25 @@ class Statistic(ABC):
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         """Return the statistic of one batch `values` ``(N, C, ...)``, axis 1 being the channel.
 
-        `values` belong to the model: read them and let them go. `first_row` is the number of rows of the data set
-        before this batch, `labels` are the batch's own, if it has any.
+        `values` belong to the model: do not change or keep them. `first_row` is the number of rows of the data set
+        before this batch, `labels` are those of the batch, if it has any.
         """
 
     @abstractmethod
     def combine(self, one: State, other: State) -> State:
         """Return the statistic of two parts of the data, `one` and `other`, together.
 
-        The memory of `one` may be used again.
+        The memory of `one` may be reused.
 
         Raises
         ------
         ValueError
-            If they cannot belong to the same data: of other numbers of channels, say.
+            If they cannot belong to the same data, because their numbers of channels differ, say.
         """
 
     @abstractmethod
     def summarize(self, state: State) -> Any:
-        """Return what `state` says."""
+        """Return the result for everything in `state`."""
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
         """Raise unless the `labels` `(N,)` of a batch can be used; called before the batch is run.
@@ -93,14 +94,14 @@ class Statistic(ABC):
     def update(
         self, values: torch.Tensor, *, first_row: int | None = None, labels: torch.Tensor | None = None
     ) -> None:
-        """Take in the `values` ``(N, C, ...)`` and `labels` `(N,)` of one batch, which begins at `first_row`.
+        """Add the `values` ``(N, C, ...)`` and `labels` `(N,)` of one batch, which begins at `first_row`.
 
         By default its rows follow those seen so far.
 
         Raises
         ------
         TypeError
-            If `values` are not a dense tensor of real numbers, `labels` no tensor, or `first_row` is no whole number.
+            If `values` are not a dense tensor of real numbers, `labels` not a tensor, or `first_row` not a whole number.
         ValueError
             If `values` are not ``(N, C, ...)``, have another number of channels than before, `first_row` is below 0,
             or the labels do not fit.
@@ -111,15 +112,15 @@ class Statistic(ABC):
             check_whole(first_row, argument="first_row", least=0)
         if labels is not None:
             check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,)")
-        if labels is not None and (labels.ndim == 0 or len(labels) != len(values)):
-            raise ValueError(f"labels must be one for each of {len(values)} rows; got {describe(labels)}")
+            if labels.ndim == 0 or len(labels) != len(values):
+                raise ValueError(f"labels must be one for each of {len(values)} rows; got {describe(labels)}")
         with torch.no_grad():
             part = self.measure(values, self.rows if first_row is None else first_row, labels)
         self.absorb(part, len(values))
 
     @final
     def merge(self, other: Statistic) -> None:
-        """Take in what another statistic of the same settings has seen elsewhere.
+        """Add what another statistic of the same settings has seen elsewhere.
 
         Raises
         ------
@@ -127,19 +128,19 @@ class Statistic(ABC):
             If `other` is another statistic, or has other settings.
         """
         if type(other) is not type(self) or not _same(settings(other), settings(self)):
-            raise ValueError(f"{self} merges with its like only; got {other}")
+            raise ValueError(f"{self} merges only with a statistic of the same settings; got {other}")
         if other.state is not None:
             self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
 
     @final
     def absorb(self, part: State, rows: int) -> None:
-        """Take in the state `part` that was measured elsewhere, of so many `rows`."""
+        """Add the state `part` of so many `rows`, which was measured elsewhere."""
         self.state = part if self.state is None else self.combine(self.state, part)
         self.rows += rows
 
     @final
     def compute(self) -> Any:
-        """Return what was found.
+        """Return the result for everything seen so far.
 
         Raises
         ------
@@ -147,8 +148,8 @@ class Statistic(ABC):
             If nothing was seen yet.
         """
         if self.state is None:
-            raise ValueError(f"{self} has seen nothing yet")
-        # A copy, as what is found later must not change a result, nor a result what was found.
+            raise ValueError(f"{self} has seen no batch yet")
+        # A copy: later batches must not change a result, nor a result the state.
         return self.summarize(copy.deepcopy(self.state))
 
     @final
@@ -168,7 +169,7 @@ def settings(statistic: Statistic) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return whether two settings are equal; those of the user's own statistics may be, or hold, tensors."""
+    """Return whether two settings are equal; those of a user's statistics may be, or contain, tensors."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if type(one) is not type(other):
@@ -181,22 +182,20 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def name_of(kind: type[Statistic]) -> str:
-    """Return the name under which a result is found: `JointCounts` gives ``"joint_counts"``."""
+    """Return the name of a statistic's results: ``"joint_counts"`` for `JointCounts`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def kinds() -> dict[str, type[Statistic]]:
+def kinds(parent: type[Statistic] = Statistic) -> dict[str, type[Statistic]]:
     """Return every statistic that has been defined, also by users, by the name of its class."""
-    found, waiting = {}, Statistic.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        found[kind.__name__] = kind
-        waiting += kind.__subclasses__()
+    found: dict[str, type[Statistic]] = {}
+    for kind in parent.__subclasses__():
+        found |= {kind.__name__: kind, **kinds(kind)}
     return found
 
 
 def check_values(values: object) -> None:
-    """Raise unless statistics can be taken of `values`."""
+    """Raise unless statistics can be measured on `values`."""
     check_type(values, torch.Tensor, argument="values", expected="a tensor (N, C) or (N, C, ...)")
     assert isinstance(values, torch.Tensor)
     if values.is_complex():
@@ -208,11 +207,16 @@ def check_values(values: object) -> None:
         )
     if values.is_nested or values.ndim < 2 or 0 in values.shape:
         raise ValueError(
-            f"values must have shape (N, C) or (N, C, ...), none of them 0; got {describe(values)}"
+            f"values must have shape (N, C) or (N, C, ...) with no empty dimension; got {describe(values)}"
         )
 
 
 def check_same_channels(one: int, other: int) -> None:
-    """Raise unless two parts are of as many channels."""
+    """Raise unless two parts have the same number of channels."""
     if one != other:
-        raise ValueError(f"parts must have as many channels; got {one} and then {other}")
+        raise ValueError(f"parts must have the same number of channels; got {one} and then {other}")
+
+
+def combined(one: State, other: State, **rules: Callable[[Any, Any], Any]) -> State:
+    """Combine two states entry by entry, each by its own rule."""
+    return {name: rule(one[name], other[name]) for name, rule in rules.items()}

@@ -1,16 +1,17 @@
-"""How the channels of a layer vary together."""
+"""Covariance and correlation between the channels of a layer."""
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
 
 from featurelens._checks import count
-from featurelens.statistics._blocks import with_float64
-from featurelens.statistics._exact import added, exact, products_about_mean, products_about_zero, total
-from featurelens.statistics.base import State, Statistic, check_same_channels
+from featurelens.statistics.base import State, Statistic, check_same_channels, combined
+from featurelens.statistics.channel_blocks import with_float64
+from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ class CovarianceResult:
     not_finite : int
         Observations left out because a channel was NaN or infinite.
     layer : str or None
-        Where it was gathered, if by a stream.
+        The layer it was measured on, if by `ActivationRecorder.stream`.
     """
 
     count: int
@@ -55,6 +56,14 @@ class CovarianceResult:
 
         return plotting.channel_correlations(self, title=title, ax=ax)
 
+    def __str__(self) -> str:
+        text = f"Covariance of {count(len(self.mean), 'channel')} over {count(self.count, 'observation')}"
+        between = self.correlation.triu(1).abs().nan_to_num()
+        first, second = divmod(int(between.argmax()), len(between))
+        if first == second:
+            return text
+        return f"{text}; channels {first} and {second} correlate most, with {self.correlation[first, second]:.3f}"
+
     def __repr__(self) -> str:
         rest = f", {self.not_finite} left out" if self.not_finite else ""
         return f"{type(self).__name__}({count(len(self.mean), 'channel')}, {self.count} observations{rest})"
@@ -65,8 +74,8 @@ class CovarianceResult:
 class Covariance(Statistic):
     """Mean and covariance of the channels, every position of every image being one observation.
 
-    For the covariance of the means over positions record with ``reduce="mean"``. An observation in which a channel
-    is NaN or infinite is left out whole, and counted. Sums are kept as in `Moments`, for one half of the matrix:
+    For the covariance of the means over positions, record with ``reduce="mean"``. An observation in which a channel
+    is NaN or infinite is left out completely, and counted. Sums are kept as in `Moments`, for one half of the matrix:
     about 24 C^2 bytes.
 
     Examples
@@ -86,7 +95,8 @@ class Covariance(Statistic):
             rows = rows[:, torch.isfinite(rows).all(0)]
             sums = rows.sum(1)
         finite = torch.tensor(rows.shape[1])
-        low, high = _range(rows)
+        nothing = rows.new_full((len(rows),), torch.inf)
+        low, high = torch.aminmax(rows, dim=1) if finite else (nothing, -nothing)
         centred = rows - (sums / finite.clamp_min(1))[:, None]
         scatter = (centred @ centred.T).cpu()
         sums = sums.cpu()
@@ -94,46 +104,29 @@ class Covariance(Statistic):
         return {
             "count": int(finite),
             "not_finite": observations - int(finite),
-            "channels": len(sums),
             "min": low.cpu(),
             "max": high.cpu(),
             "sum": exact(sums),
-            "products": products_about_zero(scatter[one, other], sums[one], sums[other], finite),
+            "products": raw_products(scatter[one, other], sums[one], sums[other], finite),
         }
 
     def combine(self, one: State, other: State) -> State:
-        check_same_channels(one["channels"], other["channels"])
-        return {
-            "count": one["count"] + other["count"],
-            "not_finite": one["not_finite"] + other["not_finite"],
-            "channels": one["channels"],
-            "min": torch.minimum(one["min"], other["min"]),
-            "max": torch.maximum(one["max"], other["max"]),
-            "sum": added(one["sum"], other["sum"]),
-            "products": added(one["products"], other["products"]),
-        }
+        check_same_channels(len(one["min"]), len(other["min"]))
+        rules = {"count": operator.add, "not_finite": operator.add, "sum": added, "products": added}
+        return combined(one, other, **rules, min=torch.minimum, max=torch.maximum)
 
     def summarize(self, state: State) -> CovarianceResult:
-        channels, observations = state["channels"], torch.tensor(state["count"])
+        channels, observations = len(state["min"]), torch.tensor(state["count"])
         one, other = torch.triu_indices(channels, channels)
         limbs, lowest = state["sum"]
         sums = (limbs[:, one], lowest), (limbs[:, other], lowest)
-        scatter = products_about_mean(state["products"], *sums, observations) / observations
+        scatter = central_products(state["products"], *sums, observations) / observations
         covariance = torch.zeros(channels, channels, dtype=torch.float64)
         covariance[one, other] = scatter
         covariance[other, one] = scatter
         covariance.diagonal().clamp_min_(0.0)
-        # The mean of equal numbers is rounded, and seems to scatter from batch to batch.
+        # The mean of equal numbers is rounded, so that batches seem to differ.
         constant = state["min"] == state["max"]
         covariance.masked_fill_(constant | constant[:, None], 0.0)
         mean = total(state["sum"])[0] / observations
         return CovarianceResult(state["count"], mean, covariance, state["not_finite"])
-
-
-def _range(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the smallest and the largest value of each channel ``(C, M)``."""
-    if rows.shape[1]:
-        low, high = torch.aminmax(rows, dim=1)
-        return low, high
-    nothing = rows.new_full((len(rows),), torch.inf)
-    return nothing, -nothing

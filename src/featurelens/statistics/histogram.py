@@ -1,4 +1,4 @@
-"""How often which values occur in every channel."""
+"""Histogram and quantiles of every channel."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import count, describe
-from featurelens.statistics._blocks import channel_blocks
 from featurelens.statistics.base import State, Statistic, check_same_channels
+from featurelens.statistics.channel_blocks import channel_blocks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MANTISSA = 4  # bits: 16 bins for every doubling
 DROPPED = 23 - MANTISSA
 SIGN = 1 << (8 + MANTISSA)
-INFINITE = 0xFF << MANTISSA  # what is left of the bits of an infinite value, and the least of those of a NaN
+INFINITE = 0xFF << MANTISSA  # what is left of the bits of an infinite value; those of a NaN are no less
+IN_NO_BIN = 2**40
 
 
 @final
@@ -32,14 +33,14 @@ class HistogramResult:
     ----------
     edges : torch.Tensor
         ``(B + 1,)`` float64, in the units of the activations; bin b holds ``edges[b] <= value < edges[b + 1]``. With
-        edges of the user's the outermost are infinite: the first and last bin hold what lies beyond. Without, the
-        bins of negative values mirror those of positive ones, and hold their upper edge instead of the lower.
+        the user's own edges the outermost are infinite: the first and last bin hold what lies beyond. Otherwise the
+        bins of negative values mirror those of positive ones, and include their upper edge instead of the lower.
     counts : torch.Tensor
         ``(C, B)`` int64.
     not_finite : torch.Tensor
         ``(C,)`` int64: NaN and infinite values, which are in no bin.
     layer : str or None
-        Where it was gathered, if by a stream.
+        The layer it was measured on, if by `ActivationRecorder.stream`.
     """
 
     edges: torch.Tensor
@@ -50,8 +51,8 @@ class HistogramResult:
     def quantile(self, q: float | Sequence[float]) -> torch.Tensor:
         """Return the value below which a share `q` of each channel lies, ``(C,)``, or ``(Q, C)`` for several.
 
-        Inside a bin values are taken to lie evenly; in an infinite bin nothing better than infinity is known. NaN
-        for a channel without values.
+        Values are assumed to be spread evenly over a bin; a quantile in an infinite bin is infinite. NaN for a channel
+        without values.
 
         Raises
         ------
@@ -82,6 +83,13 @@ class HistogramResult:
 
         return plotting.channel_quantiles(self, title=title, ax=ax)
 
+    def __str__(self) -> str:
+        medians = self.quantile(0.5)
+        return (
+            f"{count(len(medians), 'channel')} in {count(self.counts.shape[1], 'bin')}; "
+            f"medians from {medians.min():.4g} to {medians.max():.4g}"
+        )
+
     def __repr__(self) -> str:
         channels, bins = self.counts.shape
         broken = int(self.not_finite.sum())
@@ -92,16 +100,16 @@ class HistogramResult:
 @final
 @dataclass(eq=False)
 class Histogram(Statistic):
-    """How often which values occur in each channel, over images and positions.
+    """Counts of each channel's values, over images and positions.
 
     Without `edges` no range need be known: the bins are those of the floating-point numbers themselves (sign, exponent
-    and four bits of the mantissa), 16 for every doubling, each at most 6.25 % wide. Zero has a bin with nothing else
-    in it but what is nearer to it than 10^-39. Bins that nothing fell into take no memory, and are joined in the result.
+    and four bits of the mantissa), 16 for every doubling, each at most 6.25 % wide. Zero has its own bin, which only
+    values below 10^-39 share. Empty bins take no memory, and are joined in the result.
 
     Parameters
     ----------
     edges : list or tuple of float, or None
-        Two or more, ascending: bins of one's own, ``edges[b] <= value < edges[b + 1]``.
+        Your own bins, as two or more ascending numbers: ``edges[b] <= value < edges[b + 1]``.
 
     Raises
     ------
@@ -134,15 +142,15 @@ class Histogram(Statistic):
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         if self.edges is None:
-            dtype = (
-                torch.float64
-                if values.dtype == torch.float64 or not values.is_floating_point()
-                else torch.float32
-            )
-            found = [_counted_by_bits(block) for block in channel_blocks(values, dtype)]
+            exact = values.dtype == torch.float64 or not values.is_floating_point()
+            blocks = channel_blocks(values, torch.float64 if exact else torch.float32)
+            keys = _keys_of_leading_bits()
+            found = [_counted(_leading_bits(block), keys) for block in blocks]
         else:
             edges = torch.tensor(self.edges, dtype=torch.float64)
-            found = [_counted_between(block, edges) for block in channel_blocks(values)]
+            keys = torch.arange(len(edges) + 2)
+            keys[-1] = IN_NO_BIN
+            found = [_counted(_bins(block, edges), keys) for block in channel_blocks(values)]
         keys = torch.unique(torch.cat([part for part, _ in found]))
         counts = torch.cat([_spread(part, counts, keys) for part, counts in found])
         seen = values.numel() // values.shape[1]
@@ -163,51 +171,49 @@ class Histogram(Statistic):
             bins = torch.arange(len(self.edges) + 1)
             edges = torch.tensor([-math.inf, *self.edges, math.inf], dtype=torch.float64)
         else:
-            shown = keys if len(keys) else torch.tensor([0])  # nothing but NaN: the bin of zero, empty
+            shown = keys if len(keys) else torch.tensor([0])  # no finite value: the bin of zero, empty
             ends = torch.unique(torch.cat([shown, shown + 1]))
             bins, edges = ends[:-1], _lower_edge(ends)
         return HistogramResult(edges, _spread(keys, state["counts"], bins), state["not_finite"])
 
 
-def _counted_by_bits(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which keys occur in rows ``(c, M)``, ascending ``(B,)``, and how often each in each row ``(c, B)``."""
-    leading = (_as_single(block).view(torch.int32) >> DROPPED) + SIGN
-    present = torch.bincount(leading.flatten(), minlength=2 * SIGN).nonzero()[:, 0]
-    counts = _row_counts(leading, present, 2 * SIGN)
-    negative = present < SIGN
-    magnitude = torch.where(negative, present, present - SIGN)
-    # As keys, they ascend with the values; minus zero is zero.
-    keys = torch.where(negative & (magnitude > 0), -1 - magnitude, magnitude)
-    usable = magnitude < INFINITE
+def _counted(codes: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which keys occur in rows of codes ``(c, M)``, ascending ``(B,)``, and their counts by row ``(c, B)``.
+
+    `keys` has the key of each possible code.
+    """
+    if len(keys) > codes.shape[1]:  # most of them do not occur
+        present = torch.bincount(codes.flatten(), minlength=len(keys)).nonzero()[:, 0]
+        column = torch.zeros(len(keys), dtype=torch.int64, device=codes.device)
+        column[present] = torch.arange(len(present), device=codes.device)
+        codes, keys = column[codes.long()], keys[present.cpu()]
+    cells = codes + len(keys) * torch.arange(len(codes), device=codes.device)[:, None]
+    counts = torch.bincount(cells.flatten(), minlength=len(codes) * len(keys)).reshape(len(codes), -1).cpu()
+    usable = (keys != IN_NO_BIN) & counts.any(0)
     ordered, place = torch.unique(keys[usable], return_inverse=True)
-    joined = counts.new_zeros(len(counts), len(ordered)).index_add_(1, place, counts[:, usable])
-    return ordered.cpu(), joined.cpu()
+    return ordered, counts.new_zeros(len(counts), len(ordered)).index_add_(1, place, counts[:, usable])
 
 
-def _counted_between(block: torch.Tensor, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which bins between `edges` occur in rows, and how often in each."""
-    possible = len(edges) + 2
+def _bins(block: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Return the bins between `edges` that values lie in, and one more for those that are not finite."""
     bins = torch.bucketize(block, edges.to(block.device), right=True)
-    bins = bins.masked_fill(~torch.isfinite(block), possible - 1)
-    keys = torch.arange(possible - 1)
-    return keys, _row_counts(bins, torch.arange(possible, device=bins.device), possible).cpu()[:, :-1]
+    return bins.masked_fill(~torch.isfinite(block), len(edges) + 1)
 
 
-def _row_counts(codes: torch.Tensor, present: torch.Tensor, possible: int) -> torch.Tensor:
-    """Return how often each of the codes `present` ``(B,)`` occurs in each row, ``(c, B)``."""
-    column = torch.zeros(possible, dtype=torch.int64, device=codes.device)
-    column[present] = torch.arange(len(present), device=codes.device)
-    cells = column[codes.long()] + len(present) * torch.arange(len(codes), device=codes.device)[:, None]
-    return torch.bincount(cells.flatten(), minlength=len(codes) * len(present)).reshape(len(codes), -1)
+def _leading_bits(values: torch.Tensor) -> torch.Tensor:
+    """Return the exponent and first bits of the mantissa of values, from `SIGN` on for positive ones."""
+    if values.dtype == torch.float64:  # cut to float32: rounding would bring some of them into the next bin
+        cut = (values.view(torch.int64) & ~((1 << (52 - MANTISSA)) - 1)).view(torch.float64)
+        largest = torch.finfo(torch.float32).max
+        values = torch.where(torch.isfinite(values), cut.clamp(-largest, largest), values).float()
+    return (values.view(torch.int32) >> DROPPED) + SIGN
 
 
-def _as_single(values: torch.Tensor) -> torch.Tensor:
-    """Return float64 values cut to float32: rounding would bring some of them into the next bin."""
-    if values.dtype == torch.float32:
-        return values
-    cut = (values.view(torch.int64) & ~((1 << (52 - MANTISSA)) - 1)).view(torch.float64)
-    largest = torch.finfo(torch.float32).max
-    return torch.where(torch.isfinite(values), cut.clamp(-largest, largest), values).float()
+def _keys_of_leading_bits() -> torch.Tensor:
+    """Return keys that ascend with the values; minus zero is zero."""
+    magnitude = torch.arange(SIGN)
+    keys = torch.cat([torch.where(magnitude > 0, -1 - magnitude, 0), magnitude])
+    return keys.masked_fill((magnitude >= INFINITE).repeat(2), IN_NO_BIN)
 
 
 def _lower_edge(keys: torch.Tensor) -> torch.Tensor:
@@ -216,7 +222,7 @@ def _lower_edge(keys: torch.Tensor) -> torch.Tensor:
 
 
 def _spread(keys: torch.Tensor, counts: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return counts ``(C, B)`` of `keys` as those of all the `wanted`, which hold them."""
+    """Return counts ``(C, B)`` of `keys` as counts of all the `wanted` keys."""
     spread = counts.new_zeros(len(counts), len(wanted))
     spread[:, torch.searchsorted(wanted, keys)] = counts
     return spread

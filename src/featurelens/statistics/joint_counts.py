@@ -1,30 +1,26 @@
-"""Every channel's values counted against the labels, and their mean and variance in each class."""
+"""Joint counts of every channel's values and the labels, and mean and variance in each class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_type, check_whole, count, describe
-from featurelens.statistics._blocks import with_float64
-from featurelens.statistics._cells import Cells
-from featurelens.statistics._exact import added, exact, products_about_mean, products_about_zero, total
+from featurelens._checks import check_type, check_whole, count, describe
 from featurelens.statistics.base import State, Statistic, check_same_channels
-
-if TYPE_CHECKING:
-    from featurelens.information import ChannelInformationResult
-
-Method = Literal["binned", "gaussian"]
-METHODS: tuple[Method, ...] = ("binned", "gaussian")
+from featurelens.statistics.cells import Cells
+from featurelens.statistics.channel_blocks import as_maps
+from featurelens.statistics.exact_sums import ExactSum, added, central_products, exact, raw_products, total
 
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
 class JointCountsResult:
-    """What every channel was, class by class.
+    """Counts, mean and variance of every channel, class by class.
+
+    ``fl.ChannelInformationResult.from_counts(result)`` estimates the mutual information of every channel with the label.
 
     Attributes
     ----------
@@ -36,7 +32,7 @@ class JointCountsResult:
     mean, variance : torch.Tensor
         ``(C, K)`` float64 in each class, the number of images being the divisor; NaN for a class without images.
     not_finite : torch.Tensor
-        ``(C,)`` int64: images whose value was NaN or infinite, which are in none of the above.
+        ``(C,)`` int64: images whose value was NaN or infinite, which are left out of all of the above.
     """
 
     counts: torch.Tensor
@@ -46,62 +42,29 @@ class JointCountsResult:
     variance: torch.Tensor
     not_finite: torch.Tensor
 
-    def mutual_information(
-        self,
-        *,
-        method: Method = "binned",
-        bins: int | Literal["auto"] = "auto",
-        units: Literal["nats", "bits"] = "nats",
-    ) -> ChannelInformationResult:
-        """Estimate the information of every channel with the label.
+    @property
+    def images(self) -> int:
+        """Number of images, those with values that are not finite included."""
+        return int(self.counts[0].sum() + self.not_finite[0])
 
-        Parameters
-        ----------
-        method : {"binned", "gaussian"}
-            "binned" joins the cells into bins of equal count and is what `channel_information` gives for values cut
-            to their cells. "gaussian" takes each class for a normal distribution and integrates their mixture.
-        bins : int or "auto"
-            For "binned": at most so many bins; "auto" leaves five images to a cell of the table.
-        units : {"nats", "bits"}
-            Unit of all values.
-
-        Returns
-        -------
-        ChannelInformationResult
-            Also with the entropy of the labels, which no channel can exceed; its notes say how large the bias is.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is none of the above, there are images of one class only, or a channel was not finite.
-        """
-        from featurelens.information.counts import information_from_counts, information_of_gaussians
-
-        check_choice(method, METHODS, argument="method")
-        if int(self.not_finite.sum()):
-            broken = self.not_finite.nonzero()[:, 0].tolist()
-            raise ValueError(
-                f"information needs finite values; {count(len(broken), 'channel')} had others, the first {broken[0]}"
-            )
-        if method == "gaussian":
-            return information_of_gaussians(self.counts[0].sum(0), self.mean, self.variance, units=units)
-        return information_from_counts(self.counts, bins=bins, units=units)
+    def __str__(self) -> str:
+        channels, _, classes = self.counts.shape
+        return f"{count(channels, 'channel')} counted against {classes} classes over {count(self.images, 'image')}"
 
     def __repr__(self) -> str:
         channels, _, classes = self.counts.shape
-        images = int(self.counts[0].sum() + self.not_finite[0])
-        return f"{type(self).__name__}({count(channels, 'channel')}, {classes} classes, {count(images, 'image')})"
+        return f"{type(self).__name__}({count(channels, 'channel')}, {classes} classes, {count(self.images, 'image')})"
 
 
 @final
 @dataclass(eq=False)
 class JointCounts(Statistic):
-    """Every channel's mean over positions, counted against the labels, with its mean and variance in each class.
+    """Counts of every channel's mean over positions against the labels, with mean and variance in each class.
 
-    From this come estimates of what each channel knows of the label, binned and Gaussian, without a second pass. For the
-    maximum instead of the mean over positions record with ``reduce="max"``. The 256 cells of a channel have equal
-    width, a power of two, and widen as its range does: a result depends on the data only, not on their order. The
-    table takes 2 KiB for each channel and class.
+    They suffice to estimate the mutual information of each channel with the label, binned or Gaussian, without a second
+    pass. For the maximum instead of the mean over positions, record with ``reduce="max"``. The 256 cells of a channel
+    have equal width, a power of two, and widen as its range does: a result depends on the data only, not on their
+    order. The table takes 2 KiB for each channel and class.
 
     Parameters
     ----------
@@ -115,11 +78,13 @@ class JointCounts(Statistic):
 
     Examples
     --------
-    >>> labels = torch.arange(1000) % 2
     >>> joint = JointCounts(classes=2)
-    >>> joint.update(torch.stack([labels + 0.1 * torch.rand(1000), torch.rand(1000)], dim=1), labels=labels)
-    >>> [round(abs(value), 1) for value in joint.compute().mutual_information().values.tolist()]
-    [0.7, 0.0]
+    >>> joint.update(torch.tensor([[1.0], [3.0], [5.0]]), labels=torch.tensor([0, 0, 1]))
+    >>> result = joint.compute()
+    >>> result
+    JointCountsResult(1 channel, 2 classes, 3 images)
+    >>> result.mean.tolist(), result.variance.tolist()
+    ([[2.0, 5.0]], [[1.0, 0.0]])
     """
 
     classes: int
@@ -143,11 +108,10 @@ class JointCounts(Statistic):
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         assert labels is not None
-        maps = with_float64(values).flatten(2) if values.ndim > 2 else with_float64(values)[:, :, None]
-        pooled = maps.mean(2, dtype=torch.float64).T.contiguous().cpu()
+        pooled = as_maps(values).mean(2, dtype=torch.float64).T.contiguous().cpu()
         labels = labels.to(
             "cpu", torch.int64, copy=True
-        )  # kept until the next batch, when theirs may be others
+        )  # kept until the next batch, which may overwrite them
         finite = torch.isfinite(pooled)
         here = torch.unique(labels)
         column = torch.searchsorted(here, labels)
@@ -162,9 +126,9 @@ class JointCounts(Statistic):
         return {
             "classes": here,
             "sum": exact(sums),
-            "squares": products_about_zero(scatter, sums, sums, numbers),
+            "squares": raw_products(scatter, sums, sums, numbers),
             "not_finite": (~finite).sum(1),
-            # The table of a single batch would be nearly empty: its values are entered into the next part's.
+            # The table of a single batch would be nearly empty: its values are counted in that of the next part.
             "values": pooled,
             "labels": labels,
         }
@@ -177,15 +141,10 @@ class JointCounts(Statistic):
         else:
             cells.merge(self._cells(other))
         classes = torch.unique(torch.cat([one["classes"], other["classes"]]))
-        return {
-            "classes": classes,
-            **{
-                name: added(*(_among(classes, part["classes"], part[name]) for part in (one, other)))
-                for name in ("sum", "squares")
-            },
-            "not_finite": one["not_finite"] + other["not_finite"],
-            **_plain(cells),
-        }
+        state = {"classes": classes, "not_finite": one["not_finite"] + other["not_finite"], **cells.state()}
+        for name in ("sum", "squares"):
+            state[name] = added(*(_among(classes, part["classes"], part[name]) for part in (one, other)))
+        return state
 
     def summarize(self, state: State) -> JointCountsResult:
         cells = self._cells(state)
@@ -193,9 +152,9 @@ class JointCounts(Statistic):
         sums, squares = (
             _among(torch.arange(self.classes), state["classes"], state[name]) for name in ("sum", "squares")
         )
-        scatter = products_about_mean(squares, sums, sums, numbers).clamp_min(0.0)
+        scatter = central_products(squares, sums, sums, numbers).clamp_min(0.0)
         width = np.ldexp(1.0, cells.level)
-        # One cell at its finest holds equal values only, whose means are rounded, each class's and batch's otherwise.
+        # A single cell at its finest holds equal values only, whose means each class and batch rounds differently.
         constant = ((cells.counts.sum(2) > 0).sum(1) == 1)[:, None]
         mean = total(sums)[0] / numbers
         overall = (total(sums)[0].sum(1) / numbers.sum(1))[:, None]
@@ -209,24 +168,16 @@ class JointCounts(Statistic):
         )
 
     def _cells(self, state: State) -> Cells:
-        if "values" in state:
-            cells = Cells.empty(len(state["values"]), self.classes)
-            cells.add(state["values"], state["labels"])
-            return cells
-        level, first, last = (state[name].numpy() for name in ("level", "first", "last"))
-        return Cells(level, first, last, state["counts"])
+        if "values" not in state:
+            return Cells.of(state)
+        cells = Cells.empty(len(state["values"]), self.classes)
+        cells.add(state["values"], state["labels"])
+        return cells
 
 
-def _among(
-    classes: torch.Tensor, here: torch.Tensor, summed: tuple[torch.Tensor, int]
-) -> tuple[torch.Tensor, int]:
+def _among(classes: torch.Tensor, here: torch.Tensor, summed: ExactSum) -> ExactSum:
     """Return exact sums ``(L, C, k)`` of the classes `here` as those of all `classes`."""
     limbs, lowest = summed
     spread = limbs.new_zeros(*limbs.shape[:2], len(classes))
     spread[:, :, torch.searchsorted(classes, here)] = limbs
     return spread, lowest
-
-
-def _plain(cells: Cells) -> State:
-    level, first, last = (torch.from_numpy(part) for part in (cells.level, cells.first, cells.last))
-    return {"level": level, "first": first, "last": last, "counts": cells.counts}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
 from featurelens._checks import count
-from featurelens.statistics._blocks import channel_blocks
-from featurelens.statistics._exact import added, exact, products_about_mean, products_about_zero, total
-from featurelens.statistics.base import State, Statistic, check_same_channels
+from featurelens.statistics.base import State, Statistic, check_same_channels, combined
+from featurelens.statistics.channel_blocks import channel_blocks
+from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 
 
 @final
@@ -26,7 +27,7 @@ class MomentsResult:
         ``(C,)`` float64, in the units of the activations (squared for the variance, whose divisor is `count`); NaN
         for a channel without a finite value.
     not_finite : torch.Tensor
-        ``(C,)`` int64: NaN and infinite values, which are in none of the above.
+        ``(C,)`` int64: NaN and infinite values, which are left out of all of the above.
     """
 
     count: torch.Tensor
@@ -41,6 +42,12 @@ class MomentsResult:
         """Standard deviation ``(C,)``."""
         return self.variance.sqrt()
 
+    def __str__(self) -> str:
+        means, stds = (f"{values.min():.4g} to {values.max():.4g}" for values in (self.mean, self.std))
+        return (
+            f"{count(len(self.mean), 'channel')} with means from {means} and standard deviations from {stds}"
+        )
+
     def __repr__(self) -> str:
         broken = int(self.not_finite.sum())
         rest = f", {broken} values not finite" if broken else ""
@@ -53,7 +60,7 @@ class Moments(Statistic):
     """Count, mean, variance, minimum and maximum of each channel, over images and positions.
 
     NaN and infinite values are counted and left out. Each batch is summed in float64 about its own mean, and batches
-    are added without rounding: the result is the same to the last bit however the batches were split over workers.
+    are added without rounding: however batches are split over workers, the result is the same to the last bit.
 
     Examples
     --------
@@ -72,27 +79,21 @@ class Moments(Statistic):
             "count": finite,
             "not_finite": values.numel() // values.shape[1] - finite,
             "sum": exact(sums),
-            "squares": products_about_zero(scatter, sums, sums, finite),
+            "squares": raw_products(scatter, sums, sums, finite),
             "min": low,
             "max": high,
         }
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(len(one["count"]), len(other["count"]))
-        return {
-            "count": one["count"] + other["count"],
-            "not_finite": one["not_finite"] + other["not_finite"],
-            "sum": added(one["sum"], other["sum"]),
-            "squares": added(one["squares"], other["squares"]),
-            "min": torch.minimum(one["min"], other["min"]),
-            "max": torch.maximum(one["max"], other["max"]),
-        }
+        rules = {"count": operator.add, "not_finite": operator.add, "sum": added, "squares": added}
+        return combined(one, other, **rules, min=torch.minimum, max=torch.maximum)
 
     def summarize(self, state: State) -> MomentsResult:
         finite = state["count"]
-        scatter = products_about_mean(state["squares"], state["sum"], state["sum"], finite).clamp_min(0.0)
+        scatter = central_products(state["squares"], state["sum"], state["sum"], finite).clamp_min(0.0)
         empty = finite == 0
-        # The mean of equal numbers is rounded, and seems to scatter from batch to batch.
+        # The mean of equal numbers is rounded, so that batches seem to differ.
         scatter = scatter.masked_fill(state["min"] == state["max"], 0.0)
         mean, variance = total(state["sum"])[0] / finite, scatter / finite
         low, high = (state[name].masked_fill(empty, torch.nan) for name in ("min", "max"))

@@ -1,35 +1,29 @@
-"""What one pass found: the statistics of every layer, which can be saved, loaded and merged."""
+"""Results of one pass: the statistics of every layer, which can be saved, loaded and merged."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
-import torch
-
-from featurelens._checks import check_path, check_type, count, describe
+from featurelens._checks import check_type, count, describe
 from featurelens._lookup import find
+from featurelens._saving import read, write
 from featurelens._structure import plain
-from featurelens.statistics.base import Statistic, kinds, name_of, settings
+from featurelens.statistics.base import State, Statistic, kinds, name_of, settings
 
 FORMAT = "featurelens statistics 1"
 
 Span = tuple[int, int]
-"""Rows of the data set, from the first up to but not with the second."""
-
-
-class NoSuchStatistic(AttributeError):
-    """An AttributeError, so that ``hasattr`` works."""
+"""Rows of the data set, from the first up to the second, which is excluded."""
 
 
 @final
 class LayerStatistics:
     """One layer's results, each under the name of its statistic: ``.moments``, ``.top_k``, ``.joint_counts``.
 
-    A `StreamResult` holds one for each `layer`, made of the `statistics` that were gathered there.
+    A `StreamResult` holds one for each `layer`, made of the `statistics` measured there.
     """
 
     def __init__(self, statistics: Sequence[Statistic], *, layer: str) -> None:
@@ -41,11 +35,14 @@ class LayerStatistics:
         if name.startswith("_"):
             raise AttributeError(name)
         if name not in self._statistics:
-            raise NoSuchStatistic(
-                f"layer {self._layer!r} has no statistic {name!r}; it has {', '.join(self._statistics)}"
-            )
+            known = ", ".join(self._statistics)
+            raise AttributeError(f"layer {self._layer!r} has no statistic {name!r}; it has {known}")
         if name not in self._results:
-            self._results[name] = _of_layer(self._statistics[name].compute(), self._layer)
+            result = self._statistics[name].compute()
+            if dataclasses.is_dataclass(result) and getattr(result, "layer", "") is None:
+                record: Any = result
+                result = dataclasses.replace(record, layer=self._layer)
+            self._results[name] = result
         return self._results[name]
 
     def __dir__(self) -> list[str]:
@@ -59,18 +56,19 @@ class LayerStatistics:
 class StreamResult(Mapping[str, LayerStatistics]):
     """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
 
-    `ActivationRecorder.stream` makes it, of `layers` and their statistics, with the `aliases` of layers that lookup takes.
-    The result of a share keeps its `origin`: which model, settings and order of the data it is of.
+    `ActivationRecorder.stream` makes it from `layers` and their statistics, with the `aliases` that lookup accepts.
+    The result of a share keeps its `origin`: its model, settings and order of the data.
 
     Attributes
     ----------
     rows : int
         Images (rows of the data set) that were seen.
     spans : tuple
-        Which rows: from the first up to but not with the second of each pair.
+        Which rows: pairs of a first row and the row after the last.
 
     Examples
     --------
+    >>> import torch
     >>> import featurelens as fl
     >>> recorder = fl.ActivationRecorder(torch.nn.Conv2d(1, 4, 3), "")
     >>> result = recorder.stream([torch.rand(2, 1, 8, 8)], fl.statistics.Moments())
@@ -108,25 +106,28 @@ class StreamResult(Mapping[str, LayerStatistics]):
         return len(self._layers)
 
     def __repr__(self) -> str:
-        layers = [
-            f"{name!r}: {', '.join(map(name_of, map(type, found)))}"
-            for name, found in self.statistics.items()
-        ]
-        rows = count(self.rows, "row") + (" with gaps between them" if len(self.spans) > 1 else "")
-        return f"{type(self).__name__}({'; '.join([rows, *layers])})"
+        layers = [f"{name!r}: {', '.join(names)}" for name, names in self._names().items()]
+        return f"{type(self).__name__}({'; '.join([self._rows_in_words(), *layers])})"
+
+    def __str__(self) -> str:
+        kinds_of_any = dict.fromkeys(name for names in self._names().values() for name in names)
+        listed = ", ".join(kinds_of_any).replace("_", " ")
+        return f"Statistics of {count(len(self), 'layer')} over {self._rows_in_words()}: {listed}"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
 
-        What is written are the statistics themselves rather than what they say, so that files can be merged.
+        The file holds what the statistics have seen rather than their results, so that files can be merged.
 
         Raises
         ------
         TypeError
-            If `path` is not a path, or a statistic of the user's own holds anything but tensors, numbers, text and containers of them.
+            If `path` is not a path, or a user's statistic holds anything but tensors, numbers, text and containers of
+            them.
         """
-        check_path(path)
-        torch.save({"format": FORMAT, **self._content()}, path)
+        layers = {name: [_plain(statistic) for statistic in found] for name, found in self.statistics.items()}
+        rest = {"spans": list(self.spans), "aliases": self._aliases, "origin": self._origin}
+        write(path, type(self), {"format": FORMAT, "layers": layers, **rest})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -137,25 +138,22 @@ class StreamResult(Mapping[str, LayerStatistics]):
         TypeError
             If `path` is not a path.
         ValueError
-            If the file is another, or holds a statistic that no imported module defines.
+            If `save` did not write the file, or no imported module defines one of its statistics.
         """
-        check_path(path)
-        try:
-            content = torch.load(path, weights_only=True)
-            known = content["format"] == FORMAT
-        except (pickle.UnpicklingError, KeyError, TypeError, IndexError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{os.fspath(path)} was not written by StreamResult.save") from error
-        if not known:
-            raise ValueError(f"{os.fspath(path)} was written by another version: {content['format']!r}")
-        return cls._of(content)
+        content: dict[str, Any] = read(path, cls, dict)
+        if (version := content.pop("format", None)) != FORMAT:
+            raise ValueError(f"{os.fspath(path)} was written by another version: {version!r}")
+        layers = {
+            name: [_restored(**saved) for saved in found] for name, found in content.pop("layers").items()
+        }
+        return cls(layers, **content)
 
     @classmethod
     def merge(cls, parts: Iterable[Self | str | os.PathLike[str]]) -> Self:
         """Return the result of all rows together, from results, or files, of parts of one data set.
 
-        Whatever the parts and their order, the result is that of one pass, to the last bit. A part that is missing is
-        not an error, as it may be added later: `spans` say which rows are there, and a gap is told when the result is
-        printed.
+        Whatever the parts and their order, the result is that of one pass, to the last bit. A missing part is not an
+        error, as it may be added later: `spans` lists the rows that are there, and a printed result mentions gaps.
 
         Raises
         ------
@@ -185,44 +183,31 @@ class StreamResult(Mapping[str, LayerStatistics]):
         spans = [span for result in seen for span in result.spans]
         return cls(layers, spans=spans, aliases=first._aliases, origin=first._origin)
 
-    def _content(self) -> dict[str, Any]:
-        layers = {
-            name: [
-                {
-                    "statistic": type(statistic).__name__,
-                    "settings": plain(settings(statistic)),
-                    "state": plain(statistic.state),
-                    "rows": statistic.rows,
-                }
-                for statistic in statistics
-            ]
-            for name, statistics in self.statistics.items()
-        }
-        return {"layers": layers, "spans": list(self.spans), "aliases": self._aliases, "origin": self._origin}
+    def _names(self) -> dict[str, list[str]]:
+        return {name: [name_of(type(kind)) for kind in found] for name, found in self.statistics.items()}
 
-    @classmethod
-    def _of(cls, content: Mapping[str, Any]) -> Self:
-        layers = {name: [_restored(saved) for saved in found] for name, found in content["layers"].items()}
-        return cls(layers, **{name: content[name] for name in ("spans", "aliases", "origin")})
+    def _rows_in_words(self) -> str:
+        return count(self.rows, "row") + (" with gaps between them" if len(self.spans) > 1 else "")
 
 
-def _of_layer(result: Any, layer: str) -> Any:
-    """Return a result that says of which layer it is, if it can."""
-    if dataclasses.is_dataclass(result) and getattr(result, "layer", "") is None:
-        record: Any = result
-        return dataclasses.replace(record, layer=layer)
-    return result
+def _plain(statistic: Statistic) -> dict[str, Any]:
+    return {
+        "statistic": type(statistic).__name__,
+        "settings": plain(settings(statistic)),
+        "state": plain(statistic.state),
+        "rows": statistic.rows,
+    }
 
 
-def _restored(saved: Mapping[str, Any]) -> Statistic:
-    kind = kinds().get(saved["statistic"])
+def _restored(statistic: str, settings: Mapping[str, Any], state: State, rows: int) -> Statistic:
+    kind = kinds().get(statistic)
     if kind is None:
         raise ValueError(
-            f"the file holds a statistic {saved['statistic']!r}, which nothing defines: import its module first"
+            f"the file holds a statistic {statistic!r}, which nothing defines: import its module first"
         )
-    statistic = kind(**saved["settings"])
-    statistic.state, statistic.rows = saved["state"], saved["rows"]
-    return statistic
+    restored = kind(**settings)
+    restored.state, restored.rows = state, rows
+    return restored
 
 
 def _check_alike(first: StreamResult, other: StreamResult) -> None:
@@ -236,7 +221,7 @@ def _check_alike(first: StreamResult, other: StreamResult) -> None:
             )
     for name in first._origin.keys() & other._origin.keys():
         values = first._origin[name], other._origin[name]
-        if values[0] != values[1] and "" not in values:  # which says that it could not be seen
+        if values[0] != values[1] and "" not in values:  # "": it could not be seen
             raise ValueError(
                 f"parts must be of one model, with the same settings and the same order of the data; {name} differs: "
                 + " and ".join(f"{value!r:.40}" for value in values)

@@ -1,15 +1,16 @@
-"""The images to which every channel responds most."""
+"""The images that activate every channel most."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 
 from featurelens._checks import check_whole, count
-from featurelens.statistics._blocks import with_float64
 from featurelens.statistics.base import State, Statistic, check_same_channels
+from featurelens.statistics.channel_blocks import with_float64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NOBODY = 2**62  # the row of a place that nobody holds; sorts behind every image
+NO_IMAGE = 2**62  # the row of a place that no image has; sorts behind every image
 
 
 @final
@@ -32,13 +33,13 @@ class TopKResult:
     rows : torch.Tensor
         ``(C, k)`` int64: the image's row in the data set; -1 where there is none.
     positions : torch.Tensor
-        ``(C, k, D)`` int64: where in the map the value stands, ``(h, w)`` for feature maps ``(N, C, H, W)``; D is 0
+        ``(C, k, D)`` int64: position of the value in the map, ``(h, w)`` for feature maps ``(N, C, H, W)``; D is 0
         for ``(N, C)``.
     tied : torch.Tensor
         ``(C,)`` bool: whether the channel's largest value is the same in every image of the data set, as in a dead
-        channel. None is then stronger than another, and those listed are merely the first.
+        channel. The listed images are then merely the first.
     layer : str or None
-        Where it was gathered, if by a stream.
+        The layer it was measured on, if by `ActivationRecorder.stream`.
     """
 
     values: torch.Tensor
@@ -64,6 +65,12 @@ class TopKResult:
             self, images, channels=channels, receptive_field=receptive_field, limit=limit, title=title, ax=ax
         )
 
+    def __str__(self) -> str:
+        channels, k = self.values.shape
+        text = f"The {count(k, 'strongest image')} of each of {count(channels, 'channel')}"
+        tied = int(self.tied.sum())
+        return f"{text}; {count(tied, 'channel')} equally strong in every image" if tied else text
+
     def __repr__(self) -> str:
         channels, k = self.values.shape
         return f"{type(self).__name__}({count(channels, 'channel')}, {count(k, 'image')} each)"
@@ -74,8 +81,8 @@ class TopKResult:
 class TopK(Statistic):
     """The `k` images in which each channel is largest, with the value, the row and the position.
 
-    Images of equal value are ranked by row, the first of the data set first; within an image the first position
-    wins. NaN is never among the largest; an infinite value is.
+    Images of equal value are ranked by row; within an image the first position wins. NaN is never among the largest;
+    an infinite value may be.
 
     Parameters
     ----------
@@ -101,61 +108,50 @@ class TopK(Statistic):
         self.k = check_whole(self.k, argument="k", least=1)
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        largest, position = _largest(values)
+        largest, positions = _largest(values)
         rows = torch.arange(first_row, first_row + len(values)).expand_as(largest)
-        rows = rows.masked_fill(largest.isnan(), NOBODY)
-        # Rows ascend, so that a stable sort by value leaves equal values in their order.
-        chosen = largest.nan_to_num(-torch.inf, torch.inf, -torch.inf).sort(
-            dim=1, descending=True, stable=True
-        )
-        part = {
-            "values": chosen.values,
-            "rows": rows.gather(1, chosen.indices),
-            "positions": position.gather(1, chosen.indices[..., None].expand(-1, -1, position.shape[2])),
+        ranked = {
+            "values": largest.nan_to_num(-torch.inf, torch.inf, -torch.inf),
+            "rows": rows.masked_fill(largest.isnan(), NO_IMAGE),
+            "positions": positions,
         }
-        least = largest.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1)
-        return {**self._best(part), "least": least}
+        return {**self._best(ranked), "least": largest.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1)}
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(len(one["rows"]), len(other["rows"]))
         if one["positions"].shape[2] != other["positions"].shape[2]:
             raise ValueError("maps must have as many dimensions in every batch")
-        ranked = ("values", "rows", "positions")
-        best = self._best({name: torch.cat([one[name], other[name]], dim=1) for name in ranked})
-        return {**best, "least": torch.minimum(one["least"], other["least"])}
+        ranked = {
+            name: torch.cat([one[name], other[name]], dim=1) for name in ("values", "rows", "positions")
+        }
+        return {**self._best(ranked), "least": torch.minimum(one["least"], other["least"])}
 
     def _best(self, state: State) -> State:
-        """Return the first k by value, then by row."""
-        by_row = state["rows"].sort(dim=1, stable=True).indices
-        by_value = state["values"].gather(1, by_row).sort(dim=1, descending=True, stable=True).indices
-        order = by_row.gather(1, by_value)
-        # What nobody holds has the value of minus infinity, and so may an image: the row tells them apart.
-        held = (state["rows"].gather(1, order) >= NOBODY).sort(dim=1, stable=True).indices[:, : self.k]
-        order = order.gather(1, held)
+        """Return the first k by value, then by row; places without an image come last."""
+        values, rows = state["values"].numpy(), state["rows"].numpy()
+        order = torch.from_numpy(np.lexsort((rows, -values, rows == NO_IMAGE), axis=1)[:, : self.k])
         return {
             "values": state["values"].gather(1, order),
             "rows": state["rows"].gather(1, order),
-            "positions": state["positions"].gather(
-                1, order[..., None].expand(-1, -1, state["positions"].shape[2])
-            ),
+            "positions": state["positions"].take_along_dim(order[..., None], 1),
         }
 
     def summarize(self, state: State) -> TopKResult:
         missing = self.k - state["rows"].shape[1]
-        rows = torch.nn.functional.pad(state["rows"], (0, missing), value=NOBODY)
+        rows = torch.nn.functional.pad(state["rows"], (0, missing), value=NO_IMAGE)
         values = torch.nn.functional.pad(state["values"], (0, missing))
         positions = torch.nn.functional.pad(state["positions"], (0, 0, 0, missing))
-        nobody = rows >= NOBODY
+        empty = rows == NO_IMAGE
         return TopKResult(
-            values.masked_fill(nobody, torch.nan),
-            rows.masked_fill(nobody, -1),
-            positions.masked_fill(nobody[..., None], -1),
-            (state["least"] == values[:, 0]) & ~nobody[:, 0] & (self.rows > 1),
+            values.masked_fill(empty, torch.nan),
+            rows.masked_fill(empty, -1),
+            positions.masked_fill(empty[..., None], -1),
+            (state["least"] == values[:, 0]) & ~empty[:, 0] & (self.rows > 1),
         )
 
 
 def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each channel's largest value in each image ``(C, N)``, NaN if it has no other, and where it stands."""
+    """Return each channel's largest value in each image ``(C, N)``, NaN if all values are, and its position."""
     values = with_float64(values)
     if values.ndim == 2:
         largest = values.T.double().cpu()

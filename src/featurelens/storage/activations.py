@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
-from featurelens._checks import check_path
 from featurelens._lookup import find
+from featurelens._saving import read, write
 from featurelens._structure import plain, shapes, tensors
 
 if TYPE_CHECKING:
@@ -110,9 +109,8 @@ class Activations(Mapping[str, Any]):
         TypeError
             If `path` is not a path.
         """
-        check_path(path)
         layers = {name: plain(value) for name, value in self.items()}
-        torch.save({"layers": layers, "output": plain(self.output), "aliases": self._aliases}, path)
+        write(path, type(self), {"layers": layers, "output": plain(self.output), "aliases": self._aliases})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -125,13 +123,7 @@ class Activations(Mapping[str, Any]):
         ValueError
             If `save` did not write the file.
         """
-        check_path(path)
-        try:
-            content = torch.load(path, weights_only=True)
-            layers = content["layers"]
-        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{os.fspath(path)} was not written by Activations.save") from error
-        return cls(layers, output=content["output"], aliases=content["aliases"])
+        return read(path, cls, cls)
 
     def _current(self) -> Mapping[str, Any]:
         return self._live() if self._live is not None else self._layers

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut, and one writer at a time."""
+"""Files that are complete or absent, also after a power cut, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -17,23 +17,18 @@ else:
     import fcntl
 
 LOCK = ".lock"
-_HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 OPEN = ".open"
-"""What the name of a file ends with while it is being written."""
+"""Ends the name of a file that is still being written."""
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, and give it its own once it is safe on disk."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write `content` under a temporary name, and rename the file once it is safe on disk."""
+    temporary = path.with_name(path.name + ".new")  # one that is left by a failure is overwritten next time
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
     sync_folder(path.parent)
 
 
@@ -60,69 +55,66 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; the operating system lets go of it if the process dies, however it dies.
+    """Lock `folder` for this process; the operating system unlocks it when the process ends, however it ends.
 
     Raises
     ------
     RuntimeError
-        If another process, or another thread, holds it.
+        If another process, or another thread, is writing.
     """
-    handle = _locked(folder / LOCK)
+    path = folder / LOCK
+    handle = _locked(path)
+    while not _is_at(path, handle):  # it was removed while it was opened: nobody else would see this lock
+        os.close(handle)
+        handle = _locked(path)
     _locks.add(handle)
     try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         _locks.remove(handle)
-        # Removed while it is held: who waits for a removed file notices, as the name then means another.
         with suppress(OSError):
-            (folder / LOCK).unlink()
+            path.unlink()
         os.close(handle)
 
 
 _locks: set[int] = set()
 
 
-def _let_go() -> None:
-    """In a fork, close what it has of the locks: a DataLoader's workers may outlive a process that was killed."""
-    for handle in _locks:
-        os.close(handle)
-    _locks.clear()
+def _unlock_in_fork() -> None:
+    """Close a fork's copies of the locks: a DataLoader's workers may outlive a process that was killed."""
+    while _locks:
+        os.close(_locks.pop())
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_unlock_in_fork)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
 
 
 def _locked(path: Path) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock(handle)
-        except OSError as error:
-            holder = os.read(handle, 200).decode(errors="replace")
-            os.close(handle)
-            if error.errno not in _HELD:
-                raise  # a file system without locks, say
-            raise RuntimeError(
-                f"{os.fspath(path.parent)!r} is being written by another run"
-                + (f" ({holder})" if holder else "")
-                + ": wait for it to end, or record to another folder"
-            ) from None
-        try:
-            same = os.path.samestat(os.fstat(handle), path.stat())
-        except FileNotFoundError:
-            same = False
-        if same:
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-            return handle
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if sys.platform == "win32":
+            os.lseek(handle, 1000, os.SEEK_SET)  # behind the text, which others could not read otherwise
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(handle, 200).decode(errors="replace")
         os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(handle, 1000, os.SEEK_SET)  # behind the text, which others could not read otherwise
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        os.lseek(handle, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EDEADLK}:
+            raise  # a file system without locks, say
+        raise RuntimeError(
+            f"{os.fspath(path.parent)!r} is being written by another run"
+            + (f" ({holder})" if holder else "")
+            + ": wait for it to end, or record to another folder"
+        ) from None
+    return handle

@@ -1,4 +1,4 @@
-"""What a store says of itself: one JSON file, written whole or not at all, that checks itself."""
+"""What a store says of itself: one JSON file, written completely or not at all, with its own checksum."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Recipe:
     order: str = ""  # only of a share, and where the loader's indices can be seen
     hidden: str = ""  # something of the model that cannot be compared
 
+    _UNKNOWN: ClassVar = {"batches": None, "order": ""}  # then there is nothing to compare
     _WORDS: ClassVar = {
         "model": "the model was a {} and is now a {}",
         "modules": "the model's modules or their settings, as print(model) shows them, differ (sha256 {:.12}... and now {:.12}...)",
@@ -48,9 +49,8 @@ class Recipe:
         """Say what differs first, or None."""
         for name, words in self._WORDS.items():
             mine, other = getattr(self, name), getattr(now, name)
-            if (name == "batches" and None in {mine, other}) or (name == "order" and "" in {mine, other}):
-                continue  # a loader without a length, or whose order cannot be seen
-            if mine != other:
+            unknown = name in self._UNKNOWN and self._UNKNOWN[name] in (mine, other)
+            if mine != other and not unknown:
                 return words.format(*(list(v) if isinstance(v, tuple) else v for v in (mine, other)))
         return None
 
@@ -66,15 +66,11 @@ class Shard:
     bytes: int
     sha256: str
 
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
 
 @final
 @dataclass(frozen=True)
 class StoredShape:
-    """How one layer lies on disk; `open_shard` is the one that is still being written."""
+    """How one layer is stored; `open_shard` is the file that is still being written."""
 
     folder: str
     shape: tuple[int, ...]
@@ -137,7 +133,7 @@ class Manifest:
         FileNotFoundError
             If there is none.
         ValueError
-            If it is not what `write` wrote, or of a newer format.
+            If it is not what `write` wrote, or of another format.
         """
         path = folder / NAME
         try:
@@ -147,36 +143,31 @@ class Manifest:
                 f"{os.fspath(folder)!r} holds no activations: there is no {NAME} in it"
             ) from None
         try:
-            content = json.loads(text)
-            said, version = content.pop("sha256"), content.pop("format")
+            content = json.loads(text, object_hook=_with_tuples)
+            checksum, version = content.pop("sha256"), content["format"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{os.fspath(path)!r} is not the manifest of an activation store") from error
         if version != FORMAT:
             raise ValueError(
                 f"{os.fspath(path)!r} has format {version}, and this version of featurelens reads format {FORMAT}"
             )
-        if said != _digest({"format": version, **content}):
+        if checksum != _digest(content):
             raise ValueError(
                 f"{os.fspath(path)!r} was changed after it was written: its own checksum no longer fits"
             )
-        return cls(
-            recipe=_recipe(content.pop("recipe")),
-            share=tuple(content.pop("share")),
-            progress=Progress(**content.pop("progress")),
-            layers={name: _layer(layer) for name, layer in content.pop("layers").items()},
-            **content,
-        )
+        del content["format"]
+        layers = {name: _layer(**layer) for name, layer in content.pop("layers").items()}
+        recipe, progress = Recipe(**content.pop("recipe")), Progress(**content.pop("progress"))
+        return cls(recipe=recipe, progress=progress, layers=layers, **content)
 
 
-def _layer(content: dict[str, Any]) -> StoredShape:
-    shards = tuple(Shard(**shard) for shard in content.pop("shards"))
-    last = content.pop("open_shard")
-    shape = tuple(content.pop("shape"))
-    return StoredShape(shape=shape, shards=shards, open_shard=Shard(**last) if last else None, **content)
+def _layer(shards: Any, open_shard: Any, **content: Any) -> StoredShape:
+    files = tuple(Shard(**shard) for shard in shards)
+    return StoredShape(shards=files, open_shard=Shard(**open_shard) if open_shard else None, **content)
 
 
-def _recipe(content: dict[str, Any]) -> Recipe:
-    return Recipe(layers=tuple(content.pop("layers")), reduce=tuple(content.pop("reduce")), **content)
+def _with_tuples(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featurelens._checks import check_path, check_type
-from featurelens.storage.manifest import NAME, Manifest, Progress, Shard, StoredShape
+from featurelens.storage.manifest import NAME, Manifest, Shard
 
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
 
@@ -77,30 +77,24 @@ def _merged(parts: dict[Path, Manifest], target: Path) -> Manifest:
     _check_complete(ordered)
     _check_alike(ordered)
     shards: dict[str, list[Shard]] = {}
-    first_row = 0
+    rows = batches = 0
     for folder, part in ordered:
         where = Path(os.path.relpath(folder.resolve(), target.resolve())).as_posix()
         for name, layer in part.layers.items():
-            shards.setdefault(name, []).extend(_moved(layer, where, first_row))
-        first_row += part.rows
+            shards.setdefault(name, []).extend(
+                replace(shard, file=f"{where}/{shard.file}", start=shard.start + rows, stop=shard.stop + rows)
+                for shard in layer.shards
+            )
+        rows, batches = rows + part.rows, batches + part.progress.batches
     inputs = hashlib.sha256("".join(part.progress.inputs for _, part in ordered).encode()).hexdigest()
-    last = next((part.progress for _, part in reversed(ordered) if part.rows), Progress())
-    progress = Progress(
-        first_row, sum(part.progress.batches for _, part in ordered), inputs, last.last_rows, last.last_input
-    )
-    described = next((part for _, part in ordered if part.layers), ordered[0][1])
+    # A share may be empty, and then says nothing of the layers.
+    _, described = next((item for item in reversed(ordered) if item[1].rows), ordered[0])
     layers = {
         name: replace(layer, folder="", shards=tuple(shards[name]))
         for name, layer in described.layers.items()
     }
+    progress = replace(described.progress, rows=rows, batches=batches, inputs=inputs)
     return replace(described, share=(0, 1), layers=layers, progress=progress)
-
-
-def _moved(layer: StoredShape, where: str, first_row: int) -> tuple[Shard, ...]:
-    return tuple(
-        replace(s, file=f"{where}/{s.file}", start=s.start + first_row, stop=s.stop + first_row)
-        for s in layer.shards
-    )
 
 
 def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
@@ -130,18 +124,16 @@ def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
 
 def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
     first, one = ordered[0]
+    held: dict[str, Path] = {}
     for folder, part in ordered:
         if (difference := one.recipe.difference(part.recipe)) is not None:
             raise ValueError(
                 f"{os.fspath(first)!r} and {os.fspath(folder)!r} were not recorded alike: {difference}"
             )
-    filled = [(folder, _rows_of(part)) for folder, part in ordered if part.layers]  # a share may be empty
-    for folder, rows in filled:
-        if rows != filled[0][1]:
-            raise ValueError(
-                f"{os.fspath(filled[0][0])!r} holds rows {filled[0][1]} and {os.fspath(folder)!r} rows {rows}"
+        if part.layers:
+            held.setdefault(
+                str({name: (layer.shape, layer.dtype) for name, layer in part.layers.items()}), folder
             )
-
-
-def _rows_of(part: Manifest) -> dict[str, str]:
-    return {name: f"{layer.shape} {layer.dtype}" for name, layer in part.layers.items()}
+    if len(held) > 1:
+        described = " and ".join(f"{os.fspath(folder)!r} holds rows {rows}" for rows, folder in held.items())
+        raise ValueError(f"the parts must hold rows of one shape; {described}")

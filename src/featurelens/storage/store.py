@@ -1,20 +1,19 @@
-"""`ActivationStore`: activations of a data set in files, of which only what is asked for is read."""
+"""`ActivationStore`: activations of a data set on disk, read row by row on request."""
 
 from __future__ import annotations
 
 import html
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Self, final
 
-from featurelens._checks import check_type
+from featurelens._checks import check_path
 from featurelens._lookup import find
 from featurelens.storage.activations import Activations
 from featurelens.storage.files import digest_of
+from featurelens.storage.layer_files import StoredLayer, check_digest, locate
 from featurelens.storage.manifest import Manifest
 from featurelens.storage.merging import join_parts
-from featurelens.storage.reading import Files, StoredLayer, check_size, finished
 
 
 @final
@@ -22,7 +21,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
     """What layers returned for a data set, in a folder: an ordered mapping from layers to rows on disk.
 
     `ActivationRecorder.record` makes one with ``to=path``; ``ActivationStore(path)`` opens it again, and reads
-    nothing but its manifest. Lookup takes the names that `Activations` takes. A layer's files are ordinary .npy
+    nothing but its manifest. Lookup accepts the names that `Activations` accepts. A layer's files are ordinary .npy
     files, listed with their rows and sha256 in ``manifest.json``.
 
     Parameters
@@ -35,7 +34,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
     FileNotFoundError
         If there is no store.
     ValueError
-        If its manifest was changed, or is of a newer format.
+        If its manifest was changed, or is of another format.
 
     Examples
     --------
@@ -54,12 +53,12 @@ class ActivationStore(Mapping[str, StoredLayer]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        check_type(path, (str, os.PathLike), argument="path", expected="a folder's path")
-        self.path = Path(path).absolute()  # also after a change of the working directory
+        self.path = check_path(
+            path, expected="a folder's path"
+        ).absolute()  # the working directory may change
         self._manifest = Manifest.read(self.path)
-        files = Files(self.path)
         self._layers = {
-            name: StoredLayer(name, layer, files) for name, layer in self._manifest.layers.items()
+            name: StoredLayer(name, layer, self.path) for name, layer in self._manifest.layers.items()
         }
 
     @property
@@ -69,7 +68,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
 
     @property
     def complete(self) -> bool:
-        """Whether the recording came to its end."""
+        """Whether the recording reached its end."""
         return self._manifest.complete
 
     def __getitem__(self, name: str) -> StoredLayer:
@@ -88,14 +87,11 @@ class ActivationStore(Mapping[str, StoredLayer]):
     def _repr_html_(self) -> str:
         rows = ["<tr><th>layer</th><th>shape</th><th>dtype</th><th>files</th></tr>"]
         for name, layer in self._manifest.layers.items():
-            shape = self._layers[name].shape
-            rows.append(
-                f"<tr><td>{html.escape(name)}</td><td>{shape}</td><td>{layer.dtype}</td>"
-                f"<td>{len(layer.all_shards)}</td></tr>"
-            )
+            cells = html.escape(name), self._layers[name].shape, layer.dtype, len(layer.all_shards)
+            rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         return f"<p>{html.escape(os.fspath(self.path))}: {self._rows_in_words()}</p><table>{''.join(rows)}</table>"
 
-    def load(self) -> Activations:
+    def read(self) -> Activations:
         """Read everything into memory."""
         return Activations({name: layer[:] for name, layer in self.items()}, aliases=self._manifest.aliases)
 
@@ -108,27 +104,27 @@ class ActivationStore(Mapping[str, StoredLayer]):
     ) -> Self:
         """Join the parts that the workers of an array job recorded into one store, in the order of the data set.
 
-        Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards ``fl.ActivationStore.merge(path)`` writes
-        a manifest for the whole. The parts stay where they are and go on holding the rows. Under torch.distributed
-        `record` does this itself.
+        Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards
+        ``fl.ActivationStore.merge(path)`` writes a manifest for the whole. The parts stay where they are and still
+        hold the rows. Under torch.distributed `record` does this itself.
 
         Parameters
         ----------
         paths
             The folder that all workers were given, or a list of the parts' own folders.
         to
-            Where to put the manifest; by default the folder in which the parts lie.
+            Where to put the manifest; by default the folder that contains the parts.
 
         Raises
         ------
         TypeError
-            If `paths` or `to` are no paths.
+            If `paths` or `to` are not paths.
         FileNotFoundError
             If there are no parts.
         FileExistsError
             If there is another store at `to`.
         ValueError
-            If a part is missing, not complete or there twice, or if the parts were not recorded alike.
+            If a part is missing, not complete or given twice, or if the parts were not recorded alike.
 
         Examples
         --------
@@ -152,24 +148,19 @@ class ActivationStore(Mapping[str, StoredLayer]):
         OSError
             If files are missing or differ from what was written; the message names them.
         RuntimeError
-            If the recording, which was not complete when the store was opened, has gone on since.
+            If the recording, which was not complete when the store was opened, has been resumed since.
         """
         damaged = []
-        for layer in self._manifest.layers.values():
-            for shard in layer.all_shards:
-                path = self.path / shard.file
-                if finished(path) is not None:
+        for shard in (shard for layer in self._manifest.layers.values() for shard in layer.all_shards):
+            try:
+                path = locate(self.path, shard)
+                if not shard.file.endswith(path.name):
                     raise RuntimeError(
                         f"{os.fspath(self.path)!r} was written to since it was opened: open it again to verify it"
                     )
-                try:
-                    check_size(path, shard)
-                    if digest_of(path, shard.bytes).hexdigest() != shard.sha256:
-                        damaged.append(
-                            f"{os.fspath(path)!r} is damaged: its sha256 is not that of the manifest"
-                        )
-                except OSError as error:
-                    damaged.append(str(error))
+                check_digest(digest_of(path, shard.bytes), path, shard)
+            except OSError as error:
+                damaged.append(str(error))
         if damaged:
             raise OSError("; ".join(damaged))
 

@@ -1,13 +1,11 @@
-"""Write a store batch by batch, so that a run that ends anywhere can be gone on with."""
+"""Write a store batch by batch, so that a run that ends anywhere can be resumed."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +17,19 @@ import torch
 import featurelens
 from featurelens._checks import describe
 from featurelens._structure import shapes
-from featurelens.storage.files import LOCK, OPEN, only_writer
+from featurelens.storage.files import LOCK, only_writer
+from featurelens.storage.layer_files import ShardWriter, is_storable, new_layer, restore
 from featurelens.storage.manifest import NAME, Manifest, Recipe
-from featurelens.storage.npy import dtype_name, header, is_storable
-from featurelens.storage.shards import ShardWriter, new_layer
 
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors that may be over later
 CHECKPOINT_SECONDS = 30.0
 """How much work a run that is killed can lose; each checkpoint waits for the disk."""
-_SHARD = re.compile(rf"\d+\.npy({re.escape(OPEN)})?")
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors that may be over later
+_LONGEST = 80  # of a file's name; file systems allow up to 255 bytes, some fewer
 
 
 @final
 class StoreWriter:
-    """Appends batches to the store in `folder`, going on from `manifest`, which says what of it is safe."""
+    """Appends batches to the store in `folder`, starting from `manifest`, which says what is safe on disk there."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -43,9 +40,7 @@ class StoreWriter:
         self._between_batches = True
         self._checkpoint = time.monotonic()
 
-    def append(
-        self, layers: Mapping[str, Any], digest: str, *, aliases: Mapping[str, str] | None = None
-    ) -> None:
+    def append(self, layers: Mapping[str, Any], digest: str, *, aliases: Mapping[str, str]) -> None:
         """Add what the layers returned for one batch, whose inputs have this digest.
 
         Raises
@@ -56,9 +51,9 @@ class StoreWriter:
             If it cannot be written. The message says how many rows are safe.
         """
         rows = _checked_rows(layers)
-        with self._explaining_failure():
+        with _explaining(self._failure):
             if not self._layers:
-                self._begin(layers, aliases or {})
+                self._begin(layers, aliases)
             self._check_fits(layers)
             self._between_batches = False
             for name, writer in self._layers.items():
@@ -70,7 +65,7 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Name the last shards and declare the store complete."""
-        with self._explaining_failure():
+        with _explaining(self._failure):
             self._between_batches = False
             for writer in self._layers.values():
                 writer.finish()
@@ -88,23 +83,19 @@ class StoreWriter:
         self._checkpoint = time.monotonic()
 
     def abandon(self) -> None:
-        """Keep every whole batch, if the disk takes them, and else what is safe already."""
+        """Keep every whole batch if the disk accepts them, and otherwise what is safe already."""
         if self._between_batches and not self.manifest.complete:
             with suppress(OSError):
                 self.commit()
         with suppress(OSError):
-            if self.manifest.rows or self.manifest.complete:
-                restore(self.folder, self.manifest)
-            else:
-                _discard(self.folder, self.manifest)
+            _restore(self.folder, self.manifest)
 
     def _begin(self, layers: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
-        folders = _folders(layers)
-        stored = {
-            name: new_layer(folders[name], tuple(value.shape[1:]), value.dtype)
-            for name, value in layers.items()
-        }
-        self._layers = {name: ShardWriter(self.folder, layer) for name, layer in stored.items()}
+        for number, (name, value) in enumerate(layers.items()):
+            # The number keeps folders apart where capitals do not count, and from names that Windows reserves.
+            folder = f"{number:03d}-{quote(name, safe='')}"[:_LONGEST].rstrip(".")
+            layer = new_layer(folder, tuple(value.shape[1:]), value.dtype)
+            self._layers[name] = ShardWriter(self.folder, layer)
         self._aliases = dict(aliases)
         self.commit()  # before there are folders, so that the manifest names every one
 
@@ -114,29 +105,24 @@ class StoreWriter:
                 f"the layers' calls differ between batches: {list(self._layers)} and then {list(layers)}"
             )
         for name, writer in self._layers.items():
-            stored, value = writer.layer, layers[name]
-            if tuple(value.shape[1:]) != stored.shape or dtype_name(value.dtype) != stored.dtype:
+            shape, dtype = tuple(layers[name].shape[1:]), layers[name].dtype
+            if (shape, dtype) != (writer.layer.shape, writer.dtype):
                 raise ValueError(
-                    f"layer {name!r} returned rows of {stored.dtype} {stored.shape}, and in batch "
-                    f"{self.progress.batches + 1} of {dtype_name(value.dtype)} {tuple(value.shape[1:])}: "
+                    f"layer {name!r} returned rows of {writer.layer.dtype} {writer.layer.shape}, and in batch "
+                    f"{self.progress.batches + 1} of {str(dtype).removeprefix('torch.')} {shape}: "
                     "a store holds rows of one shape; reduce= can bring them to one"
                 )
 
-    @contextmanager
-    def _explaining_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            advice = (
-                ", and once it can be written again, the same call with resume=True goes on behind them"
-                if error.errno in _PASSING
-                else ""
-            )
-            raise OSError(
-                error.errno,
-                f"could not write to {os.fspath(self.folder)!r} ({error.strerror or error}): "
-                f"{self.manifest.rows} rows are safe there{advice}",
-            ) from error
+    def _failure(self, error: OSError) -> str:
+        advice = (
+            ", and once it can be written again, the same call with resume=True continues after them"
+            if error.errno in _PASSING
+            else ""
+        )
+        return (
+            f"could not write to {os.fspath(self.folder)!r} ({error.strerror or error}): "
+            f"{self.manifest.rows} rows are safe there{advice}"
+        )
 
 
 @contextmanager
@@ -146,7 +132,7 @@ def writing(folder: Path, recipe: Recipe, share: tuple[int, int], *, resume: boo
     Raises
     ------
     FileExistsError
-        If there is something in the folder that may not be written over.
+        If there is something in the folder that must not be overwritten.
     ValueError
         If the store there was made by another recipe.
     RuntimeError
@@ -154,8 +140,11 @@ def writing(folder: Path, recipe: Recipe, share: tuple[int, int], *, resume: boo
     OSError
         If the folder cannot be written.
     """
+    path = os.fspath(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{path!r} is a file, and a store is a folder")
     with ExitStack() as stack:
-        with _explaining_no_access(folder):
+        with _explaining(lambda error: f"activations cannot be written to {path!r}: {error.strerror}"):
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(folder))
             writer = StoreWriter(folder, _starting_point(folder, recipe, share, resume))
@@ -167,50 +156,34 @@ def writing(folder: Path, recipe: Recipe, share: tuple[int, int], *, resume: boo
 
 
 def check_resumable(folder: Path, manifest: Manifest, recipe: Recipe, *, resume: bool) -> None:
-    """Raise unless the recording in `folder` may be gone on with by `recipe`."""
+    """Raise unless `recipe` may resume the recording in `folder`."""
     path = os.fspath(folder)
     if not resume:
         state = "complete" if manifest.complete else "not complete"
         raise FileExistsError(
-            f"{path!r} holds activations already ({manifest.rows} rows, {state}): go on with them by resume=True, "
+            f"{path!r} holds activations already ({manifest.rows} rows, {state}): continue with resume=True, "
             "or record to another folder"
         )
     if recipe.hidden:
         raise ValueError(
-            f"{path!r} cannot be resumed, as whether this is the model that it was recorded from cannot be told: "
-            f"{recipe.hidden}, cannot be looked into; record to another folder"
+            f"{path!r} cannot be resumed: it is not known whether the model is the one that was recorded, as "
+            f"{recipe.hidden}, cannot be inspected; record to another folder"
         )
     if (difference := manifest.recipe.difference(recipe)) is not None:
         raise ValueError(
-            f"{path!r} was recorded otherwise: {difference}; record to another folder, or make both alike"
+            f"{path!r} was recorded differently: {difference}; record to another folder, or make both alike"
         )
 
 
-def restore(folder: Path, manifest: Manifest) -> None:
-    """Make the folder what the manifest says: what came after it is not known to be whole."""
+def _restore(folder: Path, manifest: Manifest) -> None:
+    """Make the folder what the manifest says, and remove a recording that has no rows yet."""
     for layer in manifest.layers.values():
-        kept = {Path(shard.file).name for shard in layer.all_shards}
-        if (shard := layer.open_shard) is not None:
-            opened = folder / shard.file
-            named = opened.with_name(opened.name.removesuffix(OPEN))
-            if named.exists():  # it was finished after the manifest was written
-                named.replace(opened)
-            with opened.open("r+b") as file:
-                dtype = getattr(torch, layer.dtype)
-                file.write(header(layer.shard_rows, layer.shape, dtype, most_rows=layer.shard_rows))
-                file.truncate(shard.bytes)
-        for path in (folder / layer.folder).glob("*.npy*"):
-            if _SHARD.fullmatch(path.name) and path.name not in kept:
-                path.unlink()
-
-
-def _discard(folder: Path, manifest: Manifest) -> None:
-    """Take away a recording in which there is nothing yet."""
-    restore(folder, manifest)
-    for layer in manifest.layers.values():
-        with suppress(OSError):
-            (folder / layer.folder).rmdir()
-    (folder / NAME).unlink(missing_ok=True)
+        restore(folder, layer)
+    if not (manifest.rows or manifest.complete):
+        for layer in manifest.layers.values():
+            with suppress(OSError):
+                (folder / layer.folder).rmdir()
+        (folder / NAME).unlink(missing_ok=True)
 
 
 def _starting_point(folder: Path, recipe: Recipe, share: tuple[int, int], resume: bool) -> Manifest:
@@ -222,61 +195,33 @@ def _starting_point(folder: Path, recipe: Recipe, share: tuple[int, int], resume
                 f"{os.fspath(folder)!r} is not empty and holds no activations ({min(strangers)!r} is there): "
                 "record to a new folder"
             ) from None
-        found = None
-    if found is not None and (found.rows or found.complete):
-        check_resumable(folder, found, recipe, resume=resume)
+    else:
+        started = found.rows or found.complete
+        if started:
+            check_resumable(folder, found, recipe, resume=resume)
         if not found.complete:
-            restore(folder, found)
-        return found
-    if found is not None:
-        _discard(folder, found)
-    fresh = Manifest(
-        recipe, share, versions={"featurelens": featurelens.__version__, "torch": torch.__version__}
-    )
+            _restore(folder, found)
+        if started:
+            return found
+    versions = {"featurelens": featurelens.__version__, "torch": torch.__version__}
+    fresh = Manifest(recipe, share, versions=versions)
     fresh.write(folder)
     return fresh
 
 
 @contextmanager
-def _explaining_no_access(folder: Path) -> Iterator[None]:
+def _explaining(words: Callable[[OSError], str]) -> Iterator[None]:
+    """Give an error of the operating system a message that says what it means here."""
     try:
         yield
-    except FileExistsError as error:
-        if error.errno is None:  # ours
-            raise
-        raise FileExistsError(
-            error.errno, f"{os.fspath(folder)!r} is a file, and a store is a folder"
-        ) from None
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None:  # raised here, with its own message
             raise
-        raise OSError(
-            error.errno, f"activations cannot be written to {os.fspath(folder)!r}: {error.strerror}"
-        ) from error
-
-
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
-_LONGEST = 100  # of what file systems take, 255 bytes, some leave less
-
-
-def _folders(names: Iterable[str]) -> dict[str, str]:
-    """A folder for each layer, by its name where every file system takes that, also where capitals do not count."""
-    folders: dict[str, str] = {}
-    taken = {NAME, LOCK}
-    for name in names:
-        folder = quote(name, safe="") or "%"
-        unfit = folder.endswith(".") or folder.partition(".")[0].lower() in _RESERVED
-        if unfit or len(folder) > _LONGEST:
-            folder = f"{folder[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        while folder.lower() in taken:
-            folder += "%"
-        folders[name] = folder
-        taken.add(folder.lower())
-    return folders
+        raise OSError(error.errno, words(error)) from error
 
 
 def _checked_rows(layers: Mapping[str, Any]) -> int:
-    """How many rows each layer has; raise a ValueError if any is not a plain tensor."""
+    """Return how many rows each layer has; raise a ValueError if any is not a plain tensor."""
     for name, value in layers.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(  # noqa: TRY004  the caller's types are right, the model's output is not

@@ -163,7 +163,7 @@ def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
     torch.save({"layers": {}}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other.pt was not written by StreamResult.save$"):
         fl.StreamResult.load(tmp_path / "other.pt")
-    torch.save({"format": "featurelens statistics 9"}, tmp_path / "newer.pt")
+    torch.save({"kind": "StreamResult", "format": "featurelens statistics 9"}, tmp_path / "newer.pt")
     with pytest.raises(ValueError, match=r"written by another version: 'featurelens statistics 9'$"):
         fl.StreamResult.load(tmp_path / "newer.pt")
 

@@ -68,7 +68,7 @@ def test_values_that_are_not_finite_are_left_out_and_counted():
     with pytest.raises(
         ValueError, match=r"^information needs finite values; 2 channels had others, the first 1$"
     ):
-        joint.mutual_information()
+        fl.ChannelInformationResult.from_counts(joint)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64])
@@ -138,7 +138,7 @@ def test_binned_information_is_that_of_values_cut_to_their_cells(bins):
     joint = taken(fl.statistics.JointCounts(classes=4), *values.split(700), labels=labels.split(700))
     cut = joint.start + ((values - joint.start) / joint.width).floor() * joint.width
     expected = fl.channel_information(cut, labels, bins=bins)
-    found = joint.mutual_information(bins=bins)
+    found = fl.ChannelInformationResult.from_counts(joint, bins=bins)
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-12)
     assert (found.n, found.ceiling) == (expected.n, expected.ceiling)
     assert found.label_entropy == pytest.approx(expected.label_entropy)
@@ -146,7 +146,7 @@ def test_binned_information_is_that_of_values_cut_to_their_cells(bins):
     torch.testing.assert_close(
         found.values, fl.channel_information(values, labels, bins=bins).values, rtol=0.02, atol=0.02
     )
-    bits = joint.mutual_information(bins=bins, units="bits")
+    bits = fl.ChannelInformationResult.from_counts(joint, bins=bins, units="bits")
     torch.testing.assert_close(bits.values * math.log(2), found.values)
 
 
@@ -177,7 +177,10 @@ def test_gaussian_information_is_the_integral_and_never_above_the_labels():
 def test_gaussian_and_binned_information_agree_where_classes_are_normal():
     values, labels = labelled(40_000)
     joint = taken(fl.statistics.JointCounts(classes=4), *values.split(5000), labels=labels.split(5000))
-    binned, gaussian = joint.mutual_information(), joint.mutual_information(method="gaussian")
+    binned, gaussian = (
+        fl.ChannelInformationResult.from_counts(joint),
+        fl.ChannelInformationResult.from_counts(joint, method="gaussian"),
+    )
     torch.testing.assert_close(binned.values[:4], gaussian.values[:4], rtol=0.03, atol=0.003)
     assert gaussian.values.max() < gaussian.label_entropy
 
@@ -214,7 +217,7 @@ def test_rounding_of_the_mean_is_no_variance():
     values[:, 0] = 0.1
     labels = torch.randint(3, (1000,), generator=generator)
     joint = taken(fl.statistics.JointCounts(classes=3), *values.split(7), labels=labels.split(7))
-    information = joint.mutual_information(method="gaussian")
+    information = fl.ChannelInformationResult.from_counts(joint, method="gaussian")
     assert information.values[0] == 0.0
     assert 0.0 < information.values[1] < 0.02
     assert "1 channel never changed" in information.notes
@@ -316,7 +319,7 @@ def test_what_cannot_be_taken_is_told():
             ValueError,
             r"^edges must be two or more finite numbers, ascending; got \[1.0, 1.0\]$",
         ),
-        (lambda: fl.statistics.Moments().compute(), ValueError, r"^Moments\(\) has seen nothing yet$"),
+        (lambda: fl.statistics.Moments().compute(), ValueError, r"^Moments\(\) has seen no batch yet$"),
         (
             lambda: fl.statistics.Moments().update([1.0]),
             TypeError,
@@ -335,12 +338,12 @@ def test_what_cannot_be_taken_is_told():
         (
             lambda: fl.statistics.TopK(2).merge(fl.statistics.TopK(3)),
             ValueError,
-            r"^TopK\(k=2\) merges with its like only; got TopK\(k=3\)$",
+            r"^TopK\(k=2\) merges only with a statistic of the same settings; got TopK\(k=3\)$",
         ),
         (
             lambda: taken(fl.statistics.Moments(), torch.ones(2, 3), torch.ones(2, 4)),
             ValueError,
-            r"^parts must have as many channels; got 3 and then 4$",
+            r"^parts must have the same number of channels; got 3 and then 4$",
         ),
         (
             lambda: fl.statistics.JointCounts(classes=2).update(torch.ones(2, 1)),

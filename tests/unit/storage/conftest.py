@@ -2,10 +2,10 @@
 
 import pytest
 
-from featurelens.storage import shards, writer
+from featurelens.storage import layer_files, writer
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+    monkeypatch.setattr(layer_files, "SHARD_BYTES", 100)
     monkeypatch.setattr(writer, "CHECKPOINT_SECONDS", 0.0)

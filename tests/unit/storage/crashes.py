@@ -20,7 +20,7 @@ if __name__ == "__main__":
     sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
 
 from featurelens.storage import files as storage_files
-from featurelens.storage import shards, writer
+from featurelens.storage import layer_files, writer
 from tests.stores import files, loader, recorder
 
 DATA = [batch[0] for batch in loader(11)]
@@ -127,7 +127,7 @@ def forks_hold_no_lock(folder):
 
 
 if __name__ == "__main__":
-    shards.SHARD_BYTES = 100
+    layer_files.SHARD_BYTES = 100
     writer.CHECKPOINT_SECONDS = 0.0
     torch.set_num_threads(1)  # a fork of a process with threads would hang
     target = Path(sys.argv[1])

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     sys.modules["tests"] = types.ModuleType("tests")  # whatever other package is called so
     sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
 
-from featurelens.storage import shards
+from featurelens.storage import layer_files
 from tests.stores import loader, recorder, same
 
 
@@ -45,7 +45,7 @@ def error_of(data, path, **options):
 
 
 def main(folder):
-    shards.SHARD_BYTES = 100
+    layer_files.SHARD_BYTES = 100
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
     told = {}

@@ -144,11 +144,11 @@ def test_tensors_of_any_kind_have_a_digest(kind):
     assert kind == "meta" or digest(holding(make(one))) != digest(holding(make(other)))
 
 
-def test_what_cannot_be_looked_into_cannot_be_resumed(tmp_path):
+def test_what_cannot_be_inspected_cannot_be_resumed(tmp_path):
     model = holding(torch.Generator())
     recorder = fl.ActivationRecorder(model, "layer")
     recorder.record([torch.rand(2, 3)], to=tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be resumed, .* own, a Generator, cannot be looked into"):
+    with pytest.raises(ValueError, match=r"cannot be resumed: .* as own, a Generator, cannot be inspected"):
         recorder.record([torch.rand(2, 3)], to=tmp_path, resume=True)
 
 
@@ -198,10 +198,11 @@ def test_a_store_outlives_the_working_directory_and_a_dtype_that_torch_does_not_
     opened = fl.ActivationStore("here")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert torch.equal(store["0"][:], opened["0"][:])
+    rows = opened["0"][:]
+    assert torch.equal(store["0"][:], rows)
     (tmp_path / "here").rename(tmp_path / "moved")
     moved = fl.ActivationStore(tmp_path / "moved")
-    assert torch.equal(moved["0"][:], opened["0"][:])
+    assert torch.equal(moved["0"][:], rows)
     unknown = moved["3"]
     object.__setattr__(unknown._layer, "dtype", "float3_e1m1")
     assert "float3_e1m1" in repr(unknown)

@@ -22,7 +22,7 @@ def store(tmp_path, tiny):
 
 
 def shard(store, name="2", number=1):
-    return store.path / name / f"{number:06d}.npy"
+    return store.path / f"{list(store).index(name):03d}-{name}" / f"{number:06d}.npy"
 
 
 def test_a_truncated_shard_is_named_and_the_others_still_read(store):
@@ -45,8 +45,8 @@ def test_verify_names_every_damaged_file(store):
     removed.unlink()
     with pytest.raises(OSError) as caught:  # noqa: PT011  what it says is compared below
         store.verify()
-    assert "2/000001.npy' is damaged: its sha256 is not that of the manifest" in str(caught.value)
-    assert "4/000000.npy' is missing from the store" in str(caught.value)
+    assert "001-2/000001.npy' is damaged: its sha256 is not that of the manifest" in str(caught.value)
+    assert "002-4/000000.npy' is missing from the store" in str(caught.value)
 
 
 def edit(store, change):
@@ -69,10 +69,10 @@ def test_an_edited_manifest_is_refused(store):
             fl.ActivationStore(store.path)
 
 
-def test_a_damaged_open_shard_is_not_gone_on_with(tmp_path, tiny):
+def test_a_damaged_open_shard_is_not_resumed(tmp_path, tiny):
     with pytest.raises(RuntimeError, match="the model failed on batch 3"):
         recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path)
-    path = next((tmp_path / "4").glob("*.open"))
+    path = next((tmp_path / "002-4").glob("*.open"))
     path.write_bytes(path.read_bytes()[:-4] + b"abcd")
     with pytest.raises(OSError, match="is damaged: its sha256 is not that of the manifest"):
         recorder().record(loader(12), to=tmp_path, resume=True)
@@ -98,6 +98,8 @@ def test_a_file_that_cannot_grow(tmp_path, monkeypatch):
     store = fl.ActivationStore(tmp_path)
     assert f": {store.rows} rows are safe" in str(caught.value)
     store.verify()
+    listed = {shard.file for layer in store._manifest.layers.values() for shard in layer.all_shards}
+    assert {name for name in files(tmp_path) if ".npy" in name} == listed, "what is not safe was removed"
     assert same(recorder().record(loader(), to=tmp_path, resume=True), expected)
 
 
@@ -182,10 +184,10 @@ def test_the_lock_of_a_dead_process_holds_nobody(tmp_path):
     assert LOCK not in files(tmp_path)
 
 
-def test_a_file_that_is_cut_short_while_it_is_open_is_told(store):
+def test_a_file_that_is_cut_short_after_the_store_was_opened_is_named(store):
     layer = store["2"]
     assert layer[0].shape == (2, 4, 4)
     path = shard(store, number=0)
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(OSError, match=r"000000.npy' is damaged: it ends at byte 255"):
+    with pytest.raises(OSError, match=r"000000.npy' is damaged: it has 255 bytes, and was written with 256"):
         layer[0]

@@ -1,4 +1,4 @@
-"""A recording that stops is gone on with, and only by what made it."""
+"""A recording that stops can be resumed, and only by what made it."""
 
 import pytest
 import torch
@@ -166,7 +166,7 @@ def test_without_resume_nothing_is_touched(tmp_path):
     before = files(tmp_path)
     with pytest.raises(
         FileExistsError,
-        match=r"holds activations already \(12 rows, not complete\): go on with them by resume=True",
+        match=r"holds activations already \(12 rows, not complete\): continue with resume=True",
     ):
         recorder().record(loader(), to=tmp_path)
     assert files(tmp_path) == before
@@ -285,3 +285,13 @@ def test_a_failing_model_leaves_what_was_done_and_itself_as_it_was(tmp_path):
     handle.remove()
     assert fl.ActivationStore(tmp_path).rows == 8
     assert same(recorder(net).record(loader(), to=tmp_path, resume=True), recorder(net).record(loader()))
+
+
+def test_shards_that_the_manifest_does_not_list_are_removed_and_other_files_stay(tmp_path):
+    stopped(tmp_path)
+    newer, note = tmp_path / "000-0" / "000099.npy", tmp_path / "000-0" / "notes.npy"
+    newer.write_bytes(b"")
+    note.write_bytes(b"mine")
+    recorder().record(loader(), to=tmp_path, resume=True)
+    assert not newer.exists()
+    assert note.read_bytes() == b"mine"

@@ -1,6 +1,7 @@
 """What a store holds, and how it is read."""
 
 import json
+import pathlib
 import pickle
 
 import numpy as np
@@ -19,8 +20,8 @@ def test_a_store_holds_what_record_returns(tmp_path):
     store = recorder().record(loader(), to=tmp_path / "deep" / "store")
     assert same(store, expected)
     assert same(fl.ActivationStore(tmp_path / "deep" / "store"), expected)
-    assert same(store.load(), expected)
-    assert store.load()["conv_2"] is not None
+    assert same(store.read(), expected)
+    assert store.read()["conv_2"] is not None
     assert (store.rows, store.complete, len(store)) == (23, True, 3)
     store.verify()
 
@@ -101,12 +102,12 @@ def test_layer_names_become_folders(tmp_path):
     assert list(store) == ["conv", "Conv", "act#1", "act#2", "manifest.json", "manifest.a/b c"]
     assert {path.name for path in tmp_path.iterdir()} == {
         "manifest.json",
-        "conv",
-        "Conv%",
-        "act%231",
-        "act%232",
-        "manifest.json%",
-        "manifest.a%2Fb%20c",
+        "000-conv",
+        "001-Conv",
+        "002-act%231",
+        "003-act%232",
+        "004-manifest.json",
+        "005-manifest.a%2Fb%20c",
     }
     assert same(store, fl.ActivationRecorder(net, list(store)).record([images(3)]))
     whole = fl.ActivationRecorder(net, "").record([images(3)], to=tmp_path / "whole")
@@ -161,7 +162,7 @@ def test_rows_by_every_kind_of_index(tmp_path):
         (23, IndexError, "row 23 is out of range: layer '2' has 23 rows"),
         ([0, -24], IndexError, "row -24 is out of range"),
         ([True, False], IndexError, r"a mask of layer '2' has shape \(23,\); got \(2,\)"),
-        ((0, 1), TypeError, r"further axes in the tensor that comes back; got \(0, 1\)"),
+        ((0, 1), TypeError, r"further axes in the tensor that is returned; got \(0, 1\)"),
         (1.5, TypeError, "rows are chosen by an integer, a slice"),
         (True, TypeError, "got True"),
         (torch.rand(3), TypeError, r"got float32 tensor \(3,\)"),
@@ -236,12 +237,21 @@ def test_the_model_stays_as_it_was_and_nothing_is_drawn(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_more_files_than_are_kept_open(tmp_path, monkeypatch):
-    from featurelens.storage import reading
-
-    monkeypatch.setattr(reading, "_MOST_OPEN", 2)
+def test_rows_of_one_file_are_read_together_and_no_file_stays_open(tmp_path, monkeypatch):
     layer = recorder().record(loader(), to=tmp_path)["2"]
     order = torch.randperm(23, generator=torch.Generator().manual_seed(0))
-    whole = torch.cat([layer[row : row + 1] for row in range(23)])
+    whole, opened = layer[:], []
+    open_file = pathlib.Path.open
+
+    def counted(path, *args):
+        opened.append(open_file(path, *args))
+        return opened[-1]
+
+    monkeypatch.setattr(pathlib.Path, "open", counted)
     assert torch.equal(layer[order], whole[order])
-    assert len(layer._files._open) == 2
+    assert len(opened) == len(layer._shards) == 23
+    assert all(file.closed for file in opened)
+    opened.clear()
+    batch = next(iter(torch.utils.data.DataLoader(layer, batch_size=5)))
+    assert torch.equal(batch, whole[:5])
+    assert len(opened) == 5, "one file for each of five rows, and none twice"

@@ -1,12 +1,13 @@
-"""Cells of equal width that find their own range, and do not depend on the order in which values came.
+"""Cells of equal width that find their own range, independent of the order in which values come.
 
 A channel's cells are ``[i 2^level, (i + 1) 2^level)``. The level is the lowest at which all values so far lie in
 `CELLS` neighbouring cells: it depends on their extremes alone, and a cell of one level is a pair of cells of the level
-below, so that counts move up without a value being seen again.
+below, so that counts move up without seeing the values again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 CELLS = 256
 DIGITS = 50  # a cell's number has no more: beyond that, neighbours differ by what float64 cannot tell
 FINEST = -1022  # a cell's width is a normal number: what lies nearer to zero shares a cell with it
-NOTHING = -2000  # the level of a channel without values, below that of any value
+EMPTY = -2000  # the level of a channel without values, below that of any value
+FAR = 2**60
 SHIFTS = 62
 
 Integers = NDArray[np.int64]
@@ -34,32 +36,40 @@ class Cells:
     counts: torch.Tensor
 
     @classmethod
+    def of(cls, state: Mapping[str, torch.Tensor]) -> Self:
+        """Return the cells whose `state` this is."""
+        level, first, last = (state[name].numpy() for name in ("level", "first", "last"))
+        return cls(level, first, last, state["counts"])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything as tensors."""
+        numbers = {name: torch.from_numpy(getattr(self, name)) for name in ("level", "first", "last")}
+        return {**numbers, "counts": self.counts}
+
+    @classmethod
     def empty(cls, channels: int, classes: int) -> Self:
-        """Return the counts of nothing."""
+        """Return cells without values."""
         nothing = np.zeros(channels, dtype=np.int64)
         counts = torch.zeros(channels, CELLS, classes, dtype=torch.int64)
-        return cls(nothing + NOTHING, nothing, nothing, counts)
+        return cls(nothing + EMPTY, nothing, nothing, counts)
 
     def add(self, values: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count `values` ``(C, N)`` too; those that are not finite are left out."""
+        """Count `values` ``(C, N)``; those that are not finite are left out."""
         numbers = values.numpy()
         finite = np.isfinite(numbers)
         some = finite.any(1)
         low = np.where(some, np.where(finite, numbers, np.inf).min(1), 0.0)
         high = np.where(some, np.where(finite, numbers, -np.inf).max(1), 0.0)
-        level = np.where(some, _level(low, high), NOTHING)
+        level = np.where(some, _level(low, high), EMPTY)
         self._widen(level, _cell(low, level), _cell(high, level))
         usable = np.where(finite, numbers, low[:, None])
-        cell = (
-            _cell(usable, self.level[:, None])
-            - self.first[:, None]
-            + np.arange(len(numbers))[:, None] * CELLS
-        )
+        start = np.arange(len(numbers)) * CELLS - self.first
+        cell = _cell(usable, self.level[:, None]) + start[:, None]
         flat = torch.from_numpy(cell[finite]) * self.counts.shape[2] + labels.expand(values.shape)[finite]
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
     def merge(self, other: Self) -> None:
-        """Take in the counts of others."""
+        """Add the counts of others."""
         self._widen(other.level, other.first, other.last)
         self.counts += other._moved(self.level, self.first)
 
@@ -67,11 +77,9 @@ class Cells:
         """Make room for cells from `first` to `last` of another level."""
         wanted = np.maximum(self.level, level)
         while True:
-            one = _range(self.level, self.first, self.last, wanted)
-            two = _range(level, first, last, wanted)
-            mine, theirs = self.level == NOTHING, level == NOTHING
-            start = np.where(mine, two[0], np.where(theirs, one[0], np.minimum(one[0], two[0])))
-            stop = np.where(mine, two[1], np.where(theirs, one[1], np.maximum(one[1], two[1])))
+            start, stop = _range(self.level, self.first, self.last, wanted)
+            other_start, other_stop = _range(level, first, last, wanted)
+            start, stop = np.minimum(start, other_start), np.maximum(stop, other_stop)
             wide = stop - start >= CELLS
             if not wide.any():
                 break
@@ -82,7 +90,7 @@ class Cells:
     def _moved(self, level: Integers, first: Integers) -> torch.Tensor:
         """Return the counts in the cells of `level` from number `first` on."""
         moves = (level != self.level) | (first != self.first)
-        moves &= self.level != NOTHING  # nothing to move
+        moves &= self.level != EMPTY  # nothing to move
         if not moves.any():
             return self.counts
         shift = np.minimum(level - self.level, SHIFTS)[moves, None]
@@ -96,9 +104,9 @@ class Cells:
 
 
 def _range(level: Integers, first: Integers, last: Integers, wanted: Integers) -> tuple[Integers, Integers]:
-    """Return the cells of the level `wanted` that the first and the last one lie in."""
+    """Return the cells of the level `wanted` that contain the first and the last one; far apart without values."""
     shift = np.minimum(wanted - level, SHIFTS)
-    return first >> shift, last >> shift
+    return np.where(level == EMPTY, FAR, first >> shift), np.where(level == EMPTY, -FAR, last >> shift)
 
 
 def _level(low: NDArray[np.float64], high: NDArray[np.float64]) -> Integers:

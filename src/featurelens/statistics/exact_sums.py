@@ -98,7 +98,7 @@ def divided(high: Any, low: Any, by: Any) -> tuple[Any, Any]:
     return first, ((high - product) - rest + low) / by
 
 
-def products_about_zero(
+def raw_products(
     about_mean: torch.Tensor, one: torch.Tensor, other: torch.Tensor, count: torch.Tensor
 ) -> ExactSum:
     """Return a batch's sum of products x y, from that of ``(x - mean x) (y - mean y)`` and the sums of x and y.
@@ -109,9 +109,7 @@ def products_about_zero(
     return exact(about_mean, *divided(*two_product(one, other), count.clamp_min(1).double()))
 
 
-def products_about_mean(
-    products: ExactSum, one: ExactSum, other: ExactSum, count: torch.Tensor
-) -> torch.Tensor:
+def central_products(products: ExactSum, one: ExactSum, other: ExactSum, count: torch.Tensor) -> torch.Tensor:
     """Return the sum of ``(x - mean x) (y - mean y)`` over everything, from the sums of x y, of x and of y.
 
     Raises
