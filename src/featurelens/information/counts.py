@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_choice, check_whole, count, describe
-from featurelens.information._chunks import row_slices
-from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
-from featurelens.information.channels import ChannelInformationResult
-from featurelens.information.result import NATS_PER_UNIT, Units
+from featurelens.information.chunks import row_slices
+from featurelens.information.entropy import CORRECTIONS, Correction, count_weights, information_from_sums
+from featurelens.information.results import NATS_PER_UNIT, ChannelInformationResult, Units
 
 NODES = 64  # of the quadrature
 ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a mean, as a share of it

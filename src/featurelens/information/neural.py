@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
-from featurelens.information._chunks import row_slices
-from featurelens.information._networks import Network, Schedule, train
-from featurelens.information._ranks import normal_scores
-from featurelens.information.base import Measurement, MutualInformation, Null
+from featurelens.information.chunks import row_slices
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.networks import Network, Schedule, train
+from featurelens.information.ranks import normal_scores
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 Bound = Literal["infonce", "smile", "nwj"]
 BOUNDS: tuple[Bound, ...] = ("infonce", "smile", "nwj")

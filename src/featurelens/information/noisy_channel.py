@@ -11,9 +11,9 @@ import torch
 
 from featurelens._checks import check_flag, check_type, check_whole
 from featurelens._random import normal, permutation
-from featurelens.information._chunks import row_slices
-from featurelens.information._variables import Variable, entropy, label_codes
-from featurelens.information.base import Measurement, MutualInformation, Null
+from featurelens.information.chunks import row_slices
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.variables import Variable, entropy, label_codes
 
 CHUNK_ELEMENTS = 2**22
 """Distances held at a time (32 MiB), however many samples there are."""

@@ -10,11 +10,11 @@ import torch
 
 from featurelens._checks import check_type, check_whole
 from featurelens._random import permutation
-from featurelens.information.base import Measurement, MutualInformation
+from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.noisy_channel import squared_distances
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 
 @final

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from featurelens._checks import check_choice, check_number, describe
-from featurelens.information.result import SATURATION
+from featurelens.information.results import SATURATION
 from featurelens.plotting._arrays import Array
 from featurelens.plotting._colours import INK, PALE, QUIET, SERIES, colour_map
 from featurelens.plotting._curves import add_legend_beside, chart, count_epochs, draw_curve, dress

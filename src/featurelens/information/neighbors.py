@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 import torch
 
-from featurelens.information._chunks import row_slices
+from featurelens.information.chunks import row_slices
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 Rule = Literal["joint", "axes", "closed"]
 """Which radius counts in the margins.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from featurelens._random import permutation
-from featurelens.information._variables import Variable
+from featurelens.information.variables import Variable
 
 Statistic = Callable[[Variable, Variable], float]
 

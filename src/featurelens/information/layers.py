@@ -1,0 +1,273 @@
+"""From a model to the information in its layers, in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import torch
+
+from featurelens._checks import check_choice, check_flag, check_type, count
+from featurelens.information.channels import channel_information
+from featurelens.information.chunks import shown
+from featurelens.information.estimator import MutualInformation, Options, run_estimate, saturation
+from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.probe_set import (
+    as_batches,
+    check_labels,
+    check_lengths,
+    inputs_in,
+    joined,
+    labels_in,
+    layer_rows,
+)
+from featurelens.information.results import ChannelInformationResult
+from featurelens.information.variables import ArrayLike, label_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from torch import nn
+
+    from featurelens._random import Seed
+    from featurelens.information.estimator import Null
+    from featurelens.information.results import MutualInformationResult, Units
+    from featurelens.layers import Selector
+    from featurelens.recording.keeping import Reduction
+
+PERMUTATIONS = 10
+"""Enough for the mean of the null, with which a layer is compared."""
+DEFAULT = NoisyChannelMutualInformation(sigma=1.0, relative=True)
+"""For deterministic layers: finite, and independent of the layer's scale."""
+
+
+@overload
+def layer_information(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    loader: ArrayLike | Iterable[Any],
+    against: ArrayLike | Literal["labels", "inputs"] = ...,
+    *,
+    per: Literal["layer"] = ...,
+    estimator: MutualInformation | None = ...,
+    reduce: Reduction | Mapping[Selector, Reduction] = ...,
+    units: Units = ...,
+    confidence: float | None = ...,
+    null: Null | Literal["default"] | None = ...,
+    permutations: int = ...,
+    progress: bool = ...,
+    seed: Seed = ...,
+) -> dict[str, MutualInformationResult]: ...
+@overload
+def layer_information(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    loader: ArrayLike | Iterable[Any],
+    against: ArrayLike | Literal["labels", "inputs"] = ...,
+    *,
+    per: Literal["channel"],
+    estimator: MutualInformation | None = ...,
+    reduce: Reduction | Mapping[Selector, Reduction] = ...,
+    units: Units = ...,
+    confidence: float | None = ...,
+    null: Null | Literal["default"] | None = ...,
+    permutations: int = ...,
+    progress: bool = ...,
+    seed: Seed = ...,
+) -> dict[str, ChannelInformationResult]: ...
+def layer_information(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    loader: ArrayLike | Iterable[Any],
+    against: ArrayLike | Literal["labels", "inputs"] = "labels",
+    *,
+    per: Literal["layer", "channel"] = "layer",
+    estimator: MutualInformation | None = None,
+    reduce: Reduction | Mapping[Selector, Reduction] = "mean",
+    units: Units = "nats",
+    confidence: float | None = None,
+    null: Null | Literal["default"] | None = "default",
+    permutations: int = PERMUTATIONS,
+    progress: bool = True,
+    seed: Seed = 0,
+) -> dict[str, MutualInformationResult] | dict[str, ChannelInformationResult]:
+    """Estimate the mutual information between each layer, or channel, and the labels or the inputs.
+
+    Parameters
+    ----------
+    model, layers, reduce
+        As for `ActivationRecorder`. By default a feature map is reduced to its mean, one number per channel: with whole
+        maps the estimate is log N for any probe set.
+    loader
+        Batches as for `ActivationRecorder.record`, or one tensor or array of images `(N, C, H, W)`.
+    against
+        Labels `(N,)`, "labels" for those in the batches, or "inputs" for the inputs themselves.
+    per, estimator
+        "layer" measures a layer's channels together, "channel" each on its own; by default with
+        `NoisyChannelMutualInformation(sigma=1.0, relative=True)`, or per channel against labels with
+        `channel_information`.
+    units, confidence, null, permutations, progress, seed
+        As in `MutualInformation.estimate` and `channel_information`. By default the null is measured against labels, as
+        with many channels and few images a layer seems informative about any labels: read `excess`.
+
+    Raises
+    ------
+    TypeError, ValueError, LookupError
+        If an argument is none of these; errors of an estimator name the layer, which is its y.
+
+    Examples
+    --------
+    >>> model, images = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)), torch.rand(64, 1, 8, 8)
+    >>> layer_information(model, "conv_1", images, (images.mean((1, 2, 3)) > 0.5).long())["0"].dim_y
+    4
+    """
+    options = _options(against, null, units, confidence, permutations, seed)
+    estimator = _chosen(estimator, per, against, confidence)
+    rows, values = _recorded(
+        model, layers, loader, against, reduce, check_flag(progress, argument="progress")
+    )
+    given = given_as(estimator, values)
+    measure: Callable[..., Any] = estimate_layer if per == "layer" else _each_channel
+    found: dict[str, Any] = {}
+    for name, activations in shown(rows.items(), "measuring", "layer", progress):
+        found[name] = measure(estimator, name, given, activations, options)
+    return found
+
+
+class Given(NamedTuple):
+    """The variable that layers are measured against: labels ``(N,)``, or inputs of `dim` numbers each."""
+
+    values: torch.Tensor
+    dim: int
+
+
+def given_as(estimator: MutualInformation | None, values: torch.Tensor) -> Given:
+    """Return labels ``(N,)`` as they are, and inputs ``(N, D)`` as the estimator needs them.
+
+    The noisy channel only asks which inputs are equal, so they are compared once and become labels.
+    """
+    if values.ndim == 1:
+        return Given(values, 1)
+    codes = isinstance(estimator, NoisyChannelMutualInformation)
+    return Given(label_codes(values) if codes else values, values.shape[1])
+
+
+def estimate_layer(
+    estimator: MutualInformation, name: str, given: Given, activations: torch.Tensor, options: Options
+) -> MutualInformationResult:
+    """Return the estimate for the rows of one layer; errors name it."""
+    with _naming(f"layer {name!r}"):
+        result = run_estimate(estimator, given.values.to(activations.device), activations, options)
+    if result.saturated:
+        # The same words every epoch, so that Python's own filter shows them once.
+        warnings.warn(f"layer {name!r} {saturation(result)}", UserWarning, stacklevel=3)
+    return dataclasses.replace(result, dim_x=given.dim)
+
+
+def _each_channel(
+    estimator: MutualInformation | None, name: str, given: Given, rows: torch.Tensor, options: Options
+) -> ChannelInformationResult:
+    """Return the estimates of all channels; 0 for a channel that never changes, whatever the estimator."""
+    if estimator is None:
+        counted = {field: getattr(options, field) for field in ("null", "permutations", "units", "seed")}
+        with _naming(f"layer {name!r}"):
+            return channel_information(rows, given.values, progress=False, **counted)
+    against = given.values.to(rows.device)
+    results: dict[int, MutualInformationResult] = {}
+    for channel in (rows != rows[:1]).any(dim=0).nonzero()[:, 0].tolist():
+        with _naming(f"layer {name!r}, channel {channel}"):
+            results[channel] = run_estimate(estimator, against, rows[:, channel], options)
+    values, null_mean = torch.zeros(2, rows.shape[1], dtype=torch.float64)
+    p_values = torch.ones_like(values)
+    for channel, result in results.items():
+        values[channel] = result.value
+        if result.null_mean is not None and result.p_value is not None:
+            null_mean[channel], p_values[channel] = result.null_mean, result.p_value
+    first = next(iter(results.values()), None)
+    notes = [note for result in results.values() for note in result.notes]
+    if constant := rows.shape[1] - len(results):
+        notes.append(f"{count(constant, 'channel')} never changed")
+    return ChannelInformationResult(
+        values=values,
+        method=estimator.method,
+        n=len(rows),
+        units=options.units,
+        null_mean=None if options.null is None else null_mean,
+        p_values=None if options.null is None else p_values,
+        label_entropy=first and first.label_entropy,
+        ceiling=first and first.ceiling,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _options(
+    against: object,
+    null: Null | Literal["default"] | None,
+    units: Units,
+    confidence: float | None,
+    permutations: int,
+    seed: Seed,
+) -> Options:
+    if null == "default":  # where all inputs are different, every order gives the same value
+        null = None if isinstance(against, str) and against == "inputs" else "permutation"
+    return Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
+
+
+def _chosen(
+    estimator: MutualInformation | None, per: str, against: object, confidence: float | None
+) -> MutualInformation | None:
+    """Check the choice of an estimator; None stands for `channel_information`."""
+    check_choice(per, ("layer", "channel"), argument="per")
+    if isinstance(against, str):
+        check_choice(against, ("labels", "inputs"), argument="against", further=" or labels (N,)")
+    if per == "channel" and confidence is not None:
+        raise ValueError(f"confidence is for per='layer'; got {confidence!r} with per='channel'")
+    inputs = isinstance(against, str) and against == "inputs"
+    if estimator is None and (per == "layer" or inputs):
+        return DEFAULT
+    return estimator if estimator is None else check_estimator(estimator)
+
+
+def check_estimator(estimator: MutualInformation) -> MutualInformation:
+    """Return an estimator, or raise a TypeError."""
+    check_type(estimator, MutualInformation, argument="estimator", expected="a MutualInformation estimator")
+    return estimator
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Put the layer's name before the message of an estimator's error."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what}: {error}") from error
+
+
+def _recorded(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    loader: ArrayLike | Iterable[Any],
+    against: ArrayLike | str,
+    reduce: Reduction | Mapping[Selector, Reduction],
+    progress: bool,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the layers' rows, and the labels or inputs that they are measured against, in one pass."""
+    batches = as_batches(loader, caller="layer_information")
+    labels = None
+    if not isinstance(against, str):
+        labels = check_labels(against, argument="against", loader=loader)
+    taken: list[torch.Tensor] = []
+
+    def noted() -> Iterator[Any]:
+        for batch in shown(batches, "recording", "batch", progress):
+            if labels is None:
+                taken.append(labels_in(batch) if against == "labels" else inputs_in(batch, model))
+            yield batch
+
+    rows = layer_rows(model, layers, noted(), reduce)
+    values = joined(taken) if labels is None else labels
+    check_lengths(values, len(next(iter(rows.values()))), argument="against")
+    return rows, values
