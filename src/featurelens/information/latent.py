@@ -13,7 +13,7 @@ from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.ksg import measure_neighbors
-from featurelens.information.networks import Network, Schedule, train
+from featurelens.information.networks import Network, train
 from featurelens.information.ranks import normal_scores
 from featurelens.information.resampling import block_standard_error
 from featurelens.information.variables import Variable
@@ -145,17 +145,20 @@ def _encode(
     encoder = Network((columns, HIDDEN, HIDDEN, dim), generator, inputs.device)
     decoder = Network((dim, HIDDEN, HIDDEN, columns), generator, inputs.device)
     cut = len(learn) * 4 // 5
-    training, validation = learn[:cut], learn[cut:]
 
     def loss(rows: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(decoder(encoder(inputs[rows])), inputs[rows])
 
-    def validation_loss() -> float:
-        with torch.no_grad():
-            return float(loss(validation))
-
-    schedule = Schedule(steps=steps, batch=256, learning_rate=1e-3)
-    train([encoder, decoder], loss, validation_loss, training, schedule, generator)
+    train(
+        [encoder, decoder],
+        loss,
+        learn[:cut],
+        learn[cut:],
+        generator,
+        steps=steps,
+        batch=256,
+        learning_rate=1e-3,
+    )
     with torch.no_grad():
         return encoder(inputs).double()
 

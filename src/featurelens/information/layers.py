@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 
-from featurelens._checks import check_choice, check_flag, check_type, count
+from featurelens._checks import check_choice, check_type, count
 from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
 from featurelens.information.estimator import MutualInformation, Options, run_estimate, saturation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
-from featurelens.information.probe_set import (
-    as_batches,
-    check_labels,
-    check_lengths,
-    inputs_in,
-    joined,
-    labels_in,
-    layer_rows,
-)
+from featurelens.information.probe_set import record_with
 from featurelens.information.results import ChannelInformationResult
 from featurelens.information.variables import ArrayLike, label_codes
 
@@ -123,11 +115,11 @@ def layer_information(
     >>> layer_information(model, "conv_1", images, (images.mean((1, 2, 3)) > 0.5).long())["0"].dim_y
     4
     """
-    options = _options(against, null, units, confidence, permutations, seed)
     estimator = _chosen(estimator, per, against, confidence)
-    rows, values = _recorded(
-        model, layers, loader, against, reduce, check_flag(progress, argument="progress")
-    )
+    if null == "default":  # where all inputs are different, every order gives the same value
+        null = None if isinstance(against, str) and against == "inputs" else "permutation"
+    options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
+    rows, values = record_with(model, layers, loader, against, reduce, progress)
     given = given_as(estimator, values)
     measure: Callable[..., Any] = estimate_layer if per == "layer" else _each_channel
     found: dict[str, Any] = {}
@@ -202,19 +194,6 @@ def _each_channel(
     )
 
 
-def _options(
-    against: object,
-    null: Null | Literal["default"] | None,
-    units: Units,
-    confidence: float | None,
-    permutations: int,
-    seed: Seed,
-) -> Options:
-    if null == "default":  # where all inputs are different, every order gives the same value
-        null = None if isinstance(against, str) and against == "inputs" else "permutation"
-    return Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
-
-
 def _chosen(
     estimator: MutualInformation | None, per: str, against: object, confidence: float | None
 ) -> MutualInformation | None:
@@ -244,30 +223,3 @@ def _naming(what: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{what}: {error}") from error
-
-
-def _recorded(
-    model: nn.Module,
-    layers: Selector | Iterable[Selector],
-    loader: ArrayLike | Iterable[Any],
-    against: ArrayLike | str,
-    reduce: Reduction | Mapping[Selector, Reduction],
-    progress: bool,
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Return the layers' rows, and the labels or inputs that they are measured against, in one pass."""
-    batches = as_batches(loader, caller="layer_information")
-    labels = None
-    if not isinstance(against, str):
-        labels = check_labels(against, argument="against", loader=loader)
-    taken: list[torch.Tensor] = []
-
-    def noted() -> Iterator[Any]:
-        for batch in shown(batches, "recording", "batch", progress):
-            if labels is None:
-                taken.append(labels_in(batch) if against == "labels" else inputs_in(batch, model))
-            yield batch
-
-    rows = layer_rows(model, layers, noted(), reduce)
-    values = joined(taken) if labels is None else labels
-    check_lengths(values, len(next(iter(rows.values()))), argument="against")
-    return rows, values

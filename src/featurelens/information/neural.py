@@ -13,7 +13,7 @@ from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
 from featurelens.information.chunks import row_slices
 from featurelens.information.estimator import Measurement, MutualInformation, Null
-from featurelens.information.networks import Network, Schedule, train
+from featurelens.information.networks import Network, train
 from featurelens.information.ranks import normal_scores
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class NeuralMutualInformation(MutualInformation):
         parts = permutation(len(x), generator, x.device).chunk(FOLDS)
         readings = []
         for turn in range(self.rotations):
-            roles = parts[turn:] + parts[:turn]
-            readings.append(self._read(*inputs, torch.cat(roles[2:]), roles[1], roles[0], generator))
+            readings.append(self._read(*inputs, parts[turn:] + parts[:turn], generator))
         values, terms = zip(*readings, strict=True)
         scatter = torch.cat([term - term.mean() for term in terms])
         return Measurement(
@@ -118,24 +117,28 @@ class NeuralMutualInformation(MutualInformation):
         self,
         x: torch.Tensor,
         y: torch.Tensor,
-        training: torch.Tensor,
-        validation: torch.Tensor,
-        test: torch.Tensor,
+        parts: tuple[torch.Tensor, ...],
         generator: torch.Generator,
     ) -> tuple[float, torch.Tensor]:
-        """Train a critic; return the bound on the test rows, and its terms ``(T,)`` for the scatter."""
+        """Train a critic on all parts but two, which test and validate it; return the bound and its terms ``(T,)``."""
         critic = _Critic(x.shape[1], y.shape[1], self.hidden, generator, x.device)
 
         def loss(rows: torch.Tensor) -> torch.Tensor:
             return training_loss(critic.scores(x[rows], y[rows]), self.bound)
 
-        def validation_loss() -> float:
-            with torch.no_grad():
-                return float(loss(validation[:MOST_VALIDATED]))
-
-        # Decay, more than stopping early, keeps a critic from remembering its few thousand pairs.
-        schedule = Schedule(steps=self.steps, batch=self.batch, learning_rate=2e-3, weight_decay=1.0)
-        train(critic.networks, loss, validation_loss, training, schedule, generator)
+        # Weight decay, more than early stopping, keeps a critic from memorizing its few thousand pairs.
+        train(
+            critic.networks,
+            loss,
+            torch.cat(parts[2:]),
+            parts[1][:MOST_VALIDATED],
+            generator,
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=2e-3,
+            weight_decay=1.0,
+        )
+        test = parts[0]
         with torch.no_grad():
             return read_bound(critic.embedded_x(x[test]), critic.embedded_y(y[test]), self.bound)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
-from featurelens._checks import check_flag, check_module, check_type, check_whole, count
+from featurelens._checks import check_module, check_whole, count, describe
 from featurelens._saving import read, write
 from featurelens._structure import tensors
 from featurelens.information.chunks import shown
@@ -29,7 +29,7 @@ from featurelens.information.probe_set import (
     inputs_in,
     joined,
     labels_in,
-    layer_rows,
+    record_rows,
 )
 from featurelens.information.results import NATS_PER_UNIT, MutualInformationResult, Units
 from featurelens.information.variables import entropy, label_codes
@@ -137,7 +137,8 @@ class InformationPlane:
         else:
             self._targets = check_labels(labels, argument="labels", loader=loader)
         self._estimator = DEFAULT if estimator is None else check_estimator(estimator)
-        check_type(seed, int, argument="seed", expected="an int, the same for every epoch")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed must be an int, the same for every epoch; got {describe(seed)}")
         self._options = Options(
             units=units, confidence=confidence, null=null, permutations=permutations, seed=seed
         )
@@ -168,7 +169,6 @@ class InformationPlane:
             layer; its message names the layer.
         """
         epoch = check_whole(epoch, argument="epoch", least=0)
-        check_flag(progress, argument="progress")
         if self.model is None:
             raise ValueError(
                 "a plane from InformationPlane.load has no model: make it from the model and call resume(path)"
@@ -177,8 +177,7 @@ class InformationPlane:
             raise ValueError(
                 f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
             )
-        batches = shown(self._batches, "recording", "batch", progress)
-        rows = layer_rows(self.model, self._selectors, batches, self._reduce)
+        rows = record_rows(self.model, self._selectors, self._batches, self._reduce, progress)
         without_null = dataclasses.replace(self._options, null=None)
         measured: dict[str, tuple[MutualInformationResult, MutualInformationResult]] = {}
         for name, values in shown(rows.items(), "measuring", "layer", progress):

@@ -13,7 +13,7 @@ from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import arguments, check_loader, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import nn
 
@@ -36,14 +36,39 @@ def as_batches(loader: ArrayLike | Iterable[Any], *, caller: str) -> Iterable[An
     return torch.split(images, BATCH)
 
 
-def layer_rows(
+def record_with(
+    model: nn.Module,
+    layers: Selector | Iterable[Selector],
+    loader: ArrayLike | Iterable[Any],
+    against: ArrayLike | str,
+    reduce: Reduction | Mapping[Selector, Reduction],
+    progress: bool,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the layers' rows, and the labels or inputs that they are measured against, in one pass."""
+    batches, taken = as_batches(loader, caller="layer_information"), []
+    labels = None if isinstance(against, str) else check_labels(against, argument="against", loader=loader)
+
+    def noted() -> Iterator[Any]:
+        for batch in batches:
+            if labels is None:
+                taken.append(labels_in(batch) if against == "labels" else inputs_in(batch, model))
+            yield batch
+
+    rows = record_rows(model, layers, noted(), reduce, progress)
+    values = joined(taken) if labels is None else labels
+    check_lengths(values, len(next(iter(rows.values()))), argument="against")
+    return rows, values
+
+
+def record_rows(
     model: nn.Module,
     layers: Selector | Iterable[Selector],
     batches: Iterable[Any],
     reduce: Reduction | Mapping[Selector, Reduction],
+    progress: bool,
 ) -> dict[str, torch.Tensor]:
     """Record the layers over all batches; return `(N, D)` float rows for each."""
-    recorded = ActivationRecorder(model, layers, reduce=reduce).record(batches, progress=False)
+    recorded = ActivationRecorder(model, layers, reduce=reduce).record(batches, progress=progress)
     rows = {}
     for name, values in recorded.items():
         if not isinstance(values, torch.Tensor):

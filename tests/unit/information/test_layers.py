@@ -276,7 +276,7 @@ def test_labels_must_fit_the_batches():
 def test_progress_is_shown_when_asked_for(monkeypatch):
     bars = []
 
-    def bar(items, desc, unit, disable):
+    def bar(items, desc, unit, disable, **_):
         bars.append((desc, unit, disable))
         return items
 
