@@ -1,4 +1,4 @@
-"""Study A: what six layers know of the image, epoch by epoch, and how much of the usual figure is bias.
+"""Study A: information about the image in six layers, epoch by epoch, and how much of the usual figure is bias.
 
     python examples/cifar10_information.py                                  # downloads CIFAR-10 once
     python examples/cifar10_information.py --data my/cifar10 --epochs 10    # a folder: train/CLASS/IMAGE, test/...
@@ -6,8 +6,8 @@
 
 A CNN of six convolutions learns grayscale CIFAR-10. After every epoch the mutual information between images and
 the feature maps of each layer is measured three times: by the study's recipe (255 equal-width bins per map), by
-the same recipe with every map paired with *another* image, which shows what it calls nothing, and by 16 bins of
-equal count with the bias corrected. The information plane beside them has an explicit noise model.
+the same recipe with every map paired with *another* image, its null, and by 16 bins of equal count with the bias
+corrected. The information plane beside them has an explicit noise model.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from reference import Dataset, GrayscaleCNN, fit, load, run, seeded
 from reference.pictures import save
 from reference.training import History
 
-LAYERS = tuple(
-    f"relu{number}" for number in range(1, 7)
-)  # each convolution's map behind its ReLU, as in the study
+LAYERS = tuple(f"relu{number}" for number in range(1, 7))  # after each ReLU, as in the study
 STUDY_ACCURACY = 0.701  # its published weights on the JPEG copy of the test set
 STUDY_VALUE = {"relu1": 1.719, "relu2": 1.007, "relu3": 2.073, "relu4": 1.943, "relu5": 2.501, "relu6": 2.587}
 STUDY_NULL = {"relu1": 1.620, "relu2": 0.958, "relu3": 2.068, "relu4": 1.901, "relu5": 2.508, "relu6": 2.563}
@@ -43,7 +41,7 @@ class Measurements:
 
     def __init__(self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.recorder = fl.ActivationRecorder(model, LAYERS)
-        # A folder comes class by class: the probe is drawn from all of it, the same for the same images.
+        # A folder is sorted by class, so the probe set is drawn from all of it, with a fixed seed.
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         images, labels = images[order], labels[order]
         self.images = images[:PROBE]
@@ -136,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
         if board:
             board.finish(history, model, test)
     torch.save(model.state_dict(), options.output / "best_weights.pt")
-    found.plane.save(options.output / "information_plane.json")
+    found.plane.save(options.output / "information_plane.pt")
     save(pictures(model, evaluation, found, history), options.output)
     report(found, history, options.output)
 
@@ -181,7 +179,7 @@ def pictures(
 
 
 def information_over_epochs(found: Measurements) -> Figure:
-    """Draw the usual curve with its null, and beside it what is left of each layer's."""
+    """Draw the usual curve with its null, and beside it the excess of each layer."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     last = found.usual["relu6"]

@@ -1,4 +1,4 @@
-"""Mutual information of the elliptical copula that fits best."""
+"""Mutual information of the best-fitting elliptical copula."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class CopulaMutualInformation(MutualInformation):
 
     Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al.
     2017, "A statistical framework for neuroimaging data analysis based on mutual information estimated via a
-    Gaussian copula"). Student: the same from the fitted dispersion, and the information in common tails. Both
-    are freed of the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have,
-    which is what makes dozens of columns per side possible. Where the copula is not elliptical, the value is
-    a lower bound for the Gaussian family in the limit of many samples, and can be far too low. Labels are refused.
+    Gaussian copula"). Student: the same from the fitted dispersion, plus the information in common tails. In both, the
+    bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` of determinants of sample covariances is subtracted, which makes dozens
+    of columns per side possible. If the copula is not elliptical, the value of the Gaussian family is a lower bound in
+    the limit of many samples, and can be far too low. Labels are not accepted.
 
     Parameters
     ----------
     family : {"auto", "gaussian", "student"}
-        ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter
-        costs.
+        ``"auto"`` chooses the Student copula if its likelihood is better by more than the cost of its extra
+        parameter.
 
     Raises
     ------

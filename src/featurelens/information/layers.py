@@ -97,9 +97,8 @@ def layer_information(
     against
         Labels `(N,)`, "labels" for those in the batches, or "inputs" for the inputs themselves.
     per, estimator
-        "layer" measures a layer's channels together, "channel" each on its own; by default with
-        `NoisyChannelMutualInformation(sigma=1.0, relative=True)`, or per channel against labels with
-        `channel_information`.
+        "layer" measures a layer's channels together, "channel" each on its own. The default is `channel_information` per
+        channel against labels, otherwise `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     units, confidence, null, permutations, progress, seed
         As in `MutualInformation.estimate` and `channel_information`. By default the null is measured against labels, as
         with many channels and few images a layer seems informative about any labels: read `excess`.
@@ -122,10 +121,8 @@ def layer_information(
     rows, values = record_with(model, layers, loader, against, reduce, progress)
     given = given_as(estimator, values)
     measure: Callable[..., Any] = estimate_layer if per == "layer" else _each_channel
-    found: dict[str, Any] = {}
-    for name, activations in shown(rows.items(), "measuring", "layer", progress):
-        found[name] = measure(estimator, name, given, activations, options)
-    return found
+    bar = shown(rows.items(), "measuring", "layer", progress)
+    return {name: measure(estimator, name, given, activations, options) for name, activations in bar}
 
 
 class Given(NamedTuple):

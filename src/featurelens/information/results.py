@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from featurelens.statistics import JointCountsResult
+
 Units = Literal["nats", "bits"]
 
 NATS_PER_UNIT = {"nats": 1.0, "bits": math.log(2.0)}
@@ -266,6 +268,38 @@ class ChannelInformationResult(InformationResult):
     label_entropy: float | None = None
 
     _measured = ("values", "null_mean", "label_entropy", "ceiling")
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: JointCountsResult,
+        *,
+        method: Literal["binned", "gaussian"] = "binned",
+        bins: int | Literal["auto"] = "auto",
+        units: Units = "nats",
+    ) -> Self:
+        """Estimate the information between every channel and the label from what `JointCounts` counted in one pass.
+
+        Parameters
+        ----------
+        counts : JointCountsResult
+            ``recorder.stream(loader, fl.statistics.JointCounts(classes))["conv1"].joint_counts``, say.
+        method : {"binned", "gaussian"}
+            "binned" joins the cells into bins of equal count, and is what `channel_information` returns for values cut
+            to their cells. "gaussian" assumes a normal distribution in each class and integrates their mixture.
+        bins : int or "auto"
+            For "binned": at most this many bins; "auto" leaves five images to a cell of the table.
+        units : {"nats", "bits"}
+            Unit of all values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is none of the above, there are images of one class only, or a channel was not finite.
+        """
+        from featurelens.information.counts import information_of_joint_counts
+
+        return information_of_joint_counts(counts, method=method, bins=bins, units=units)
 
     def top(self, k: int) -> list[int]:
         """Return the `k` most informative channels, best first; all of them if there are fewer.

@@ -45,9 +45,9 @@ def spatial_mutual_information(
 ) -> SpatialMutualInformationResult:
     """Estimate the mutual information between a pixel and the activation at its place, within one image.
 
-    Each activation map is resized to its image (bilinear), the pixels of both are divided into bins, and the mutual
-    information over the pixels is averaged over images, per pair of channels. It measures how well maps and image
-    align; it is not the information that a layer has about its input.
+    Each map is resized to its image (bilinear), the pixels of both are divided into bins, and their mutual information is
+    averaged over images, per pair of channels. It measures how well maps and image align, not the information that a
+    layer has about its input.
 
     Parameters
     ----------
@@ -56,13 +56,11 @@ def spatial_mutual_information(
     bins
         Bins per map, at least 2: 16 by default, 255 for `legacy`.
     null, pairings
-        "cross_image", the default, also pairs images with the activations of others, shifted by up to `pairings`
-        different numbers of places. None, the default for `legacy`, does not.
-    legacy
-        The common recipe, exactly: 255 uniform bins, no correction. Nearly all of its value is bias (3.90 nats for two
-        independent 32x32 images); it is here for comparison.
-    strategy, correction
-        As in :class:`BinnedMutualInformation`; ``legacy`` implies "uniform" and "none".
+        "cross_image" (default) also pairs images with others' activations, shifted by up to `pairings` different numbers of
+        places. None is the default for `legacy`.
+    legacy, strategy, correction
+        `legacy` is the common recipe, exactly: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats for
+        two independent 32x32 images). Otherwise as in :class:`BinnedMutualInformation`.
     confidence, units, progress, seed
         As in :func:`channel_information`; `confidence` is the level of an interval over images, such as 0.95.
 
@@ -81,10 +79,9 @@ def spatial_mutual_information(
     check_choice(units, NATS_PER_UNIT, argument="units")
     check_confidence(confidence)
     check_flag(progress, argument="progress")
-    generator = make_generator(seed)
     recipe = _Recipe.of(bins, null, legacy, strategy, correction, pairings)
     sides = _checked_maps(images, activations, recipe)
-    return _measured(sides, recipe, confidence, generator, progress).to(units)
+    return _measured(sides, recipe, confidence, make_generator(seed), progress).to(units)
 
 
 @final

@@ -134,7 +134,7 @@ WRONG = [
     (
         {"against": "inputs", "null": "permutation"},
         ValueError,
-        "layer '8': null='permutation' says nothing here: with 120 distinct x",
+        "layer '8': null='permutation' is not informative here: with 120 distinct x",
     ),
     (
         {"reduce": lambda scores: scores * float("nan")},
