@@ -15,13 +15,7 @@ from featurelens.information.discretization import Strategy, bin_codes
 from featurelens.information.entropy import Correction, count_weights, information_from_sums
 from featurelens.information.estimator import Null, Options
 from featurelens.information.results import ChannelInformationResult, Units
-from featurelens.information.variables import (
-    ArrayLike,
-    as_variable,
-    entropy,
-    to_tensor,
-    with_full_precision,
-)
+from featurelens.information.variables import ArrayLike, as_variable, entropy, to_tensor, with_full_precision
 
 Reduce = Literal["mean", "max"]
 

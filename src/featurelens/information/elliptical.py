@@ -186,6 +186,6 @@ def student_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
     """Return the quantiles of Student's t with `nu` degrees of freedom at probabilities of any shape."""
     from scipy.special import stdtrit  # scipy costs more to import than torch saves
 
-    # Ranks take N values in all columns together: each quantile is computed once.
+    # All columns share the same N ranks, so each quantile is computed once.
     levels, place = torch.unique(uniform, return_inverse=True)
     return torch.as_tensor(stdtrit(nu, levels.cpu().numpy()), dtype=torch.float64).to(uniform.device)[place]

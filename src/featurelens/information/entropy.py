@@ -24,7 +24,7 @@ def count_weights(largest: int, correction: Correction) -> torch.Tensor:
     grassberger     w(c) = c G(c), G(c) = psi(c) + (-1)^c/2 (psi((c+1)/2) - psi(c/2)) (Grassberger 2003)
     ==============  ==============================================================================
 
-    Empty cells weigh nothing, so sparse and dense tables of counts give the same sum.
+    The weight of an empty cell is 0, so sparse and dense tables have the same sum.
     """
     counts = torch.arange(largest + 1, dtype=torch.float64)
     if correction == "grassberger":

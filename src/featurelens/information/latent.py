@@ -78,7 +78,7 @@ class LatentMutualInformation(MutualInformation):
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:
-            raise TypeError("there is nothing to reduce: got integer labels for both x and y")
+            raise TypeError("x or y must be continuous to be reduced; got integer labels for both")
         if len(x) < LEAST_SAMPLES:
             raise ValueError(
                 f"two halves to learn and to measure need at least {LEAST_SAMPLES} samples; got {len(x)}"

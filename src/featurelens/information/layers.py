@@ -168,23 +168,23 @@ def _each_channel(
     for channel in (rows != rows[:1]).any(dim=0).nonzero()[:, 0].tolist():
         with _naming(f"layer {name!r}, channel {channel}"):
             results[channel] = run_estimate(estimator, against, rows[:, channel], options)
-    values, null_mean = torch.zeros(2, rows.shape[1], dtype=torch.float64)
-    p_values = torch.ones_like(values)
-    for channel, result in results.items():
-        values[channel] = result.value
-        if result.null_mean is not None and result.p_value is not None:
-            null_mean[channel], p_values[channel] = result.null_mean, result.p_value
+
+    def column(field: str, constant: float) -> torch.Tensor:
+        found = [getattr(results[c], field) if c in results else constant for c in range(rows.shape[1])]
+        return torch.tensor(found, dtype=torch.float64)
+
+    tested = options.null is not None
     first = next(iter(results.values()), None)
     notes = [note for result in results.values() for note in result.notes]
     if constant := rows.shape[1] - len(results):
         notes.append(f"{count(constant, 'channel')} never changed")
     return ChannelInformationResult(
-        values=values,
+        values=column("value", 0.0),
         method=estimator.method,
         n=len(rows),
         units=options.units,
-        null_mean=None if options.null is None else null_mean,
-        p_values=None if options.null is None else p_values,
+        null_mean=column("null_mean", 0.0) if tested else None,
+        p_values=column("p_value", 1.0) if tested else None,
         label_entropy=first and first.label_entropy,
         ceiling=first and first.ceiling,
         notes=tuple(dict.fromkeys(notes)),

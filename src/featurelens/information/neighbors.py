@@ -31,8 +31,8 @@ CHUNK_ELEMENTS = 2**22
 class Counts:
     """Per sample, all ``(N,)`` int64 on the CPU: others within the margins' radii, and within the joint radius.
 
-    `rank` is the k that was asked for, or one less than the size of a smaller class of labels. `joint` is
-    None where nothing needs it. `touching` says that the joint radius is zero: k twins of the sample.
+    `rank` is k, or one less than the size of a smaller class of labels. `joint` is None where it is not needed.
+    `touching` means that the joint radius is zero: the sample has k twins.
     """
 
     x: torch.Tensor
@@ -103,8 +103,8 @@ def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
         return _ball_counts(_tree(points), points, radius, closed=closed)
     values = points[:, 0]
     ordered = np.sort(values)
-    # value + radius rounds where the distance did not: a few units in the last place decide for the boundary
-    # point, which is the neighbour that defined the radius.
+    # value + radius is rounded where the distance was not: a slack of a few units in the last place makes sure that the
+    # boundary point, the neighbour that defines the radius, is on the right side.
     slack = 4 * np.finfo(values.dtype).eps * max(abs(ordered[0]), abs(ordered[-1]))
     reach = radius + slack if closed else np.maximum(radius - slack, 0.0)
     # Ascending queries walk through memory in order, which makes the search several times as fast.

@@ -113,11 +113,7 @@ class NeuralMutualInformation(MutualInformation):
         )
 
     def _read(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        parts: tuple[torch.Tensor, ...],
-        generator: torch.Generator,
+        self, x: torch.Tensor, y: torch.Tensor, parts: tuple[torch.Tensor, ...], generator: torch.Generator
     ) -> tuple[float, torch.Tensor]:
         """Train a critic on all parts but two, which test and validate it; return the bound and its terms ``(T,)``."""
         g, h = (
