@@ -105,10 +105,8 @@ class MutualInformationResult(Estimate):
         Unit of every information value here.
     method : str
         The estimator with its settings, as ``"KSG(k=5, variant=1, marginals='normal-score')"``.
-    n : int
-        Number of samples.
-    dim_x, dim_y : int
-        Number of columns of each side, as given.
+    n, dim_x, dim_y : int
+        Number of samples, and of columns of each side, as given.
     standard_error : float or None
         Standard deviation of the estimate over samples of this size; None without `confidence`.
     interval : tuple of float or None
@@ -117,16 +115,15 @@ class MutualInformationResult(Estimate):
         Mean estimate over permutations of the pairing: the value the estimator gives when there is no dependence.
     p_value : float or None
         Share of permutations that reach `value`, the true pairing included: ``(1 + hits) / (1 + permutations)``.
-    ceiling : float or None
-        The largest value that this estimator can return for this many samples; None if there is no such limit.
-    label_entropy : float or None
-        Entropy of the labels, where one side holds recurring labels: the true value is no larger.
+    ceiling, label_entropy : float or None
+        The largest value that this estimator can return for this many samples; the entropy of the labels, where one
+        side holds recurring labels: the true value is no larger.
     noise_model : str or None
         The noise that makes the information of a deterministic layer finite; None if none was assumed.
     bracket : tuple of float or None
         Lower and upper bounds that need no sampling, where the method has them.
     notes : tuple of str
-        Point masses, repeated samples, columns left out, and other cautions.
+        Cautions, such as point masses or columns left out.
 
     Examples
     --------
@@ -183,20 +180,16 @@ class SpatialMutualInformationResult(Estimate):
     ----------
     value : float
         Mean over images and pairs of channels, in `units`.
-    per_pair : torch.Tensor
-        ``(C1, C2)`` float64: mean over images, per image channel and activation channel.
-    per_image : torch.Tensor
-        ``(N,)`` float64: mean over pairs of channels, per image.
+    per_pair, per_image : torch.Tensor
+        ``(C1, C2)`` float64: mean over images, per image channel and activation channel; ``(N,)``: over pairs.
     null_mean : float or None
-        The same mean when every image is paired with the activations of *another* image: the value without any
-        dependence on the image. Read :attr:`excess`, not `value`.
+        The same mean when every image is paired with the activations of *another* image. Read :attr:`excess`.
     null_per_pair : torch.Tensor or None
         ``(C1, C2)``: the null, per pair.
     p_value : float or None
         Share of pairings, the true one included, with a mean of at least `value`.
     standard_error, interval
-        Scatter over images: of the excess over the null if there is one, otherwise of the value. `interval`
-        surrounds the same quantity.
+        For the scatter over images: of the excess over the null if there is one, otherwise of the value.
     units, method, n, dim_x, dim_y, ceiling, noise_model, notes
         As in :class:`MutualInformationResult`; `n` counts images, `dim_x` and `dim_y` channels.
     """
@@ -246,10 +239,8 @@ class ChannelInformationResult(InformationResult):
     null_mean, p_values : torch.Tensor or None
         ``(C,)`` float64: mean over permutations of the labels, and the share of permutations (the true order
         included) that reach the value.
-    label_entropy : float or None
-        Entropy of the labels, an upper bound for every channel.
-    ceiling : float or None
-        Logarithm of the number of bins, the largest value that can be measured.
+    label_entropy, ceiling : float or None
+        Entropy of the labels, an upper bound for every channel; logarithm of the number of bins, likewise.
     units, method, n, notes
         As in :class:`MutualInformationResult`.
 
@@ -282,15 +273,13 @@ class ChannelInformationResult(InformationResult):
 
         Parameters
         ----------
-        counts : JointCountsResult
+        counts
             ``recorder.stream(loader, fl.statistics.JointCounts(classes))["conv1"].joint_counts``, say.
-        method : {"binned", "gaussian"}
-            "binned" joins the cells into bins of equal count, and is what `channel_information` returns for values cut
-            to their cells. "gaussian" assumes a normal distribution in each class and integrates their mixture.
-        bins : int or "auto"
-            For "binned": at most this many bins; "auto" leaves five images to a cell of the table.
-        units : {"nats", "bits"}
-            Unit of all values.
+        method
+            "binned" joins the cells into bins of equal count, as `channel_information` does for values cut to their
+            cells; "gaussian" assumes a normal distribution in each class and integrates their mixture.
+        bins, units
+            As in `channel_information`; `bins` is for "binned".
 
         Raises
         ------
