@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
         if board:
             board.finish(history, model, test)
     torch.save(model.state_dict(), options.output / "best_weights.pt")
-    found.plane.save(options.output / "information_plane.json")
+    found.plane.save(options.output / "information_plane.pt")
     save(pictures(model, evaluation, found, history), options.output)
     report(found, history, options.output)
 

@@ -18,7 +18,7 @@ from featurelens.information import (
     channel_information,
     spatial_mutual_information,
 )
-from featurelens.information._discretize import uniform_codes
+from featurelens.information.discretization import uniform_codes
 
 seeds = st.integers(0, 2**31 - 1)
 pytestmark = pytest.mark.filterwarnings("ignore:.*above 0.6 of the ceiling:UserWarning")

@@ -22,6 +22,7 @@ LEVEL = {
     "_layer_table": 0,
     "_lookup": 0,
     "_random": 0,
+    "_saving": 0,
     "_shares": 0,
     "_batches": 0,
     "layers": 0,

@@ -1,20 +1,23 @@
-"""Mutual information: estimators that know their bias, their ceiling and their null."""
+"""Mutual information: estimators that report their bias, their ceiling and their null."""
 
-from featurelens.information.base import MutualInformation
 from featurelens.information.binned import BinnedMutualInformation
-from featurelens.information.channels import ChannelInformationResult, channel_information
+from featurelens.information.channels import channel_information
 from featurelens.information.copula import CopulaMutualInformation
-from featurelens.information.corrected import CorrectedKSGMutualInformation
-from featurelens.information.ksg import KSGMutualInformation
+from featurelens.information.estimator import MutualInformation
+from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
-from featurelens.information.layerwise import layer_information
+from featurelens.information.layers import layer_information
+from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.plane import InformationPlane
 from featurelens.information.renyi import RenyiMutualInformation
-from featurelens.information.result import MutualInformationResult
-from featurelens.information.select import mutual_information
-from featurelens.information.spatial import SpatialMutualInformationResult, spatial_mutual_information
+from featurelens.information.results import (
+    ChannelInformationResult,
+    MutualInformationResult,
+    SpatialMutualInformationResult,
+)
+from featurelens.information.spatial import spatial_mutual_information
 
 __all__ = [
     "BinnedMutualInformation",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_whole
-from featurelens.information._discretize import STRATEGIES, Strategy, bin_codes
-from featurelens.information._entropy import CORRECTIONS, Correction, information_from_codes
-from featurelens.information._variables import Variable, label_codes
-from featurelens.information.base import Measurement, MutualInformation
+from featurelens.information.discretization import STRATEGIES, Strategy, bin_codes
+from featurelens.information.entropy import CORRECTIONS, Correction, information_from_codes
+from featurelens.information.estimator import Measurement, MutualInformation
+from featurelens.information.variables import Variable, label_codes
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +26,9 @@ class BinnedMutualInformation(MutualInformation):
     """Mutual information of the variables after cutting each column into bins.
 
     The plug-in value ``(S_xy - S_x - S_y) / n + log n`` with ``S = sum c log c`` over the counts c of the
-    cells is too high by about ``cells / 2n``; the correction of every entropy takes most of that away while
-    there are several samples per occupied cell. What binning loses stays lost: the value is the information
-    between the *binned* variables.
+    cells is too high by about ``cells / 2n``; correcting every entropy removes most of this bias while there are
+    several samples per occupied cell. The value is the information between the *binned* variables: dependence
+    within a bin is not counted.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class BinnedMutualInformation(MutualInformation):
         about ``sqrt(N / 5)`` bins per side (at most 64), shared between the columns of a side. Labels are
         never binned.
     strategy : {"quantile", "uniform"}
-        Equal counts (in which a value that repeats often gets a bin of its own) or equal widths.
+        Equal counts (a value that repeats often gets a bin of its own) or equal widths.
     correction : {"grassberger", "miller-madow", "none"}
         Grassberger (2003), "Entropy estimates from insufficient samplings"; Miller (1955), "Note on the bias
         of information estimates"; or the plug-in value.
@@ -61,10 +61,7 @@ class BinnedMutualInformation(MutualInformation):
     correction: Correction = "grassberger"
 
     def __post_init__(self) -> None:
-        if self.bins != "auto":
-            check_whole(self.bins, argument="bins", least=2)
-        check_choice(self.strategy, STRATEGIES, argument="strategy")
-        check_choice(self.correction, CORRECTIONS, argument="correction")
+        check_binning(self.bins, self.strategy, self.correction)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         bins_x, bins_y = self._bins_per_column(x, y), self._bins_per_column(y, x)
@@ -72,7 +69,7 @@ class BinnedMutualInformation(MutualInformation):
         value = information_from_codes(
             codes_x, codes_y, levels_x=levels_x, levels_y=levels_y, correction=self.correction
         )
-        # Labels limit the information itself, bins and samples only what can be seen of it.
+        # The number of labels limits the true information; bins and samples limit only the estimate.
         limits = [len(x), *(levels for side, levels in ((x, levels_x), (y, levels_y)) if not side.discrete)]
         notes = [*_heavy_value_note(x), *_heavy_value_note(y)]
         if levels_x * levels_y > len(x):
@@ -85,19 +82,26 @@ class BinnedMutualInformation(MutualInformation):
         if self.bins != "auto":
             return self.bins
         if other.discrete:
-            budget = len(side) / (SAMPLES_PER_CELL * (int(other.values.max()) + 1))
+            budget = len(side) / (SAMPLES_PER_CELL * other.levels)
         else:
             budget = math.sqrt(len(side) / SAMPLES_PER_CELL)
         columns = 1 if side.discrete else side.values.shape[1]
         return max(2, int(min(budget, MOST_BINS) ** (1 / columns) + 1e-9))
 
     def _codes(self, side: Variable, bins: int) -> tuple[torch.Tensor, int]:
+        codes = side.values
         if not side.discrete:
             rows = bin_codes(side.values.T.contiguous(), bins, self.strategy)
             codes = rows[0].long() if len(rows) == 1 else label_codes(rows.T)
-        else:
-            codes = side.values
         return codes, int(codes.max()) + 1
+
+
+def check_binning(bins: object, strategy: object, correction: object) -> None:
+    """Raise unless these are settings of `BinnedMutualInformation`."""
+    if bins != "auto":
+        check_whole(bins, argument="bins", least=2)
+    check_choice(strategy, STRATEGIES, argument="strategy")
+    check_choice(correction, CORRECTIONS, argument="correction")
 
 
 def _heavy_value_note(side: Variable) -> list[str]:

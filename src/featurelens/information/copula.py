@@ -1,4 +1,4 @@
-"""Mutual information of the elliptical copula that fits best."""
+"""Mutual information of the best-fitting elliptical copula."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import check_choice
-from featurelens.information._elliptical import EllipticalCopula, Family, fit_copula, wishart_bias
-from featurelens.information._ranks import uniform_scores
-from featurelens.information.base import Measurement, MutualInformation, Null
-from featurelens.information.ksg import repeats
+from featurelens.information.elliptical import EllipticalCopula, Family, fit_copula, wishart_bias
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.ranks import uniform_scores
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 FAMILIES: tuple[Family, ...] = ("auto", "gaussian", "student")
 DEPENDENT = 1e-6
@@ -28,16 +27,16 @@ class CopulaMutualInformation(MutualInformation):
 
     Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al.
     2017, "A statistical framework for neuroimaging data analysis based on mutual information estimated via a
-    Gaussian copula"). Student: the same from the fitted dispersion, and the information in common tails. Both
-    are freed of the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` that determinants of sample covariances have,
-    which is what makes dozens of columns per side possible. Where the copula is not elliptical, the value is
-    a lower bound for the Gaussian family in the limit of many samples, and can be far too low. Labels are refused.
+    Gaussian copula"). Student: the same from the fitted dispersion, plus the information in common tails. In both, the
+    bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` of determinants of sample covariances is subtracted, which makes dozens
+    of columns per side possible. If the copula is not elliptical, the value of the Gaussian family is a lower bound in
+    the limit of many samples, and can be far too low. Labels are not accepted.
 
     Parameters
     ----------
     family : {"auto", "gaussian", "student"}
-        ``"auto"`` takes the Student copula where its likelihood is better by more than its extra parameter
-        costs.
+        ``"auto"`` chooses the Student copula if its likelihood is better by more than the cost of its extra
+        parameter.
 
     Raises
     ------
@@ -58,11 +57,10 @@ class CopulaMutualInformation(MutualInformation):
         check_choice(self.family, FAMILIES, argument="family")
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
-        require_continuous(self, x, y)
-        require_samples(x, y)
+        check_for_copula(self, x, y)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
-        notes = [f"{side.tie_note()}: mid-ranks, and no copula is exact" for side in (x, y) if repeats(side)]
+        notes = [f"{side.tie_note()}: mid-ranks, and no copula is exact" for side in (x, y) if side.repeats()]
         copula = copula_of(x, y, self.family, notes)
         if copula is None:
             return Measurement(
@@ -70,11 +68,9 @@ class CopulaMutualInformation(MutualInformation):
             )
         dims = copula.dim_x, copula.dim_y, copula.dim_x + copula.dim_y
         bias = [wishart_bias(dim, len(x)) for dim in dims]
-        law = (
-            "Gaussian copula"
-            if copula.nu is None
-            else f"Student copula with {copula.nu:.3g} degrees of freedom"
-        )
+        law = "Gaussian copula"
+        if copula.nu is not None:
+            law = f"Student copula with {copula.nu:.3g} degrees of freedom"
         return Measurement(value=copula.information() - (bias[0] + bias[1] - bias[2]), notes=(*notes, law))
 
 
@@ -107,18 +103,14 @@ def _redundant(uniform: torch.Tensor) -> torch.Tensor:
     return redundant
 
 
-def require_continuous(estimator: MutualInformation, x: Variable, y: Variable) -> None:
-    """Raise a TypeError if a side holds labels."""
+def check_for_copula(estimator: MutualInformation, x: Variable, y: Variable) -> None:
+    """Raise a TypeError for labels, and a ValueError unless the joint covariance can have full rank."""
     for side in (x, y):
         if side.discrete:
             raise TypeError(
                 f"{type(estimator).__name__} needs continuous variables; got integer labels for {side.name}: "
                 "use KSGMutualInformation or BinnedMutualInformation"
             )
-
-
-def require_samples(x: Variable, y: Variable) -> None:
-    """Raise a ValueError unless a covariance of both sides together can have full rank."""
     columns = x.values.shape[1] + y.values.shape[1]
     if len(x) < columns + 2:
         raise ValueError(f"a copula of {columns} columns needs at least {columns + 2} samples; got {len(x)}")

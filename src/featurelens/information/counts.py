@@ -1,4 +1,4 @@
-"""What each channel knows of the label, from tables that were counted elsewhere: the values themselves are gone."""
+"""Information between channels and the label from tables of counts, where the values themselves were not kept."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_type, check_whole, count, describe
-from featurelens.information._chunks import row_slices
-from featurelens.information._entropy import CORRECTIONS, Correction, count_weights, information_from_sums
-from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL
-from featurelens.information.channels import ChannelInformationResult
-from featurelens.information.result import NATS_PER_UNIT, Units
+from featurelens._checks import check_choice, check_type, count, describe
+from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL, check_binning
+from featurelens.information.chunks import row_slices
+from featurelens.information.entropy import Correction, count_weights, information_from_sums
+from featurelens.information.results import NATS_PER_UNIT, ChannelInformationResult, Units
 from featurelens.statistics import JointCountsResult
 
 NODES = 64  # of the quadrature
@@ -26,7 +25,7 @@ HEAVY = 0.25
 def information_of_joint_counts(
     joint: JointCountsResult, *, method: str, bins: int | Literal["auto"], units: Units
 ) -> ChannelInformationResult:
-    """Do what `ChannelInformationResult.from_counts` says."""
+    """Return what `ChannelInformationResult.from_counts` returns."""
     check_type(joint, JointCountsResult, argument="counts", expected="a JointCountsResult")
     check_choice(method, ("binned", "gaussian"), argument="method")
     broken = joint.not_finite.nonzero()[:, 0].tolist()
@@ -46,27 +45,21 @@ def information_from_counts(
     correction: Correction = "grassberger",
     units: Units = "nats",
 ) -> ChannelInformationResult:
-    """Estimate the information of every channel with the label from its table of fine cells and classes.
+    """Estimate the information between every channel and the label from its table of fine cells and classes.
 
-    Neighbouring cells are joined into bins of equal count, by the rule by which `channel_information` cuts values:
-    its result is this one if every value is replaced by its cell.
+    Neighbouring cells are joined into bins of equal count, as if `channel_information` were given cells for values.
 
     Parameters
     ----------
-    counts : torch.Tensor
+    counts
         ``(C, cells, K)`` integers, cells in the order of their values.
-    bins : int or "auto"
+    bins, correction, units
         As in `channel_information`.
-    correction : {"grassberger", "miller-madow", "none"}
-        As in `BinnedMutualInformation`.
-    units : {"nats", "bits"}
-        Unit of all values.
 
     Raises
     ------
-    ValueError
-        If an argument is none of these, the channels do not have the same number of samples in each class, or
-        there is only one class.
+    TypeError, ValueError
+        If an argument is none of these, channels differ in their number of samples per class, or there is one class.
 
     Examples
     --------
@@ -74,32 +67,21 @@ def information_from_counts(
     >>> [round(abs(value), 1) for value in result.values.tolist()]
     [1.0, 0.0]
     """
-    check_choice(correction, CORRECTIONS, argument="correction")
     check_choice(units, NATS_PER_UNIT, argument="units")
+    check_binning(bins, "quantile", correction)
     if counts.ndim != 3 or counts.is_floating_point():
         raise ValueError(f"counts must be integers (C, cells, K); got {describe(counts)}")
     labels = _labels(counts)
     n, classes = int(labels.sum()), len(labels)
-    if bins != "auto":
-        check_whole(bins, argument="bins", least=2)
     joined = max(2, min(MOST_BINS, n // (SAMPLES_PER_CELL * classes))) if bins == "auto" else bins
-    weights = count_weights(n, correction)
-    values = torch.cat(
-        [
-            _information(counts[part], joined, weights, labels, correction)
-            for part in row_slices(len(counts), counts[0].numel(), VALUES_AT_A_TIME)
-        ]
-    )
+    parts = row_slices(len(counts), counts[0].numel(), VALUES_AT_A_TIME)
+    values = torch.cat([_information(counts[part], joined, labels, correction) for part in parts])
     fine = counts.sum(2)
     constant = (fine > 0).sum(1) == 1
-    heavy = int(((fine.amax(1) > HEAVY * n) & ~constant).sum())
-    bias = (joined - 1) * (classes - 1) / (2 * n)
-    notes = [f"a plug-in bias of about {bias:.2g} nats was corrected for"]
-    if correction == "none":
-        notes = [f"too high by about {bias:.2g} nats"]
-    if bool(constant.any()):
-        notes.append(f"{count(int(constant.sum()), 'channel')} never changed")
-    if heavy:
+    bias = f"about {(joined - 1) * (classes - 1) / (2 * n):.2g} nats"
+    notes = [f"too high by {bias}" if correction == "none" else f"a plug-in bias of {bias} was corrected for"]
+    notes += _constant_note(constant)
+    if heavy := int(((fine.amax(1) > HEAVY * n) & ~constant).sum()):
         notes.append(
             f"{count(heavy, 'channel')} with over {HEAVY:.0%} of the samples in one cell: a point mass, or outliers"
         )
@@ -116,24 +98,23 @@ def information_from_counts(
 def information_of_gaussians(
     labels: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, *, units: Units = "nats"
 ) -> ChannelInformationResult:
-    """Return the information of every channel with the label if it is normal in each class.
+    """Return the information between every channel and the label if the channel is normal in each class.
 
-    ``I = sum_k p_k E_k[log N_k(x) - log sum_j p_j N_j(x)]``, the expectations by Gauss-Hermite quadrature with 64
-    nodes; never above the entropy of the labels. Time goes with the square of the number of classes.
+    ``I = sum_k p_k E_k[log N_k(x) - log sum_j p_j N_j(x)]`` by Gauss-Hermite quadrature; at most the entropy of the labels.
 
     Parameters
     ----------
-    labels : torch.Tensor
+    labels
         ``(K,)`` samples of each class.
-    mean, variance : torch.Tensor
-        ``(C, K)`` in each class; those of classes without samples are not looked at.
-    units : {"nats", "bits"}
-        Unit of all values.
+    mean, variance
+        ``(C, K)`` in each class; classes without samples are ignored.
+    units
+        "nats" or "bits".
 
     Raises
     ------
     ValueError
-        If there are samples of one class only.
+        If there are samples of only one class.
 
     Examples
     --------
@@ -148,7 +129,7 @@ def information_of_gaussians(
     share = labels[present].double() / labels.sum()
     mean, variance = mean[:, present].double(), variance[:, present].double()
     overall = (share * (variance + (mean - (share * mean).sum(1, keepdim=True)) ** 2)).sum(1)
-    # Sums of means and shares round: what differs by no more than that does not differ.
+    # Sums of means and shares are rounded: a difference of that size counts as none.
     constant = overall <= (ROUNDING * mean.abs().amax(1)).square()
     spread = torch.maximum(variance, NARROWEST * overall[:, None]).masked_fill(constant[:, None], 1.0).sqrt()
     values = torch.cat(
@@ -158,9 +139,10 @@ def information_of_gaussians(
         ]
     ).masked_fill(constant, 0.0)
     n, classes = int(labels.sum()), int(present.sum())
-    notes = [f"with labels that mean nothing about {(classes - 1) / n:.2g} nats would be found"]
-    if bool(constant.any()):
-        notes.append(f"{count(int(constant.sum()), 'channel')} never changed")
+    notes = [
+        f"labels in random order would give about {(classes - 1) / n:.2g} nats",
+        *_constant_note(constant),
+    ]
     return ChannelInformationResult(
         values=values,
         method="gaussian classes",
@@ -168,6 +150,11 @@ def information_of_gaussians(
         label_entropy=_entropy(labels[present]),
         notes=tuple(notes),
     ).to(units)
+
+
+def _constant_note(constant: torch.Tensor) -> list[str]:
+    number = int(constant.sum())
+    return [f"{count(number, 'channel')} never changed"] if number else []
 
 
 def _labels(counts: torch.Tensor) -> torch.Tensor:
@@ -188,10 +175,11 @@ def _at_least_two(labels: torch.Tensor) -> torch.Tensor:
 
 
 def _information(
-    counts: torch.Tensor, bins: int, weights: torch.Tensor, labels: torch.Tensor, correction: Correction
+    counts: torch.Tensor, bins: int, labels: torch.Tensor, correction: Correction
 ) -> torch.Tensor:
     """Return the information ``(C,)`` in nats of cells joined into bins of equal count."""
     n = int(labels.sum())
+    weights = count_weights(n, correction)
     after = counts.sum(2).cumsum(1)
     before = after - counts.sum(2)
     # A cell's samples are tied, and share the bin of their mid-rank.

@@ -1,4 +1,4 @@
-"""Many columns: learn a few that matter on one half of the data, and measure those on the other."""
+"""Mutual information between many columns: learn a few on one half of the data, measure them on the other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.nn import functional
 
 from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
-from featurelens.information._cca import CanonicalMap, fit_canonical_maps
-from featurelens.information._networks import Network, Schedule, train
-from featurelens.information._ranks import normal_scores
-from featurelens.information._resampling import block_standard_error
-from featurelens.information._variables import Variable
-from featurelens.information.base import Measurement, MutualInformation, Null
-from featurelens.information.corrected import CorrectedKSGMutualInformation
-from featurelens.information.ksg import KSGMutualInformation
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.ksg import measure_neighbors
+from featurelens.information.networks import Network, train
+from featurelens.information.ranks import normal_scores
+from featurelens.information.resampling import block_standard_error
+from featurelens.information.variables import Variable
 
 Reduction = Literal["cca", "autoencoder"]
 
 LEAST_SAMPLES = 100
 HIDDEN = 64
+SIGNIFICANT = 3.0
+"""Held-out correlations of fewer standard errors count as chance."""
 Sides = tuple[Variable, Variable]
 
 
@@ -32,11 +32,11 @@ Sides = tuple[Variable, Variable]
 class LatentMutualInformation(MutualInformation):
     """Nearest-neighbour information between a few learned columns of each side, cross-fitted.
 
-    Neighbours mean little in dozens of columns. Each half of the data in turn learns a map to few columns,
-    the other half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or Ross's estimator
-    against labels), and the two values are averaged. Columns made by a map hold at most what the side itself
-    holds, so this estimates a *lower bound*: it finds what the map keeps (Gowri et al. 2024, "Approximating
-    mutual information of high-dimensional variables using learned representations").
+    Nearest neighbours carry little information in dozens of columns. A map to few columns is learned on each half
+    of the data in turn, the other half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or
+    Ross's estimator against labels), and the two values are averaged. A map cannot add information, so this
+    estimates a *lower bound*: the information that the map keeps (Gowri et al. 2024, "Approximating mutual
+    information of high-dimensional variables using learned representations").
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class LatentMutualInformation(MutualInformation):
         in as many pairs as correlate on a held-out part; or an autoencoder per side, which keeps what varies
         most.
     dim : int
-        Most columns per side.
+        Largest number of columns per side.
     k : int
         Neighbours.
     steps : int
-        Training steps of an autoencoder at most.
+        Largest number of training steps of an autoencoder.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class LatentMutualInformation(MutualInformation):
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:
-            raise TypeError("there is nothing to reduce: got integer labels for both x and y")
+            raise TypeError("x or y must be continuous to be reduced; got integer labels for both")
         if len(x) < LEAST_SAMPLES:
             raise ValueError(
                 f"two halves to learn and to measure need at least {LEAST_SAMPLES} samples; got {len(x)}"
@@ -86,8 +86,11 @@ class LatentMutualInformation(MutualInformation):
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         halves = self._latent_halves(x, y, generator)
-        measured = [_measure_latents(sides, self.k, generator) for sides in halves]
-        kept = " and ".join(" + ".join(_columns(side) for side in sides) for sides in halves)
+        measured = [measure_neighbors(*sides, self.k, generator) for sides in halves]
+        kept = " and ".join(
+            " + ".join("1" if side.discrete else str(side.values.shape[1]) for side in sides)
+            for sides in halves
+        )
         return Measurement(
             value=sum(part.value for part in measured) / len(measured),
             ceiling=measured[0].ceiling,
@@ -100,58 +103,37 @@ class LatentMutualInformation(MutualInformation):
         """Return the scatter of the measurement alone: the maps are held fixed."""
         errors = [
             block_standard_error(
-                lambda a, b: _measure_latents((a, b), self.k, generator).value, *sides, generator
+                lambda a, b: measure_neighbors(a, b, self.k, generator).value, *sides, generator
             )
             for sides in self._latent_halves(x, y, generator)
         ]
         return math.hypot(*errors) / len(errors)
 
     def _latent_halves(self, x: Variable, y: Variable, generator: torch.Generator) -> list[Sides]:
-        """Return both sides of each half, mapped by what the other half has learned."""
+        """Return both sides of each half, mapped by what was learned on the other half."""
         x, y = (side if side.discrete else side.with_values(normal_scores(side.values)) for side in (x, y))
         first, second = permutation(len(x), generator, x.device).chunk(2)
-        reduce = self._canonical if self.reduce == "cca" else self._encoded
-        return [
-            reduce(x, y, learn, measure, generator) for learn, measure in ((first, second), (second, first))
-        ]
+        halves = []
+        for learn, measure in ((first, second), (second, first)):
+            if self.reduce == "cca":
+                first_rows, second_rows = (
+                    functional.one_hot(side.values).double() if side.discrete else side.values
+                    for side in (x, y)
+                )
+                maps = fit_canonical_maps(first_rows[learn], second_rows[learn], self.dim)
+                left, right = (
+                    side.take(measure) if side.discrete else side.with_values(mapped(side.values[measure]))
+                    for side, mapped in zip((x, y), maps, strict=True)
+                )
+            else:
+                left, right = (self._encoded(side, learn, generator).take(measure) for side in (x, y))
+            halves.append((left, right))
+        return halves
 
-    def _canonical(
-        self, x: Variable, y: Variable, learn: torch.Tensor, measure: torch.Tensor, generator: torch.Generator
-    ) -> Sides:
-        matrices = [
-            functional.one_hot(side.values).double() if side.discrete else side.values for side in (x, y)
-        ]
-        maps = fit_canonical_maps(matrices[0][learn], matrices[1][learn], self.dim)
-        mapped = [_mapped(side, applied, measure) for side, applied in zip((x, y), maps, strict=True)]
-        return mapped[0], mapped[1]
-
-    def _encoded(
-        self, x: Variable, y: Variable, learn: torch.Tensor, measure: torch.Tensor, generator: torch.Generator
-    ) -> Sides:
-        def reduced(side: Variable) -> Variable:
-            if side.discrete or side.values.shape[1] <= self.dim:
-                return side.take(measure)
-            return side.take(measure).with_values(
-                _encode(side.values, self.dim, learn, self.steps, generator)[measure]
-            )
-
-        return reduced(x), reduced(y)
-
-
-def _measure_latents(sides: Sides, k: int, generator: torch.Generator) -> Measurement:
-    if any(side.discrete for side in sides):
-        return KSGMutualInformation(k=k)._measure(*sides, generator)
-    return CorrectedKSGMutualInformation(k=k)._measure(*sides, generator)
-
-
-def _mapped(side: Variable, applied: CanonicalMap, rows: torch.Tensor) -> Variable:
-    if side.discrete:
-        return side.take(rows)
-    return side.take(rows).with_values(applied(side.values[rows]))
-
-
-def _columns(side: Variable) -> str:
-    return "1" if side.discrete else str(side.values.shape[1])
+    def _encoded(self, side: Variable, learn: torch.Tensor, generator: torch.Generator) -> Variable:
+        if side.discrete or side.values.shape[1] <= self.dim:
+            return side
+        return side.with_values(_encode(side.values, self.dim, learn, self.steps, generator))
 
 
 def _encode(
@@ -163,16 +145,83 @@ def _encode(
     encoder = Network((columns, HIDDEN, HIDDEN, dim), generator, inputs.device)
     decoder = Network((dim, HIDDEN, HIDDEN, columns), generator, inputs.device)
     cut = len(learn) * 4 // 5
-    training, validation = learn[:cut], learn[cut:]
 
     def loss(rows: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(decoder(encoder(inputs[rows])), inputs[rows])
 
-    def validation_loss() -> float:
-        with torch.no_grad():
-            return float(loss(validation))
-
-    schedule = Schedule(steps=steps, batch=256, learning_rate=1e-3)
-    train([encoder, decoder], loss, validation_loss, training, schedule, generator)
+    train(
+        [encoder, decoder],
+        loss,
+        learn[:cut],
+        learn[cut:],
+        generator,
+        steps=steps,
+        batch=256,
+        learning_rate=1e-3,
+    )
     with torch.no_grad():
         return encoder(inputs).double()
+
+
+@final
+@dataclass(frozen=True)
+class CanonicalMap:
+    """Centre and project: ``(N, D)`` to ``(N, d)``."""
+
+    mean: torch.Tensor
+    directions: torch.Tensor
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.mean) @ self.directions
+
+    def first(self, number: int) -> CanonicalMap:
+        """Return the map to the first `number` columns."""
+        return CanonicalMap(self.mean, self.directions[:, :number])
+
+
+def fit_canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[CanonicalMap, CanonicalMap]:
+    """Return maps of both sides to their canonical variates: as many pairs as replicate, at least 1, at most `most`.
+
+    Directions are first fitted to two thirds of the samples; the last third decides how many pairs still correlate.
+    The maps that are returned are fitted to all samples.
+    """
+    cut = len(x) * 2 // 3
+    trial_x, trial_y = _canonical_maps(x[:cut], y[:cut], most)
+    correlations = _column_correlations(trial_x(x[cut:]), trial_y(y[cut:]))
+    chance = correlations < SIGNIFICANT / math.sqrt(len(x) - cut)
+    pairs = int(chance.to(torch.int8).argmax()) if bool(chance.any()) else len(chance)
+    map_x, map_y = _canonical_maps(x, y, most)
+    return map_x.first(max(1, pairs)), map_y.first(max(1, pairs))
+
+
+def _canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[CanonicalMap, CanonicalMap]:
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    white_x, white_y = _whitening(x - mean_x), _whitening(y - mean_y)
+    cross = white_x.T @ ((x - mean_x).T @ (y - mean_y) / len(x)) @ white_y
+    left, _, right = torch.linalg.svd(cross, full_matrices=False)
+    return CanonicalMap(mean_x, white_x @ left[:, :most]), CanonicalMap(mean_y, white_y @ right.T[:, :most])
+
+
+def _whitening(centred: torch.Tensor) -> torch.Tensor:
+    """Return W ``(D, r)`` with ``W^T C W = I`` for the covariance C, shrunk towards a multiple of the identity.
+
+    The share of shrinkage, ``D / (D + N)``, is negligible for a few columns and keeps hundreds of columns from
+    correlating by chance.
+    """
+    n, dim = centred.shape
+    covariance = centred.T @ centred / n
+    share = dim / (dim + n)
+    shrunk = (1 - share) * covariance + share * covariance.diagonal().mean() * torch.eye(
+        dim, dtype=centred.dtype, device=centred.device
+    )
+    values, vectors = torch.linalg.eigh(shrunk)
+    kept = values > 1e-10 * values[-1]
+    whitening: torch.Tensor = vectors[:, kept] / values[kept].sqrt()
+    return whitening
+
+
+def _column_correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
+    scale = (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-300)
+    correlations: torch.Tensor = (a * b).sum(dim=0) / scale
+    return correlations

@@ -1,4 +1,4 @@
-"""Variational estimates: a network learns to tell true pairs from broken ones."""
+"""Variational estimates: a network learns to distinguish true pairs from shuffled ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
-from featurelens.information._chunks import row_slices
-from featurelens.information._networks import Network, Schedule, train
-from featurelens.information._ranks import normal_scores
-from featurelens.information.base import Measurement, MutualInformation, Null
+from featurelens.information.chunks import row_slices
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.networks import Network, train
+from featurelens.information.ranks import normal_scores
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 Bound = Literal["infonce", "smile", "nwj"]
 BOUNDS: tuple[Bound, ...] = ("infonce", "smile", "nwj")
@@ -33,10 +33,10 @@ SCORES_AT_ONCE = 2**22
 @final
 @dataclass(frozen=True, kw_only=True)
 class NeuralMutualInformation(MutualInformation):
-    """Mutual information from a critic f(x, y) = g(x) . h(y) trained on one part of the data and read on another.
+    """Mutual information from a critic f(x, y) = g(x) . h(y), trained on one part of the data and evaluated on another.
 
-    The data are cut into five parts: three train the critic, one says when to stop, and the bound is read on
-    the last. This is repeated with the parts in other roles, `rotations` times, and averaged. On unseen pairs
+    The data are divided into five parts: three train the critic, one decides when to stop, and the bound is evaluated
+    on the last. This is repeated with the parts in other roles, `rotations` times, and averaged. On unseen pairs
 
     - ``"infonce"`` (van den Oord, Li & Vinyals 2018): ``<f_ii - log mean_j exp f_ij>``, a lower bound and at
       most ``log K`` for K held-out samples;
@@ -45,22 +45,21 @@ class NeuralMutualInformation(MutualInformation):
     - ``"smile"`` (Song & Ermon 2020): ``<f_ii> - log <exp clip(f_ij, -5, 5)>``, no bound, but little
       variance; trained on the Jensen-Shannon objective.
 
-    Columns enter as normal scores, labels as one-hot vectors. Slower than everything else here by far: worth
-    its time where the dependence is neither elliptical nor low-dimensional and there are thousands of
-    samples.
+    Columns enter as normal scores, labels as one-hot vectors. By far the slowest estimator here: useful where the
+    dependence is neither elliptical nor low-dimensional and there are thousands of samples.
 
     Parameters
     ----------
     bound : {"infonce", "smile", "nwj"}
-        What is maximized and reported.
+        The bound that is maximized and reported.
     hidden : int
         Width of the two hidden layers of g and of h.
     steps : int
-        Training steps at most, per rotation.
+        Largest number of training steps, per rotation.
     batch : int
         Pairs per step.
     rotations : int
-        How many of the five parts are used for the reading in turn, 1 to 5.
+        How many of the five parts are used for evaluation in turn, 1 to 5.
 
     Raises
     ------
@@ -100,10 +99,9 @@ class NeuralMutualInformation(MutualInformation):
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         inputs = _network_input(x), _network_input(y)
         parts = permutation(len(x), generator, x.device).chunk(FOLDS)
-        readings = []
-        for turn in range(self.rotations):
-            roles = parts[turn:] + parts[:turn]
-            readings.append(self._read(*inputs, torch.cat(roles[2:]), roles[1], roles[0], generator))
+        readings = [
+            self._read(*inputs, parts[turn:] + parts[:turn], generator) for turn in range(self.rotations)
+        ]
         values, terms = zip(*readings, strict=True)
         scatter = torch.cat([term - term.mean() for term in terms])
         return Measurement(
@@ -115,53 +113,42 @@ class NeuralMutualInformation(MutualInformation):
         )
 
     def _read(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        training: torch.Tensor,
-        validation: torch.Tensor,
-        test: torch.Tensor,
-        generator: torch.Generator,
+        self, x: torch.Tensor, y: torch.Tensor, parts: tuple[torch.Tensor, ...], generator: torch.Generator
     ) -> tuple[float, torch.Tensor]:
-        """Train a critic; return the bound on the test rows, and its terms ``(T,)`` for the scatter."""
-        critic = _Critic(x.shape[1], y.shape[1], self.hidden, generator, x.device)
+        """Train a critic on all parts but two, which test and validate it; return the bound and its terms ``(T,)``."""
+        g, h = (
+            Network((side.shape[1], self.hidden, self.hidden, EMBEDDING + 1), generator, x.device)
+            for side in (x, y)
+        )
+
+        def embedded(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return embed(g(x[rows]), h(y[rows]))
 
         def loss(rows: torch.Tensor) -> torch.Tensor:
-            return training_loss(critic.scores(x[rows], y[rows]), self.bound)
+            first, second = embedded(rows)
+            return training_loss(first @ second.T, self.bound)
 
-        def validation_loss() -> float:
-            with torch.no_grad():
-                return float(loss(validation[:MOST_VALIDATED]))
-
-        # Decay, more than stopping early, keeps a critic from remembering its few thousand pairs.
-        schedule = Schedule(steps=self.steps, batch=self.batch, learning_rate=2e-3, weight_decay=1.0)
-        train(critic.networks, loss, validation_loss, training, schedule, generator)
+        # Weight decay, more than early stopping, keeps a critic from memorizing its few thousand pairs.
+        train(
+            [g, h],
+            loss,
+            torch.cat(parts[2:]),
+            parts[1][:MOST_VALIDATED],
+            generator,
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=2e-3,
+            weight_decay=1.0,
+        )
         with torch.no_grad():
-            return read_bound(critic.embedded_x(x[test]), critic.embedded_y(y[test]), self.bound)
+            return read_bound(*embedded(parts[0]), self.bound)
 
 
-@final
-class _Critic:
-    """f(x, y) = g(x) . h(y) + a(x) + b(y), the last two as one more column each."""
-
-    def __init__(
-        self, dim_x: int, dim_y: int, hidden: int, generator: torch.Generator, device: torch.device
-    ) -> None:
-        self.networks = [
-            Network((dim, hidden, hidden, EMBEDDING + 1), generator, device) for dim in (dim_x, dim_y)
-        ]
-
-    def embedded_x(self, x: torch.Tensor) -> torch.Tensor:
-        g = self.networks[0](x)
-        return torch.cat([g[:, :-1] / math.sqrt(EMBEDDING), g[:, -1:], torch.ones_like(g[:, :1])], dim=1)
-
-    def embedded_y(self, y: torch.Tensor) -> torch.Tensor:
-        h = self.networks[1](y)
-        return torch.cat([h[:, :-1], torch.ones_like(h[:, :1]), h[:, -1:]], dim=1)
-
-    def scores(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return f for all pairs, ``(B, B)``; true pairs on the diagonal."""
-        return self.embedded_x(x) @ self.embedded_y(y).T
+def embed(g: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return embeddings whose products are f(x, y) = g(x) . h(y) + a(x) + b(y); the last columns are a and b."""
+    ones = torch.ones_like(g[:, :1])
+    first = torch.cat([g[:, :-1] / math.sqrt(EMBEDDING), g[:, -1:], ones], dim=1)
+    return first, torch.cat([h[:, :-1], ones, h[:, -1:]], dim=1)
 
 
 def training_loss(scores: torch.Tensor, bound: Bound) -> torch.Tensor:
@@ -172,7 +159,7 @@ def training_loss(scores: torch.Tensor, bound: Bound) -> torch.Tensor:
     apart = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     broken = scores[apart]
     if bound == "nwj":
-        # exp of one large score would drown a batch; its logarithm is bounded from above by the same tangent.
+        # The exponential of one large score would dominate the batch.
         return (broken - 1.0).clamp_max(10.0).exp().mean() - true.mean()
     return functional.softplus(-true).mean() + functional.softplus(broken).mean()
 

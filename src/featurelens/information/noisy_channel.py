@@ -1,4 +1,4 @@
-"""Information through a layer with noise: the finite quantity behind an infinite one."""
+"""Information through a layer with added noise, which is finite where that of the layer itself is infinite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 from featurelens._checks import check_flag, check_type, check_whole
 from featurelens._random import normal, permutation
-from featurelens.information._chunks import row_slices
-from featurelens.information._variables import Variable, entropy, label_codes
-from featurelens.information.base import Measurement, MutualInformation, Null
+from featurelens.information.chunks import row_slices
+from featurelens.information.estimator import Measurement, MutualInformation, Null
+from featurelens.information.variables import Variable, entropy, label_codes
 
 CHUNK_ELEMENTS = 2**22
 """Distances held at a time (32 MiB), however many samples there are."""
@@ -27,7 +27,7 @@ class NoisyChannelMutualInformation(MutualInformation):
     The information between a continuous input and a deterministic layer is infinite, or log N on N distinct
     samples whatever the layer does (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is
     a property of the layer. For the N samples themselves it is exact up to Monte Carlo noise: the mixture of
-    Gaussians around all activations h_j, against the mixture around those that share the input's x (Goldfeld
+    Gaussians around all activations h_j is compared with the mixture around those that share the input's x (Goldfeld
     et al. 2019):
 
         I = 1/(NM) sum_{i,m} log [ mean_{j: x_j = x_i} phi(h_i + sigma z_im - h_j) / mean_j phi(h_i + sigma
@@ -37,12 +37,12 @@ class NoisyChannelMutualInformation(MutualInformation):
     bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances, for
     distinct x; they need no sampling. Noise is added to y, or to x where y holds labels.
 
-    Keep `sigma` fixed over epochs and layers that are compared, or a change of scale passes for information.
-    The standard error is that of a mean over the N samples, noise included: how the value scatters from one set of
-    samples to another. It knows nothing of the bias, which grows with the columns: against labels, many columns and
-    few samples look informed whatever the labels are, so ask for ``null="permutation"`` and read `excess`. All orders
-    share their distances and cost little. The ceiling is the entropy of x as it is distributed here: that of the
-    labels, or log N for N distinct inputs.
+    Keep `sigma` fixed over epochs and layers that are compared, or a change of scale is mistaken for information.
+    The standard error is that of a mean over the N samples, noise included: how much the value varies from one set of
+    samples to another. It does not include the bias, which grows with the number of columns: with many columns and few
+    samples any labels seem to be known, so use ``null="permutation"`` and read `excess`. All orders share their
+    distances and take little time. The ceiling is the empirical entropy of x: that of the labels, or log N for N distinct
+    inputs.
 
     Parameters
     ----------
@@ -50,10 +50,9 @@ class NoisyChannelMutualInformation(MutualInformation):
         Standard deviation of the noise per column.
     relative : bool
         Whether `sigma` is a multiple of the root mean square deviation of the activations from their mean,
-        which makes the answer independent of their scale. `noise_model` in the result states the noise that
-        was used.
+        which makes the result independent of their scale. `noise_model` in the result states the noise used.
     samples : int
-        Noise draws M per sample.
+        Number M of noise draws per sample.
 
     Raises
     ------
@@ -87,7 +86,7 @@ class NoisyChannelMutualInformation(MutualInformation):
         given, noisy = _roles(x, y)
         if null is not None and _distinct(_groups(given)):
             raise ValueError(
-                f"null='permutation' says nothing here: with {len(given)} distinct {given.name}, every pairing "
+                f"null='permutation' is not informative here: with {len(given)} distinct {given.name}, every pairing "
                 f"with {noisy.name} gives the same value; give labels, or null=None"
             )
 
@@ -104,32 +103,27 @@ class NoisyChannelMutualInformation(MutualInformation):
         sigma = float(self.sigma)
         if self.relative:
             sigma *= float((h - h.mean(dim=0)).square().mean().sqrt())
-        noise_model = f"{noisy.name} + N(0, {sigma:.4g}^2 I)"
-        measured = Measurement(
+        zero = Measurement(
             value=0.0,
             ceiling=entropy(groups),
-            noise_model=noise_model,
+            noise_model=f"{noisy.name} + N(0, {sigma:.4g}^2 I)",
             standard_error=0.0,
             degrees=len(h) - 1,
         )
-        if sigma == 0.0:  # a constant layer has no scale of its own, and nothing to tell
-            return measured, h.new_zeros(permutations)
+        if sigma == 0.0:  # a constant layer has no scale of its own, and no information
+            return zero, h.new_zeros(permutations)
         scaled = (h - h.mean(dim=0)) / sigma
-        # All noise is drawn before the first order, so that the null leaves the estimate as it is.
+        # All noise is drawn before the first order, so that the null does not change the estimate.
         noises = [normal(tuple(h.shape), generator, h.device) for _ in range(self.samples)]
         orders = [permutation(len(h), generator, h.device) for _ in range(permutations)]
         pairings = [groups, *(groups[order] for order in orders)]
         terms = torch.stack([_log_ratios(scaled, noise, pairings) for noise in noises]).mean(dim=0)
         values = terms.mean(dim=1).cpu()
-        measured = dataclasses.replace(
-            measured,
-            value=float(values[0]),
-            standard_error=float(terms[0].std()) / math.sqrt(len(h)),
-            bracket=(_pairwise_bound(scaled, 8.0), _pairwise_bound(scaled, 2.0))
-            if _distinct(groups)
-            else None,
-        )
-        return measured, values[1:]
+        bounds = (_pairwise_bound(scaled, 8.0), _pairwise_bound(scaled, 2.0)) if _distinct(groups) else None
+        error = float(terms[0].std()) / math.sqrt(len(h))
+        return dataclasses.replace(
+            zero, value=float(values[0]), standard_error=error, bracket=bounds
+        ), values[1:]
 
 
 def _roles(x: Variable, y: Variable) -> tuple[Variable, Variable]:
@@ -154,8 +148,8 @@ def _log_ratios(h: torch.Tensor, noise: torch.Tensor, pairings: list[torch.Tenso
     sizes = [groups.bincount().double() for groups in pairings]
     parts = []
     for rows in row_slices(n, n, CHUNK_ELEMENTS):
-        # The noise of sample i is |t_i - h_i|; taking it off leaves exp(0) at j = i, and the few nats by which
-        # another h_j can be nearer to t_i by chance are taken off too: no sum over a group vanishes.
+        # Subtracting the squared noise |t_i - h_i|^2 leaves exp(0) at j = i; subtracting the row's maximum removes the
+        # few nats by which another h_j can be nearer to t_i by chance. So no sum over a group vanishes.
         own = noise[rows].square().sum(dim=1, keepdim=True)
         exponent = -0.5 * (squared_distances(h[rows] + noise[rows], h) - own)
         masses = (exponent - exponent.amax(dim=1, keepdim=True)).exp_()
@@ -171,7 +165,7 @@ def _group_means(
     masses: torch.Tensor, groups: torch.Tensor, sizes: torch.Tensor, rows: slice
 ) -> torch.Tensor:
     """Return the mean over j of each row's group of `masses` ``(rows, N)``."""
-    if len(sizes) == len(groups):  # everyone is a group
+    if len(sizes) == len(groups):  # every sample is its own group
         return masses.diagonal(rows.start).clone()
     sums = masses.new_zeros(len(masses), len(sizes)).index_add_(1, groups, masses)
     mine = groups[rows]

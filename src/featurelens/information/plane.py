@@ -1,46 +1,54 @@
-"""The information plane: what layers know of input and label while a network trains."""
+"""The information plane: the information of layers about input and label while a network trains."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import os
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 
 from featurelens._checks import check_module, check_whole, count, describe
-from featurelens.information._variables import entropy, label_codes
-from featurelens.information.base import MutualInformation
-from featurelens.information.layerwise import (
+from featurelens._saving import read, write
+from featurelens._structure import tensors
+from featurelens.information.chunks import shown
+from featurelens.information.estimator import MutualInformation, Options
+from featurelens.information.layers import (
+    DEFAULT,
     PERMUTATIONS,
     Given,
-    Options,
     check_estimator,
-    check_images,
-    check_labels,
-    default_estimator,
     estimate_layer,
-    given_inputs,
-    layer_rows,
+    given_as,
 )
-from featurelens.information.result import NATS_PER_UNIT, MutualInformationResult, Units
+from featurelens.information.probe_set import (
+    as_batches,
+    check_labels,
+    check_lengths,
+    inputs_in,
+    joined,
+    labels_in,
+    record_rows,
+)
+from featurelens.information.results import NATS_PER_UNIT, MutualInformationResult, Units
+from featurelens.information.variables import entropy, label_codes
 from featurelens.recording import ActivationRecorder
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import nn
 
-    from featurelens.information._variables import ArrayLike
-    from featurelens.information.base import Null
+    from featurelens.information.estimator import Null
+    from featurelens.information.variables import ArrayLike
     from featurelens.layers import Selector
     from featurelens.recording.keeping import Reduction
+
+Results = dict[str, list[MutualInformationResult]]
 
 
 @final
@@ -56,32 +64,32 @@ class InformationPlane:
         plane.plot()
 
     A deterministic layer has infinite information about a continuous input, and log N about N distinct samples,
-    whatever it has learned (Amjad & Geiger 2018; Saxe et al. 2018). What is drawn here is the information through
-    T + noise (Goldfeld et al. 2019), the noise being a fixed multiple of the layer's standard deviation, so that a
-    mere change of scale does not pass for information.
+    whatever it has learned (Amjad & Geiger 2018; Saxe et al. 2018). Measured here is the information through T + noise
+    (Goldfeld et al. 2019). The noise is a fixed multiple of the layer's standard deviation, so that a mere change of
+    scale is not mistaken for information.
 
     Parameters
     ----------
     model
-        The network; every `update` reads its present weights and leaves it as it was.
+        The network; every `update` uses its present weights. It is restored afterwards.
     layers
         Selectors as for `ActivationRecorder`.
-    images, labels
-        The probe set: `(N, C, H, W)` and `(N,)` of an integer type. About 1000 images give log N = 6.9 nats of
-        room; the cost grows with the square of N.
+    loader, labels
+        The probe set: one tensor or array `(N, C, H, W)`, or batches as for `ActivationRecorder.record`, which are kept
+        in memory; and `(N,)` of an integer type, by default those in the batches. With about 1000 images the ceiling
+        is log N = 6.9 nats; the cost grows with the square of N.
     estimator
         By default `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     reduce
-        What of a feature map is measured, by default its mean: one number for each channel.
+        As for `ActivationRecorder`; by default a feature map is reduced to its mean, one number for each channel.
     units
         "nats" or "bits".
     confidence
-        Confidence of the intervals, or None for none; estimators without an error of their own take theirs from
-        disjoint parts of the probe set, and need 50 images.
+        Level of the intervals, or None for no intervals. Most estimators derive them from disjoint parts of the probe
+        set, which takes at least 50 images.
     null, permutations
-        "permutation" measures I(T; Y) for that many random orders of the labels too: with many channels and few
-        images a layer shows information about *any* labels. `plot` draws it beside the layer's path. None leaves
-        it out.
+        "permutation" also measures I(T; Y) for that many random orders of the labels: with many channels and few
+        images a layer seems informative about *any* labels. `plot` draws it beside the layer's path. None skips it.
     seed
         For noise and orders, the same in every epoch.
 
@@ -95,7 +103,7 @@ class InformationPlane:
     Raises
     ------
     TypeError, ValueError, LookupError
-        If the model, a layer or the probe set is wrong; before anything runs.
+        If the model, a layer or the probe set is wrong, before anything runs.
 
     Examples
     --------
@@ -111,8 +119,8 @@ class InformationPlane:
         self,
         model: nn.Module,
         layers: Selector | Iterable[Selector],
-        images: ArrayLike,
-        labels: ArrayLike,
+        loader: ArrayLike | Iterable[Any],
+        labels: ArrayLike | None = None,
         *,
         estimator: MutualInformation | None = None,
         reduce: Reduction | Mapping[Selector, Reduction] = "mean",
@@ -122,46 +130,71 @@ class InformationPlane:
         permutations: int = PERMUTATIONS,
         seed: int = 0,
     ) -> None:
-        self.model = check_module(model)
-        self._images = check_images(images)
-        self._targets = check_labels(labels, self._images, argument="labels")
-        if estimator is not None:
-            check_estimator(estimator)
+        self.model: nn.Module | None = check_module(model)
+        self._batches = list(as_batches(loader, caller="InformationPlane"))
+        if labels is None:
+            self._targets = joined([labels_in(batch) for batch in self._batches])
+        else:
+            self._targets = check_labels(labels, argument="labels", loader=loader)
+        self._estimator = DEFAULT if estimator is None else check_estimator(estimator)
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"seed must be an int, the same for every epoch; got {describe(seed)}")
-        self._options = Options(units, confidence, null, permutations, seed)
-        self._options.check()
+        self._options = Options(
+            units=units, confidence=confidence, null=null, permutations=permutations, seed=seed
+        )
         self.layers = ActivationRecorder(model, layers, reduce=reduce).layers
         self._selectors, self._reduce = layers, reduce
-        self.estimator = estimator or default_estimator()
         self.epochs: list[int] = []
-        self.inputs: dict[str, list[MutualInformationResult]] = {}
-        self.labels: dict[str, list[MutualInformationResult]] = {}
+        self.inputs: Results = {}
+        self.labels: Results = {}
+        self._label_entropy = entropy(label_codes(self._targets[:, None]))
+        self._settings: dict[str, Any] = {
+            "layers": list(self.layers),
+            "reduce": _in_words(reduce),
+            "samples": len(self._targets),
+            "probe set": _digest([*self._batches, self._targets]),
+            "estimator": self._estimator.method,
+            **vars(self._options),
+        }
 
-    def update(self, epoch: int) -> None:
-        """Measure every layer now, and note it under `epoch`, which must be later than those before.
+    def update(self, epoch: int, *, progress: bool = True) -> None:
+        """Measure every layer now, and record the results under `epoch`, which must be later than those before.
+
+        `progress` shows a progress bar, if standard error is a terminal.
 
         Raises
         ------
         TypeError, ValueError
-            If `epoch` is not a later whole number, or an estimator refuses a layer, which is named.
+            If `epoch` is not a later whole number, the plane was loaded without a model, or the estimator refuses a
+            layer; its message names the layer.
         """
         epoch = check_whole(epoch, argument="epoch", least=0)
+        if self.model is None:
+            raise ValueError(
+                "a plane from InformationPlane.load has no model: make it from the model and call resume(path)"
+            )
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(
                 f"epoch must be later than those measured, the last of which is {self.epochs[-1]}; got {epoch}"
             )
-        sides = (
-            (self._inputs, dataclasses.replace(self._options, null=None), self.inputs),
-            (Given(self._targets, 1), self._options, self.labels),
-        )
-        measured: list[tuple[dict[str, list[MutualInformationResult]], str, MutualInformationResult]] = []
-        for name, values in layer_rows(self.model, self._selectors, self._images, self._reduce).items():
-            for given, options, results in sides:
-                measured.append((results, name, estimate_layer(self.estimator, name, given, values, options)))
-        for results, name, result in measured:  # all or nothing, whatever went wrong above
-            results.setdefault(name, []).append(result)
+        rows = record_rows(self.model, self._selectors, self._batches, self._reduce, progress)
+        without_null = dataclasses.replace(self._options, null=None)
+        measured: dict[str, tuple[MutualInformationResult, MutualInformationResult]] = {}
+        for name, values in shown(rows.items(), "measuring", "layer", progress):
+            check_lengths(self._targets, len(values), argument="labels")
+            measured[name] = (
+                estimate_layer(self._estimator, name, self._inputs, values, without_null),
+                estimate_layer(self._estimator, name, Given(self._targets, 1), values, self._options),
+            )
+        for name, (of_inputs, of_labels) in measured.items():  # all layers or, after an error, none
+            self.inputs.setdefault(name, []).append(of_inputs)
+            self.labels.setdefault(name, []).append(of_labels)
         self.epochs.append(epoch)
+
+    @cached_property
+    def _inputs(self) -> Given:
+        assert self.model is not None
+        return given_as(self._estimator, joined([inputs_in(batch, self.model) for batch in self._batches]))
 
     def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw each layer's path, I(X; T) to the right and I(T; Y) upwards; see `plotting.information_plane`.
@@ -175,104 +208,124 @@ class InformationPlane:
 
         if not self.epochs:
             raise ValueError("there is nothing to plot before the first update(epoch)")
+        if title is None:
+            title = f"T: {self._settings['reduce']} of each layer; {self._settings['estimator']}"
         return plotting.information_plane(
             self.inputs,
             self.labels,
             epochs=self.epochs,
             x_ceiling=next(iter(self.inputs.values()))[-1].ceiling,
             label_entropy=self.label_entropy,
-            title=f"T: {self._kept} of each layer; {self.estimator.method}" if title is None else title,
+            title=title,
             ax=ax,
         )
 
     @property
-    def _kept(self) -> str:
-        """What is measured of a layer, in words for the picture."""
-        if isinstance(self._reduce, str):
-            return f"channel {self._reduce}s"
-        return "the whole output" if self._reduce is None else "a reduction of one's own"
-
-    @cached_property
-    def _inputs(self) -> Given:
-        return given_inputs(self.estimator, self._images)
-
-    @property
     def units(self) -> Units:
         """Unit of every value."""
-        return self._options.units
+        units: Units = self._settings["units"]
+        return units
 
     @property
     def label_entropy(self) -> float:
-        """Entropy of the labels in the probe set, in `units`: no layer can know more of them."""
-        return entropy(label_codes(self._targets[:, None])) / NATS_PER_UNIT[self.units]
+        """Entropy of the labels in the probe set, in `units`: an upper bound of every I(T; Y)."""
+        return self._label_entropy / NATS_PER_UNIT[self.units]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything measured so far to a JSON file."""
-        content = json.dumps({**self._settings(), "epochs": self.epochs, **self._results()}, indent=1)
-        unfinished = Path(path).with_name(f"{Path(path).name}.tmp")
-        unfinished.write_text(content)
-        unfinished.replace(path)  # so that a full disk costs no earlier epoch
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over what `save` wrote, so that a run can go on where it stopped.
+        """Write all measurements to one file, which `load` and `resume` read; the model and data are not in it.
 
         Raises
         ------
-        ValueError
-            If the file comes from other layers, another probe set or another estimator.
+        TypeError
+            If `path` is not a path.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            epochs, saved = content["epochs"], {name: content[name] for name in self._settings()}
-            inputs, labels = (
-                {name: [_from_json(result) for result in results] for name, results in content[side].items()}
-                for side in ("inputs", "labels")
-            )
-            if any(len(results) != len(epochs) for side in (inputs, labels) for results in side.values()):
-                raise ValueError("its layers have different numbers of epochs")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{os.fspath(path)} is not a saved InformationPlane: {error}") from error
-        for name, mine in self._settings().items():
-            if saved[name] != mine:
+        sides = {
+            side: {name: [vars(result) for result in results] for name, results in found.items()}
+            for side, found in (("inputs", self.inputs), ("labels", self.labels))
+        }
+        content = {"settings": self._settings, "label_entropy": self._label_entropy, "epochs": self.epochs}
+        write(path, type(self), {**content, **sides})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a plane that `save` wrote, to plot it; without a model it cannot be updated, see `resume`.
+
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
+        ValueError
+            If `save` did not write the file.
+        """
+        return read(path, cls, cls._of)
+
+    @classmethod
+    def _of(
+        cls,
+        settings: dict[str, Any],
+        label_entropy: float,
+        epochs: list[int],
+        inputs: dict[str, list[dict[str, Any]]],
+        labels: dict[str, list[dict[str, Any]]],
+    ) -> Self:
+        plane = cls.__new__(cls)
+        plane.model, plane.layers = None, tuple(settings["layers"])
+        plane._settings, plane._label_entropy, plane.epochs = settings, label_entropy, epochs
+        plane.inputs, plane.labels = (
+            {
+                name: [MutualInformationResult(**fields) for fields in results]
+                for name, results in side.items()
+            }
+            for side in (inputs, labels)
+        )
+        return plane
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Continue from the measurements that `save` wrote to `path`, so that an interrupted run can go on.
+
+        Raises
+        ------
+        TypeError
+            If `path` is not a path.
+        ValueError
+            If `save` did not write the file, or it comes from other layers, another probe set or another estimator.
+        """
+        saved = self.load(path)
+        for name, mine in self._settings.items():
+            if saved._settings.get(name) != mine:
                 raise ValueError(
-                    f"{os.fspath(path)} was saved with {name} {saved[name]!r}; this plane has {mine!r}"
+                    f"{path} was saved with {name} {saved._settings.get(name)!r}; this plane has {mine!r}"
                 )
-        self.epochs, self.inputs, self.labels = epochs, inputs, labels
+        self.epochs, self.inputs, self.labels = saved.epochs, saved.inputs, saved.labels
 
     def __repr__(self) -> str:
         return (
             f"InformationPlane({count(len(self.layers), 'layer')}, {count(len(self.epochs), 'epoch')}, "
-            f"{count(len(self._targets), 'sample')})"
+            f"{count(self._settings['samples'], 'sample')})"
         )
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "layers": list(self.layers),
-            "samples": len(self._targets),
-            "probe set": _digest(self._images, self._targets),
-            "estimator": self.estimator.method,
-            **vars(self._options),
-        }
-
-    def _results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        return {
-            side: {
-                name: [dataclasses.asdict(result) for result in results] for name, results in found.items()
-            }
-            for side, found in (("inputs", self.inputs), ("labels", self.labels))
-        }
+    def __str__(self) -> str:
+        last = [
+            f"{name}: I(X; T) {self.inputs[name][-1].value:.3f}, I(T; Y) {self.labels[name][-1].value:.3f}"
+            for name in self.inputs
+        ]
+        after = f" after epoch {self.epochs[-1]}" if self.epochs else ", not measured yet"
+        samples = count(self._settings["samples"], "sample")
+        return f"Information in {self.units} from {samples}{after}" + "".join(f"; {layer}" for layer in last)
 
 
-def _digest(*tensors: torch.Tensor) -> str:
-    """A short name for the content of some tensors."""
+def _in_words(reduce: Any) -> str:
+    """Return what is measured of a layer, for the title of a figure."""
+    if isinstance(reduce, str):
+        return f"channel {reduce}s"
+    return "the whole output" if reduce is None else "a custom reduction"
+
+
+def _digest(batches: list[Any]) -> str:
+    """Return a short name for the content of the probe set."""
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for batch in batches:
+        for tensor in tensors(batch):
+            digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _from_json(fields: dict[str, Any]) -> MutualInformationResult:
-    """JSON has no tuples."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return MutualInformationResult(**values)

@@ -1,4 +1,4 @@
-"""Information from the eigenvalues of Gram matrices, which is Rényi's and not Shannon's."""
+"""Rényi's (not Shannon's) information, from the eigenvalues of Gram matrices."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from featurelens._checks import check_type, check_whole
 from featurelens._random import permutation
-from featurelens.information.base import Measurement, MutualInformation
+from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.noisy_channel import squared_distances
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 
 @final
@@ -34,7 +34,7 @@ class RenyiMutualInformation(MutualInformation):
     sigma : float or "median"
         Width of the kernel; ``"median"`` takes the median distance between samples, per side.
     max_samples : int
-        Larger data are thinned at random to so many samples: a Gram matrix of N samples has N^2 entries.
+        Larger data are subsampled at random to this many samples: a Gram matrix of N samples has N^2 entries.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class RenyiMutualInformation(MutualInformation):
         if self.sigma == "median":
             i, j = torch.triu_indices(len(squared), len(squared), offset=1, device=squared.device)
             scale = float(squared[i, j].median())
-            # More than half of all pairs coincide: the kernel then tells equal from different.
+            # If more than half of all pairs coincide, the kernel separates equal samples from different ones.
             scale = scale if scale > 0 else float(squared.max()) * 1e-6 or 1.0
         else:
             scale = float(self.sigma) ** 2

@@ -1,123 +1,31 @@
-"""Information between the pixels of an image and the activations above them."""
+"""Mutual information between the pixels of an image and the activations at the same place."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, final
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, final
 
 import torch
+from torch.nn import functional
 
 from featurelens._checks import check_choice, check_flag, check_whole, count, describe
-from featurelens._random import Seed, check_seed, make_generator
-from featurelens.information._discretize import STRATEGIES, Strategy
-from featurelens.information._entropy import CORRECTIONS, Correction
-from featurelens.information._pairs import PairScorer
-from featurelens.information._resampling import permutation_p_value, t_quantile
-from featurelens.information._variables import to_tensor
-from featurelens.information.base import check_confidence
-from featurelens.information.result import NATS_PER_UNIT, Units, describe_certainty, rescaled
+from featurelens._random import Seed, make_generator
+from featurelens.information.binned import check_binning
+from featurelens.information.chunks import elements_at_a_time, map_threaded, row_slices, shown
+from featurelens.information.discretization import Strategy, bin_codes
+from featurelens.information.entropy import Correction, information_from_sums, row_sums
+from featurelens.information.estimator import check_confidence
+from featurelens.information.resampling import permutation_p_value, t_quantile
+from featurelens.information.results import NATS_PER_UNIT, SpatialMutualInformationResult, Units
+from featurelens.information.variables import to_tensor, with_full_precision
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from featurelens.information._variables import ArrayLike
+    from featurelens.information.variables import ArrayLike
 
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
-MEASURED = (
-    "value",
-    "per_pair",
-    "per_image",
-    "standard_error",
-    "interval",
-    "null_mean",
-    "null_per_pair",
-    "ceiling",
-)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class SpatialMutualInformationResult:
-    """Information between image pixels and the activations at the same place, per pair of channels.
-
-    Attributes
-    ----------
-    value : float
-        Mean over images and pairs of channels, in `units`.
-    per_pair : torch.Tensor
-        ``(C1, C2)`` float64: mean over images, per image channel and activation channel.
-    per_image : torch.Tensor
-        ``(N,)`` float64: mean over pairs of channels, per image.
-    null_mean : float or None
-        The same mean when every image is paired with the activations of *another* image: what the recipe
-        reports where there is nothing to report. Read :attr:`excess`, not `value`.
-    null_per_pair : torch.Tensor or None
-        ``(C1, C2)``: the null, per pair.
-    p_value : float or None
-        Share of pairings, the true one counted, with a mean of at least `value`.
-    standard_error, interval
-        Scatter over images: of the excess over the null if there is one, else of the value. `interval` is
-        around the same.
-    units, method, n, dim_x, dim_y, ceiling, noise_model, notes
-        As in :class:`MutualInformationResult`; `n` counts images, `dim_x` and `dim_y` channels.
-    """
-
-    value: float
-    per_pair: torch.Tensor
-    per_image: torch.Tensor
-    method: str
-    n: int
-    dim_x: int
-    dim_y: int
-    units: Units = "nats"
-    standard_error: float | None = None
-    interval: tuple[float, float] | None = None
-    null_mean: float | None = None
-    null_per_pair: torch.Tensor | None = None
-    p_value: float | None = None
-    ceiling: float | None = None
-    noise_model: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def excess(self) -> float | None:
-        """What is left of the value once the null is taken off, None without a null."""
-        return None if self.null_mean is None else self.value - self.null_mean
-
-    def plot(self, *, limit: int = 64, title: str | None = None, ax: Axes | None = None) -> Figure:
-        """Draw a heat map over the pairs of channels; see `plotting.pair_matrix`."""
-        from featurelens import plotting
-
-        return plotting.pair_matrix(self, limit=limit, title=title, ax=ax)
-
-    def to(self, units: Units) -> Self:
-        """Return the same result in ``"nats"`` or ``"bits"``."""
-        return rescaled(self, units, MEASURED)
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __repr__(self) -> str:
-        null = "" if self.null_mean is None else f", null {self.null_mean:.4f}"
-        return (
-            f"{type(self).__name__}({self.value:.4f} {self.units}{null}, {self.method}, n={self.n}, "
-            f"pairs={self.dim_x}x{self.dim_y})"
-        )
-
-    def __str__(self) -> str:
-        sure = describe_certainty(None, None, self.excess, self.null_mean, self.p_value)
-        text = (
-            f"{self.value:.4f} {self.units}{sure} by {self.method}, from {count(self.n, 'image')} and "
-            f"{self.dim_x} x {self.dim_y} pairs of channels"
-        )
-        if self.interval is not None:
-            what = "value" if self.null_mean is None else "excess over the null"
-            text += f"; {what} between {self.interval[0]:.4f} and {self.interval[1]:.4f}"
-        return "; ".join([text, *self.notes])
 
 
 def spatial_mutual_information(
@@ -132,121 +40,190 @@ def spatial_mutual_information(
     pairings: int = 20,
     confidence: float | None = None,
     units: Units = "nats",
-    seed: Seed = None,
+    progress: bool = True,
+    seed: Seed = 0,
 ) -> SpatialMutualInformationResult:
-    """Estimate how much a pixel tells of the activation at its place, within one image.
+    """Estimate the mutual information between a pixel and the activation at its place, within one image.
 
-    Each activation map is resized to its image (bilinear), both are cut into bins over that map's or image's
-    own pixels, and the mutual information over the pixels is averaged over images, per pair of channels. This
-    is a measure of registration *within* an image, at a random pixel; it is not the information that a layer
-    has of its input.
-
-    Smooth maps share information with any image by chance, and short maps fill few bins of many. Both show in
-    the null: image i with the maps of image j, which keeps what pixels of one map have in common with their
-    neighbours (shuffled pixels would not, and give a null that is too low). A map that is the same everywhere
-    shares exactly nothing, and a note counts such maps.
+    Each map is resized to its image (bilinear), the pixels of both are divided into bins, and their mutual information is
+    averaged over images, per pair of channels. It measures how well maps and image align, not the information that a
+    layer has about its input.
 
     Parameters
     ----------
-    images : torch.Tensor or numpy.ndarray
-        ``(N, C1, H, W)``, of at least 2 pixels.
-    activations : torch.Tensor or numpy.ndarray
-        ``(N, C2, h, w)``, of the same images in the same order.
-    bins : int, optional
-        Bins per map, at least 2: 16 unless given, 255 for `legacy`.
-    null : {"cross_image", None}
-        Pair images with the activations of others, shifted by up to `pairings` different numbers of places.
-        The default is ``"cross_image"``, and None for `legacy`.
-    legacy : bool
-        The common recipe to the digit: 255 bins of equal width and no correction. Nearly all of what it
-        returns is bias (3.90 nats for two independent 32x32 images); it is here for comparison.
-    strategy : {"quantile", "uniform"}
-        Bins of equal count or equal width; legacy implies ``"uniform"``.
-    correction : {"grassberger", "miller-madow", "none"}
-        As in :class:`BinnedMutualInformation`; legacy implies ``"none"``.
-    pairings : int
-        Number of shifts tried for the null, at most N - 1; the smallest p-value is ``1 / (1 + pairings)``.
-    confidence : float, optional
-        Level of a confidence interval over images, such as 0.95.
-    units : {"nats", "bits"}
-        Unit of all values.
-    seed : int, torch.Generator or None
-        Chooses the shifts when there are more than `pairings`.
-
-    Returns
-    -------
-    SpatialMutualInformationResult
+    images, activations
+        ``(N, C1, H, W)`` and ``(N, C2, h, w)``, of the same images in the same order.
+    bins
+        Bins per map, at least 2: 16 by default, 255 for `legacy`.
+    null, pairings
+        "cross_image" (default) also pairs images with others' activations, shifted by up to `pairings` different numbers of
+        places. None is the default for `legacy`.
+    legacy, strategy, correction
+        `legacy` is the common recipe, exactly: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats for
+        two independent 32x32 images). Otherwise as in :class:`BinnedMutualInformation`.
+    confidence, units, progress, seed
+        As in :func:`channel_information`; `confidence` is the level of an interval over images, such as 0.95.
 
     Raises
     ------
-    TypeError
-        If images or activations are neither a tensor nor an array of real numbers, or an option is of another type.
-    ValueError
-        If shapes do not fit, values are not finite, an image has one pixel only, the null is asked of a single
-        image, or an option is not one of the above.
+    TypeError, ValueError
+        If shapes do not fit, values are not finite, or an option is not one of the above.
 
     Examples
     --------
     >>> images = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    >>> result = spatial_mutual_information(images, images.square(), seed=0)
+    >>> result = spatial_mutual_information(images, images.square())
     >>> result.per_pair.shape, result.value > 1.0, abs(result.null_mean) < 0.1
     (torch.Size([1, 1]), True, True)
     """
-    check_flag(legacy, argument="legacy")
-    check_seed(seed)
-    if legacy:
-        strategy, correction = "uniform", "none"
-    if bins is None:
-        bins = LEGACY_BINS if legacy else 16
-    if null == "default":
-        null = None if legacy else "cross_image"
-    check_whole(bins, argument="bins", least=2)
-    check_whole(pairings, argument="pairings", least=1)
-    check_choice(null, (None, "cross_image"), argument="null")
-    check_choice(strategy, STRATEGIES, argument="strategy")
-    check_choice(correction, CORRECTIONS, argument="correction")
     check_choice(units, NATS_PER_UNIT, argument="units")
     check_confidence(confidence)
-    image_maps, maps = _as_maps(images, "images"), _as_maps(activations, "activations")
-    if len(image_maps) != len(maps):
-        raise ValueError(
-            f"images and activations must pair up; got {len(image_maps)} and {len(maps)} of them"
+    check_flag(progress, argument="progress")
+    recipe = _Recipe.of(bins, null, legacy, strategy, correction, pairings)
+    sides = _checked_maps(images, activations, recipe)
+    return _measured(sides, recipe, confidence, make_generator(seed), progress).to(units)
+
+
+@final
+@dataclass(frozen=True)
+class _Recipe:
+    """How maps are cut into bins and paired; `legacy` also counts constant maps like any other."""
+
+    bins: int
+    strategy: Strategy
+    correction: Correction
+    pairings: int
+    """Number of shifts for the null, 0 without a null."""
+    legacy: bool
+
+    @classmethod
+    def of(
+        cls,
+        bins: int | None,
+        null: SpatialNull | Literal["default"] | None,
+        legacy: bool,
+        strategy: Strategy,
+        correction: Correction,
+        pairings: int,
+    ) -> Self:
+        check_flag(legacy, argument="legacy")
+        if legacy:
+            strategy, correction = "uniform", "none"
+        if bins is None:
+            bins = LEGACY_BINS if legacy else 16
+        if null == "default":
+            null = None if legacy else "cross_image"
+        check_whole(bins, argument="bins", least=2)
+        check_whole(pairings, argument="pairings", least=1)
+        check_choice(null, (None, "cross_image"), argument="null")
+        check_binning(bins, strategy, correction)
+        return cls(bins, strategy, correction, 0 if null is None else pairings, legacy)
+
+
+class _Maps(NamedTuple):
+    """Bins ``(N, C, H * W)`` of all maps, the sums over their counts, and whether each is constant, ``(N, C)``."""
+
+    codes: torch.Tensor
+    sums: torch.Tensor
+    constant: torch.Tensor
+
+    @classmethod
+    def of(cls, maps: torch.Tensor, size: torch.Size, recipe: _Recipe) -> Self:
+        """Cut maps, resized to `size`, into bins."""
+        single = maps.reshape(-1, 1, *maps.shape[2:])
+
+        def cut(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            part = single[rows]
+            if part.shape[-2:] != size:
+                part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
+            codes = bin_codes(part.flatten(1), recipe.bins, recipe.strategy)
+            return codes, row_sums(codes, recipe.bins, recipe.correction)
+
+        chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
+        codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
+        pixels = maps.flatten(2)  # before resizing, which rounds
+        return cls(
+            codes=torch.cat(codes).reshape(*maps.shape[:2], -1),
+            sums=torch.cat(sums).reshape(maps.shape[:2]),
+            constant=(pixels == pixels[..., :1]).all(dim=2),
         )
-    if null is not None and len(maps) < 2:
+
+    def constant_note(self, name: str) -> list[str]:
+        constant, total = int(self.constant.sum()), self.constant.numel()
+        return [f"{constant} of {count(total, name)} never change"] if constant else []
+
+
+def _measured(
+    sides: list[torch.Tensor],
+    recipe: _Recipe,
+    confidence: float | None,
+    generator: torch.Generator,
+    progress: bool,
+) -> SpatialMutualInformationResult:
+    first, second = (_Maps.of(side, sides[0].shape[-2:], recipe) for side in sides)
+    shifts = [0]
+    if recipe.pairings:
+        order = torch.randperm(len(sides[0]) - 1, generator=generator)
+        shifts += (order[: recipe.pairings] + 1).tolist()
+    true, *others = [
+        _scores(first, second, shift, recipe) for shift in shown(shifts, "pairing", "shift", progress)
+    ]
+    notes = [*first.constant_note("image"), *second.constant_note("map")]
+    return _summary(true, torch.stack(others) if others else None, confidence, recipe, notes)
+
+
+def _scores(images: _Maps, maps: _Maps, shift: int, recipe: _Recipe) -> torch.Tensor:
+    """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
+    n, channels, pixels = images.codes.shape
+    partner = (torch.arange(n, device=images.codes.device) + shift) % n
+    joint = images.sums.new_empty(n, channels, maps.codes.shape[1])
+
+    def fill(image: int) -> None:
+        own, others = images.codes[image] * recipe.bins, maps.codes[partner[image]]
+        for channel in range(channels):
+            for part in row_slices(len(others), pixels, elements_at_a_time(own.device)):
+                keys = own[channel] + others[part]
+                joint[image, channel, part] = row_sums(keys, recipe.bins**2, recipe.correction)
+
+    map_threaded(fill, range(n), joint.device)
+    first, second = images.sums[:, :, None], maps.sums[partner][:, None]
+    values = information_from_sums(joint, first, second, n=pixels, correction=recipe.correction)
+    if recipe.legacy:
+        return values
+    return values.masked_fill_(images.constant[:, :, None] | maps.constant[partner][:, None], 0.0)
+
+
+def _checked_maps(images: ArrayLike, activations: ArrayLike, recipe: _Recipe) -> list[torch.Tensor]:
+    """Return both as floating-point tensors on one device, or raise."""
+    sides = []
+    for data, name in ((images, "images"), (activations, "activations")):
+        side = to_tensor(data, name)
+        if side.ndim != 4 or 0 in side.shape:
+            raise ValueError(
+                f"{name} must have shape (N, C, H, W) with no empty dimension; got {describe(side)}"
+            )
+        side = with_full_precision(side)
+        # One value that is not finite makes the sum so, and a sum is much faster than a test of each.
+        if not math.isfinite(float(side.sum())) and not bool(torch.isfinite(side).all()):
+            bad = int((~torch.isfinite(side)).sum())
+            raise ValueError(f"{name} must be finite; got {bad} NaN or infinite values")
+        sides.append(side)
+    n = len(sides[0])
+    if n != len(sides[1]):
+        raise ValueError(f"images and activations must pair up; got {n} and {len(sides[1])} of them")
+    if recipe.pairings and n < 2:
         raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
-    if image_maps[0, 0].numel() < 2:
+    if sides[0][0, 0].numel() < 2:
         raise ValueError(f"images must have at least 2 pixels; got {describe(images)}")
-    scorer = PairScorer.of(image_maps, maps.to(image_maps.device), bins, strategy, correction, legacy)
-    true = scorer.scores(0)
-    shuffled = None
-    if null is not None:
-        shifts = torch.randperm(len(maps) - 1, generator=make_generator(seed))[:pairings] + 1
-        shuffled = torch.stack([scorer.scores(int(shift)) for shift in shifts])
-    name = f"spatial(bins={bins}, strategy={strategy!r}, correction={correction!r})"
-    return _summary(true, shuffled, confidence, bins, name, scorer.notes()).to(units)
-
-
-def _as_maps(data: ArrayLike, name: str) -> torch.Tensor:
-    data = to_tensor(data, name)
-    if data.ndim != 4 or 0 in data.shape:
-        raise ValueError(f"{name} must have shape (N, C, H, W), none of them 0; got {describe(data)}")
-    if not data.is_floating_point() or data.dtype in {torch.float16, torch.bfloat16}:
-        data = data.float()
-    # One number that is not finite makes the sum so, and a sum is much faster than a test of each.
-    if not math.isfinite(float(data.sum())) and not bool(torch.isfinite(data).all()):
-        raise ValueError(
-            f"{name} must be finite; got {int((~torch.isfinite(data)).sum())} NaN or infinite values"
-        )
-    return data
+    return [sides[0], sides[1].to(sides[0].device)]
 
 
 def _summary(
     true: torch.Tensor,
     shuffled: torch.Tensor | None,
     confidence: float | None,
-    bins: int,
-    name: str,
-    notes: tuple[str, ...],
+    recipe: _Recipe,
+    notes: list[str],
 ) -> SpatialMutualInformationResult:
     n, dim_x, dim_y = true.shape
     per_image = true.mean(dim=(1, 2))
@@ -268,7 +245,7 @@ def _summary(
         value=value,
         per_pair=true.mean(dim=0).cpu(),
         per_image=per_image.cpu(),
-        method=name,
+        method=f"spatial(bins={recipe.bins}, strategy={recipe.strategy!r}, correction={recipe.correction!r})",
         n=n,
         dim_x=dim_x,
         dim_y=dim_y,
@@ -277,6 +254,6 @@ def _summary(
         null_mean=null_mean,
         null_per_pair=null_per_pair,
         p_value=p_value,
-        ceiling=math.log(bins),
-        notes=notes,
+        ceiling=math.log(recipe.bins),
+        notes=tuple(notes),
     )

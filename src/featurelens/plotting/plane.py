@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from featurelens._checks import check_choice, check_number, describe
-from featurelens.information.result import SATURATION
+from featurelens.information.results import SATURATION
 from featurelens.plotting.arrays import Array, Floats
 from featurelens.plotting.chart import add_legend_beside, chart, write_beside
 from featurelens.plotting.colours import INK, PALE, QUIET, SERIES, colour_map

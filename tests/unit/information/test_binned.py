@@ -9,8 +9,8 @@ from scipy.special import digamma
 from sklearn.metrics import mutual_info_score
 
 from featurelens.information import BinnedMutualInformation
-from featurelens.information._discretize import quantile_codes, uniform_codes
-from featurelens.information._entropy import count_weights, information_from_codes
+from featurelens.information.discretization import quantile_codes, uniform_codes
+from featurelens.information.entropy import count_weights, information_from_codes
 
 PLUG_IN = BinnedMutualInformation(correction="none")
 

@@ -77,7 +77,7 @@ def test_maps_are_reduced_first(reduce):
 @pytest.mark.parametrize(
     ("activations", "labels", "error", "message"),
     [
-        (torch.rand(5), torch.arange(5), ValueError, "activations must have shape (N, C) or (N, C, ...), none of them 0; got float32 tensor (5,)"),
+        (torch.rand(5), torch.arange(5), ValueError, "activations must have shape (N, C) or (N, C, ...) with no empty dimension; got float32 tensor (5,)"),
         (torch.rand(5, 2), torch.arange(4), ValueError, "activations and labels must have the same number of samples; got 5 and 4"),
         (torch.rand(5, 2), torch.rand(5), TypeError, "labels must be integers or booleans; got float32 tensor (5,)"),
         (torch.rand(5, 2), torch.zeros(5).int(), ValueError, "labels is constant (one label, [0]): it cannot share information"),

@@ -10,8 +10,8 @@ from featurelens.information import (
     CorrectedKSGMutualInformation,
     KSGMutualInformation,
 )
-from featurelens.information._elliptical import fit_copula, student_entropy, wishart_bias
-from featurelens.information._ranks import normal_scores, spread_scores, uniform_scores
+from featurelens.information.elliptical import fit_copula, student_entropy, wishart_bias
+from featurelens.information.ranks import normal_scores, spread_scores, uniform_scores
 
 
 def gaussian(n, covariance, seed):

@@ -9,8 +9,8 @@ import torch
 from scipy.special import digamma
 
 from featurelens.information import KSGMutualInformation
-from featurelens.information._neighbors import _counts_by_blocks, neighbor_counts
-from featurelens.information._variables import make_pair
+from featurelens.information.neighbors import _counts_by_blocks, neighbor_counts
+from featurelens.information.variables import make_pair
 
 RAW = KSGMutualInformation(k=4, marginals="raw")
 
@@ -82,7 +82,7 @@ def test_labels_equal_ross():
     ],
 )
 def test_trees_and_blocks_count_the_same(rule, kind, monkeypatch):
-    monkeypatch.setattr("featurelens.information._neighbors.CHUNK_ELEMENTS", 5000)
+    monkeypatch.setattr("featurelens.information.neighbors.CHUNK_ELEMENTS", 5000)
     x, y = normal_pair(400)
     pair = make_pair(x, (3 * y[:, 0]).round().int() if kind == "labels" else y)
     tree, blocks = neighbor_counts(*pair, 5, rule), _counts_by_blocks(*pair, 5, rule)
@@ -113,7 +113,7 @@ def test_mixed_labels_and_uniform(as_float):
     y = x + 2 * torch.rand(4000, generator=generator)
     result = KSGMutualInformation().estimate(x.float() if as_float else x, y)
     assert result.value == pytest.approx(math.log(5) - 0.8 * math.log(2), abs=0.03)
-    assert ("x has 5 different values: taken for labels" in result.notes) == as_float
+    assert ("x has 5 different values: used as labels" in result.notes) == as_float
 
 
 @pytest.mark.parametrize("marginals", ["normal-score", "raw"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
-from featurelens.information._cca import fit_canonical_maps
+from featurelens.information.latent import fit_canonical_maps
 from featurelens.information.neural import read_bound, training_loss
 
 
@@ -143,7 +143,7 @@ def test_renyi_thins_large_data_and_says_so():
         (lambda: LatentMutualInformation().estimate(torch.rand(60), torch.rand(60)), ValueError,
          "two halves to learn and to measure need at least 100 samples; got 60"),
         (lambda: LatentMutualInformation().estimate(torch.arange(200), torch.arange(200)), TypeError,
-         "there is nothing to reduce: got integer labels for both x and y"),
+         "x or y must be continuous to be reduced; got integer labels for both"),
         (lambda: NeuralMutualInformation().estimate(torch.rand(20), torch.rand(20)), ValueError,
          "a critic needs at least 50 samples; got 20"),
     ],

@@ -108,7 +108,8 @@ def test_bad_input_is_named():
     with pytest.raises(TypeError, match="noise needs a continuous side; got integer labels for both x and y"):
         estimator.estimate(torch.arange(10), torch.arange(10))
     with pytest.raises(
-        ValueError, match="null='permutation' says nothing here: with 10 distinct x, every pairing with y"
+        ValueError,
+        match="null='permutation' is not informative here: with 10 distinct x, every pairing with y",
     ):
         estimator.estimate(h, h, null="permutation")
 

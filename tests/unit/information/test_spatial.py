@@ -8,8 +8,7 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from featurelens.information import spatial_mutual_information
-from featurelens.information._entropy import count_weights
-from featurelens.information._row_counts import _run_sums_on_device, row_sums
+from featurelens.information.entropy import _run_sums_on_device, count_weights, row_sums
 
 
 def maps(n, c, size, seed, rectify=False):
@@ -128,7 +127,7 @@ def test_results_read_well_and_change_units():
 def test_chunks_do_not_show(monkeypatch):
     images, activations = maps(5, 2, 12, 0), maps(5, 3, 12, 1, rectify=True)
     whole = spatial_mutual_information(images, activations, seed=0)
-    monkeypatch.setattr("featurelens.information._chunks.CPU_ELEMENTS", 200)
+    monkeypatch.setattr("featurelens.information.chunks.CPU_ELEMENTS", 200)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     parts = spatial_mutual_information(images, activations, seed=0)
     assert torch.equal(whole.per_pair, parts.per_pair)
@@ -150,8 +149,8 @@ def test_arrays_and_bytes():
 @pytest.mark.parametrize(
     ("images", "activations", "options", "message"),
     [
-        (torch.rand(2, 8, 8), torch.rand(2, 1, 8, 8), {}, "images must have shape (N, C, H, W), none of them 0; got float32 tensor (2, 8, 8)"),
-        (torch.rand(2, 1, 8, 8), torch.rand(2, 0, 8, 8), {}, "activations must have shape (N, C, H, W), none of them 0; got float32 tensor (2, 0, 8, 8)"),
+        (torch.rand(2, 8, 8), torch.rand(2, 1, 8, 8), {}, "images must have shape (N, C, H, W) with no empty dimension; got float32 tensor (2, 8, 8)"),
+        (torch.rand(2, 1, 8, 8), torch.rand(2, 0, 8, 8), {}, "activations must have shape (N, C, H, W) with no empty dimension; got float32 tensor (2, 0, 8, 8)"),
         (torch.rand(2, 1, 8, 8), torch.rand(3, 1, 8, 8), {}, "images and activations must pair up; got 2 and 3 of them"),
         (torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), math.nan), {}, "activations must be finite; got 128 NaN or infinite values"),
         (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), {}, "null='cross_image' needs at least 2 images; got 1: give more, or null=None"),

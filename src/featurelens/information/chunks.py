@@ -1,15 +1,14 @@
-"""Working through rows a few at a time, so that memory has a limit that does not depend on their number."""
+"""Work in parts: chunks of rows that bound the memory, threads for them, and a progress bar."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,10 +39,18 @@ def map_threaded(
 ) -> list[Result]:
     """Return ``[function(item) for item in items]``, on the CPU several at a time.
 
-    Chunks so small that each stays on one core and in its cache need no barriers, unlike a parallel loop: these
-    cost little on an idle machine and nearly everything on a busy one.
+    Chunks so small that each stays on one core and in its cache need no barriers, unlike a parallel loop; barriers
+    are cheap on an idle machine and very slow on a busy one.
     """
     if device.type != "cpu" or torch.get_num_threads() == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(function, items))
+
+
+def shown(items: Iterable[Item], what: str, unit: str, progress: bool) -> Iterable[Item]:
+    """Return the items under a progress bar, if standard error is a terminal."""
+    from tqdm import tqdm
+
+    bar: Iterable[Item] = tqdm(items, desc=what, unit=unit, disable=None if progress else True)
+    return bar

@@ -54,6 +54,8 @@ class EllipticalCopula:
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` samples ``(n, D)`` of the elliptical law (its margins are Student, not uniform)."""
+        from scipy.special import gammaincinv  # scipy costs more to import than torch saves
+
         factor = torch.linalg.cholesky(self.correlation)
         samples: torch.Tensor = normal((n, len(factor)), generator, factor.device) @ factor.T
         if self.nu is None:
@@ -61,7 +63,8 @@ class EllipticalCopula:
         # chi-squared is a gamma variable, and torch draws gamma without a generator: invert its distribution
         # instead.
         uniform = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-        spread = (chi_squared_quantiles(uniform, self.nu) / self.nu).sqrt().to(factor.device)
+        chi_squared = 2.0 * torch.from_numpy(gammaincinv(self.nu / 2, uniform.numpy()))
+        spread = (chi_squared / self.nu).sqrt().to(factor.device)
         heavy: torch.Tensor = samples / spread
         return heavy
 
@@ -183,13 +186,6 @@ def student_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
     """Return the quantiles of Student's t with `nu` degrees of freedom at probabilities of any shape."""
     from scipy.special import stdtrit  # scipy costs more to import than torch saves
 
-    # Ranks take N values in all columns together: each quantile is computed once.
+    # All columns share the same N ranks, so each quantile is computed once.
     levels, place = torch.unique(uniform, return_inverse=True)
     return torch.as_tensor(stdtrit(nu, levels.cpu().numpy()), dtype=torch.float64).to(uniform.device)[place]
-
-
-def chi_squared_quantiles(uniform: torch.Tensor, nu: float) -> torch.Tensor:
-    """Return the quantiles of chi-squared with `nu` degrees of freedom."""
-    from scipy.special import gammaincinv  # scipy costs more to import than torch saves
-
-    return 2.0 * torch.as_tensor(gammaincinv(nu / 2, uniform.numpy()), dtype=torch.float64)

@@ -14,7 +14,7 @@ from featurelens.information import (
     NoisyChannelMutualInformation,
     layer_information,
 )
-from featurelens.information._variables import label_codes
+from featurelens.information.variables import label_codes
 from featurelens.recording import ActivationRecorder
 from tests.nets import images, plain, seeded
 from tests.state import random_state, snapshot
@@ -87,23 +87,6 @@ def test_the_model_and_the_random_state_are_given_back():
     assert random_state() == random_before
 
 
-def test_the_plane_over_epochs_saved_and_resumed(tmp_path):
-    model, (x, y) = plain(), probe()
-    plane = InformationPlane(model, ["conv_1", "8"], x, y)
-    plane.update(1)
-    plane.update(3)
-    assert plane.epochs == [1, 3]
-    assert plane.inputs["8"][0] == plane.inputs["8"][1], "the same weights and seed give the same result"
-    assert plane.labels["8"][0].value < plane.inputs["8"][0].value
-    assert plane.label_entropy == pytest.approx(math.log(2), abs=0.05)
-    plane.save(tmp_path / "plane.json")
-    again = InformationPlane(model, ["conv_1", "8"], x, y)
-    again.load(tmp_path / "plane.json")
-    assert (again.epochs, again.inputs, again.labels) == (plane.epochs, plane.inputs, plane.labels)
-    again.update(4)
-    assert again.epochs == [1, 3, 4]
-
-
 def test_a_change_of_scale_is_no_information():
     model, (x, _) = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), probe()
     scaled = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
@@ -113,18 +96,29 @@ def test_a_change_of_scale_is_no_information():
 
 
 WRONG = [
-    ({"against": "outputs"}, ValueError, "against must be one of 'inputs'; got 'outputs'"),
+    (
+        {"against": "outputs"},
+        ValueError,
+        "against must be one of 'labels', 'inputs' or labels \\(N,\\); got 'outputs'",
+    ),
     (
         {"against": torch.rand(120)},
         TypeError,
-        r'against must be "inputs" or an integer tensor of labels \(N,\); got float32',
+        r"against must be an integer tensor \(N,\); got float32",
     ),
     ({"against": torch.zeros(3, dtype=torch.long)}, ValueError, "got 3 labels for 120 images"),
     (
-        {"images": torch.zeros(1, 1, 8, 8)},
+        {"loader": torch.zeros(1, 1, 8, 8)},
         ValueError,
         r"at least 2 images; got a? ?float32 tensor \(1, 1, 8, 8\)",
     ),
+    ({"loader": 3}, TypeError, "layer_information takes a loader of batches; got 3"),
+    (
+        {"against": "labels"},
+        ValueError,
+        r"the batch float32 tensor \(120, 1, 8, 8\) has no labels: make batches \(images, labels\), or give labels",
+    ),
+    ({"progress": "yes"}, TypeError, "progress must be True or False; got 'yes'"),
     ({"per": "unit"}, ValueError, "per must be one of 'layer', 'channel'; got 'unit'"),
     ({"estimator": "ksg"}, TypeError, "estimator must be a MutualInformation estimator; got 'ksg'"),
     (
@@ -136,11 +130,11 @@ WRONG = [
     ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
     ({"units": "bans"}, ValueError, "units must be one of 'nats', 'bits'; got 'bans'"),
     ({"seed": "a"}, TypeError, "seed must be an int, a torch.Generator or None; got 'a'"),
-    ({"against": torch.tensor(3)}, TypeError, r"integer tensor of labels \(N,\); got int64 tensor \(\)"),
+    ({"against": torch.tensor(3)}, TypeError, r"integer tensor \(N,\); got int64 tensor \(\)"),
     (
         {"against": "inputs", "null": "permutation"},
         ValueError,
-        "layer '8': null='permutation' says nothing here: with 120 distinct x",
+        "layer '8': null='permutation' is not informative here: with 120 distinct x",
     ),
     (
         {"reduce": lambda scores: scores * float("nan")},
@@ -164,61 +158,9 @@ WRONG = [
 @pytest.mark.parametrize(("wrong", "error", "message"), WRONG, ids=range(len(WRONG)))
 def test_messages(wrong, error, message):
     x, y = probe()
-    arguments = {"model": plain(), "layers": "8", "images": x, "against": y, **wrong}
+    arguments = {"model": plain(), "layers": "8", "loader": x, "against": y, **wrong}
     with pytest.raises(error, match=message):
         layer_information(**arguments)
-
-
-def test_messages_of_the_plane(tmp_path):
-    model, (x, y) = plain(), probe()
-    plane = InformationPlane(model, "8", x, y)
-    with pytest.raises(ValueError, match=r"there is nothing to plot before the first update\(epoch\)"):
-        plane.plot()
-    plane.update(2)
-    with pytest.raises(
-        ValueError, match="epoch must be later than those measured, the last of which is 2; got 2"
-    ):
-        plane.update(2)
-    plane.save(tmp_path / "plane.json")
-    other = InformationPlane(model, "conv_1", x, y)
-    with pytest.raises(ValueError, match=r"was saved with layers \['8'\]; this plane has \['0'\]"):
-        other.load(tmp_path / "plane.json")
-    with pytest.raises(
-        TypeError, match=r"layer '0' returns \(float32 tensor .*: choose a tensor of it with reduce"
-    ):
-        layer_information(
-            nn.Sequential(nn.LSTM(8, 3, batch_first=True)),
-            "0",
-            torch.rand(5, 4, 8),
-            "inputs",
-            reduce=lambda out: (out[0],),
-        )
-
-
-def test_a_plane_takes_up_only_its_own_file(tmp_path):
-    model, (x, y) = plain(), probe()
-    plane = InformationPlane(model, "8", x, y)
-    plane.update(1)
-    plane.save(tmp_path / "plane.json")
-    for other in (InformationPlane(model, "8", x.flip(0), y), InformationPlane(model, "8", x, 1 - y)):
-        with pytest.raises(ValueError, match="was saved with probe set"):
-            other.load(tmp_path / "plane.json")
-    with pytest.raises(ValueError, match="was saved with seed 0; this plane has 7"):
-        InformationPlane(model, "8", x, y, seed=7).load(tmp_path / "plane.json")
-    for content in ("[]", "{}", "half of a", '{"epochs": [1]}'):
-        (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(ValueError, match=r"bad\.json is not a saved InformationPlane"):
-            plane.load(tmp_path / "bad.json")
-    assert plane.epochs == [1]
-
-
-def test_an_update_that_fails_leaves_no_trace():
-    model, (x, y) = plain(), probe()
-    broken = {"8": lambda scores: scores * float("nan")}
-    plane = InformationPlane(model, ["0", "8"], x, y, reduce={"0": "mean", **broken})
-    with pytest.raises(ValueError, match="must be finite"):
-        plane.update(1)
-    assert (plane.epochs, plane.inputs, plane.labels) == ([], {}, {})
 
 
 def test_labels_without_meaning_have_no_excess_and_real_ones_do():
@@ -235,83 +177,6 @@ def test_labels_without_meaning_have_no_excess_and_real_ones_do():
         assert by_channel.null_mean.shape == by_channel.p_values.shape == (6,)
         assert by_channel[0].p_value == pytest.approx(float(by_channel.p_values[0]))
         assert by_channel.label_entropy == pytest.approx(real.ceiling, abs=1e-6)
-
-
-def test_the_plane_keeps_and_draws_its_null(tmp_path):
-    model, (x, y) = plain(), probe()
-    plane = InformationPlane(model, ["conv_1", "8"], x, y, permutations=3)
-    plane.update(np.int64(1))
-    (result,) = plane.labels["8"]
-    assert result.p_value >= 1 / 4
-    assert result.excess == result.value - result.null_mean
-    assert plane.inputs["8"][0].null_mean is None
-    ax = plane.plot(title="Paths").axes[0]
-    assert ax.get_title(loc="left") == "Paths"
-    assert "null: labels shuffled" in [text.get_text() for text in ax.get_legend().get_texts()]
-    plane.save(tmp_path / "plane.json")
-    again = InformationPlane(model, ["conv_1", "8"], x, y, permutations=3)
-    again.load(tmp_path / "plane.json")
-    assert again.labels == plane.labels
-    with pytest.raises(ValueError, match="was saved with permutations 3; this plane has 5"):
-        InformationPlane(model, ["conv_1", "8"], x, y, permutations=5).load(tmp_path / "plane.json")
-    without = InformationPlane(model, ["conv_1", "8"], x, y, null=None)
-    without.update(1)
-    assert without.labels["8"][0].null_mean is None
-    assert "null: labels shuffled" not in [
-        text.get_text() for text in without.plot().axes[0].get_legend().get_texts()
-    ]
-
-
-WRONG_PLANES = [
-    ({"labels": "inputs"}, TypeError, "labels must be an integer tensor of labels (N,); got 'inputs'"),
-    ({"labels": torch.zeros(3, dtype=torch.long)}, ValueError, "labels must label each image: got 3 labels for 120 images"),
-    ({"estimator": "ksg"}, TypeError, "estimator must be a MutualInformation estimator; got 'ksg'"),
-    ({"units": "bans"}, ValueError, "units must be one of 'nats', 'bits'; got 'bans'"),
-    ({"confidence": 95}, TypeError, "confidence must be a level such as 0.95, or None; got 95"),
-    ({"null": "cross_image"}, ValueError, "null must be one of None, 'permutation'; got 'cross_image'"),
-    ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
-    ({"seed": None}, TypeError, "seed must be an int, the same for every epoch; got None"),
-    ({"seed": True}, TypeError, "seed must be an int, the same for every epoch; got True"),
-    ({"reduce": "median"}, ValueError, "reduce must be "),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("wrong", "error", "message"), WRONG_PLANES, ids=range(len(WRONG_PLANES)))
-def test_a_plane_says_what_is_wrong_before_anything_runs(wrong, error, message):
-    x, y = probe()
-    arguments = {"model": plain(), "layers": "8", "images": x, "labels": y, **wrong}
-    with pytest.raises(error) as caught:
-        InformationPlane(**arguments)
-    assert str(caught.value).startswith(message)
-
-
-def test_epochs_are_whole_numbers_of_any_kind(tmp_path):
-    model, (x, y) = plain(), probe()
-    plane = InformationPlane(model, "8", x, y)
-    for epoch in (np.int64(2), 3, np.uint8(4)):
-        plane.update(epoch)
-    plane.save(tmp_path / "plane.json")
-    assert plane.epochs == [2, 3, 4]
-    for wrong in (5.0, "5", True, None):
-        with pytest.raises(TypeError, match="epoch must be a whole number"):
-            plane.update(wrong)
-
-
-def test_few_images():
-    """The noisy channel has an error of its own; others ask for 50 samples, or no interval."""
-    model, (x, y) = plain(), probe(30)
-    quiet = NoisyChannelMutualInformation(sigma=3.0, relative=True)
-    plane = InformationPlane(model, "8", x, y, estimator=quiet)
-    plane.update(1)
-    low, high = plane.labels["8"][0].interval
-    assert low < plane.labels["8"][0].value < high
-    ksg = {"estimator": KSGMutualInformation(k=3), "reduce": lambda scores: scores[:, :1]}
-    with pytest.raises(
-        ValueError,
-        match="layer '8': confidence needs at least 50 samples; got 30: give more, or confidence=None",
-    ):
-        InformationPlane(model, "8", x, y, **ksg).update(1)
-    InformationPlane(model, "8", x, y, confidence=None, **ksg).update(1)
 
 
 def test_arrays_are_as_good_as_tensors():
@@ -354,7 +219,7 @@ def test_inputs_are_told_apart_once(monkeypatch):
         calls.append(columns.shape)
         return label_codes(columns)
 
-    monkeypatch.setattr("featurelens.information.layerwise.label_codes", counted)
+    monkeypatch.setattr("featurelens.information.layers.label_codes", counted)
     model, (x, y) = plain(), probe()
     plane = InformationPlane(model, ["conv_1", "conv_2", "8"], x, y)
     assert calls == []
@@ -371,3 +236,55 @@ def test_a_layer_that_runs_out_of_images_is_named():
         UserWarning, match=r"^layer '0' is above 0.6 of the ceiling with n = 100 \(4.61 nats\)"
     ):
         layer_information(model, "0", x, "inputs", estimator=NoisyChannelMutualInformation(sigma=1e-3))
+
+
+def test_loaders_tensors_and_arrays_agree():
+    model, (x, y) = plain(), probe()
+    expected = layer_information(model, ["conv_1", "8"], x, y)
+    batches = [(x[:50], y[:50].tolist()), (x[50:], y[50:])]
+    dataset = torch.utils.data.TensorDataset(x, y)
+    for loader in (
+        batches,
+        torch.utils.data.DataLoader(dataset, batch_size=50),
+        (batch for batch in batches),
+    ):
+        for name, result in layer_information(model, ["conv_1", "8"], loader).items():
+            assert result.value == pytest.approx(expected[name].value, abs=1e-5)
+            assert result.null_mean == pytest.approx(expected[name].null_mean, abs=1e-5)
+    assert layer_information(model, "8", [x], y)["8"].value == pytest.approx(expected["8"].value, abs=1e-5)
+    inputs = layer_information(model, "8", batches, "inputs")["8"]
+    assert inputs.value == pytest.approx(layer_information(model, "8", x, "inputs")["8"].value, abs=1e-5)
+    assert inputs.dim_x == 64
+    channels = layer_information(model, "conv_1", batches, per="channel")["0"]
+    assert torch.allclose(
+        channels.values, layer_information(model, "conv_1", x, y, per="channel")["0"].values
+    )
+
+
+def test_labels_must_fit_the_batches():
+    model, (x, y) = plain(), probe()
+    with pytest.raises(ValueError, match="against must label each image: got 100 labels for 120 images"):
+        layer_information(model, "8", [x[:60], x[60:]], y[:100])
+    with pytest.raises(
+        TypeError, match=r"the labels of a batch must be an integer tensor \(N,\); got float32"
+    ):
+        layer_information(model, "8", [(x, y.float())])
+    with pytest.raises(ValueError, match="against='inputs' needs inputs of one size"):
+        layer_information(plain()[:2], "0", [x, x[:, :, :4]], "inputs")
+
+
+def test_progress_is_shown_when_asked_for(monkeypatch):
+    bars = []
+
+    def bar(items, desc, unit, disable, **_):
+        bars.append((desc, unit, disable))
+        return items
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    model, (x, y) = plain(), probe()
+    layer_information(model, "8", x, y, permutations=1)
+    layer_information(model, "8", x, y, permutations=1, progress=False)
+    ours = [("recording", "batch"), ("measuring", "layer")]
+    assert [each for each in bars if each[:2] in ours] == [
+        (*each, show) for show in (None, True) for each in ours
+    ]

@@ -1,10 +1,9 @@
-"""Small fully connected networks, initialised from a generator of our own and trained with early stopping."""
+"""Small fully connected networks, initialized from a given generator and trained with early stopping."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 class Network:
     """Linear layers with ReLU between them.
 
-    ``nn.Linear`` draws its weights from the global random state; these come from the generator that is given.
+    ``nn.Linear`` draws its weights from the global random state; these come from `generator`.
     """
 
     def __init__(self, widths: Sequence[int], generator: torch.Generator, device: torch.device) -> None:
@@ -38,44 +37,40 @@ class Network:
         return inputs
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How to train: AdamW steps at most, samples per step, and how many checks without progress end it."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    weight_decay: float = 0.0
-    check_every: int = 50
-    patience: int = 10
+CHECK_EVERY = 50  # steps
+PATIENCE = 10  # checks without progress that end the training
 
 
 def train(
     networks: Iterable[Network],
     loss: Callable[[torch.Tensor], torch.Tensor],
-    validation_loss: Callable[[], float],
-    training_rows: torch.Tensor,
-    schedule: Schedule,
+    training: torch.Tensor,
+    validation: torch.Tensor,
     generator: torch.Generator,
+    *,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    weight_decay: float = 0.0,
 ) -> None:
-    """Minimize ``loss(rows)`` over batches of the training rows, and end with the weights that validated best."""
+    """Minimize ``loss(rows)`` with AdamW over batches of the training rows; keep the weights that validated best."""
     parameters = [parameter for network in networks for parameter in network.parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     best, best_loss, stale = [parameter.detach().clone() for parameter in parameters], math.inf, 0
-    batches = _batches(training_rows, schedule.batch, generator)
+    batches = _batches(training, batch, generator)
     with torch.enable_grad():
-        for step in range(1, schedule.steps + 1):
+        for step in range(1, steps + 1):
             optimizer.zero_grad()
             loss(next(batches)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            if step % schedule.check_every:
+            if step % CHECK_EVERY:
                 continue
-            current = validation_loss()
+            with torch.no_grad():
+                current = float(loss(validation))
             stale = 0 if current < best_loss else stale + 1
             if current < best_loss:
                 best, best_loss = [parameter.detach().clone() for parameter in parameters], current
-            if stale >= schedule.patience:
+            if stale >= PATIENCE:
                 break
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):

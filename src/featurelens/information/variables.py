@@ -1,7 +1,8 @@
-"""The two sides of an estimate: samples as a float64 matrix, or labels as integer codes."""
+"""The two variables of an estimate: samples as a float64 matrix, or labels as integer codes."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -13,7 +14,7 @@ from featurelens._checks import describe
 ArrayLike = torch.Tensor | np.ndarray[Any, Any]
 
 MOSTLY_DISTINCT = 0.01
-"""Up to this share of repeated values is what rounding to float32 does to a continuous variable."""
+"""Rounding to float32 repeats up to this share of a continuous variable's values."""
 
 
 @final
@@ -21,7 +22,7 @@ MOSTLY_DISTINCT = 0.01
 class Variable:
     """One side: `values` ``(N, D)`` float64, or ``(N,)`` codes 0, 1, ... when `discrete`.
 
-    `dim` counts the columns as the user gave them; `notes` says what was done to them.
+    `dim` is the number of columns that the user passed; `notes` lists the changes made to them.
     """
 
     values: torch.Tensor
@@ -37,18 +38,25 @@ class Variable:
     def device(self) -> torch.device:
         return self.values.device
 
+    @property
+    def levels(self) -> int:
+        """The number of labels of a discrete side."""
+        return int(self.values.max()) + 1
+
     def take(self, index: torch.Tensor) -> Self:
         """Return the samples at `index`, in that order."""
-        return type(self)(self.values[index], self.discrete, self.dim, self.name, self.notes)
+        return self.with_values(self.values[index])
 
     def with_values(self, values: torch.Tensor) -> Self:
-        """Return the same side with other `values` (a transformation of the old ones)."""
-        return type(self)(values, self.discrete, self.dim, self.name, self.notes)
+        """Return the same side with transformed `values`."""
+        return dataclasses.replace(self, values=values)
+
+    def repeats(self) -> bool:
+        """Return whether a continuous side has enough repeated values to be a mixture with point masses."""
+        return not self.discrete and self.tied_share() > MOSTLY_DISTINCT
 
     def tied_share(self) -> float:
         """Return the largest share, over columns, of samples whose value occurs more than once."""
-        if self.discrete:
-            return 1.0
         ordered = self.values.sort(dim=0).values
         same = ordered[1:] == ordered[:-1]
         edge = torch.zeros_like(same[:1])
@@ -84,25 +92,20 @@ def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tu
         If the lengths differ, a side is empty or constant, has more than two dimensions, or holds NaN or
         infinity.
     """
-    first, second = _as_tensor(x, "x"), _as_tensor(y, "y")
+    first, second = (_as_matrix(side, name) for side, name in ((x, "x"), (y, "y")))
     if len(first) != len(second):
         raise ValueError(
             f"x and y must have the same number of samples; got {len(first)} (x {tuple(first.shape)}) "
             f"and {len(second)} (y {tuple(second.shape)})"
         )
-    # An array joins the tensor it is paired with; two tensors meet where x lives.
+    # An array is moved to the device of the tensor it is paired with; of two tensors, y is moved to x.
     home = second.device if isinstance(x, np.ndarray) else first.device
     if home.type == "mps":
         home = torch.device("cpu")  # there is no float64 on this device
     return (
-        _as_variable(first.to(home), "x", allow_constant=allow_constant),
-        _as_variable(second.to(home), "y", allow_constant=allow_constant),
+        as_variable(first.to(home), "x", allow_constant=allow_constant),
+        as_variable(second.to(home), "y", allow_constant=allow_constant),
     )
-
-
-def make_variable(data: ArrayLike, name: str) -> Variable:
-    """Check one side alone, as :func:`make_pair` does both."""
-    return _as_variable(_as_tensor(data, name), name, allow_constant=False)
 
 
 def to_tensor(data: object, name: str) -> torch.Tensor:
@@ -125,7 +128,13 @@ def to_tensor(data: object, name: str) -> torch.Tensor:
     return data.detach()
 
 
-def _as_tensor(data: object, name: str) -> torch.Tensor:
+def with_full_precision(values: torch.Tensor) -> torch.Tensor:
+    """Return float32 for integers and half precision, other floating-point types as they are."""
+    half = values.dtype in {torch.float16, torch.bfloat16}
+    return values.float() if half or not values.is_floating_point() else values
+
+
+def _as_matrix(data: object, name: str) -> torch.Tensor:
     data = to_tensor(data, name)
     if data.ndim not in {1, 2}:
         raise ValueError(f"{name} must have shape (N,) or (N, D); got {describe(data)}")
@@ -136,7 +145,8 @@ def _as_tensor(data: object, name: str) -> torch.Tensor:
     return data
 
 
-def _as_variable(data: torch.Tensor, name: str, *, allow_constant: bool) -> Variable:
+def as_variable(data: torch.Tensor, name: str, *, allow_constant: bool = False) -> Variable:
+    """Return samples or labels ``(N,)`` or ``(N, D)`` as one side, or raise a ValueError."""
     columns = data.reshape(len(data), -1)
     dim = columns.shape[1]
     if not data.is_floating_point():
@@ -169,16 +179,14 @@ def label_codes(columns: torch.Tensor) -> torch.Tensor:
     >>> label_codes(torch.tensor([[7, 1], [3, 1], [7, 1]]))
     tensor([1, 0, 1])
     """
-    codes: torch.Tensor
-    if columns.shape[1] == 1:
-        codes = torch.unique(columns[:, 0], return_inverse=True)[1]
-    else:
-        codes = torch.unique(columns, dim=0, return_inverse=True)[1]
+    # Sorting numbers is much faster than sorting rows.
+    rows, dim = (columns[:, 0], None) if columns.shape[1] == 1 else (columns, 0)
+    codes: torch.Tensor = torch.unique(rows, dim=dim, return_inverse=True)[1]
     return codes
 
 
 def entropy(codes: torch.Tensor) -> float:
-    """Return the entropy in nats of codes ``(N,)`` as they are distributed here.
+    """Return the entropy in nats of the empirical distribution of codes ``(N,)``.
 
     >>> round(entropy(torch.tensor([0, 1, 0, 1])), 4)
     0.6931
@@ -190,7 +198,7 @@ def entropy(codes: torch.Tensor) -> float:
 def label_entropy(x: Variable, y: Variable) -> float | None:
     """Return the smaller entropy in nats of the sides that hold labels, None if neither does.
 
-    Labels that occur less than twice on average number the samples: their entropy speaks of how many there are.
+    Labels that occur less than twice on average are left out: their entropy only reflects the number of samples.
     """
-    recurring = [side for side in (x, y) if side.discrete and 2 * (int(side.values.max()) + 1) <= len(side)]
+    recurring = [side for side in (x, y) if side.discrete and 2 * side.levels <= len(side)]
     return min((entropy(side.values) for side in recurring), default=None)

@@ -1,4 +1,4 @@
-"""The abstract estimator: the one place where input is checked and a measured number becomes a result."""
+"""The abstract estimator: checks the input once, and turns a measurement into a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_whole, describe
 from featurelens._random import Seed, make_generator
-from featurelens.information._resampling import (
+from featurelens.information.resampling import (
     BLOCKS,
     Statistic,
     block_standard_error,
@@ -17,8 +17,8 @@ from featurelens.information._resampling import (
     shuffled_values,
     t_quantile,
 )
-from featurelens.information._variables import ArrayLike, Variable, label_entropy, make_pair
-from featurelens.information.result import NATS_PER_UNIT, SATURATION, MutualInformationResult, Units
+from featurelens.information.results import NATS_PER_UNIT, SATURATION, MutualInformationResult, Units
+from featurelens.information.variables import ArrayLike, Variable, label_entropy, make_pair
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,10 @@ Null = Literal["permutation"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What an estimator found on one pair of variables, in nats; an error of its own has so many `degrees`."""
+    """What an estimator measured on one pair of variables, in nats.
+
+    `degrees` are the degrees of freedom of `standard_error`, where the estimator has an error of its own.
+    """
 
     value: float
     ceiling: float | None = None
@@ -40,10 +43,29 @@ class Measurement:
     bracket: tuple[float, float] | None = None
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of :meth:`MutualInformation.estimate`, checked."""
+
+    units: Units = "nats"
+    confidence: float | None = None
+    null: Null | None = None
+    permutations: int = 100
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_choice(self.units, NATS_PER_UNIT, argument="units")
+        check_choice(self.null, (None, "permutation"), argument="null")
+        check_whole(self.permutations, argument="permutations", least=1)
+        check_confidence(self.confidence)
+        make_generator(self.seed)
+
+
 class MutualInformation(ABC):
     """An estimator of the mutual information between two variables.
 
-    Estimators are small frozen records of their settings; all of them are used alike:
+    Estimators are small frozen records of their settings, and all are used in the same way:
     ``KSGMutualInformation(k=5).estimate(x, y)``.
     """
 
@@ -59,7 +81,7 @@ class MutualInformation(ABC):
         confidence: float | None = None,
         null: Null | None = None,
         permutations: int = 100,
-        seed: Seed = None,
+        seed: Seed = 0,
     ) -> MutualInformationResult:
         """Estimate the mutual information between `x` and `y`.
 
@@ -72,14 +94,13 @@ class MutualInformation(ABC):
         units : {"nats", "bits"}
             Unit of every value in the result.
         confidence : float, optional
-            Level, such as 0.95, of a confidence interval for the sampling scatter; costs about four estimates.
+            Level of a confidence interval for the sampling scatter, such as 0.95; takes about four times as long.
         null : {"permutation"}, optional
-            Also estimate with the pairing broken, `permutations` times, for a mean under independence and a
-            p-value.
+            Also estimate with `y` in `permutations` random orders, for the mean under independence and a p-value.
         permutations : int
-            Number of broken pairings; the smallest p-value is ``1 / (1 + permutations)``.
+            Number of random orders; the smallest p-value is ``1 / (1 + permutations)``.
         seed : int, torch.Generator or None
-            The same seed gives the same result; None draws fresh entropy. The global state is left alone.
+            The same seed gives the same result; None draws a new one. The global random state is not used.
 
         Returns
         -------
@@ -88,8 +109,8 @@ class MutualInformation(ABC):
         Raises
         ------
         TypeError
-            If a side is neither a tensor nor an array of real numbers, the estimator cannot use labels, or an
-            option is of another type.
+            If a side is neither a tensor nor an array of real numbers, the estimator does not accept labels, or
+            an option is of another type.
         ValueError
             If lengths differ, a side is empty, constant or not finite, there are too few samples, or an option is
             not one of the above.
@@ -97,38 +118,14 @@ class MutualInformation(ABC):
         Warns
         -----
         UserWarning
-            If the estimate is above 0.6 of a ceiling that the truth need not keep to, where it says more about
-            the number of samples than about the data.
+            If the estimate is above 0.6 of a ceiling that does not limit the true value: it then depends on the
+            number of samples more than on the data.
         """
-        result = self._estimated(x, y, units, confidence, null, permutations, seed)
+        options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
+        result = run_estimate(self, x, y, options)
         if result.saturated:
             warnings.warn(f"{self.method} {saturation(result)}", UserWarning, stacklevel=2)
         return result
-
-    def _estimated(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        units: Units,
-        confidence: float | None,
-        null: Null | None,
-        permutations: int,
-        seed: Seed,
-    ) -> MutualInformationResult:
-        """Return what :meth:`estimate` returns, without its warning."""
-        check_estimate(units, confidence, null, permutations)
-        first, second = make_pair(x, y, allow_constant=self._accepts_constants)
-        self._check_pair(first, second, null=null)
-        generator = make_generator(seed)
-        shuffled = None
-        if null is None:
-            measured = self._measure(first, second, generator)
-        else:
-            measured, shuffled = self._measure_with_null(first, second, permutations, generator)
-        error = None
-        if confidence is not None:
-            error = self._standard_error(first, second, measured, generator)
-        return self._result(first, second, measured, error, confidence, shuffled).to(units)
 
     @abstractmethod
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
@@ -137,7 +134,7 @@ class MutualInformation(ABC):
     def _measure_with_null(
         self, x: Variable, y: Variable, permutations: int, generator: torch.Generator
     ) -> tuple[Measurement, torch.Tensor]:
-        """Return the estimate, and the values ``(permutations,)`` of broken pairings; may share their work."""
+        """Return the estimate and its values ``(permutations,)`` for random orders; may share their work."""
         measured = self._measure(x, y, generator)
         return measured, shuffled_values(self._value(generator), x, y, permutations, generator)
 
@@ -153,37 +150,7 @@ class MutualInformation(ABC):
         return lambda x, y: self._measure(x, y, generator).value
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:  # noqa: B027
-        """Raise a ValueError or TypeError if this estimator cannot answer for such variables."""
-
-    def _result(
-        self,
-        x: Variable,
-        y: Variable,
-        measured: Measurement,
-        error: float | None,
-        confidence: float | None,
-        shuffled: torch.Tensor | None,
-    ) -> MutualInformationResult:
-        interval = None
-        if error is not None and confidence is not None:
-            half = t_quantile(confidence, measured.degrees) * error
-            interval = (measured.value - half, measured.value + half)
-        return MutualInformationResult(
-            value=measured.value,
-            method=self.method,
-            n=len(x),
-            dim_x=x.dim,
-            dim_y=y.dim,
-            standard_error=error,
-            interval=interval,
-            null_mean=None if shuffled is None else float(shuffled.mean()),
-            p_value=None if shuffled is None else permutation_p_value(measured.value, shuffled),
-            ceiling=measured.ceiling,
-            label_entropy=label_entropy(x, y),
-            noise_model=measured.noise_model,
-            bracket=measured.bracket,
-            notes=(*x.notes, *y.notes, *measured.notes),
-        )
+        """Raise a ValueError or TypeError if this estimator does not accept such variables."""
 
     @property
     def method(self) -> str:
@@ -191,12 +158,38 @@ class MutualInformation(ABC):
         return repr(self).replace("MutualInformation", "", 1)
 
 
-def check_estimate(units: str, confidence: object, null: object, permutations: object) -> None:
-    """Raise unless these are options of :meth:`MutualInformation.estimate`."""
-    check_choice(units, NATS_PER_UNIT, argument="units")
-    check_choice(null, (None, "permutation"), argument="null")
-    check_whole(permutations, argument="permutations", least=1)
-    check_confidence(confidence)
+def run_estimate(
+    estimator: MutualInformation, x: ArrayLike, y: ArrayLike, options: Options
+) -> MutualInformationResult:
+    """Return what :meth:`MutualInformation.estimate` returns, without its warning."""
+    first, second = make_pair(x, y, allow_constant=estimator._accepts_constants)
+    estimator._check_pair(first, second, null=options.null)
+    generator = make_generator(options.seed)
+    shuffled, error, interval = None, None, None
+    if options.null is None:
+        measured = estimator._measure(first, second, generator)
+    else:
+        measured, shuffled = estimator._measure_with_null(first, second, options.permutations, generator)
+    if options.confidence is not None:
+        error = estimator._standard_error(first, second, measured, generator)
+        half = t_quantile(options.confidence, measured.degrees) * error
+        interval = (measured.value - half, measured.value + half)
+    return MutualInformationResult(
+        value=measured.value,
+        method=estimator.method,
+        n=len(first),
+        dim_x=first.dim,
+        dim_y=second.dim,
+        standard_error=error,
+        interval=interval,
+        null_mean=None if shuffled is None else float(shuffled.mean()),
+        p_value=None if shuffled is None else permutation_p_value(measured.value, shuffled),
+        ceiling=measured.ceiling,
+        label_entropy=label_entropy(first, second),
+        noise_model=measured.noise_model,
+        bracket=measured.bracket,
+        notes=(*first.notes, *second.notes, *measured.notes),
+    ).to(options.units)
 
 
 def check_confidence(confidence: object) -> None:
@@ -210,7 +203,7 @@ def check_confidence(confidence: object) -> None:
 
 
 def saturation(result: MutualInformationResult) -> str:
-    """Say that a result is limited by its samples, in the same words for the same estimator and samples."""
+    """Return the words that warn of a result limited by its number of samples, the same for every such result."""
     return (
         f"is above {SATURATION} of the ceiling with n = {result.n} ({result.ceiling:.3g} {result.units}): "
         "read it as a lower bound"

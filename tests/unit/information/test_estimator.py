@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import featurelens.information as fli
-from featurelens.information.select import METHODS
+from featurelens.information.methods import METHODS
 
 KSG = fli.KSGMutualInformation()
 QUICK = {
@@ -229,3 +229,51 @@ def test_a_result_reads_as_a_sentence():
         result.value = 0.0
     with pytest.raises(ValueError, match="units must be one of 'nats', 'bits'; got 'bans'"):
         result.to("bans")
+
+
+def test_results_are_saved_and_loaded(tmp_path):
+    x, y = pair()
+    labels = (x[:, 0] > 0).long()
+    maps = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    results = [
+        KSG.estimate(x, y, confidence=0.95, null="permutation", permutations=2, units="bits"),
+        fli.channel_information(x, labels, null="permutation", permutations=2),
+        fli.spatial_mutual_information(maps, maps, pairings=2),
+    ]
+    for result in results:
+        path = tmp_path / "result.pt"
+        result.save(path)
+        loaded = type(result).load(path)
+        assert (repr(loaded), str(loaded)) == (repr(result), str(result))
+        for field, value in vars(result).items():
+            kept = getattr(loaded, field)
+            assert torch.equal(kept, value) if isinstance(value, torch.Tensor) else kept == value, field
+        with pytest.raises(AttributeError):
+            result.units = "bits"
+        other = next(kind for kind in map(type, results) if kind is not type(result))
+        with pytest.raises(ValueError, match=rf"result\.pt was not written by {other.__name__}\.save"):
+            other.load(path)
+        assert result._repr_html_().startswith("<p><b>")
+    (tmp_path / "result.pt").write_text("half of a file")
+    with pytest.raises(ValueError, match=r"was not written by MutualInformationResult\.save"):
+        fli.MutualInformationResult.load(tmp_path / "result.pt")
+    with pytest.raises(FileNotFoundError):
+        fli.MutualInformationResult.load(tmp_path / "none.pt")
+    with pytest.raises(TypeError, match="path must be a file's path; got 3"):
+        results[0].save(3)
+
+
+def test_the_seed_is_0_unless_given():
+    x, y = pair()
+    for estimator in (
+        fli.NoisyChannelMutualInformation(samples=1),
+        fli.CorrectedKSGMutualInformation(surrogates=1),
+    ):
+        assert estimator.estimate(x, y) == estimator.estimate(x, y, seed=0)
+        assert estimator.estimate(x, y).value != estimator.estimate(x, y, seed=1).value
+    labels = (x[:, 0] > 0).long()
+    one, other = (
+        fli.channel_information(x, labels, null="permutation", permutations=3, **seed)
+        for seed in ({}, {"seed": 0})
+    )
+    assert torch.equal(one.null_mean, other.null_mean)

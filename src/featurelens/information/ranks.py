@@ -1,4 +1,4 @@
-"""Normal scores: each column replaced by the normal quantiles of its ranks, a bijection on what was seen."""
+"""Normal scores: each column replaced by the normal quantiles of its ranks, which does not change information."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def spread_scores(values: torch.Tensor, generator: torch.Generator) -> torch.Ten
     """Return ranks as :func:`uniform_scores` does, with equal values in a random order.
 
     This is the distributional transform (Rüschendorf 2009, "On the distributional transform, Sklar's theorem,
-    and the empirical copula process"): a point mass is spread over the ranks that it occupies. The value can
-    still be read from its new rank, and the random order knows nothing of the other side, so the information
-    is exactly that of the original values, while nothing is repeated any more.
+    and the empirical copula process"): a point mass is spread over the ranks that it occupies. The new rank still
+    determines the value, and the random order is independent of the other side, so the information is exactly that of
+    the original values, without repeated values.
     """
     rows = values.T.contiguous()
     n = rows.shape[-1]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 import torch
 
-from featurelens.information._chunks import row_slices
+from featurelens.information.chunks import row_slices
 
 if TYPE_CHECKING:
-    from featurelens.information._variables import Variable
+    from featurelens.information.variables import Variable
 
 Rule = Literal["joint", "axes", "closed"]
 """Which radius counts in the margins.
@@ -31,8 +31,8 @@ CHUNK_ELEMENTS = 2**22
 class Counts:
     """Per sample, all ``(N,)`` int64 on the CPU: others within the margins' radii, and within the joint radius.
 
-    `rank` is the k that was asked for, or one less than the size of a smaller class of labels. `joint` is
-    None where nothing needs it. `touching` says that the joint radius is zero: k twins of the sample.
+    `rank` is k, or one less than the size of a smaller class of labels. `joint` is None where it is not needed.
+    `touching` means that the joint radius is zero: the sample has k twins.
     """
 
     x: torch.Tensor
@@ -51,15 +51,7 @@ def neighbor_counts(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     columns = sum(side.values.shape[1] for side in (x, y) if not side.discrete)
     if columns > TREE_DIMENSIONS or x.device.type != "cpu":
         return _counts_by_blocks(x, y, k, rule)
-    if x.discrete:
-        return _swapped(neighbor_counts(y, x, k, rule))
-    if y.discrete:
-        return _label_counts_by_tree(x, y, k, rule)
-    return _counts_by_tree(x.values.numpy(), y.values.numpy(), k, rule)
-
-
-def _swapped(counts: Counts) -> Counts:
-    return Counts(x=counts.y, y=counts.x, rank=counts.rank, touching=counts.touching, joint=counts.joint)
+    return _counts_by_tree(x, y, k, rule)
 
 
 # -- trees ---------------------------------------------------------------------------------------
@@ -73,53 +65,35 @@ def _tree(points: Array) -> Any:
     return cKDTree(points)
 
 
-def _query(tree: Any, points: Array, k: int) -> tuple[Array, Array]:
-    """Return distances and indices ``(N, k)`` of the nearest others of points that are in the tree themselves."""
+def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
+    labels = next((side.values.numpy() for side in (x, y) if side.discrete), None)
+    values = [side.values.numpy() for side in (x, y) if not side.discrete]
+    rank = np.full(len(x), k)
+    if labels is not None:
+        others = np.bincount(labels)[labels] - 1
+        rank = np.minimum(k, others)
+        # Another axis, on which labels are farther apart than any values: neighbours share the label.
+        values.append(labels[:, None] * (2.0 * np.ptp(values[0], axis=0).max() + 1.0))
+    points = np.concatenate(values, axis=1)
+    tree = _tree(points)
     distance, index = tree.query(points, k=list(range(2, k + 2)), p=np.inf, workers=torch.get_num_threads())
-    return distance, index
+    radius = np.where(rank > 0, distance[np.arange(len(x)), rank - 1], 0.0)
 
+    def margin(side: Variable) -> torch.Tensor:
+        if side.discrete:
+            return torch.from_numpy(others)
+        own, reach = side.values.numpy(), radius
+        if rule == "axes":
+            reach = np.abs(own[index] - own[:, None]).max(axis=(1, 2))
+        return torch.from_numpy(_count_within(own, reach, closed=rule != "joint"))
 
-def _counts_by_tree(x: Array, y: Array, k: int, rule: Rule) -> Counts:
-    joint = np.concatenate([x, y], axis=1)
-    tree = _tree(joint)
-    distance, index = _query(tree, joint, k)
-    radius = distance[:, -1]
-    radius_x = radius_y = radius
-    if rule == "axes":
-        radius_x = np.abs(x[index] - x[:, None]).max(axis=(1, 2))
-        radius_y = np.abs(y[index] - y[:, None]).max(axis=(1, 2))
-    closed = rule != "joint"
-    within = _ball_counts(tree, joint, radius, closed=True) if rule == "closed" else None
+    within = _ball_counts(tree, points, radius, closed=True) if rule == "closed" else None
     return Counts(
-        x=torch.from_numpy(_count_within(x, radius_x, closed=closed)),
-        y=torch.from_numpy(_count_within(y, radius_y, closed=closed)),
-        rank=torch.full((len(x),), k),
-        touching=torch.from_numpy(radius == 0),
+        x=margin(x),
+        y=margin(y),
+        rank=torch.from_numpy(rank),
+        touching=torch.from_numpy((radius == 0) & (rank > 0)),
         joint=None if within is None else torch.from_numpy(within),
-    )
-
-
-def _label_counts_by_tree(x: Variable, labels: Variable, k: int, rule: Rule) -> Counts:
-    points, codes = x.values.numpy(), labels.values.numpy()
-    sizes = np.bincount(codes)
-    order = np.argsort(codes, kind="stable")
-    radius, within = np.zeros(len(points)), np.zeros(len(points), dtype=np.int64)
-    for members in np.split(order, np.cumsum(sizes)[:-1]):
-        reach = min(k, len(members) - 1)
-        if reach == 0:
-            continue
-        own = points[members]
-        tree = _tree(own)
-        radius[members] = _query(tree, own, reach)[0][:, -1]
-        if rule == "closed":
-            within[members] = _ball_counts(tree, own, radius[members], closed=True)
-    others = sizes[codes] - 1
-    return Counts(
-        x=torch.from_numpy(_count_within(points, radius, closed=rule != "joint")),
-        y=torch.from_numpy(others),
-        rank=torch.from_numpy(np.minimum(k, others)),
-        touching=torch.from_numpy((radius == 0) & (others > 0)),
-        joint=torch.from_numpy(within) if rule == "closed" else None,
     )
 
 
@@ -129,8 +103,8 @@ def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
         return _ball_counts(_tree(points), points, radius, closed=closed)
     values = points[:, 0]
     ordered = np.sort(values)
-    # value + radius rounds where the distance did not: a few units in the last place decide for the boundary
-    # point, which is the neighbour that defined the radius.
+    # value + radius is rounded where the distance was not: a slack of a few units in the last place makes sure that the
+    # boundary point, the neighbour that defines the radius, is on the right side.
     slack = 4 * np.finfo(values.dtype).eps * max(abs(ordered[0]), abs(ordered[-1]))
     reach = radius + slack if closed else np.maximum(radius - slack, 0.0)
     # Ascending queries walk through memory in order, which makes the search several times as fast.

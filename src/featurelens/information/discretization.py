@@ -1,4 +1,4 @@
-"""Cutting samples into bins, many rows at a time."""
+"""Discretization: samples cut into bins, many rows at a time."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     usable = step > 0
     place = (rows - low).mul_(torch.where(usable, 1 / step, 0.0).to(rows.dtype))
     codes = place.to(torch.int32)
-    # The edges low + i * step decide, in float64, and division in the rows' own precision rounds differently: look
-    # again at what lies close to an edge. The lowest value itself is in no doubt, and after a ReLU it is half of all.
+    # The edges are low + i * step in float64, and division in the rows' own precision rounds differently: values close
+    # to an edge are compared again. The lowest value needs no check, and after a ReLU it is half of all values.
     doubt = 8 * bins * torch.finfo(rows.dtype).eps
     close = (place.sub_(codes).sub_(0.5).abs_() > 0.5 - doubt).logical_and_(rows > low).nonzero(as_tuple=True)
     if close[0].numel():

@@ -1,4 +1,4 @@
-"""How sure an estimate is: standard errors from disjoint parts of the data, and nulls from broken pairings."""
+"""The uncertainty of estimates: standard errors from disjoint parts of the data, and nulls from permutations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from featurelens._random import permutation
-from featurelens.information._variables import Variable
+from featurelens.information.variables import Variable
 
 Statistic = Callable[[Variable, Variable], float]
 
@@ -20,11 +20,10 @@ SMALLEST_BLOCK = 25
 def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generator: torch.Generator) -> float:
     """Return the standard error of ``statistic(x, y)`` from how much it varies between disjoint parts.
 
-    The data are cut into up to 10 parts of m samples, four times at random. The variance of a
-    nearest-neighbour estimate falls as 1/n, so that at n it is m/n of the variance between parts (Holmes &
-    Nemenman 2019, "Estimation of mutual information for real-valued data with error bars and controlled
-    bias"). A bootstrap would not do: it repeats samples, and an estimator from distances takes repeats for
-    information.
+    The data are divided into up to 10 parts of m samples, four times at random. The variance of a nearest-neighbour
+    estimate falls as 1/n, so at n samples it is m/n of the variance between parts (Holmes & Nemenman 2019, "Estimation of
+    mutual information for real-valued data with error bars and controlled bias"). A bootstrap repeats samples, which
+    an estimator from distances mistakes for information.
     """
     n = len(x)
     blocks = min(BLOCKS, n // SMALLEST_BLOCK)

@@ -1,4 +1,4 @@
-"""One function for all estimators."""
+"""One function for all estimators, by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featurelens._checks import check_choice
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.copula import CopulaMutualInformation
-from featurelens.information.corrected import CorrectedKSGMutualInformation
-from featurelens.information.ksg import KSGMutualInformation
+from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
@@ -17,9 +16,9 @@ from featurelens.information.renyi import RenyiMutualInformation
 
 if TYPE_CHECKING:
     from featurelens._random import Seed
-    from featurelens.information._variables import ArrayLike
-    from featurelens.information.base import MutualInformation, Null
-    from featurelens.information.result import MutualInformationResult, Units
+    from featurelens.information.estimator import MutualInformation, Null
+    from featurelens.information.results import MutualInformationResult, Units
+    from featurelens.information.variables import ArrayLike
 
 METHODS: dict[str, type[MutualInformation]] = {
     "binned": BinnedMutualInformation,
@@ -42,7 +41,7 @@ def mutual_information(
     confidence: float | None = None,
     null: Null | None = None,
     permutations: int = 100,
-    seed: Seed = None,
+    seed: Seed = 0,
     **settings: Any,
 ) -> MutualInformationResult:
     """Estimate the mutual information between `x` and `y` with the estimator of that name.
