@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final, overload
@@ -13,16 +13,15 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, check_flag, check_module, check_type, describe
-from featurelens._hooks import unwrap, visiting
-from featurelens._shares import Share
+from featurelens._hooks import unwrap
+from featurelens._sharding import Share
 from featurelens.layers import Selector, choose
-from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
-from featurelens.recording.capture import Capture
-from featurelens.recording.engine import Engine
+from featurelens.recording.engine import Engine, Keeper
 from featurelens.recording.in_memory import record_in_memory
-from featurelens.recording.inputs import Inputs, Rows, check_loader, warn_if_not_finite
-from featurelens.recording.keeping import Keeper, Reduction, reductions
+from featurelens.recording.inputs import Inputs, Rows, check_loader
 from featurelens.recording.operations import operation_names
+from featurelens.recording.reductions import Reduction, reductions
+from featurelens.recording.rewrite import Rewriting
 from featurelens.recording.streaming import Statistics, stream
 from featurelens.recording.to_store import record_to_store
 from featurelens.statistics import StreamResult
@@ -32,7 +31,7 @@ from featurelens.storage.activations import Activations
 
 @final
 class ActivationRecorder:
-    """Records what chosen layers of a model return, and gives the model back exactly as it was.
+    """Records what chosen layers of a model return, and restores the model exactly.
 
     ::
 
@@ -127,19 +126,17 @@ class ActivationRecorder:
         self._wrapped = check_module(model)
         self.model = unwrap(model)
         self.backend, self.training, self.stop_early = backend, training, stop_early
-        self._block: tuple[ExitStack, Capture] | None = None  # while a block is open
-        operations = operation_names(self.model, evaluate=training != "keep") if backend == "rewrite" else ()
+        self._block: AbstractContextManager[Activations] | None = None  # while a block is open
+        rewrites, evaluate = backend == "rewrite", training != "keep"
+        operations = operation_names(self.model, evaluate=evaluate) if rewrites else ()
         choices = choose(self.model, layers, operations)
-        reaching: Backend = (
-            HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, choices)
-        )
         self._engine = Engine(
             self.model,
             choices,
-            reaching,
             Keeper(detach, clone, _device(device), dtype),
             reductions(self.model, choices, reduce, operations),
-            evaluate=training != "keep",
+            rewriting=Rewriting(self.model, choices) if rewrites else None,
+            evaluate=evaluate,
             stop_early=stop_early,
         )
 
@@ -343,27 +340,17 @@ class ActivationRecorder:
                 "or call recorder(images)"
             )
         self._check_free()
-        capture = self._engine.capture()
-        with ExitStack() as stack:
-            # What random numbers the block draws are the user's own affair, and stay drawn.
-            stack.enter_context(
-                visiting(self.model, evaluate=self.training != "keep", autograd=True, randomness=False)
-            )
-            stack.enter_context(self._engine.backend.attached(capture))
-            stack.enter_context(_noting_outputs(self.model, capture))
-            self._block = (stack.pop_all(), capture)
-        return capture.activations
+        block = self._engine.recording()
+        activations = block.__enter__()
+        self._block = block
+        return activations
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._block is not None
-        (stack, capture), self._block = self._block, None
-        stack.__exit__(kind, error, trace)
-        if kind is None:
-            capture.finish()
-        else:
-            capture.freeze()
+        block, self._block = self._block, None
+        block.__exit__(kind, error, trace)
 
     def _check_free(self) -> None:
         if self._block is not None:
@@ -379,21 +366,3 @@ def _device(given: torch.device | str | None) -> torch.device | None:
         return torch.device(given)
     except RuntimeError:
         raise ValueError(f"device must be {expected}; got {given!r}") from None
-
-
-@contextmanager
-def _noting_outputs(model: nn.Module, capture: Capture) -> Iterator[None]:
-    """Note what the model is given and returns inside the block."""
-
-    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        warn_if_not_finite((args, kwargs))
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        capture.activations.output = capture.keeper.keep_output(output)
-
-    handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
