@@ -1,8 +1,10 @@
-"""Run an engine over the batches of a data set, with progress and with rows that can be joined."""
+"""One pass over a data set: a worker's share of the batches, with progress and with rows that can be joined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from featurelens._batches import Batch, Batches
@@ -15,31 +17,42 @@ from featurelens.storage.activations import Activations
 
 
 @final
+@dataclass(frozen=True)
 class DatasetPass:
-    """One pass of an engine over a worker's share of a loader's batches."""
+    """A worker's share of a loader's batches, and the engine that runs over them."""
 
-    def __init__(
-        self, engine: Engine, loader: Iterable[Any], share: Share, inputs: Inputs, rows: Rows
-    ) -> None:
-        self.engine = engine
-        self.batches = Batches(loader, share, given=lambda batch: given_by(batch, engine.model, inputs, rows))
-        self._time_first = [
-            f"{name}." if name else ""
-            for name, module in named_modules(engine.model, all_names=True).items()
-            if is_time_first(module)
-        ]
+    engine: Engine
+    loader: Iterable[Any]
+    share: Share
+    inputs: Inputs
+    rows: Rows
+    progress: bool
 
-    def run(self, *, progress: bool, first: int | None = None) -> Iterable[Batch]:
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches; first used inside the guard, as the loader may draw random numbers."""
+        model = self.engine.model
+        return Batches(
+            self.loader, self.share, given=lambda batch: given_by(batch, model, self.inputs, self.rows)
+        )
+
+    @cached_property
+    def _time_first(self) -> tuple[str, ...]:
+        modules = named_modules(self.engine.model, all_names=True)
+        return tuple(f"{name}." if name else "" for name, part in modules.items() if is_time_first(part))
+
+    def run(self, first: int | None = None) -> Iterable[Batch]:
         """Yield the batches, from number `first` on, under a progress bar if standard error is a terminal."""
         from tqdm import tqdm
 
+        block = self.batches.block
         bar: Iterable[Batch] = tqdm(
             self.batches.run(first),
             desc="recording",
             unit="batch",
-            disable=None if progress else True,
-            total=None if self.batches.total is None else len(self.batches.block),
-            initial=0 if first is None else first - self.batches.block.start,
+            disable=None if self.progress else True,
+            total=None if self.batches.total is None else len(block),
+            initial=0 if first is None else first - block.start,
         )
         return bar
 
@@ -56,9 +69,8 @@ class DatasetPass:
         for name, value in recorded.items():
             layer, _, call = name.partition("#")
             found = tensors(value)
-            reduces = callable(self.engine.reduction_of(layer, int(call) if call else None))
-            may_be_time = not reduces and f"{layer}.".startswith(tuple(self._time_first))
-            if may_be_time and any(tensor.ndim == 3 for tensor in found):
+            may_be_time = f"{layer}.".startswith(self._time_first) and any(t.ndim == 3 for t in found)
+            if may_be_time and not callable(self.engine.reduction_of(layer, int(call) if call else None)):
                 raise ValueError(
                     f"layer {layer!r} returned {shapes(value)}, in which axis 0 is time, as batch_first=False says: "
                     f"bring the batch there with reduce={{{layer!r}: function}}"

@@ -29,17 +29,17 @@ class EarlyStop:
         self.works, self.is_caught = False, False
         self._counted: dict[str, dict[str, int]] = {}
 
-    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, modes: bool) -> str:
-        """Return what passes with the same number of calls have in common."""
-        return f"{outline((args, kwargs))} {[m.training for m in all_modules(self.model)] if modes else ''}"
+    def structure(self, given: Any, *, modes: bool) -> str:
+        """Return what passes with the same number of calls have in common: inputs, and the modes of the modules."""
+        return f"{outline(given)} {[m.training for m in all_modules(self.model)] if modes else ''}"
 
-    def count(self, key: str, calls: dict[str, int]) -> None:
+    def count(self, structure: str, calls: dict[str, int]) -> None:
         """Remember the calls of a whole pass."""
-        self._counted = {key: calls, **dict(list(self._counted.items())[:_MOST_STRUCTURES])}
+        self._counted = {structure: calls, **dict(list(self._counted.items())[:_MOST_STRUCTURES])}
 
-    def last_calls(self, key: str) -> dict[str, int] | None:
+    def last_calls(self, structure: str) -> dict[str, int] | None:
         """Return the number of each layer's last call; None if a whole pass must count them or the model is recorded."""
-        counted = self._counted.get(key, {})
+        counted = self._counted.get(structure, {})
         by_number = all(choice.call is not None for choice in self.choices)
         if self.is_caught or any(not c.name for c in self.choices) or not (counted or by_number):
             return None

@@ -36,6 +36,9 @@ from featurelens.storage.activations import Activations
 Call = tuple[str, int | None]
 """A layer's name and the number of one of its calls, None for all of them."""
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Measures = Mapping[Call, Reduction] | None
+
 
 @final
 @dataclass(frozen=True)
@@ -120,18 +123,18 @@ class Engine:
         *,
         where: str = "a batch",
         output: bool = True,
-        measures: Mapping[Call, Reduction] | None = None,
+        measures: Measures = None,
     ) -> Activations:
         """Run the model once and return what was recorded; `measures` stand in for the layers' reductions."""
-        device = device_of(self.model)
-        if device is not None:
-            args, kwargs = to_device((args, kwargs), device)
-        _warn_if_not_finite((args, kwargs))
+        given = (args, kwargs)
+        if (device := device_of(self.model)) is not None:
+            given = to_device(given, device)
+        _warn_if_not_finite(given)
         if self.early_stop is None:
             capture = Capture(self, measures)
-            self._pass(args, kwargs, capture, where, output)
+            self._pass(given, capture, where, output)
         else:
-            capture = self._run_until_stop(self.early_stop, args, kwargs, where, output, measures)
+            capture = self._run_until_stop(self.early_stop, given, where, output, measures)
         return capture.finish()
 
     @contextmanager
@@ -172,10 +175,9 @@ class Engine:
             hooks[layer] = lambda module, inputs, output, name=name: capture.take(name, output)
         return hooked(hooks)
 
-    def _pass(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], capture: Capture, where: str, output: bool
-    ) -> bool:
+    def _pass(self, given: Arguments, capture: Capture, where: str, output: bool) -> bool:
         """Run the model once; return whether the pass ended where it should."""
+        args, kwargs = given
         with self._attached(capture):
             try:
                 returned = self.model(*args, **kwargs)
@@ -192,33 +194,26 @@ class Engine:
         return not capture.stopped
 
     def _run_until_stop(
-        self,
-        stop: EarlyStop,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        where: str,
-        output: bool,
-        measures: Mapping[Call, Reduction] | None,
+        self, stop: EarlyStop, given: Arguments, where: str, output: bool, measures: Measures
     ) -> Capture:
         """Run a pass that may end early; the first one runs again, whole, if the model catches what ends it."""
-        inputs = stop.key(args, kwargs, modes=not self.evaluate)
-        last_calls = stop.last_calls(inputs)
+        structure = stop.structure(given, modes=not self.evaluate)
+        last_calls = stop.last_calls(structure)
         capture = Capture(self, measures, last_calls)
         if last_calls and not stop.works:
             restore = snapshot(self.model)
-            again: Any = (args, kwargs)
-            if tensors(again):  # which the model may change in place
-                again = map_tensors(torch.Tensor.clone, again)
-            stop.works = self._pass(args, kwargs, capture, where, output)
+            # The model may change its inputs in place.
+            again: Any = map_tensors(torch.Tensor.clone, given) if tensors(given) else given
+            stop.works = self._pass(given, capture, where, output)
             if not stop.works:
                 stop.is_caught = True
                 restore()
                 capture = Capture(self, measures)
-                self._pass(again[0], again[1], capture, where, output)
+                self._pass(again, capture, where, output)
         else:
-            self._pass(args, kwargs, capture, where, output)
+            self._pass(given, capture, where, output)
         if not capture.stops:
-            stop.count(inputs, capture.calls)
+            stop.count(structure, capture.calls)
         return capture
 
 
@@ -239,7 +234,7 @@ class Capture:
     def __init__(
         self,
         engine: Engine,
-        measures: Mapping[Call, Reduction] | None = None,
+        measures: Measures = None,
         last_calls: Mapping[str, int] | None = None,
     ) -> None:
         self.choices, self._channels_first = engine.choices, engine.channels_first

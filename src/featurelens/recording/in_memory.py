@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from featurelens._checks import describe
-from featurelens._sharding import Share
 from featurelens._structure import map_tensors, outline, tensors
 from featurelens.recording.dataset import DatasetPass
-from featurelens.recording.engine import Engine
-from featurelens.recording.inputs import Inputs, Rows
 from featurelens.storage.activations import Activations
 
 
-def record_in_memory(
-    engine: Engine, loader: Iterable[Any], share: Share, inputs: Inputs, rows: Rows, progress: bool
-) -> Activations:
+def record_in_memory(dataset: DatasetPass) -> Activations:
     """Return what the layers returned for the share's batches, joined."""
+    engine, share = dataset.engine, dataset.share
     parts: list[dict[str, Any]] = []
     outputs: list[Any] = []
-    sizes: list[int | None] = []
+    rows: list[int | None] = []
     with engine.visiting():
-        dataset = DatasetPass(engine, loader, share, inputs, rows)
-        for batch in dataset.run(progress=progress):
+        for batch in dataset.run():
             recorded = dataset.record(batch, output=engine.early_stop is None)
             parts.append(dict(recorded))
             outputs.append(recorded.output)
-            sizes.append(batch.given.rows)
+            rows.append(batch.given.rows)
     total = dataset.batches.total
     if not parts and share.count > 1 and total:
         raise ValueError(f"share {share.index} of {share.count} is empty: the loader has {total} batches")
     if not parts:
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-    return Activations(_joined(parts), output=_joined_outputs(outputs, sizes), aliases=engine.aliases)
+        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
+    return Activations(_joined(parts), output=_joined_outputs(outputs, rows), aliases=engine.aliases)
 
 
 def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -10,11 +10,10 @@ import torch
 
 from featurelens._batches import Batch
 from featurelens._checks import check_type, describe
-from featurelens._sharding import Share
 from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Call, Engine
-from featurelens.recording.inputs import Inputs, Rows, labels_of
+from featurelens.recording.inputs import labels_of
 from featurelens.recording.reductions import Reduction, Unsuitable, check_axes, reduced
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
@@ -24,28 +23,24 @@ Statistics = Statistic | Sequence[Statistic]
 
 
 def stream(
-    engine: Engine,
-    loader: Iterable[Any],
+    dataset: DatasetPass,
     statistics: Statistics | Mapping[Selector, Statistics],
-    inputs: Inputs,
-    rows: Rows,
     labels: Callable[[Any], Any] | None,
-    shard: tuple[int, int] | None,
-    progress: bool,
+    *,
+    may_be_empty: bool,
 ) -> StreamResult:
-    """Do what `ActivationRecorder.stream` documents."""
-    share = Share.find(shard)
+    """Do what `ActivationRecorder.stream` documents; with `may_be_empty` a share without batches is no error."""
+    engine, share = dataset.engine, dataset.share
     streaming = _Streaming(engine, _assigned(engine, statistics), labels)
     with share.together(), engine.visiting(), torch.no_grad():
-        dataset = DatasetPass(engine, loader, share, inputs, rows)
         origin = asdict(recipe_of(engine, dataset.batches)) if share.count > 1 else {}
-        for batch in dataset.run(progress=progress):
+        for batch in dataset.run():
             streaming.add(batch)
     part = StreamResult(streaming.found, spans=streaming.spans, aliases=engine.aliases, origin=origin)
     parts = share.gather(part)
     result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
-    if not result.rows and (shard is None or dataset.batches.total == 0):
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+    if not result.rows and (not may_be_empty or dataset.batches.total == 0):
+        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
     return result
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from featurelens._batches import Batches
-from featurelens._sharding import Share
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Engine
-from featurelens.recording.inputs import Inputs, Rows
 from featurelens.recording.reductions import Reduction
 from featurelens.storage import ActivationStore
 from featurelens.storage.fingerprints import (
@@ -27,24 +23,14 @@ from featurelens.storage.merging import part_name, parts_in
 from featurelens.storage.writer import StoreWriter, check_resumable, writing
 
 
-def record_to_store(
-    engine: Engine,
-    loader: Iterable[Any],
-    path: Path,
-    share: Share,
-    inputs: Inputs,
-    rows: Rows,
-    *,
-    resume: bool,
-    progress: bool,
-) -> ActivationStore:
+def record_to_store(dataset: DatasetPass, path: Path, *, resume: bool) -> ActivationStore:
     """Write what the layers return for the share's batches into `path`; ranks of a process group join theirs."""
+    share = dataset.share
     folder = path if share.count == 1 else path / part_name(share.index, share.count)
     with share.together():
-        with engine.visiting(), ExitStack() as stack:
-            dataset = DatasetPass(engine, loader, share, inputs, rows)
+        with dataset.engine.visiting(), ExitStack() as stack:
             batches = dataset.batches
-            recipe = recipe_of(engine, batches)
+            recipe = recipe_of(dataset.engine, batches)
             whole = _is_whole(path, batches, recipe, resume=resume)
             writer = None
             if not whole and not _is_complete(folder, batches, recipe, batches.block, resume=resume):
@@ -52,7 +38,7 @@ def record_to_store(
                 writer = stack.enter_context(writing(folder, recipe, number, resume=resume))
             share.gather(None)  # before any work is done, all of them can write
             if writer is not None:
-                _write(dataset, writer, progress)
+                _write(dataset, writer)
                 writer.finish()
         share.gather(None)  # all of them have written
         if share.joined and share.count > 1 and share.index == 0 and not whole:
@@ -60,7 +46,7 @@ def record_to_store(
     return ActivationStore(path if whole or share.joined else folder)
 
 
-def _write(dataset: DatasetPass, writer: StoreWriter, progress: bool) -> None:
+def _write(dataset: DatasetPass, writer: StoreWriter) -> None:
     """Record the batches that the store does not have yet, and compare those that it has."""
     kept, batches = writer.progress, dataset.batches
     first_new = batches.block.start + kept.batches
@@ -68,7 +54,7 @@ def _write(dataset: DatasetPass, writer: StoreWriter, progress: bool) -> None:
     first = first_new - 1 if batches.jumps and kept.batches else batches.block.start
     again = Progress()
     number = first - 1
-    for batch in dataset.run(progress=progress, first=first):
+    for batch in dataset.run(first):
         number, (args, kwargs, rows) = batch.number, batch.given
         digest = batch_digest((args, kwargs))
         if number < first_new:
