@@ -1,4 +1,4 @@
-"""Say where a model failed and on what."""
+"""Explain where a model failed and on what input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featurelens._hooks import named_modules
 def explain(
     error: Exception, model: nn.Module, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str:
-    """Return a message that names the layer that raised `error`, what it raised, and what the model was given."""
+    """Return a message that names the layer that raised `error`, the error and the model's arguments."""
     given = ", ".join(
         [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
     )

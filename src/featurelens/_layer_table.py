@@ -10,7 +10,7 @@ from typing import Any, final, overload
 @final
 @dataclass(frozen=True)
 class Layer:
-    """One row of a :class:`LayerTable`: `name`, `type` and ordinal `alias` of a layer, and what it costs.
+    """One row of a :class:`LayerTable`: name, type and ordinal alias of a layer, and its costs.
 
     `calls`, `shape` (of the last call's output, nested like the output) and `memory` (bytes of the outputs of
     one sample batch) are None without a sample. `parameters` counts those of the layer and all inside it.
@@ -44,7 +44,7 @@ class LayerTable(Sequence[Layer]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, which are what `ActivationRecorder` takes."""
+        """The names, which `ActivationRecorder` accepts."""
         return tuple(layer.name for layer in self._layers)
 
     def __repr__(self) -> str:

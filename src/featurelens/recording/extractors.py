@@ -64,7 +64,7 @@ class FeatureExtractor(nn.Module):
 class TappedModule(nn.Module):
     """A model rewritten so that extractor modules stand behind some of its layers; made by `insert_extractors`.
 
-    It bears the original's parameters and submodules under their original names, so that a `state_dict` loads
+    It has the original's parameters and submodules under their original names, so that a `state_dict` loads
     both ways, and it can be trained, compiled, copied and pickled like any module.
     """
 
@@ -91,7 +91,7 @@ class TappedModule(nn.Module):
 
     @property
     def extractors(self) -> Mapping[str, FeatureExtractor]:
-        """The extractors by layer name, by what was asked for where that differs (``"conv_2"``), in order."""
+        """The extractors by layer name, in order; lookup also accepts what was asked for (``"conv_2"``)."""
         return _Extractors(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

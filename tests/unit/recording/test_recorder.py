@@ -120,7 +120,6 @@ def test_a_block_leaves_random_numbers_drawn():
     assert not torch.equal(torch.rand(1), first)
 
 
-@both_backends
 def test_one_tensor_is_a_data_set_of_one_batch():
     recorder = fl.ActivationRecorder(plain(), "0")
     assert torch.equal(recorder.record(images())["0"], recorder(images())["0"])
@@ -130,6 +129,7 @@ def test_one_tensor_is_a_data_set_of_one_batch():
     assert torch.equal(moments.mean, whole.mean)
 
 
+@both_backends
 @pytest.mark.parametrize(
     ("reduce", "shape"),
     [
