@@ -96,3 +96,26 @@ def test_eager_runs_compiled_code_uncompiled():
     with eager():
         model(images())
     assert seen == [1]
+
+
+def test_arrays_and_generators_among_attributes_are_restored():
+    class Draws(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.torch, self.numpy, self.python = (
+                torch.Generator().manual_seed(0),
+                np.random.default_rng(0),
+                random.Random(0),
+            )
+            self.counts = np.zeros(3)
+
+        def forward(self, x):
+            self.counts += 1
+            return x + torch.rand((), generator=self.torch) + self.numpy.random() + self.python.random()
+
+    model, drawn = Draws(), []
+    for _ in range(2):
+        with preserved(model):
+            drawn.append(model(torch.zeros(1)).item())
+    assert drawn[0] == drawn[1]
+    assert model.counts.tolist() == [0, 0, 0]

@@ -33,8 +33,7 @@ from featurelens.ablation.variants import (
     together,
 )
 from featurelens.ablation.worth import Run, curve, importance
-from featurelens.layers import Selector
-from featurelens.recording.capture import not_reached
+from featurelens.layers import Selector, not_reached
 
 
 @final

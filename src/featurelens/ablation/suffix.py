@@ -15,8 +15,7 @@ from featurelens._failure import explain
 from featurelens._hooks import visiting
 from featurelens.ablation.replay import Change, Diverged, Memory, listening
 from featurelens.ablation.variants import Filling, ablate
-from featurelens.layers import Choice
-from featurelens.recording.capture import not_reached
+from featurelens.layers import Choice, not_reached
 
 Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
 """Which part of what the model returns is looked at."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from featurelens.information.estimator import Null
     from featurelens.information.results import MutualInformationResult, Units
     from featurelens.layers import Selector
-    from featurelens.recording.keeping import Reduction
+    from featurelens.recording.reductions import Reduction
 
 PERMUTATIONS = 10
 """Enough for the mean of the null, with which a layer is compared."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from featurelens.information.estimator import Null
     from featurelens.information.variables import ArrayLike
     from featurelens.layers import Selector
-    from featurelens.recording.keeping import Reduction
+    from featurelens.recording.reductions import Reduction
 
 Results = dict[str, list[MutualInformationResult]]
 

@@ -10,7 +10,7 @@ import torch
 from featurelens._checks import describe
 from featurelens.information.variables import ArrayLike, to_tensor
 from featurelens.recording import ActivationRecorder
-from featurelens.recording.inputs import arguments, check_loader, labels_of
+from featurelens.recording.inputs import arguments, checked_loader, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from featurelens.layers import Selector
-    from featurelens.recording.keeping import Reduction
+    from featurelens.recording.reductions import Reduction
 
 BATCH = 256
 
@@ -27,8 +27,7 @@ def as_batches(loader: ArrayLike | Iterable[Any], *, caller: str) -> Iterable[An
     """Return the batches of a loader, or of one tensor or array of images."""
     images = to_tensor(loader, "loader") if isinstance(loader, np.ndarray) else loader
     if not isinstance(images, torch.Tensor):
-        check_loader(images, caller=caller)
-        return loader
+        return checked_loader(images, progress=False, caller=caller)
     if images.ndim < 2 or len(images) < 2:
         raise ValueError(
             f"loader must be batches or a tensor (N, C, H, W) of at least 2 images; got {describe(images)}"

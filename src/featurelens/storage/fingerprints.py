@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurelens._structure import items_of, map_tensors, outline, tensors
+from featurelens._structure import children_of, map_tensors, outline, tensors
 
 _VALUES_OF_A_ROW = 1024
 _INTERNAL = frozenset(vars(nn.Module()))
@@ -170,19 +170,19 @@ class _Digest:
                 digest.add_value(item, where)
                 self.hidden = self.hidden or digest.hidden
             self.add(" ".join(sorted(digest.sha256.hexdigest() for digest in digests)))
-        elif (items := self._items_of(value)) is not None:
+        elif (items := self._children_of(value)) is not None:
             for key, item in items:
                 self.add_value(key, where)
                 self.add_value(item, f"{where}.{key}")
         elif not isinstance(value, _HARMLESS):
             self.hidden = self.hidden or f"{where.removeprefix('.')}, a {type(value).__name__}"
 
-    def _items_of(self, value: Any) -> list[tuple[Any, Any]] | None:
+    def _children_of(self, value: Any) -> list[tuple[Any, Any]] | None:
         if isinstance(value, np.ndarray):
             return list(enumerate(value.flat))
         kind = type(value)
         open_to_view = kind.__module__ in _CONTAINERS or dataclasses.is_dataclass(value)
-        return items_of(value) if open_to_view or self._is_of_the_model(kind) else None
+        return children_of(value) if open_to_view or self._is_of_the_model(kind) else None
 
     def _is_of_the_model(self, kind: type) -> bool:
         return str(kind.__module__).partition(".")[0] in self._packages

@@ -1,5 +1,7 @@
 """Where other libraries go silently wrong: one regression test for each line of that list."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -163,6 +165,32 @@ def test_a_part_that_cannot_be_traced_becomes_one_step():
 
 def test_the_last_module_is_found():
     assert fl.ActivationRecorder(plain(), "8")(images())["linear_1"].shape == (4, 10)
+
+
+@pytest.mark.changes_model  # the test's own hook
+def test_a_model_that_catches_the_early_stop_runs_whole_from_its_start():
+    class Catches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, x):
+            self.passes += 1
+            with contextlib.suppress(BaseException):
+                x = self.a(x)
+            return self.b(x) + self.passes
+
+    model, runs = Catches(), []
+    model.b.register_forward_hook(lambda module, args, output: runs.append(output))
+    recorder = fl.ActivationRecorder(model, "a#1", stop_early=True)
+    x = torch.rand(1, 2)
+    for number in (2, 1):  # the first call runs twice, later ones once
+        runs.clear()
+        acts = recorder(x)
+        assert len(runs) == number
+        assert torch.equal(acts["a#1"], model.a(x))
+        assert torch.equal(acts.output, model.b(model.a(x)) + 1)
 
 
 def test_a_swallowing_model_does_not_swallow_the_early_stop():
