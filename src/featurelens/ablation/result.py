@@ -1,9 +1,11 @@
-"""What a sweep found: the output for every variant of a layer."""
+"""What ablation found: the outputs of a sweep, the importance of channels, and the curve as they are removed."""
 
 from __future__ import annotations
 
+import html
 import os
 import pickle
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, final
 
@@ -15,15 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Result:
-    """Saves and loads; everything in it is a tensor, a number, text, or a tuple of these."""
+class Result(ABC):
+    """A result that saves and loads; its fields are tensors, numbers, texts, or tuples of these."""
+
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
+        """Write everything to the file `path`, which `load` and ``torch.load(path, weights_only=True)`` read.
 
         Raises
         ------
@@ -36,7 +40,7 @@ class Result:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote to `path`; nothing but tensors and plain values is ever unpickled.
+        """Read what `save` wrote to `path`; only tensors and plain values are unpickled.
 
         Raises
         ------
@@ -54,26 +58,38 @@ class Result:
         except (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{os.fspath(path)} was not written by {cls.__name__}.save") from error
 
+    @abstractmethod
+    def _sentence(self) -> tuple[str, str]:
+        """Return the finding and its details."""
+
+    def __str__(self) -> str:
+        return "; ".join([": ".join(self._sentence()), *self.notes])
+
+    def _repr_html_(self) -> str:
+        finding, details = map(html.escape, self._sentence())
+        notes = "".join(f"<br>{html.escape(note)}" for note in self.notes)
+        return f"<p><b>{finding}</b>: {details}{notes}</p>"
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AblationResult(Result):
-    """The output for every channel kept alone, or dropped; made by `ChannelAblator.sweep`.
+    """The output with every channel dropped, or kept alone; made by `ChannelAblator.sweep`.
 
     Attributes
     ----------
     outputs : torch.Tensor
-        `(channels, N, ...)`, the chosen output for each variant.
+        `(channels, N, ...)`, the selected output for each variant.
     baseline : torch.Tensor
         `(N, ...)`, the same with nothing ablated: the full reconstruction, or the model's plain output.
     images : torch.Tensor
-        `(N, ...)`, what the model was given.
+        `(N, ...)`, the model's input.
     channels : tuple of int
-        Which channel each variant is about.
+        The channel that each variant drops or keeps.
     layer, mode, fill : str
-        What was ablated, and how; `fill` is "tensor" where one was given.
+        What was ablated, and how; `fill` is "tensor" if one was given.
     notes : tuple of str
-        What to know of how it was computed.
+        What to know about the computation.
 
     Examples
     --------
@@ -83,6 +99,8 @@ class AblationResult(Result):
     ...     mode="keep", fill="zero")
     >>> result
     AblationResult(3 channels of conv1 kept alone, 2 images, outputs (3, 2, 1, 4, 4))
+    >>> print(result)
+    3 channels of conv1 kept alone: the outputs of 2 images change by 1 on average (mean square), most for channel 0 (1)
     >>> result.error.shape
     torch.Size([3, 2])
     """
@@ -94,16 +112,15 @@ class AblationResult(Result):
     layer: str
     mode: str
     fill: str
-    notes: tuple[str, ...] = ()
 
     @property
     def reconstructions(self) -> torch.Tensor | None:
-        """`(channels, N, C, H, W)` where the outputs have the images' own shape, else None."""
+        """`(channels, N, C, H, W)` if the outputs have the shape of the images, else None."""
         return self.outputs if self.images.ndim == 4 and self.baseline.shape == self.images.shape else None
 
     @property
     def error(self) -> torch.Tensor | None:
-        """`(channels, N)`, mean squared difference from the original images; None if the output is no image."""
+        """`(channels, N)`, mean squared difference from the original images; None if the outputs are not images."""
         return None if self.reconstructions is None else _mean_square(self.outputs - self.images, 2)
 
     @property
@@ -113,27 +130,38 @@ class AblationResult(Result):
 
     @property
     def change(self) -> torch.Tensor:
-        """`(channels, N)`, mean squared difference from `baseline`: what the ablation changed."""
+        """`(channels, N)`, mean squared difference from `baseline`: the effect of the ablation."""
         return _mean_square(self.outputs.double() - self.baseline.double(), 2).to(self.outputs.dtype)
 
     def plot(
         self, *, image: int = 0, limit: int = 64, title: str | None = None, ax: Axes | None = None
-    ) -> Figure | SubFigure:
+    ) -> Figure:
         """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
 
-        Where the outputs are no images, draw how much each channel changes them: see `plotting.ablation_change`.
+        If the outputs are not images, draw how much each channel changes them: see `plotting.ablation_change`.
         """
         from featurelens import plotting
 
         if self.reconstructions is None:
-            return plotting.ablation_change(self, limit=limit, title=title, ax=ax).figure
+            return plotting.ablation_change(self, limit=limit, title=title, ax=ax)
         return plotting.reconstructions(self, image=image, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        done = "kept alone" if self.mode == "keep" else "dropped one by one"
         return (
-            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer or 'the model'} {done}, "
-            f"{count(len(self.images), 'image')}, outputs {tuple(self.outputs.shape)})"
+            f"{type(self).__name__}({self._finding()}, {count(len(self.images), 'image')}, "
+            f"outputs {tuple(self.outputs.shape)})"
+        )
+
+    def _finding(self) -> str:
+        done = "kept alone" if self.mode == "keep" else "dropped one by one"
+        return f"{count(len(self.channels), 'channel')} of {self.layer or 'the model'} {done}"
+
+    def _sentence(self) -> tuple[str, str]:
+        change = self.change.double().flatten(1).mean(1)
+        most = int(change.argmax())
+        return self._finding(), (
+            f"the outputs of {count(len(self.images), 'image')} change by {float(change.mean()):.3g} on average "
+            f"(mean square), most for channel {self.channels[most]} ({float(change[most]):.3g})"
         )
 
 
@@ -144,25 +172,25 @@ def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImportanceResult(Result):
-    """What the task loses with each channel; made by `ChannelAblator.importance`.
+    """How much the task loses without each channel; made by `ChannelAblator.importance`.
 
     Attributes
     ----------
     importance : torch.Tensor
-        `(channels,)`: accuracy lost, loss gained, or score of your own lost. Positive means that the channel is
-        needed; the unit is that of the metric, accuracies being fractions of 1.
+        `(channels,)`: the decrease of accuracy or of your own score, or the increase of loss. Positive means that
+        the channel is needed; the unit is that of the metric (accuracy: a fraction of 1).
     standard_error : torch.Tensor
         `(channels,)`, of `importance` over the images, each compared with itself.
     per_class : torch.Tensor or None
-        `(channels, classes)`, the drop among the images of each class (NaN: no image); None without class labels.
+        `(channels, classes)`, the importance for each class (NaN: no image of it); None without class labels.
     baseline : float
         The metric with nothing ablated.
     baseline_per_class : torch.Tensor or None
         `(classes,)`.
     counts : torch.Tensor or None
-        `(classes,)`, images of each class.
+        `(classes,)`, number of images of each class.
     channels : tuple of int
-        Which channel each drop is of.
+        The channel that each value is about.
     n : int
         Number of images.
     layer, metric, mode, fill, notes
@@ -175,6 +203,8 @@ class ImportanceResult(Result):
     ...     n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
     >>> result
     ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost 0.3000 without channel 1, n=100)
+    >>> print(result)
+    3 channels of conv1: accuracy 0.9000 with all of them, most lost without 1 (0.3), 2 (0.1), 0 (0), over 100 images
     >>> result.top(2), result.order("least")
     ([1, 2], [0, 2, 1])
     """
@@ -191,10 +221,9 @@ class ImportanceResult(Result):
     per_class: torch.Tensor | None = None
     baseline_per_class: torch.Tensor | None = None
     counts: torch.Tensor | None = None
-    notes: tuple[str, ...] = ()
 
     def order(self, first: Literal["least", "most"] = "least") -> list[int]:
-        """Return the channels, the least or the most important one `first`; equal ones stay in their order.
+        """Return the channels, the least or the most important `first`; equally important ones keep their order.
 
         Raises
         ------
@@ -215,7 +244,7 @@ class ImportanceResult(Result):
         """
         return self.order("most")[: check_whole(k, argument="k", least=0)]
 
-    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, limit: int = 32, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw a bar for each of the most important channels; see `plotting.importance`."""
         from featurelens import plotting
 
@@ -228,34 +257,46 @@ class ImportanceResult(Result):
         limit: int = 32,
         title: str | None = None,
         ax: Axes | None = None,
-    ) -> Axes:
-        """Draw what each class loses with each channel; see `plotting.class_importance`."""
+    ) -> Figure:
+        """Draw what each class loses without each channel; see `plotting.class_importance`."""
         from featurelens import plotting
 
         return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        most = int(self.importance.argmax())
-        done = "without" if self.mode == "drop" else "with only"
-        lost = "gained" if self.metric == "loss" else "lost"
+        first = self.top(1)[0]
+        value = float(self.importance[self.channels.index(first)])
         return (
             f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer}, {self.metric} "
-            f"{self.baseline:.4f}, most {lost} {float(self.importance[most]):.4f} {done} channel {self.channels[most]}, "
-            f"n={self.n})"
+            f"{self.baseline:.4f}, most {self._lost()} {value:.4f} {self._without()} channel {first}, n={self.n})"
+        )
+
+    def _lost(self) -> str:
+        return "gained" if self.metric == "loss" else "lost"
+
+    def _without(self) -> str:
+        return "without" if self.mode == "drop" else "with only"
+
+    def _sentence(self) -> tuple[str, str]:
+        values = dict(zip(self.channels, self.importance.tolist(), strict=True))
+        listed = ", ".join(f"{channel} ({values[channel]:.3g})" for channel in self.top(5))
+        return f"{count(len(self.channels), 'channel')} of {self.layer}", (
+            f"{self.metric} {self.baseline:.4f} with all of them, most {self._lost()} {self._without()} {listed}, "
+            f"over {count(self.n, 'image')}"
         )
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AblationCurve(Result):
-    """How well the model does with more and more channels removed; made by `ChannelAblator.curve`.
+    """The metric as more and more channels are removed; made by `ChannelAblator.curve`.
 
     Attributes
     ----------
     values : torch.Tensor
         `(len(order) + 1,)`, the metric with the first 0, 1, 2, ... channels of `order` ablated.
     order : tuple of int
-        The channels, as they were removed.
+        The channels in the order of their removal.
     per_class : torch.Tensor or None
         `(len(order) + 1, classes)`; None without class labels.
     total : int
@@ -272,6 +313,8 @@ class AblationCurve(Result):
     ...     fill="zero")
     >>> curve
     AblationCurve(2 of 3 channels of conv1, accuracy 0.9000 to 0.3000, n=100)
+    >>> print(curve)
+    2 of 3 channels of conv1 removed: accuracy goes from 0.9000 to 0.3000, over 100 images
     """
 
     values: torch.Tensor
@@ -282,16 +325,22 @@ class AblationCurve(Result):
     metric: str
     fill: str
     per_class: torch.Tensor | None = None
-    notes: tuple[str, ...] = ()
 
-    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the metric against the number of channels removed; see `plotting.ablation_curves`."""
         from featurelens import plotting
 
         return plotting.ablation_curves({"": self}, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({len(self.order)} of {count(self.total, 'channel')} of {self.layer}, {self.metric} "
-            f"{float(self.values[0]):.4f} to {float(self.values[-1]):.4f}, n={self.n})"
-        )
+        return f"{type(self).__name__}({self._removed()}, {self.metric} {self._span()}, n={self.n})"
+
+    def _removed(self) -> str:
+        return f"{len(self.order)} of {count(self.total, 'channel')} of {self.layer}"
+
+    def _span(self) -> str:
+        return f"{float(self.values[0]):.4f} to {float(self.values[-1]):.4f}"
+
+    def _sentence(self) -> tuple[str, str]:
+        details = f"{self.metric} goes from {self._span()}, over {count(self.n, 'image')}"
+        return f"{self._removed()} removed", details

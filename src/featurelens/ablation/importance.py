@@ -1,0 +1,277 @@
+"""What channels are worth to a task: every variant scored image by image over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+
+from featurelens._checks import check_choice, check_flag, check_whole, describe
+from featurelens._random import Seed, make_generator
+from featurelens.ablation.masks import AblatedLayer, Fill, Mode, check_fill, chosen_channels, one_by_one
+from featurelens.ablation.result import AblationCurve, ImportanceResult
+from featurelens.ablation.suffix import Output, Suffix, following
+from featurelens.recording import ActivationRecorder
+from featurelens.recording.inputs import labels_of
+
+Metric: TypeAlias = Literal["accuracy", "loss"] | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Scores outputs `(N, ...)` given their labels: `(N,)`, one score per image, higher being better."""
+
+
+@final
+class Scores:
+    """Sums of the scores of every variant over a data set, `(V, K)` with class labels and `(V, 1)` without.
+
+    Attributes
+    ----------
+    n
+        Images so far.
+    plain
+        The sums with nothing ablated, `(K,)`.
+    counts
+        Images of each class, `(K,)`.
+    values, broken
+        How many numbers the outputs held, and how many of them were not finite.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        if not callable(metric):
+            check_choice(metric, ("accuracy", "loss"), argument="metric", further=" or a function")
+        named: Any = {"accuracy": accuracy, "loss": loss}
+        self.metric = getattr(metric, "__name__", type(metric).__name__) if callable(metric) else metric
+        self._function = metric if callable(metric) else named[metric]
+        self._sign = -1 if metric == "loss" else 1
+        self.n = self.values = self.broken = 0
+        self.by_class = True
+        self.counts, self.plain = torch.zeros(1).double(), torch.zeros(1).double()
+        self.sums = torch.zeros(0, 1).double()
+        self._lost = self._lost_squared = torch.zeros(0).double()
+
+    def add(self, suffix: Suffix, mask: torch.Tensor, labels: torch.Tensor, chunk: int | None) -> None:
+        """Score every variant of one batch."""
+        labels = labels.to(suffix.baseline.device)
+        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or int(labels.min()) < 0:
+            self.by_class = False
+        classes = labels.cpu().long() if self.by_class else torch.zeros(len(labels), dtype=torch.long)
+        if self._function in (accuracy, loss):
+            _check_classes(suffix.baseline, labels, self.metric)
+        plain = self._score(suffix.baseline[None], labels)[0]
+        scores = torch.cat([self._score(outputs, labels) for _, outputs in suffix.outputs(mask, chunk)])
+        if not self.n:
+            self.sums = self.sums.new_zeros(len(mask), self.sums.shape[1])
+            self._lost = self._lost_squared = self.sums.new_zeros(len(mask))
+        more = max(0, int(classes.max()) + 1 - len(self.counts))
+        self.counts = F.pad(self.counts, (0, more)).index_add(0, classes, torch.ones_like(plain))
+        self.plain = F.pad(self.plain, (0, more)).index_add(0, classes, plain)
+        self.sums = F.pad(self.sums, (0, more)).index_add(1, classes, scores)
+        lost = self._sign * (plain - scores)
+        self._lost = self._lost + lost.sum(1)
+        self._lost_squared = self._lost_squared + lost.square().sum(1)
+        self.n += len(labels)
+
+    def _score(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the score of each image `(V, N)`, and count outputs that are not finite."""
+        self.values += outputs.numel()
+        self.broken += int((~torch.isfinite(outputs)).sum())
+        scores = [self._function(output, labels) for output in outputs]
+        for found in scores:
+            if not isinstance(found, torch.Tensor) or found.shape != labels.shape[:1]:
+                raise ValueError(
+                    f"metric must return one score for each image, {(len(labels),)}; {self.metric} returned "
+                    f"{describe(found)}"
+                )
+        return torch.stack(scores).detach().cpu().double()
+
+    def lost(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss of each variant `(V,)`, and the standard error of that mean over the images."""
+        mean = self._lost / self.n
+        variance = (self._lost_squared / self.n - mean.square()).clamp_min(0) * self.n / max(self.n - 1, 1)
+        return mean, (variance / self.n).sqrt()
+
+    def lost_by_class(self) -> torch.Tensor | None:
+        """Return the mean loss of each variant in each class `(V, K)`, NaN for classes without images."""
+        return self._sign * (self.plain - self.sums) / self.counts if self.by_class else None
+
+
+@final
+class Evaluation:
+    """A pass over a data set, in which variants of a layer's output are scored."""
+
+    def __init__(
+        self,
+        layer: AblatedLayer,
+        output: Output,
+        loader: Any,
+        metric: Metric,
+        fill: Fill,
+        chunk: int | None,
+        seed: Seed,
+        progress: bool,
+    ) -> None:
+        check_flag(progress, argument="progress")
+        if chunk is not None:
+            check_whole(chunk, argument="chunk", least=1)
+        self._layer, self._output, self._chunk, self._progress = layer, output, chunk, progress
+        self._scores, self._generator = Scores(metric), make_generator(seed)
+        self._fill = check_fill(fill)
+        self._fill_name = self._fill if isinstance(self._fill, str) else "tensor"
+        self._loader = _checked(loader, twice=self._fill_name == "mean")
+
+    def importance(self, mode: Mode, channels: list[int] | None) -> ImportanceResult:
+        """Return what is lost with each of `channels`, all of them if None."""
+
+        def variants(total: int) -> tuple[list[int], torch.Tensor]:
+            chosen = chosen_channels(channels, total)
+            return chosen, one_by_one(chosen, total, mode)
+
+        named, _, notes = self._run(variants)
+        scores = self._scores
+        importance, error = scores.lost()
+        return ImportanceResult(
+            importance=importance,
+            standard_error=error,
+            per_class=scores.lost_by_class(),
+            baseline=float(scores.plain.sum() / scores.n),
+            baseline_per_class=scores.plain / scores.counts if scores.by_class else None,
+            counts=scores.counts.long() if scores.by_class else None,
+            channels=tuple(named),
+            n=scores.n,
+            layer=self._layer.name,
+            metric=scores.metric,
+            mode=mode,
+            fill=self._fill_name,
+            notes=notes,
+        )
+
+    def curve(self, order: list[int] | None) -> AblationCurve:
+        """Return the scores with more and more channels dropped in `order`; in random order if None."""
+
+        def variants(total: int) -> tuple[list[int], torch.Tensor]:
+            drawn = torch.randperm(total, generator=self._generator).tolist() if order is None else order
+            chosen = chosen_channels(drawn, total)
+            return chosen, one_by_one(chosen, total, "drop").cumsum(0).bool()
+
+        named, total, notes = self._run(variants)
+        scores = self._scores
+        sums = torch.cat([scores.plain[None], scores.sums])
+        return AblationCurve(
+            values=sums.sum(1) / scores.n,
+            per_class=sums / scores.counts if scores.by_class else None,
+            order=tuple(named),
+            total=total,
+            n=scores.n,
+            layer=self._layer.name,
+            metric=scores.metric,
+            fill=self._fill_name,
+            notes=notes,
+        )
+
+    def _run(
+        self, variants: Callable[[int], tuple[list[int], torch.Tensor]]
+    ) -> tuple[list[int], int, tuple[str, ...]]:
+        """Score the variants that `variants` makes for a number of channels; return channels, number and notes."""
+        from tqdm import tqdm
+
+        fill = self._means() if self._fill_name == "mean" else self._fill
+        notes: dict[str, None] = {}
+        total, named, mask = 0, list[int](), torch.empty(0)
+        bar = tqdm(self._loader, desc="ablating", unit="batch", disable=None if self._progress else True)
+        for number, batch in enumerate(bar, 1):
+            images, labels = self._labelled(batch, f"images of batch {number}")
+            if len(images) == 1 and self._fill_name == "resample":
+                raise ValueError(
+                    f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
+                    "give the DataLoader drop_last=True"
+                )
+            with following(self._layer, images, fill, self._generator, output=self._output) as suffix:
+                if not total:
+                    total = suffix.channels
+                    named, mask = variants(total)
+                self._scores.add(suffix, mask.to(suffix.features.device), labels, self._chunk)
+            notes |= dict.fromkeys(suffix.notes)
+        if not total:
+            raise ValueError(f"the loader gave no batch; got {describe(self._loader)}")
+        return named, total, (*notes, *not_finite(self._scores.broken, self._scores.values))
+
+    def _means(self) -> dict[int, torch.Tensor]:
+        """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
+        layer = self._layer
+
+        def by_image(output: Any) -> torch.Tensor:
+            features = layer.check(output)
+            others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
+            return features.mean(others) if others else features
+
+        recorder = ActivationRecorder(layer.model, layer.name, reduce=by_image)
+        recorded = recorder.record(self._loader, progress=self._progress).values()
+        return {call: found.double().mean(0) for call, found in enumerate(recorded, layer.choice.call or 1)}
+
+    def _labelled(self, batch: Any, where: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images and labels of a batch: a pair, or a dict with labels under a usual name."""
+        labels = labels_of(batch)
+        if labels is None:
+            raise TypeError(f"the loader must give batches (images, labels); got {describe(batch)}")
+        images = self._layer.images_in(batch, where=where) if isinstance(batch, Mapping) else batch[0]
+        if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
+            raise TypeError(
+                f"the loader must give batches (images, labels) of tensors; got {describe(batch)}"
+            )
+        if labels.ndim == 0 or images.ndim == 0 or len(labels) != len(images):
+            raise ValueError(f"a batch must have as many labels as images; got {describe(batch)}")
+        return self._layer.images_in(images, where=where), labels
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return for each image whether its largest output, `(N, classes)`, is its label's.
+
+    >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    tensor([1., 0.])
+    """
+    right = (outputs.argmax(1) == labels).float()
+    return right.flatten(1).mean(1) if right.ndim > 1 else right
+
+
+def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each image, in nats."""
+    values = F.cross_entropy(outputs, labels, reduction="none")
+    return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+
+def _check_classes(outputs: torch.Tensor, labels: torch.Tensor, metric: str) -> None:
+    fits = outputs.ndim > 1 and labels.shape == (len(outputs), *outputs.shape[2:])
+    if not fits or labels.is_floating_point():
+        raise ValueError(
+            f"metric={metric!r} takes class scores (N, classes) and whole-numbered labels (N,); got "
+            f"{describe(outputs)} and {describe(labels)}"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= outputs.shape[1]:
+        raise ValueError(
+            f"labels must be from 0 to {outputs.shape[1] - 1}, as there are {outputs.shape[1]} class scores; got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
+
+
+def not_finite(broken: int, total: int) -> tuple[str, ...]:
+    """Return the note on outputs that are NaN or infinite, if there are any."""
+    return (f"{broken} of {total} outputs are not finite",) if broken else ()
+
+
+def _checked(loader: Any, *, twice: bool) -> Iterable[Any]:
+    """Return a loader of batches; a dict or a pair of tensors is a single batch."""
+    pair = isinstance(loader, tuple) and len(loader) == 2 and isinstance(loader[0], torch.Tensor)
+    if pair or isinstance(loader, Mapping):
+        return [loader]
+    if isinstance(loader, torch.utils.data.Dataset):
+        raise TypeError(
+            f"loader must give batches (images, labels); got the data set {type(loader).__name__}: "
+            "wrap it in torch.utils.data.DataLoader"
+        )
+    if not isinstance(loader, Iterable) or isinstance(loader, str | torch.Tensor | torch.nn.Module):
+        raise TypeError(f"loader must give batches (images, labels); got {describe(loader)}")
+    if twice and isinstance(loader, Iterator):
+        raise ValueError(
+            f"fill='mean' reads the loader twice, first for the means; {describe(loader)} can be read only once"
+        )
+    return loader
