@@ -1,10 +1,10 @@
-"""Which batches a worker runs over, and how it comes to them.
+"""The batches that make up a worker's share of a data set.
 
-Nothing is padded, dropped or regrouped, so what the workers record is, end to end, what one process records.
+Nothing is padded, dropped or regrouped: what the workers record is, end to end, what one process records.
 
 >>> loader = [torch.zeros(2, 1), torch.zeros(3, 1), torch.zeros(1, 1)]
->>> plan = Plan(loader, Share(1, 2), given=lambda batch: Given((batch,), {}, len(batch)))
->>> [(batch.number, batch.first_row, tuple(batch.value.shape)) for batch in plan.batches()]
+>>> share = Batches(loader, Share(1, 2), given=lambda batch: Given((batch,), {}, len(batch)))
+>>> [(batch.number, batch.first_row, tuple(batch.value.shape)) for batch in share.run()]
 [(1, 2, (3, 1)), (2, 5, (1, 1))]
 """
 
@@ -13,30 +13,28 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
 import torch
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
-    SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
 
 from featurelens._checks import describe
-from featurelens._shares import Share
+from featurelens._sharding import Share
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class Given(NamedTuple):
-    """What a model is given of a batch, and how many rows that is, None where it has no rows."""
+    """The arguments that a model is given of a batch, and their number of rows, None if they have no rows."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -44,7 +42,7 @@ class Given(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch, its number in the data set, the number of rows before it, and what the model is given of it."""
+    """A batch, its number in the data set, the number of rows before it, and the model's arguments."""
 
     number: int
     first_row: int
@@ -53,22 +51,22 @@ class Batch(NamedTuple):
 
 
 @final
-class Plan:
-    """Which batches of `loader` a worker runs over, and how it comes to them.
+class Batches:
+    """The batches of `loader` that make up a worker's share.
 
     A DataLoader over a map-style data set is asked for the indices of each batch, and only those of the share are
-    loaded, by the same workers in the same way: `jumps` is then true. Anything else with a length is run over and
-    what is not in the share left aside.
+    loaded, by the same workers in the same way: `jumps` is then true. Any other loader with a length is run from its
+    start, and batches outside the share are skipped.
 
     Parameters
     ----------
     loader
         The same for every worker: it yields the whole data set.
     share
-        The worker's share. Under torch.distributed every worker must make its plan, as the first one's order
-        goes for all of them.
+        The worker's share. Under torch.distributed every worker must construct this, as the order of the first
+        worker is used by all.
     given
-        Returns what the model is given of a batch; called once for each.
+        Returns the model's arguments in a batch; called once for each.
 
     Raises
     ------
@@ -77,24 +75,25 @@ class Plan:
         seed, so that the workers of an array job could not agree; or if the workers' loaders differ in length.
     """
 
-    def __init__(
-        self,
-        loader: Iterable[Any],
-        share: Share,
-        *,
-        given: Callable[[Any], Given],
-    ) -> None:
+    def __init__(self, loader: Iterable[Any], share: Share, *, given: Callable[[Any], Given]) -> None:
         self.loader, self.share, self._given = loader, share, given
-        self.jumps = _jumps(loader)
-        self._lists: Sequence[Any] | None = None
-        # The state that the loader's own pass would start from.
-        self._workers_seed: torch.Tensor | None = None
-        self.total = _length(loader)
+        self.jumps = (
+            isinstance(loader, DataLoader)
+            and type(loader).__iter__ is DataLoader.__iter__
+            and not isinstance(loader.dataset, IterableDataset)
+            and loader.batch_sampler is not None
+        )
+        self._indices: list[Any] = []  # of every batch, once they are drawn
+        self._workers_seed = torch.Generator()  # in the state that the loader's own pass would start from
+        try:
+            self.total = len(loader) if isinstance(loader, Sized) else None
+        except TypeError:  # a DataLoader has __len__ even where its data set has none
+            self.total = None
         if share.count > 1:
             self._agree()
         self.block = range(0) if self.total is None else share.block(self.total)
 
-    def batches(self, first: int | None = None) -> Iterator[Batch]:
+    def run(self, first: int | None = None) -> Iterator[Batch]:
         """Yield the share's batches, from number `first` on.
 
         Raises
@@ -103,30 +102,30 @@ class Plan:
             If the loader yields more or fewer batches than its length says, and shares depend on it.
         """
         start = self.block.start if first is None else first
-        if self.jumps and start > 0:
-            self._draw()
-        elif self.share.count == 1 or not self.jumps:
+        if not self.jumps or (start == 0 and self.share.count == 1):
             yield from self._run_over(start)
             return
-        else:
-            self._draw()
-        assert self._lists is not None
-        row = sum(len(self._lists[number]) for number in range(start))
+        self._draw()
+        row = sum(map(len, self._indices[:start]))
         for number, value in enumerate(self._loader_over(range(start, self.block.stop)), start):
             batch = Batch(number, row, value, self._given(value))
-            row += self._checked_rows(batch)
+            rows, indices = batch.given.rows or 0, len(self._indices[number])
+            if rows != indices and self.share.count > 1:
+                raise ValueError(
+                    f"batch {number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
+                    "so that rows can be counted before they are loaded; look at the loader's collate_fn"
+                )
+            row += rows
             yield batch
 
     @property
     def order(self) -> str:
         """The sha256 of the indices of all batches, where they are known; workers must agree on it."""
-        if self._lists is None:
-            return ""
-        told = repr(self._lists if isinstance(self._lists, _InOrder) else list(self._lists))
-        return hashlib.sha256(re.sub(" at 0x[0-9a-fA-F]+", "", told).encode()).hexdigest()
+        text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(self._indices))
+        return hashlib.sha256(text.encode()).hexdigest() if self._indices else ""
 
     def only(self, number: int) -> Batch | None:
-        """Return one batch of the data set, whosever it is; None if others would have to be run over."""
+        """Return one batch of the data set, in any share; None if others would have to be run over."""
         if self.jumps:
             self._draw()
             (value,) = self._loader_over(range(number, number + 1))
@@ -155,7 +154,7 @@ class Plan:
             raise ValueError(f"the loader's length is {self.total}, but it yields only {number + 1} batches")
 
     def _agree(self) -> None:
-        """Make sure that all workers cut the same data set in the same places."""
+        """Check that all workers cut the same data set in the same places."""
         if self.total is None:
             raise ValueError(
                 f"a share needs a loader with a length; {describe(self.loader)} has none: pass a DataLoader over a "
@@ -180,22 +179,25 @@ class Plan:
                 f"the workers' loaders have {', '.join(map(str, totals))} batches: give every worker the same loader "
                 "over the whole data set"
             )
-        if self._lists is not None and not isinstance(self._lists, _InOrder):
-            self._lists = self.share.first_of(self._lists)
+        self._indices = self.share.first_of(self._indices)
 
     def _draw(self) -> None:
         """Ask the loader for the indices of every batch, once."""
-        if self._lists is None:
-            with self._repeatable():
-                self._lists = self._drawn()
-            self.total = len(self._lists)
+        if self._indices:
+            return
+        assert isinstance(self.loader, DataLoader)
+        assert self.loader.batch_sampler is not None
+        with self._repeatable():
+            generator = self.loader.generator or torch.default_generator
+            self._workers_seed.set_state(generator.get_state())
+            # A pass over a DataLoader draws the seed of its workers before it asks the sampler for anything.
+            torch.empty((), dtype=torch.int64).random_(generator=generator)
+            self._indices = list(self.loader.batch_sampler)
+        self.total = len(self._indices)
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Leave the loader's generators as a pass over it would, or, for an array job's worker, as they were.
-
-        One loader may then serve several of these workers: all of them see the same order.
-        """
+        """Restore the loader's generators for a worker of an array job, so that all of them see the same order."""
         sources = [self.loader, getattr(self.loader, "batch_sampler", None), _sampler(self.loader)]
         generators = [getattr(source, "generator", None) for source in sources]
         alone = self.share.count > 1 and not self.share.joined
@@ -206,96 +208,20 @@ class Plan:
             for generator, state in states:
                 generator.set_state(state)
 
-    def _drawn(self) -> Sequence[Any]:
-        assert isinstance(self.loader, DataLoader)
-        generator = self.loader.generator or torch.default_generator
-        self._workers_seed = generator.get_state()
-        # A pass over a DataLoader draws the seed of its workers before it asks the sampler for anything.
-        torch.empty((), dtype=torch.int64).random_(generator=generator)
-        sampler = self.loader.batch_sampler
-        if type(sampler) is BatchSampler and type(sampler.sampler) is SequentialSampler:
-            rows = len(sampler.sampler)
-            return _InOrder(rows, sampler.batch_size, sampler.drop_last)
-        assert sampler is not None
-        return list(sampler)
-
     def _loader_over(self, numbers: range) -> DataLoader[Any]:
-        """The user's loader, over the batches of these numbers only."""
-        loader = copy.copy(self.loader)
-        assert isinstance(loader, DataLoader)
-        assert self._workers_seed is not None
-        assert self._lists is not None
+        """Return the user's loader, over the batches of these numbers only."""
+        loader: Any = copy.copy(self.loader)
         generator = torch.Generator()
-        generator.set_state(self._workers_seed)
+        generator.set_state(self._workers_seed.get_state())
+        sampler = self._indices[numbers.start : numbers.stop]
         # Set directly, as a DataLoader forbids changing these once it is made.
-        vars(loader).update(
-            batch_sampler=_Part(self._lists, numbers), generator=generator, in_order=True, _iterator=None
-        )
-        return loader
-
-    def _checked_rows(self, batch: Batch) -> int:
-        assert self._lists is not None
-        rows, indices = batch.given.rows or 0, len(self._lists[batch.number])
-        if rows != indices and self.share.count > 1:
-            raise ValueError(
-                f"batch {batch.number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
-                "so that rows can be counted before they are loaded; look at the loader's collate_fn"
-            )
-        return rows
-
-
-@final
-class _InOrder(Sequence[Any]):
-    """The index lists of a loader that goes through its data set in order, made when they are asked for."""
-
-    def __init__(self, rows: int, size: int, drop_last: bool) -> None:
-        self.rows, self.size = rows, size
-        self.total = rows // size if drop_last else -(-rows // size)
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __repr__(self) -> str:
-        return f"{self.rows} rows by {self.size}, {self.total} batches"
-
-    def __getitem__(self, number: Any) -> list[int]:
-        if not 0 <= number < self.total:
-            raise IndexError(number)
-        return list(range(number * self.size, min((number + 1) * self.size, self.rows)))
-
-
-@final
-class _Part:
-    """Some of the lists, as a batch sampler."""
-
-    def __init__(self, lists: Sequence[Any], numbers: range) -> None:
-        self.lists, self.numbers = lists, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.lists[number] for number in self.numbers)
-
-
-def _jumps(loader: object) -> bool:
-    return (
-        isinstance(loader, DataLoader)
-        and type(loader).__iter__ is DataLoader.__iter__
-        and not isinstance(loader.dataset, IterableDataset)
-        and loader.batch_sampler is not None
-    )
-
-
-def _length(loader: object) -> int | None:
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:  # a DataLoader has __len__ even where its data set has none
-        return None
+        vars(loader).update(batch_sampler=sampler, generator=generator, in_order=True, _iterator=None)
+        only_these: DataLoader[Any] = loader
+        return only_these
 
 
 def _sampler(loader: object) -> Any:
-    """What decides on a loader's order, as far as it can be seen."""
+    """Return the sampler that decides a loader's order, if it can be seen."""
     if not isinstance(loader, DataLoader):
         return None
     return getattr(loader.batch_sampler, "sampler", loader.sampler)

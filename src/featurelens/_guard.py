@@ -1,4 +1,4 @@
-"""The guard on a model's state: whatever runs in its block, the model is afterwards what it was before.
+"""The guard on a model's state: whatever runs in its block, the model is restored afterwards.
 
 >>> from torch import nn
 >>> model = nn.Sequential(nn.BatchNorm1d(3))
@@ -16,31 +16,30 @@ import sys
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import nn
 
-from featurelens._structure import attributes_of
+from featurelens._structure import attributes_of, children_of, end_sharing, shared_copies
 
-Undo = Callable[[], None]
-
-_LARGE = 2**20  # bytes: below, a lazy copy saves nothing
+Undo = Callable[[], object]
 
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, type}
 _ATOMS |= {types.FunctionType, types.MethodType, types.BuiltinFunctionType}
 _DICTS = {dict, OrderedDict, defaultdict, Counter}
 _CONTAINERS = _DICTS | {list, set, deque}
-_MEMBERS = {"_parameters", "_buffers", "_modules"}  # parameters and modules are looked after by themselves
+_MEMBERS = {"_parameters", "_buffers", "_modules"}  # parameters and modules are guarded separately
 
 
 def all_modules(model: nn.Module) -> list[nn.Module]:
-    """All modules, shared ones once, in no promised order; several times faster than Module.modules()."""
+    """Return all modules, each once, in no particular order; several times faster than Module.modules()."""
     found, known = [model], {id(model)}
-    for module in found:  # which grows meanwhile
+    for module in found:  # the list grows meanwhile
         for child in module._modules.values():
             if child is not None and id(child) not in known:
                 known.add(id(child))
@@ -57,12 +56,10 @@ def preserved(
     The block receives a function that takes everything back to the block's start, for another run from there.
 
     Inside the block the model runs on copies of its buffers and of other tensors among its attributes, so that
-    what it returns of them stays as it is when the originals are put back. Tensors that share memory share it in
-    the copies too, and the memory of large ones is only copied once something writes to it. Containers among the
-    attributes are restored, containers inside them, NumPy arrays, modules that are not registered, and helper objects
-    whose class comes from the same package as one of the modules. Parameters that the block replaced are put back.
-    A parameter that it changed in place cannot be, as that would need a copy of the whole model: a RuntimeWarning
-    says so.
+    outputs that contain them stay valid when the originals are put back. Containers among the attributes are
+    restored, and so are containers inside them, NumPy arrays, unregistered modules, and helper objects whose class
+    comes from the same package as one of the modules. Parameters that the block replaced are put back. Parameters
+    changed in place are not, as that would need a copy of the whole model: a RuntimeWarning names them.
 
     Parameters
     ----------
@@ -91,150 +88,121 @@ def snapshot(
 ) -> Undo:
     """Do what `preserved` does at the beginning of its block, and return what it does at the end."""
     modules = all_modules(model)
-    parameters = list({id(p): p for m in modules for p in m._parameters.values() if p is not None}.values())
-    undo: list[Undo] = []
-
-    def restore() -> None:
-        for step in reversed(undo):
-            step()
-
-    try:
+    with ExitStack() as stack:  # restores what was saved before something could not be
         if randomness:
-            undo.append(_random_state_kept())
-        undo.append(_parameters_kept(model, parameters, gradients))
-        undo.append(_State(modules, randomness).restore)
+            stack.callback(set_random_state, random_state())
+        stack.callback(_parameters_kept(model, modules, gradients))
+        stack.callback(_ModuleState(modules, randomness).restore)
         if evaluate:
-            undo.append(_evaluated(modules))
-    except BaseException:
-        restore()
-        raise
-    return restore
+            stack.callback(_evaluated(modules))
+        return stack.pop_all().close
 
 
 def _evaluated(modules: list[nn.Module]) -> Undo:
-    """Put modules into eval mode; the flags of ordinary ones come back with their attributes."""
-    scripted = [m for m in modules if m.training and isinstance(m, torch.jit.ScriptModule)]
-    for module in modules:
-        if module.training and not isinstance(module, torch.jit.ScriptModule):
-            vars(module)["training"] = False  # nn.Module.__setattr__ takes ten times as long
-    for module in scripted:
-        module.training = False  # the flag lives in compiled code
+    """Put modules into eval mode; the flags of ordinary ones are restored with their attributes."""
+    training = [module for module in modules if module.training]
+    scripted = [module for module in training if isinstance(module, torch.jit.ScriptModule)]
 
-    def undo() -> None:
+    def set_scripted(mode: bool) -> None:
         for module in scripted:
-            module.training = True
+            module.training = mode  # the flag lives in compiled code
 
-    return undo
+    for module in training:
+        if not isinstance(module, torch.jit.ScriptModule):
+            vars(module)["training"] = False  # nn.Module.__setattr__ takes ten times as long
+    set_scripted(False)
+    return partial(set_scripted, True)
 
 
 @final
-class _State:
-    """The attributes of modules, with copies of their tensors put in the place of the originals."""
+class _ModuleState:
+    """The attributes of modules; while it is open, copies stand in for the tensors among them."""
 
     def __init__(self, modules: list[nn.Module], randomness: bool) -> None:
-        self.attributes = [(attributes := vars(module), attributes.copy()) for module in modules]
-        self.empty: list[Any] = []  # nearly all: every module has ten for hooks
-        self.filled: list[tuple[Any, Any]] = []
-        self.generators: list[Undo] = []
-        self.tensors: dict[int, torch.Tensor] = {}
+        self._attributes = [(attributes := vars(module), attributes.copy()) for module in modules]
+        self._empty: list[Any] = []  # most containers: every module has ten for hooks
+        self._filled: list[tuple[Any, Any]] = []
+        self._others: list[Undo] = []  # of arrays and generators
+        self._tensors: dict[int, torch.Tensor] = {}
+        self._places: list[tuple[Any, Any, Any]] = []  # a container, a key and the tensor or tuple under it
         self._randomness = randomness
-        self._packages = {type(module).__module__.partition(".")[0] for module in modules} - {"torch"} | {
-            "types"
-        }
-        self._modules = set(map(id, modules))
-        self._arrays: list[tuple[Any, Any]] = []
-        self._known: set[int] = set()
-        self._places: list[tuple[Any, Any]] = []  # containers and the keys under which they hold tensors
-        for attributes, _ in self.attributes:
+        self._packages = {type(m).__module__.partition(".")[0] for m in modules} - {"torch"} | {"types"}
+        self._known = set(map(id, modules))
+        for attributes, _ in self._attributes:  # which grows by modules that are not registered
             for name, value in attributes.items():
                 kind = type(value)
                 if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
                     continue
                 if kind in _CONTAINERS and not value:
-                    self.empty.append(value)
+                    self._empty.append(value)
                 elif name in _MEMBERS:
                     if kind in _CONTAINERS:  # a scripted module's are views of compiled code
-                        self.filled.append((value, value.copy()))
+                        self._filled.append((value, value.copy()))
                     if name == "_buffers":
-                        held = {key: tensor for key, tensor in value.items() if tensor is not None}
-                        self.tensors.update((id(tensor), tensor) for tensor in held.values())
-                        self._places += [(value, key) for key in held]
+                        held = [(key, tensor) for key, tensor in value.items() if tensor is not None]
+                        self._tensors.update((id(tensor), tensor) for _, tensor in held)
+                        self._places += [(value, key, tensor) for key, tensor in held]
                 elif self._holds_tensors(value):
-                    self._places.append((attributes, name))
-        self._copies = _copies(self.tensors.values())
-        for container, key in self._places:
+                    self._places.append((attributes, name, value))
+        self._copies = shared_copies(self._tensors.values())
+        for container, key, value in self._places:
             if isinstance(container, set):
-                container.remove(key)
-                container.add(self._copied(key))
+                container.remove(value)
+                container.add(self._copied(value))
             else:
-                container[key] = self._copied(container[key])
+                container[key] = self._copied(value)
 
     def restore(self) -> None:
         """Put everything back."""
-        for container in filter(None, self.empty):
+        for container in filter(None, self._empty):
             container.clear()
-        for container, content in self.filled:
+        for container, content in self._filled:
             _refill(container, content)
-        for attributes, saved in self.attributes:
-            if not _same_items(attributes, saved):
-                attributes.clear()
-                attributes.update(saved)
-        for array, content in self._arrays:
-            array[...] = content
-        for undo in self.generators:
+        for attributes, saved in self._attributes:
+            _refill(attributes, saved)
+        for undo in self._others:
             undo()
-        _unlink(self.tensors, self._copies)
+        end_sharing(self._tensors.values(), self._copies)
 
     def _holds_tensors(self, value: Any) -> bool:
-        """Note what is to be restored of an attribute; return whether a copy must take its place."""
+        """Save what must be restored of an attribute; return whether a copy must take its place."""
         kind = type(value)
         if kind is torch.Tensor or (isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter)):
-            self.tensors[id(value)] = value
+            self._tensors[id(value)] = value
             return True
         if isinstance(value, tuple):
             holding = [self._holds_tensors(item) for item in value if type(item) not in _ATOMS]
             return any(holding) and (kind is tuple or hasattr(value, "_fields"))
         if kind in _CONTAINERS:
-            self._note(value, value.copy())
+            self._save(value, value.copy())
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
-                self._arrays.append((value, value.copy()))
+                self._others.append(partial(operator.setitem, value, ..., value.copy()))
         elif isinstance(value, nn.Parameter):
             return False
         elif isinstance(value, nn.Module):
-            self._add_hidden(value)
+            hidden = [inner for inner in all_modules(value) if id(inner) not in self._known]
+            self._known.update(map(id, hidden))
+            self._attributes += [(vars(inner), vars(inner).copy()) for inner in hidden]
         elif kind.__module__.partition(".")[0] in self._packages:
             if isinstance(value, dict | list):
-                self._note(value, dict(value) if isinstance(value, dict) else list(value))
+                self._save(value, dict(value) if isinstance(value, dict) else list(value))
             if (own := attributes_of(value)) is not None:
-                self._note(own, own.copy())
+                self._save(own, own.copy())
         elif self._randomness and (undo := _generator_kept(value)) is not None:
-            self.generators.append(undo)
+            self._others.append(undo)
         return False
 
-    def _add_hidden(self, module: nn.Module) -> None:
-        """Note what is to be restored of a module that is not registered, but an attribute of another kind."""
-        for inner in all_modules(module):
-            if id(inner) not in self._modules:
-                self._modules.add(id(inner))
-                self.attributes.append((vars(inner), vars(inner).copy()))
-
-    def _note(self, container: Any, content: Any) -> None:
-        """Note the content of a container, and of what it contains."""
+    def _save(self, container: Any, content: Any) -> None:
+        """Save the content of a container, and of what it contains."""
         if not container:
-            self.empty.append(container)
+            self._empty.append(container)
         elif id(container) not in self._known:
             self._known.add(id(container))
-            self.filled.append((container, content))
-            if isinstance(container, dict):
-                items: Iterable[Any] = content.items()
-            else:
-                items = (
-                    zip(content, content, strict=True) if isinstance(container, set) else enumerate(content)
-                )
-            for key, item in items:
+            self._filled.append((container, content))
+            for key, item in children_of(content) or ():
                 if type(item) not in _ATOMS and self._holds_tensors(item):
-                    self._places.append((container, key))
+                    self._places.append((container, key, item))
 
     def _copied(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -243,78 +211,14 @@ class _State:
         return self._copies.get(id(value), value)
 
 
-def _copies(originals: Iterable[torch.Tensor]) -> dict[int, torch.Tensor]:
-    """Copies of tensors by id; of those that share memory, copies that share theirs."""
-    copies: dict[int, torch.Tensor] = {}
-    sharing: dict[int, list[torch.Tensor]] = {}
-    for tensor in originals:
-        try:
-            if type(tensor) is torch.Tensor and not (tensor.requires_grad or tensor.is_quantized):
-                sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
-                continue
-        except (RuntimeError, NotImplementedError):
-            pass  # kinds without a storage: sparse, nested, functorch's
-        copies[id(tensor)] = _with_attributes(tensor.clone(), tensor)  # which gradients go through
-    for group in sharing.values():
-        first = group[0]
-        if len(group) == 1 and first.numel() * first.element_size() < _LARGE:
-            copies[id(first)] = _with_attributes(first.clone(), first)
-        else:
-            with torch.no_grad():
-                storage = _copied_storage(first)
-                copies |= {id(tensor): _with_attributes(_over(storage, tensor), tensor) for tensor in group}
-    return copies
-
-
-def _with_attributes(copy: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
-    if original.__dict__:
-        copy.__dict__.update(original.__dict__)
-    return copy
-
-
-def _copied_storage(tensor: torch.Tensor) -> Any:
-    """A copy of a tensor's memory; of much memory, one that is made when either is first written to."""
-    storage = tensor.untyped_storage()
-    if storage.nbytes() >= _LARGE and storage.resizable():  # torch does not own others: a file's, NumPy's
-        with suppress(RuntimeError):
-            return torch._lazy_clone(tensor).untyped_storage()
-    return storage.clone()  # type: ignore[no-untyped-call]
-
-
-def _over(storage: Any, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor like `tensor` over another storage."""
-    like = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    like.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
-    like = like.conj() if tensor.is_conj() else like
-    return like._neg_view() if tensor.is_neg() else like
-
-
-def _unlink(originals: dict[int, torch.Tensor], copies: dict[int, torch.Tensor]) -> None:
-    """Give each original its memory back, where it always was, also if a copy lives on in what was recorded."""
-    lazy = [tensor for tensor in originals.values() if _is_lazy(tensor)]
-    for tensor in lazy:
-        _make_own(copies.pop(id(tensor)))
-    for tensor in lazy:
-        tensor.data_ptr()  # asking for an address that may be written to ends the sharing
-
-
-def _make_own(copy: torch.Tensor) -> None:
-    """Copy the memory of a lazy copy that others than the caller and this function hold."""
-    if _is_lazy(copy) and torch._C._storage_Use_Count(copy.untyped_storage()._cdata) > 2:
-        copy.data_ptr()
-
-
-def _is_lazy(tensor: torch.Tensor) -> bool:
-    try:
-        lazy: bool = torch._C._is_cow_tensor(tensor)  # type: ignore[attr-defined]
-    except (RuntimeError, NotImplementedError):  # it has no storage
-        return False
-    return lazy
-
-
 def _refill(container: Any, content: Any) -> None:
+    """Give a container its content back, unless it has it already; values are compared by identity."""
     if isinstance(container, dict):
-        if not _same_items(container, content):
+        if not (
+            len(container) == len(content)
+            and all(map(operator.is_, container.values(), content.values()))
+            and all(map(operator.is_, container, content))  # keys in order; Python keeps one object per name
+        ):
             container.clear()
             container.update(content)
     elif len(container) != len(content) or not all(map(operator.is_, container, content)):
@@ -322,19 +226,14 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content) if isinstance(container, set) else container.extend(content)
 
 
-def _same_items(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return (
-        len(now) == len(before)
-        and all(map(operator.is_, now.values(), before.values()))
-        and all(map(operator.is_, now, before))  # the keys: names, which Python keeps once
-    )
-
-
-def _parameters_kept(model: nn.Module, parameters: list[nn.Parameter], gradients: bool) -> Undo:
+def _parameters_kept(model: nn.Module, modules: list[nn.Module], gradients: bool) -> Undo:
+    parameters = {
+        id(p): p for module in modules for p in module._parameters.values() if p is not None
+    }.values()
     saved = [(p, _address(p), p.data, _version(p), p.requires_grad, p.grad) for p in parameters]
     if gradients:
         for parameter in parameters:
-            if parameter.grad is not None:  # what a backward pass in the block adds goes to another
+            if parameter.grad is not None:  # what a backward pass in the block adds goes to another tensor
                 parameter.grad = None
 
     def undo() -> None:
@@ -359,7 +258,7 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 def _address(tensor: torch.Tensor) -> int | None:
-    """Where the values lie; None for kinds that have no address (sparse, functorch's)."""
+    """Return where the values lie; None for kinds that have no address (sparse, functorch's)."""
     try:
         return tensor.data_ptr()
     except RuntimeError:
@@ -377,13 +276,8 @@ def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
     )
 
 
-def _random_state_kept() -> Undo:
-    state = random_state()
-    return lambda: set_random_state(state)
-
-
 def random_state() -> list[Any]:
-    """The state of every global generator that a forward pass may draw from."""
+    """Return the state of every global generator that a forward pass may draw from."""
     return [read() for read, _ in _generators()]
 
 
@@ -394,7 +288,7 @@ def set_random_state(state: list[Any]) -> None:
 
 
 def same_random_state(one: Any, other: Any) -> bool:
-    """Whether nothing was drawn between two calls of `random_state`."""
+    """Return whether nothing was drawn between two calls of `random_state`."""
     if isinstance(one, dict):
         return all(same_random_state(one[key], other[key]) for key in one if key in other)
     if isinstance(one, list | tuple):
@@ -404,7 +298,7 @@ def same_random_state(one: Any, other: Any) -> bool:
 
 
 def _generators() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """How to read and to set each global generator that a forward pass may draw from."""
+    """Return how to read and to set each global generator that a forward pass may draw from."""
     found: list[Any] = [(torch.get_rng_state, torch.set_rng_state), (random.getstate, random.setstate)]
     if "numpy.random" in sys.modules:
         numpy = sys.modules["numpy.random"]
@@ -417,24 +311,13 @@ def _generators() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _generator_kept(value: Any) -> Undo | None:
-    """How to restore a generator of the user's own; None if `value` is none."""
+    """Return how to restore a generator of the user's own; None if `value` is none."""
     if isinstance(value, torch.Generator):
-        state = value.get_state()
-
-        def rewind() -> None:
-            value.set_state(state)
-
-        return rewind
+        return partial(value.set_state, value.get_state())
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        drawn = value.getstate()
-        return lambda: value.setstate(drawn)
+        return partial(value.setstate, value.getstate())
     if type(value).__module__.startswith("numpy.random"):
         source = getattr(value, "bit_generator", None) or getattr(value, "_bit_generator", value)
         if hasattr(source, "state"):
-            seeded = source.state
-
-            def undo() -> None:
-                source.state = seeded
-
-            return undo
+            return partial(setattr, source, "state", source.state)
     return None

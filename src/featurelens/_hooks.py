@@ -1,4 +1,4 @@
-"""How featurelens visits a model: the context in which every verb runs it, hooks that end with their block, early stop.
+"""How featurelens visits a model: the context in which every verb runs it, temporary hooks, and early stopping.
 
 >>> from torch import nn
 >>> model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))
@@ -14,7 +14,8 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,7 +29,7 @@ _COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")
 
 
 class StopForward(BaseException):
-    """Raised inside a forward pass once everything that was asked for is there.
+    """Raised inside a forward pass once everything requested has been recorded.
 
     A BaseException, so that a model's own ``except Exception`` cannot swallow it.
     """
@@ -45,7 +46,7 @@ def visiting(
 ) -> Iterator[Undo]:
     """Run `model` inside the block, in eval mode or its own, undisturbed by other threads, and restore it afterwards.
 
-    `preserved` says what is restored, what `randomness` and `gradients` leave out of that, and what the block receives.
+    See `preserved` for what is restored, for `randomness` and `gradients`, and for what the block receives.
     """
     check_materialized(model)
     with (
@@ -57,36 +58,36 @@ def visiting(
         yield rewind
 
 
-_rehearsals = threading.local()
+_rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)
 
 
 @contextmanager
 def rehearsal() -> Iterator[None]:
-    """Run a model of which another run is being recorded, without that this one is."""
-    before = is_rehearsal()
-    _rehearsals.on = True
+    """Run a model in the block without recording it, although another run of it is being recorded."""
+    token = _rehearsing.set(True)
     try:
         yield
     finally:
-        _rehearsals.on = before
+        _rehearsing.reset(token)
 
 
 def is_rehearsal() -> bool:
-    """Return whether the present run of a model is not the one to be recorded."""
-    return getattr(_rehearsals, "on", False)
+    """Return whether the present run of a model must not be recorded."""
+    return _rehearsing.get()
 
 
 @contextmanager
-def hooked(hooks: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Register a forward hook on each module for the block."""
-    handles = []
-    try:
+def hooked(
+    hooks: Mapping[nn.Module, Callable[..., Any]],
+    before: Mapping[nn.Module, Callable[..., Any]] | None = None,
+) -> Iterator[None]:
+    """Register forward hooks, and hooks `before` forward, called as ``hook(module, args, kwargs)``, for the block."""
+    with ExitStack() as stack:
+        for module, hook in (before or {}).items():
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         for module, hook in hooks.items():
-            handles.append(module.register_forward_hook(hook))
+            stack.callback(module.register_forward_hook(hook).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -103,20 +104,13 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def device_of(model: nn.Module) -> torch.device | None:
     """Return the device of the model's first parameter; None if it has none."""
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                return parameter.device
-        waiting += [child for child in list(module._modules.values())[::-1] if child is not None]
-    return None
+    return next((parameter.device for parameter in model.parameters()), None)
 
 
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:
-    """Every module by its name, the model itself as ``""``; a shared one under its first name, or `all_names`.
+    """Return every module by its name, the model itself as ``""``; a shared one by its first name, or by `all_names`.
 
-    A part that was compiled is the module inside, under the name of the part.
+    A compiled part is listed as the module inside it, under the name of the part.
     """
     named = model.named_modules(remove_duplicate=not all_names)
     return {_COMPILED.sub("", name): module for name, module in named}
@@ -149,7 +143,7 @@ def eager() -> Iterator[None]:
     finally:
         with _stance_lock:
             stance = _stances.pop()
-            if not _stances:  # whoever is last gives back what the first found
+            if not _stances:  # the last to leave restores what the first found
                 stance.__exit__(None, None, None)
 
 
@@ -159,7 +153,7 @@ _locks_lock = threading.Lock()
 
 @contextmanager
 def exclusively(model: nn.Module) -> Iterator[None]:
-    """Let other threads that record the same model wait until the block ends: what each saves would mix."""
+    """Make other threads that record the same model wait until the block ends: what they save and restore would mix."""
     with _locks_lock:
         lock = _locks.setdefault(model, threading.RLock())
     with lock:

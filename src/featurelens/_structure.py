@@ -1,4 +1,4 @@
-"""What a layer returns, tensor by tensor: containers, dataclasses and objects of any kind keep their shape."""
+"""Nested values, tensor by tensor: find, map, move, copy and describe what containers and objects of any kind hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import enum
 import types
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,18 @@ _ATOMS = (
 
 
 class CannotCopy(TypeError):
-    """A value holds an object of which no copy can be made."""
+    """A value holds an object that cannot be copied."""
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
     """Return a copy of `value` with `function` applied to every tensor in it; nothing that can change is shared.
 
-    An object is rebuilt as `copy.deepcopy` does it, from what it says of itself for pickling.
+    An object is rebuilt as `copy.deepcopy` does it, from its pickling protocol.
 
     Raises
     ------
     CannotCopy
-        If there is an object in it of which no copy can be made, such as a generator or an open file.
+        If it holds an object that cannot be copied, such as a generator or an open file.
 
     Examples
     --------
@@ -43,44 +44,37 @@ def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
     """
     if isinstance(value, torch.Tensor):  # nearly always
         return function(value)
-    return _mapped(function, value, {})
-
-
-def _mapped(function: Callable[[torch.Tensor], Any], value: Any, known: dict[int, Any]) -> Any:
-    """Map `value`; `known` has what was made of objects by their id, so that two of one object stay one."""
-    if isinstance(value, _ATOMS):
-        return value
-    if id(value) not in known:
-        known[id(value)] = _rebuilt(function, value, known)
-        known.setdefault(id(known), []).append(value)  # an id is that of an object only while it lives
-    return known[id(value)]
-
-
-def _rebuilt(function: Callable[[torch.Tensor], Any], value: Any, known: dict[int, Any]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, np.ndarray):
-        return value.copy()
+    known: dict[
+        int, Any
+    ] = {}  # the copy of each object by the object's id, so that two references stay one object
+    originals = []  # kept alive, as an id is only unique among living objects
 
     def mapped(item: Any, _: Any = None) -> Any:
-        return _mapped(function, item, known)
+        if isinstance(item, _ATOMS):
+            return item
+        if id(item) not in known:
+            originals.append(item)
+            known[id(item)] = (
+                function(item) if isinstance(item, torch.Tensor) else _rebuilt(item, mapped, known)
+            )
+        return known[id(item)]
 
+    return mapped(value)
+
+
+def _rebuilt(value: Any, mapped: Callable[[Any], Any], known: dict[int, Any]) -> Any:
+    """Rebuild a container or an object from its mapped children."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
     if type(value) is dict:
         rebuilt: dict[Any, Any] = {}
         known[id(value)] = rebuilt  # it may contain itself
         rebuilt.update({key: mapped(item) for key, item in value.items()})
         return rebuilt
-    if type(value) is list:
-        items: list[Any] = []
-        known[id(value)] = items
-        items.extend(map(mapped, value))
-        return items
     if isinstance(value, tuple):
-        return _tuple(value, [mapped(item) for item in value], mapped)
+        return _rebuilt_tuple(value, [mapped(item) for item in value], mapped)
     if isinstance(value, types.MappingProxyType):
         return types.MappingProxyType({key: mapped(item) for key, item in value.items()})
-    if type(value) in (set, frozenset):
-        return type(value)(map(mapped, value))
     try:
         parts = value.__reduce_ex__(4)
     except Exception as error:
@@ -90,8 +84,8 @@ def _rebuilt(function: Callable[[torch.Tensor], Any], value: Any, known: dict[in
     return copy._reconstruct(value, known, *parts, deepcopy=mapped)  # type: ignore[attr-defined]
 
 
-def _tuple(value: tuple[Any, ...], items: list[Any], mapped: Callable[[Any], Any]) -> Any:
-    """A tuple of the kind of `value`, made without its own ``__new__`` where Python allows that."""
+def _rebuilt_tuple(value: tuple[Any, ...], items: list[Any], mapped: Callable[[Any], Any]) -> Any:
+    """Make a tuple of the type of `value`, without its own ``__new__`` where Python allows that."""
     try:
         rebuilt = tuple.__new__(type(value), items)
     except TypeError:  # torch.return_types
@@ -104,17 +98,16 @@ def _tuple(value: tuple[Any, ...], items: list[Any], mapped: Callable[[Any], Any
 def tensors(value: Any) -> list[torch.Tensor]:
     """Return every tensor in `value`, in order, each once."""
     found: dict[int, torch.Tensor] = {}
-    _find(value, found, {})
+    known: dict[int, Any] = {}
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, torch.Tensor):
+            found[id(item)] = item
+        elif not isinstance(item, _ATOMS) and id(item) not in known:
+            known[id(item)] = item
+            waiting += [child for _, child in reversed(children_of(item) or ())]
     return list(found.values())
-
-
-def _find(value: Any, found: dict[int, torch.Tensor], known: dict[int, Any]) -> None:
-    if isinstance(value, torch.Tensor):
-        found[id(value)] = value
-    elif not isinstance(value, _ATOMS) and id(value) not in known:
-        known[id(value)] = value
-        for _, item in items_of(value) or ():
-            _find(item, found, known)
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
@@ -127,8 +120,25 @@ def nbytes(tensor: torch.Tensor) -> int:
     return sum(map(nbytes, tensor.unbind())) if tensor.is_nested else tensor.numel() * tensor.element_size()
 
 
-def items_of(value: Any) -> list[tuple[Any, Any]] | None:
-    """Return what a container or an object consists of, by key, place or attribute; None for anything else."""
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return `value` with its tensors on `device`; `value` itself if they are there already."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if all(tensor.device == device for tensor in tensors(value)):
+        return value
+    if type(value) is tuple:
+        return tuple(to_device(item, device) for item in value)
+    if type(value) is dict:
+        return {key: to_device(item, device) for key, item in value.items()}
+    if callable(
+        move := getattr(value, "to", None)
+    ):  # it knows what must stay, such as PackedSequence's lengths
+        return move(device)
+    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
+
+
+def children_of(value: Any) -> list[tuple[Any, Any]] | None:
+    """Return the children of a container or an object with their key, index or attribute; None for anything else."""
     if isinstance(value, (torch.Tensor, np.ndarray, *_ATOMS)):
         return None
     if isinstance(value, Mapping):
@@ -150,48 +160,15 @@ def attributes_of(value: Any) -> dict[str, Any] | None:
     return own if isinstance(own, dict) else None
 
 
-def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | None = None) -> Any:
-    """Join what a layer returned for several batches along axis 0, tensor by tensor, or as `join` says.
-
-    Raises
-    ------
-    ValueError
-        If the batches differ in structure, in a shape beyond axis 0, or in something that is not a tensor.
-    """
-    outlines = sorted({outline(batch, lambda leaf: type(leaf).__name__) for batch in batches})
-    if len(outlines) > 1:
-        raise ValueError(f"what it returns differs between batches: {outlines[0]} and {outlines[1]}")
-    parts = zip(*map(tensors, batches), strict=True)
-    joined = iter([(join or cat)(list(part)) for part in parts])
-    return map_tensors(lambda tensor: next(joined), batches[0])
-
-
-def cat(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Join tensors along axis 0.
-
-    Raises
-    ------
-    ValueError
-        If they differ in a shape beyond it, or have none.
-    """
-    if any(part.is_nested for part in parts):
-        rows = [row for part in parts for row in part.unbind()]
-        return torch.nested.nested_tensor(rows, layout=parts[0].layout)
-    if any(part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
-        shapes = sorted({str(tuple(part.shape)) for part in parts})
-        raise ValueError(f"its shape differs between batches beyond axis 0: {' and '.join(shapes)}")
-    return torch.cat(parts)
-
-
 def outline(value: Any, of_leaf: Callable[[Any], str] | None = None, around: tuple[int, ...] = ()) -> str:
-    """Say what a value consists of: types, names and plain values.
+    """Describe a value's structure: types, names and plain values.
 
-    `of_leaf` says it of tensors, and of objects that cannot be looked into; by default dtype, shape and device, and the
-    type. Objects `around` the value, by their id, are not looked into again.
+    `of_leaf` describes tensors and opaque objects; by default as dtype, shape and device, or as their type. Objects
+    `around` the value, by id, are not described again.
     """
     if isinstance(value, _ATOMS) and not isinstance(value, nn.Module):
         return repr(value)
-    items = None if id(value) in around else items_of(value)
+    items = None if id(value) in around else children_of(value)
     if items is not None:
         inner = [f"{key!r}: {outline(item, of_leaf, (*around, id(value)))}" for key, item in items]
         if isinstance(value, set | frozenset):  # which have no order
@@ -214,7 +191,7 @@ def shapes(value: Any) -> Any:
     """
     if isinstance(value, torch.Tensor):
         return (value.size(0), "nested") if value.is_nested else tuple(value.shape)
-    items = items_of(value)
+    items = children_of(value)
     if items is None:
         return None
     named = [(key, shapes(item)) for key, item in items]
@@ -225,18 +202,18 @@ def shapes(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` in tuples, lists, dicts and tensors only, for a file that anybody can read.
+    """Return `value` as tuples, lists, dicts and tensors only, for a file that can be read without this library.
 
-    An object becomes a dict of those of its attributes that can be written.
+    An object becomes a dict of its attributes, without those that cannot be written.
 
     Raises
     ------
     TypeError
-        If there is something else in a container.
+        If a container holds something that cannot be written.
     """
     if value is None or isinstance(value, torch.Tensor | bool | int | float | str):
         return value
-    items = items_of(value)
+    items = children_of(value)
     if items is None:
         raise TypeError(f"activations with an object of type {type(value).__name__} in them cannot be saved")
     if _is_sequence(value):
@@ -259,8 +236,80 @@ def _is_sequence(value: Any) -> bool:
 
 
 def has_channels_first(module: nn.Module | None) -> bool:
-    """Return whether the channels of an output with three axes are surely in axis 1, as it is `(N, C, L)`.
+    """Return whether a module's output with three axes is surely `(N, C, L)`, as that of torch's 1d layers is.
 
-    Such are the layers of torch made for series, and their subclasses. What others return may be `(N, L, D)`.
+    Other modules may return `(N, L, D)`.
     """
     return any(kind.__name__.endswith("1d") for kind in type(module).mro())
+
+
+_LARGE = 2**20  # bytes; for smaller tensors a lazy copy saves nothing
+
+
+def shared_copies(originals: Collection[torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Copy tensors, and return the copies by their originals' id; tensors that share memory have copies that share it.
+
+    The memory of large tensors is only copied once something writes to it; `end_sharing` undoes that.
+    """
+    copies: dict[int, torch.Tensor] = {}
+    sharing: dict[int, list[torch.Tensor]] = {}
+    for tensor in originals:
+        try:
+            if type(tensor) is torch.Tensor and not (tensor.requires_grad or tensor.is_quantized):
+                sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+                continue
+        except (RuntimeError, NotImplementedError):
+            pass  # kinds without a storage: sparse, nested, functorch's
+        copies[id(tensor)] = tensor.clone()  # which gradients go through
+    for group in sharing.values():
+        first = group[0]
+        if len(group) == 1 and nbytes(first) < _LARGE:
+            copies[id(first)] = first.clone()
+        else:
+            with torch.no_grad():
+                storage = _copied_storage(first)
+                copies |= {id(tensor): _over(storage, tensor) for tensor in group}
+    for tensor in originals:
+        if tensor.__dict__:
+            copies[id(tensor)].__dict__.update(tensor.__dict__)
+    return copies
+
+
+def end_sharing(originals: Collection[torch.Tensor], copies: dict[int, torch.Tensor]) -> None:
+    """Leave each original at its old address, even if a lazy copy of it lives on in what was recorded."""
+    lazy = [tensor for tensor in originals if _is_lazy(tensor)]
+    for tensor in lazy:
+        _make_own(copies.pop(id(tensor)))
+    for tensor in lazy:
+        tensor.data_ptr()  # asking for an address that may be written to ends the sharing
+
+
+def _make_own(lazy_copy: torch.Tensor) -> None:
+    """Copy the memory of a lazy copy that is referred to from outside the guard."""
+    if _is_lazy(lazy_copy) and torch._C._storage_Use_Count(lazy_copy.untyped_storage()._cdata) > 2:
+        lazy_copy.data_ptr()
+
+
+def _copied_storage(tensor: torch.Tensor) -> Any:
+    """Copy a tensor's memory; if it is large, only when either side is first written to."""
+    storage = tensor.untyped_storage()
+    if storage.nbytes() >= _LARGE and storage.resizable():  # torch does not own others: a file's, NumPy's
+        with suppress(RuntimeError):
+            return torch._lazy_clone(tensor).untyped_storage()
+    return storage.clone()  # type: ignore[no-untyped-call]
+
+
+def _over(storage: Any, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor like `tensor` over another storage."""
+    like = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    like.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+    like = like.conj() if tensor.is_conj() else like
+    return like._neg_view() if tensor.is_neg() else like
+
+
+def _is_lazy(tensor: torch.Tensor) -> bool:
+    try:
+        lazy: bool = torch._C._is_cow_tensor(tensor)  # type: ignore[attr-defined]
+    except (RuntimeError, NotImplementedError):  # it has no storage
+        return False
+    return lazy

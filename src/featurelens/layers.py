@@ -20,7 +20,7 @@ model itself has the empty name, ``""``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, final
@@ -227,6 +227,25 @@ class _Names:
         raise LookupError(
             f"the given {type(layer).__name__} is not one of the model's {count(len(self.listed), 'layer')}"
         )
+
+
+def aliases_of(choices: Sequence[Choice]) -> dict[str, str]:
+    """Return other names of the chosen layers: ordinal aliases, and what the user wrote."""
+    names = {choice.alias: choice.name for choice in choices if choice.alias}
+    for choice in choices:
+        if isinstance(choice.selector, str) and choice.exact:
+            names[choice.selector.partition("#")[0]] = choice.name
+    return {text: name for text, name in names.items() if text != name}
+
+
+def not_reached(choice: Choice, calls: int) -> str:
+    """Return the message for a chosen layer, or call of a layer, that the forward pass did not reach."""
+    if choice.call is not None and calls:
+        return f"layer {choice.name!r} was called {count(calls, 'time')}, so there is no call {choice.call}"
+    return (
+        f"layer {choice.name!r} was never called in the forward pass: it may be unused in this mode, used only "
+        "through its weights, or called as layer.forward(x), which hooks do not see"
+    )
 
 
 def _aliases(modules: dict[str, nn.Module]) -> dict[str, str]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import featurelens as fl
-from featurelens._batches import Given, Plan
-from featurelens._shares import Share
+from featurelens._batches import Batches, Given
+from featurelens._sharding import Share
 from featurelens.storage import shards, writer
 from tests.stores import files
 
@@ -160,6 +160,6 @@ def test_shares_of_a_loader_are_its_batches(drop_last, n, size, count, seed):
     found = [
         batch.value.tolist()
         for index in range(count)
-        for batch in Plan(make(), Share(index, count), given=given_batch).batches()
+        for batch in Batches(make(), Share(index, count), given=given_batch).run()
     ]
     assert found == expected

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from featurelens._structure import concatenate, map_tensors, shapes, tensors
+from featurelens._structure import map_tensors, shapes, tensors
+from featurelens.recording.in_memory import concatenate
 from tests.nets import Box, Pair
 
 

@@ -32,8 +32,7 @@ from featurelens.ablation.masks import (
 )
 from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
 from featurelens.ablation.suffix import Output, following
-from featurelens.layers import Selector
-from featurelens.recording.capture import not_reached
+from featurelens.layers import Selector, not_reached
 
 
 @final

@@ -22,7 +22,7 @@ from featurelens._failure import explain
 from featurelens._guard import all_modules, random_state, same_random_state
 from featurelens._structure import map_tensors, tensors
 from featurelens.ablation.masks import AblatedLayer
-from featurelens.recording.capture import not_reached
+from featurelens.layers import not_reached
 
 _RUNNING = object()  # the value of a call that has not returned yet
 # These turn a tensor into a Python value: a model that branches on it would send all variants of a batch one way.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featurelens.information.base import Null
     from featurelens.information.result import MutualInformationResult, Units
     from featurelens.layers import Selector
-    from featurelens.recording.keeping import Reduction
+    from featurelens.recording.reductions import Reduction
 
 BATCH = 256
 PERMUTATIONS = 10

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from featurelens.information._variables import ArrayLike
     from featurelens.information.base import Null
     from featurelens.layers import Selector
-    from featurelens.recording.keeping import Reduction
+    from featurelens.recording.reductions import Reduction
 
 
 @final

@@ -1,30 +1,84 @@
-"""Runs a model and records: what calls, data sets, streams and stores have in common."""
+"""Run a model once and keep what its layers return: what calls, data sets, streams and stores have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from featurelens._batches import Batch, Plan
+from featurelens._checks import describe
 from featurelens._failure import explain
-from featurelens._guard import all_modules, snapshot
-from featurelens._hooks import StopForward, device_of, named_modules, visiting
-from featurelens._shares import Share
-from featurelens._structure import has_channels_first, map_tensors, outline, shapes, tensors
-from featurelens.layers import Choice
-from featurelens.recording.backends import Backend
-from featurelens.recording.capture import Capture
-from featurelens.recording.inputs import Inputs, Rows, given_by, is_time_first, to_device, warn_if_not_finite
-from featurelens.recording.keeping import Keeper, Reduction
-from featurelens.recording.rewrite import CannotRewrite
+from featurelens._guard import snapshot
+from featurelens._hooks import (
+    StopForward,
+    device_of,
+    hooked,
+    is_rehearsal,
+    named_modules,
+    submodule,
+    visiting,
+)
+from featurelens._structure import CannotCopy, has_channels_first, map_tensors, tensors, to_device
+from featurelens.layers import Choice, aliases_of, not_reached
+from featurelens.recording.early_stop import EarlyStop
+from featurelens.recording.insertion import CannotRewrite
+from featurelens.recording.reductions import Reduction, Unsuitable, check_axes, over_positions
+from featurelens.recording.rewrite import NotCalled, Rewriting
 from featurelens.storage.activations import Activations
 
 Call = tuple[str, int | None]
-_MOST_STRUCTURES = 100
+"""A layer's name and the number of one of its calls, None for all of them."""
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Measures = Mapping[Call, Reduction] | None
+
+
+@final
+@dataclass(frozen=True)
+class Keeper:
+    """Turns a layer's output into what is kept of it: reduced, detached, converted and copied inside the hook."""
+
+    detach: bool = True
+    clone: bool = False
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+
+    @property
+    def hands_on_copies(self) -> bool:
+        """Whether the recorded tensor is the one on the path of the gradients, and the model gets the copy."""
+        return self.clone and not self.detach
+
+    def keep(self, output: Any, reduction: Reduction = None) -> Any:
+        """Return what is kept of an output."""
+        value = output
+        if callable(reduction):
+            value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
+            if not tensors(value):
+                raise TypeError(
+                    f"it must return a tensor, or something that holds one; got {describe(value)}"
+                )
+        return map_tensors(partial(self._converted, reduction), value)
+
+    def _converted(self, reduction: Reduction, tensor: torch.Tensor) -> torch.Tensor:
+        original = tensor.detach() if self.detach else tensor
+        reduces = isinstance(reduction, str) and original.ndim > 2
+        kept = over_positions(original, str(reduction)) if reduces else original
+        kept = kept.to(device=self.device, dtype=self.dtype if kept.is_floating_point() else None)
+        if kept is not original or (self.hands_on_copies and reduction is None):
+            return kept
+        # Inference tensors have no version that would show a change in place.
+        return kept.clone() if self.clone or kept.is_inference() else kept
+
+    def hand_on(self, output: Any) -> Any:
+        """Return what the model continues with; None for its own output."""
+        return map_tensors(torch.Tensor.clone, output) if self.hands_on_copies else None
 
 
 @final
@@ -35,21 +89,19 @@ class Engine:
         self,
         model: nn.Module,
         choices: list[Choice],
-        backend: Backend,
         keeper: Keeper,
         reductions: Mapping[Call, Reduction],
         *,
+        rewriting: Rewriting | None,
         evaluate: bool,
         stop_early: bool,
     ) -> None:
-        self.model, self.choices, self.backend = model, choices, backend
-        self.keeper, self.reductions = keeper, reductions
-        self.evaluate, self.stop_early = evaluate, stop_early
+        self.model, self.choices, self.keeper, self.reductions = model, choices, keeper, reductions
+        self.rewriting, self.evaluate = rewriting, evaluate
+        self.early_stop = EarlyStop(model, choices) if stop_early else None
         modules = named_modules(model, all_names=True)
         self.channels_first = {c.name for c in choices if has_channels_first(modules.get(c.name))}
-        self.time_first = {c.name for c in choices if _inside_time_first(modules, c.name)}
-        self._calls: dict[str, dict[str, int]] = {}  # of a whole pass, by the structure of its inputs
-        self._stops, self._catches = False, False  # what a first attempt to end a pass has shown
+        self.aliases = aliases_of(choices)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -60,15 +112,9 @@ class Engine:
         """Return how a call of a layer is reduced."""
         return self.reductions.get((name, call), self.reductions.get((name, None)))
 
-    @contextmanager
-    def visiting(self) -> Iterator[None]:
+    def visiting(self) -> AbstractContextManager[None]:
         """Guard the model for one pass, or many."""
-        with visiting(self.model, evaluate=self.evaluate, autograd=not self.keeper.detach):
-            yield
-
-    def capture(self, last_calls: Mapping[str, int] | None = None) -> Capture:
-        """Begin to record one pass, which ends after `last_calls` of each layer."""
-        return Capture(self.choices, self.keeper, self.reductions, self.channels_first, last_calls)
+        return visiting(self.model, evaluate=self.evaluate, autograd=not self.keeper.detach)
 
     def run(
         self,
@@ -77,52 +123,62 @@ class Engine:
         *,
         where: str = "a batch",
         output: bool = True,
-        begin: Callable[[Mapping[str, int] | None], Capture] | None = None,
+        measures: Measures = None,
     ) -> Activations:
-        """Run the model once and return what was recorded; `begin` makes another capture than `capture` does."""
-        device = device_of(self.model)
-        if device is not None:
-            args, kwargs = to_device(args, device), {key: to_device(v, device) for key, v in kwargs.items()}
-        warn_if_not_finite((args, kwargs))
-        begin = begin or self.capture
-        inputs = self._structure(args, kwargs) if self.stop_early else ""
-        capture = begin(self._last_calls(inputs) if self.stop_early and not self._catches else None)
-        if capture.stops and not self._stops:
-            capture = self._try_to_stop(args, kwargs, capture, begin, where, output)
+        """Run the model once and return what was recorded; `measures` stand in for the layers' reductions."""
+        given = (args, kwargs)
+        if (device := device_of(self.model)) is not None:
+            given = to_device(given, device)
+        _warn_if_not_finite(given)
+        if self.early_stop is None:
+            capture = Capture(self, measures)
+            self._pass(given, capture, where, output)
         else:
-            self._pass(args, kwargs, capture, where, output)
-        if self.stop_early and not capture.stops:
-            self._calls = {inputs: capture.calls, **dict(list(self._calls.items())[:_MOST_STRUCTURES])}
+            capture = self._run_until_stop(self.early_stop, given, where, output, measures)
         return capture.finish()
 
-    def _try_to_stop(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        capture: Capture,
-        begin: Callable[[Mapping[str, int] | None], Capture],
-        where: str,
-        output: bool,
-    ) -> Capture:
-        """Run the first pass that is to end early; if the model catches what ends it, run it whole from its start."""
-        restore = snapshot(self.model)
-        again: tuple[Any, Any] = (args, kwargs)
-        if tensors(again):  # which the model may change in place
-            again = map_tensors(torch.Tensor.clone, again)
-        if self._pass(args, kwargs, capture, where, output):
-            self._stops = True
-            return capture
-        self._catches = True
-        restore()
-        capture = begin(None)
-        self._pass(again[0], again[1], capture, where, output)
-        return capture
+    @contextmanager
+    def recording(self) -> Iterator[Activations]:
+        """Record the user's own runs of the model in the block; random numbers drawn there stay drawn."""
+        capture = Capture(self)
 
-    def _pass(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], capture: Capture, where: str, output: bool
-    ) -> bool:
-        """Run the model once; return whether the pass ended where it was to end."""
-        with self.backend.attached(capture):
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            capture.activations.output = self.keeper.keep(output)
+
+        def check(module: nn.Module, args: Any, kwargs: Any) -> None:
+            _warn_if_not_finite((args, kwargs))
+
+        try:
+            with (
+                visiting(self.model, evaluate=self.evaluate, autograd=True, randomness=False),
+                self._attached(capture),
+                hooked({self.model: note}, before={self.model: check}),
+            ):
+                yield capture.activations
+        except BaseException:
+            capture.activations.freeze()
+            raise
+        capture.finish()
+
+    def _attached(self, capture: Capture) -> AbstractContextManager[None]:
+        """Send what the chosen layers return to `capture` inside the block."""
+        if self.rewriting is not None:
+            return self.rewriting.attached(capture.take)
+        hooks = {}
+        for name in capture.wanted:
+            layer = submodule(self.model, name)
+            if isinstance(layer, torch.jit.ScriptModule):
+                raise TypeError(
+                    f"layer {name!r} is scripted, and hooks cannot see into scripted code: "
+                    "record the module it was scripted from"
+                )
+            hooks[layer] = lambda module, inputs, output, name=name: capture.take(name, output)
+        return hooked(hooks)
+
+    def _pass(self, given: Arguments, capture: Capture, where: str, output: bool) -> bool:
+        """Run the model once; return whether the pass ended where it should."""
+        args, kwargs = given
+        with self._attached(capture):
             try:
                 returned = self.model(*args, **kwargs)
             except StopForward:
@@ -130,71 +186,162 @@ class Engine:
             except Exception as error:
                 if capture.stopped:
                     return False
-                if error is capture.error or isinstance(error, CannotRewrite):
+                if error is capture.error or isinstance(error, CannotRewrite | NotCalled):
                     raise
                 raise RuntimeError(explain(error, self.model, where, args, kwargs)) from error
         if output and not capture.stopped:
-            capture.activations.output = self.keeper.keep_output(returned)
+            capture.activations.output = self.keeper.keep(returned)
         return not capture.stopped
 
-    def _structure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """What passes with the same number of calls have in common."""
-        modes = "" if self.evaluate else [module.training for module in all_modules(self.model)]
-        return f"{outline((args, kwargs))} {modes}"
+    def _run_until_stop(
+        self, stop: EarlyStop, given: Arguments, where: str, output: bool, measures: Measures
+    ) -> Capture:
+        """Run a pass that may end early; the first one runs again, whole, if the model catches what ends it."""
+        structure = stop.structure(given, modes=not self.evaluate)
+        last_calls = stop.last_calls(structure)
+        capture = Capture(self, measures, last_calls)
+        if last_calls and not stop.works:
+            restore = snapshot(self.model)
+            # The model may change its inputs in place.
+            again: Any = map_tensors(torch.Tensor.clone, given) if tensors(given) else given
+            stop.works = self._pass(given, capture, where, output)
+            if not stop.works:
+                stop.is_caught = True
+                restore()
+                capture = Capture(self, measures)
+                self._pass(again, capture, where, output)
+        else:
+            self._pass(given, capture, where, output)
+        if not capture.stops:
+            stop.count(structure, capture.calls)
+        return capture
 
-    def _last_calls(self, inputs: str) -> dict[str, int] | None:
-        """After how many calls of each layer a pass may end; None if a whole one is needed to count them."""
-        if any(not choice.name for choice in self.choices):  # the model itself
-            return None
-        counted = self._calls.get(inputs, {})
-        if not counted and any(choice.call is None for choice in self.choices):
-            return None
-        last: dict[str, int] = {}
+
+@final
+class Capture:
+    """What one pass records; both backends hand layers' outputs to `take`, and `activations` is the live result.
+
+    Attributes
+    ----------
+    calls
+        How often each layer was called so far.
+    stops, stopped
+        Whether the forward pass is to end early, and whether it was told to.
+    error
+        An error raised here and not by the model.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        measures: Measures = None,
+        last_calls: Mapping[str, int] | None = None,
+    ) -> None:
+        self.choices, self._channels_first = engine.choices, engine.channels_first
+        # Statistics are taken from the layer's own memory.
+        self._keeper = engine.keeper if measures is None else Keeper()
+        self._reductions = engine.reductions if measures is None else measures
+        self.calls: dict[str, int] = {}
+        self.stops, self.stopped = bool(last_calls), False
+        self.error: Exception | None = None
+        self.activations = Activations(live=self._named, aliases=engine.aliases)
+        self._outstanding = dict(last_calls or {})
+        self.wanted: dict[str, set[int | None]] = {}
         for choice in self.choices:
-            calls = counted.get(choice.name, 0) if choice.call is None else choice.call
-            if calls:
-                last[choice.name] = max(calls, last.get(choice.name, 0))
-        return last
+            self.wanted.setdefault(choice.name, set()).add(choice.call)
+        self._taken: dict[str, dict[int, Any]] = {}
+        self._shared: dict[str, list[tuple[torch.Tensor, int]]] = {}
 
-    def plan(self, loader: Iterable[Any], share: Share, inputs: Inputs, rows: Rows) -> Plan:
-        """Return which batches of `loader` make up the share."""
-        return Plan(loader, share, given=lambda batch: given_by(batch, self.model, inputs, rows))
+    def take(self, name: str, output: Any) -> Any:
+        """Keep what layer `name` returned; return what the model continues with, None for `output` itself.
 
-    def check_rows(self, name: str, value: Any, rows: int | None) -> None:
-        """Raise a ValueError unless axis 0 of what was recorded of a layer is that of the batch."""
-        layer, _, call = name.partition("#")
-        reduction = self.reduction_of(layer, int(call) if call else None)
-        found = [tensor.size(0) if tensor.ndim else None for tensor in tensors(value)]
-        if not callable(reduction) and layer in self.time_first and any(t.ndim == 3 for t in tensors(value)):
-            raise ValueError(
-                f"layer {layer!r} returned {shapes(value)}, in which axis 0 is time, as batch_first=False says: bring the "
-                f"batch there with reduce={{{layer!r}: function}}"
+        Ends the forward pass once nothing more is outstanding.
+        """
+        # Checkpointing computes a part again during the backward pass: that is no further call.
+        if self.stopped or is_rehearsal() or torch._C._current_graph_task_id() != -1:
+            return self._keeper.hand_on(output)
+        call = self.calls[name] = self.calls.get(name, 0) + 1
+        if not self.wanted[name].isdisjoint((call, None)):
+            self._keep(name, call, output)
+        if self._outstanding.get(name) == call:
+            del self._outstanding[name]
+            if not self._outstanding:
+                self.stopped = True
+                raise StopForward
+        return self._keeper.hand_on(output)
+
+    def _keep(self, name: str, call: int, output: Any) -> None:
+        reduction = self._reductions.get((name, call), self._reductions.get((name, None)))
+        try:
+            if reduction is not None and name not in self._channels_first:
+                check_axes(output, reduction, name)
+            value = self._keeper.keep(output, reduction)
+        except Unsuitable as error:
+            self.error = error
+            raise
+        except CannotCopy as error:
+            self.error = RuntimeError(
+                f"layer {name!r} returned {describe(output)}, which cannot be kept: {error}; say what to keep of it with "
+                f"reduce={{{name!r}: function}}"
             )
-        if rows is not None and any(size != rows for size in found):
-            raise ValueError(
-                f"layer {layer!r} returned {shapes(value)} for a batch of {rows}: axis 0 is not the batch, so "
-                f"batches cannot be joined; bring it there with reduce={{{layer!r}: function}}, or leave the layer out"
+            raise self.error from error
+        except Exception as error:
+            task = "reduce" if callable(reduction) else "keeping the output"
+            self.error = RuntimeError(f"{task} failed on layer {name!r}: {type(error).__name__}: {error}")
+            raise self.error from error
+        self._taken.setdefault(name, {})[call] = value
+        if not self._keeper.clone:  # the value may share memory with the model
+            kept = [(tensor, tensor._version) for tensor in tensors(value) if not tensor.is_inference()]
+            self._shared.setdefault(name, []).extend(kept)
+
+    def finish(self) -> Activations:
+        """Check that every chosen layer was reached, and freeze the result."""
+        reached = {id(choice.selector) for choice in self.choices if self._is_reached(choice)}
+        for choice in self.choices:
+            if not self._is_reached(choice) and (choice.exact or id(choice.selector) not in reached):
+                raise LookupError(not_reached(choice, self.calls.get(choice.name, 0)))
+        self.activations.freeze()
+        return self.activations
+
+    def _named(self) -> dict[str, Any]:
+        """Return what was kept so far by the keys of the result."""
+        for name, shared in self._shared.items():
+            if any(tensor._version != version for tensor, version in shared):
+                raise RuntimeError(
+                    f"layer {name!r} was recorded with clone=False and then changed in place by a later layer, "
+                    "such as ReLU(inplace=True); record it with clone=True"
+                )
+        named = {}
+        for choice in self.choices:
+            calls = self._taken.get(choice.name, {})
+            if choice.call is None and len(calls) == 1:
+                named[choice.name] = next(iter(calls.values()))
+            elif choice.call is None:
+                named |= {f"{choice.name}#{call}": value for call, value in calls.items()}
+            elif choice.call in calls:
+                named[f"{choice.name}#{choice.call}"] = calls[choice.call]
+        return named
+
+    def _is_reached(self, choice: Choice) -> bool:
+        calls = self._taken.get(choice.name, {})
+        return choice.call in calls if choice.call is not None else bool(calls)
+
+
+def _warn_if_not_finite(value: Any) -> None:
+    """Warn about NaN and infinity among a model's inputs, but not about minus infinity, which masks hold."""
+    for tensor in tensors(value):
+        # 8-bit types have no arithmetic.
+        dense = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
+        if not dense or not tensor.is_floating_point() or tensor.element_size() == 1:
+            continue
+        # The sum is finite if every value is; reading once is all that the usual case costs.
+        if math.isfinite(tensor.sum().item()):
+            continue
+        nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isposinf(tensor).sum())
+        if nan or infinite:
+            warnings.warn(
+                f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
+                "they are recorded as the layers return them",
+                UserWarning,
+                stacklevel=4,
             )
-
-
-def shown(batches: Iterable[Batch], plan: Plan, progress: bool, *, done: int = 0) -> Iterable[Batch]:
-    """Return `batches` under a progress bar, if standard error is a terminal; `done` of them lie behind."""
-    from tqdm import tqdm
-
-    bar: Iterable[Batch] = tqdm(
-        batches,
-        desc="recording",
-        unit="batch",
-        disable=None if progress else True,
-        total=None if plan.total is None else len(plan.block),
-        initial=done,
-    )
-    return bar
-
-
-def _inside_time_first(modules: Mapping[str, nn.Module], name: str) -> bool:
-    parts = name.split(".")
-    around = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    return any(part in modules and is_time_first(modules[part]) for part in around) or (
-        "" in modules and is_time_first(modules[""])
-    )

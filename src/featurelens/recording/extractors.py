@@ -16,9 +16,10 @@ from featurelens._hooks import unwrap, visiting
 from featurelens._lookup import NoSuchLayer
 from featurelens._structure import map_tensors
 from featurelens._tracing import Trace
-from featurelens.layers import Selector, choose
-from featurelens.recording.capture import aliases
-from featurelens.recording.rewrite import Program, check_called, insert, trace_for_rewriting
+from featurelens.layers import Selector, aliases_of, choose
+from featurelens.recording.insertion import insert, trace_for_rewriting
+from featurelens.recording.program import Program
+from featurelens.recording.rewrite import check_called
 
 
 @final
@@ -199,7 +200,7 @@ def insert_extractors(
         insert(found, names, target)
     check_called(duplicate, choices, list(traces.values()))
     programs = {training: Program(found) for training, found in traces.items()}
-    tapped = TappedModule(duplicate, programs, extractors.values(), aliases(choices))
+    tapped = TappedModule(duplicate, programs, extractors.values(), aliases_of(choices))
     if sample is not None:
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):

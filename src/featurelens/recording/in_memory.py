@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from featurelens._checks import describe
-from featurelens._shares import Share
-from featurelens._structure import cat, concatenate
-from featurelens.recording.engine import Engine, shown
-from featurelens.recording.inputs import Inputs, Rows
+from featurelens._structure import map_tensors, outline, tensors
+from featurelens.recording.dataset import DatasetPass
 from featurelens.storage.activations import Activations
 
 
-def record_in_memory(
-    engine: Engine, loader: Iterable[Any], share: Share, inputs: Inputs, rows: Rows, progress: bool
-) -> Activations:
+def record_in_memory(dataset: DatasetPass) -> Activations:
     """Return what the layers returned for the share's batches, joined."""
-    batches: list[Activations] = []
-    sizes: list[int | None] = []
+    engine, share = dataset.engine, dataset.share
+    parts: list[dict[str, Any]] = []
+    outputs: list[Any] = []
+    rows: list[int | None] = []
     with engine.visiting():
-        plan = engine.plan(loader, share, inputs, rows)
-        for batch in shown(plan.batches(), plan, progress):
-            where = f"batch {batch.number + 1}"
-            given = batch.given
-            recorded = engine.run(given.args, given.kwargs, where=where, output=not engine.stop_early)
-            for name, value in recorded.items():
-                engine.check_rows(name, value, given.rows)
-            batches.append(recorded)
-            sizes.append(given.rows)
-    if not batches and share.count > 1 and plan.total:
-        raise ValueError(
-            f"share {share.index} of {share.count} is empty: the loader has {plan.total} batches"
-        )
-    if not batches:
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
-    return _joined(batches, sizes)
+        for batch in dataset.run():
+            recorded = dataset.record(batch, output=engine.early_stop is None)
+            parts.append(dict(recorded))
+            outputs.append(recorded.output)
+            rows.append(batch.given.rows)
+    total = dataset.batches.total
+    if not parts and share.count > 1 and total:
+        raise ValueError(f"share {share.index} of {share.count} is empty: the loader has {total} batches")
+    if not parts:
+        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
+    return Activations(_joined(parts), output=_joined_outputs(outputs, rows), aliases=engine.aliases)
 
 
-def _joined(batches: list[Activations], rows: list[int | None]) -> Activations:
-    """Join batch by batch, layer by layer; each layer's parts are let go as soon as they are joined."""
-    first = batches[0]
-    names = list(first)
-    for batch in batches:
-        if list(batch) != names:
-            raise ValueError(f"the layers' calls differ between batches: {names} and then {list(batch)}")
-    parts = [batch._layers for batch in batches]
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join batches layer by layer; each layer's parts are freed as soon as they are joined."""
+    names = list(parts[0])
+    for part in parts:
+        if list(part) != names:
+            raise ValueError(f"the layers' calls differ between batches: {names} and then {list(part)}")
     layers = {}
     for name in names:
         try:
@@ -57,14 +48,50 @@ def _joined(batches: list[Activations], rows: list[int | None]) -> Activations:
                 f"layer {name!r} cannot be joined over batches: {error}; reduce={{{name!r}: function}} can bring "
                 "it to one shape"
             ) from None
+    return layers
+
+
+def _joined_outputs(outputs: list[Any], rows: list[int | None]) -> Any:
+    """Join the model's outputs; what has no axis for the batch, such as a loss, is a list with an item per batch."""
 
     def join(parts: list[torch.Tensor]) -> Any:
-        """What has no axis for the batch, such as a loss, is a list with an item for each batch."""
         of_rows = [part.ndim > 0 and part.size(0) == n for part, n in zip(parts, rows, strict=True)]
         return cat(parts) if all(of_rows) else parts
 
     try:
-        output = concatenate([batch.output for batch in batches], join)
-    except ValueError:  # detections, say: a list for each batch serves better than none
-        output = [batch.output for batch in batches]
-    return Activations(layers, output=output, aliases=first._aliases)
+        return concatenate(outputs, join)
+    except ValueError:  # detections, say: a list with an item per batch is better than nothing
+        return outputs
+
+
+def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | None = None) -> Any:
+    """Join what a layer returned for several batches along axis 0, tensor by tensor, or as `join` says.
+
+    Raises
+    ------
+    ValueError
+        If the batches differ in structure, in a shape beyond axis 0, or in something that is not a tensor.
+    """
+    outlines = sorted({outline(batch, lambda leaf: type(leaf).__name__) for batch in batches})
+    if len(outlines) > 1:
+        raise ValueError(f"what it returns differs between batches: {outlines[0]} and {outlines[1]}")
+    parts = zip(*map(tensors, batches), strict=True)
+    joined = iter([(join or cat)(list(part)) for part in parts])
+    return map_tensors(lambda tensor: next(joined), batches[0])
+
+
+def cat(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Join tensors along axis 0.
+
+    Raises
+    ------
+    ValueError
+        If they differ in a shape beyond it, or have none.
+    """
+    if any(part.is_nested for part in parts):
+        rows = [row for part in parts for row in part.unbind()]
+        return torch.nested.nested_tensor(rows, layout=parts[0].layout)
+    if any(part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        shapes = sorted({str(tuple(part.shape)) for part in parts})
+        raise ValueError(f"its shape differs between batches beyond axis 0: {' and '.join(shapes)}")
+    return torch.cat(parts)

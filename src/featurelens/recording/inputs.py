@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from featurelens._batches import Given
 from featurelens._checks import check_flag, check_whole, describe
 from featurelens._hooks import named_modules
-from featurelens._structure import map_tensors, tensors
+from featurelens._structure import tensors
 
 Inputs = Callable[[Any], Any] | None
 Rows = Callable[[Any], int] | None
@@ -184,52 +182,6 @@ def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(batch, Mapping):
         return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
     return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Return `value` with its tensors on `device`; `value` itself if they are there."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if all(tensor.device == device for tensor in tensors(value)):
-        return value
-    if type(value) is tuple:
-        return tuple(to_device(item, device) for item in value)
-    if type(value) is dict:
-        return {key: to_device(item, device) for key, item in value.items()}
-    if callable(
-        move := getattr(value, "to", None)
-    ):  # which knows what must stay, as PackedSequence's lengths
-        return move(device)
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
-
-
-def warn_if_not_finite(value: Any) -> None:
-    """Warn about NaN and infinity among a model's inputs: recording them is right, but seldom meant.
-
-    Minus infinity is, in masks.
-    """
-    for tensor in tensors(value):
-        # The sum is finite if every value is; reading once is all that the usual case costs.
-        if not _can_be_checked(tensor) or math.isfinite(tensor.sum().item()):
-            continue
-        nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isposinf(tensor).sum())
-        if nan or infinite:
-            warnings.warn(
-                f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
-                "they are recorded as the layers return them",
-                UserWarning,
-                stacklevel=5,
-            )
-
-
-def _can_be_checked(tensor: torch.Tensor) -> bool:
-    # not on the meta device, not sparse, and no 8-bit type, which knows no arithmetic
-    return (
-        tensor.is_floating_point()
-        and tensor.element_size() > 1
-        and tensor.layout == torch.strided
-        and not (tensor.is_meta or tensor.is_nested)
-    )
 
 
 def check_loader(

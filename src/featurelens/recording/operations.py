@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import fx, nn
 
 from featurelens import _tracing
 from featurelens._checks import check_module
 from featurelens._hooks import unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
-from featurelens.recording.rewrite import trace_for_rewriting
-
-if TYPE_CHECKING:
-    from torch import fx, nn
+from featurelens.recording.insertion import trace_for_rewriting
 
 ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "requires_grad"}
 QUESTIONS = {"size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "get_device"}

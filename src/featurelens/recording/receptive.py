@@ -5,17 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch import nn
 
 from featurelens._checks import check_whole, describe
-from featurelens.recording.keeping import Unsuitable
+from featurelens.layers import Selector
 from featurelens.recording.recorder import ActivationRecorder
-
-if TYPE_CHECKING:
-    from featurelens.layers import Selector
+from featurelens.recording.reductions import Unsuitable
 
 PROBES = 16  # images in a batch
 CHANGE = 10.0  # of a pixel, in standard deviations of a normal distribution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final, overload
@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, check_flag, check_module, check_type, describe
-from featurelens._hooks import unwrap, visiting
-from featurelens._shares import Share
+from featurelens._hooks import unwrap
+from featurelens._sharding import Share
 from featurelens.layers import Selector, choose
-from featurelens.recording.backends import Backend, HookBackend, RewriteBackend
-from featurelens.recording.capture import Capture
-from featurelens.recording.engine import Engine
+from featurelens.recording.dataset import DatasetPass
+from featurelens.recording.engine import Engine, Keeper
 from featurelens.recording.in_memory import record_in_memory
-from featurelens.recording.inputs import Inputs, Rows, check_loader, warn_if_not_finite
-from featurelens.recording.keeping import Keeper, Reduction, reductions
+from featurelens.recording.inputs import Inputs, Rows, check_loader
 from featurelens.recording.operations import operation_names
+from featurelens.recording.reductions import Reduction, reductions
+from featurelens.recording.rewrite import Rewriting
 from featurelens.recording.streaming import Statistics, stream
 from featurelens.recording.to_store import record_to_store
 from featurelens.statistics import StreamResult
@@ -32,7 +32,7 @@ from featurelens.storage.activations import Activations
 
 @final
 class ActivationRecorder:
-    """Records what chosen layers of a model return, and gives the model back exactly as it was.
+    """Records what chosen layers of a model return, and restores the model exactly.
 
     ::
 
@@ -90,11 +90,14 @@ class ActivationRecorder:
 
     Notes
     -----
-    Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are as before when
-    a call ends, by whatever exception it ends: what a forward in train mode would do to BatchNorm's statistics is
-    taken back. A ``with`` block is bracketed in the same way, whatever runs in it, but random numbers that it
-    draws stay drawn. The hooks backend runs the model on your data and nothing else. The rewrite backend also runs
-    its Python code on placeholders, to trace it, and once more on inputs of a new shape, to compare.
+    Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are restored when
+    a call ends, even by an exception; a ``with`` block restores them too, except for random numbers drawn in it. The
+    hooks backend runs the model on your data and nothing else. The rewrite backend also runs its Python code on
+    placeholders, to trace it, and once more on inputs of a new shape, to compare.
+
+    A batch that is a tensor, a list of texts or a list of dicts is the input. Of other tuples and lists the first item
+    is the input, and the others are labels. The items of a dict go to the arguments of forward of the same name, or
+    the one called "image", "input" or similar is the input. Where that is ambiguous, an error asks for ``inputs=``.
 
     Examples
     --------
@@ -127,19 +130,17 @@ class ActivationRecorder:
         self._wrapped = check_module(model)
         self.model = unwrap(model)
         self.backend, self.training, self.stop_early = backend, training, stop_early
-        self._block: tuple[ExitStack, Capture] | None = None  # while a block is open
-        operations = operation_names(self.model, evaluate=training != "keep") if backend == "rewrite" else ()
+        self._block: AbstractContextManager[Activations] | None = None  # while a block is open
+        rewrites, evaluate = backend == "rewrite", training != "keep"
+        operations = operation_names(self.model, evaluate=evaluate) if rewrites else ()
         choices = choose(self.model, layers, operations)
-        reaching: Backend = (
-            HookBackend(self.model) if backend == "hooks" else RewriteBackend(self.model, choices)
-        )
         self._engine = Engine(
             self.model,
             choices,
-            reaching,
             Keeper(detach, clone, _device(device), dtype),
             reductions(self.model, choices, reduce, operations),
-            evaluate=training != "keep",
+            rewriting=Rewriting(self.model, choices) if rewrites else None,
+            evaluate=evaluate,
             stop_early=stop_early,
         )
 
@@ -166,10 +167,9 @@ class ActivationRecorder:
 
     @contextmanager
     def held(self) -> Iterator[Callable[..., Activations]]:
-        """Guard the model once around many calls: the block is given what does the same as ``recorder(images)``.
+        """Guard the model once around many calls: yields a function that does the same as ``recorder(images)``.
 
-        Inside it the model is as a recorder runs it, and parameters may be given other flags; afterwards it is as
-        it was.
+        In the block the model is in the state in which a recorder runs it, and the flags of parameters may be changed.
         """
         self._check_free()
         with self._engine.visiting():
@@ -216,65 +216,41 @@ class ActivationRecorder:
         Parameters
         ----------
         loader
-            Yields batches: tensors; tuples or lists whose first item is the input and whose others are labels; lists of
-            texts or dicts, which are inputs themselves; or dicts whose items go to the arguments of forward that
-            bear their name (or of which one is called "image", "input" or alike). Where more than one of these may be
-            meant, an error asks for `inputs`.
+            Yields batches; the class's notes say which part of a batch is the input.
         to
-            A folder to write to, batch by batch, for data sets that do not fit into memory. Under torch.distributed
-            every rank must make the call: each writes its share, rank 0 joins them, and all return the whole.
+            A folder to write to, batch by batch, for data sets larger than memory. Under torch.distributed every rank
+            makes the call and writes its share; rank 0 joins the shares, and all return the whole.
         resume
-            Go on with the recording in that folder, if there is one: the files end up as those of a run that was
-            never interrupted. Batches that it has are not run again. The model, the layers and what is kept of them
-            must be the same, which is checked; so must be the data, of which the last batch that was kept is
-            compared, or all of them if the loader is no DataLoader over a map-style data set.
+            Continue an interrupted recording in that folder: the files will be those of an uninterrupted run. Model,
+            layers and reductions must be the same, and so must the data. Their last batch in the folder is compared,
+            or all of them if the loader is no DataLoader over a map-style data set.
         shard
-            ``(index, count)``: only this worker's share of the batches, a contiguous block, for array jobs whose
-            workers cannot speak to each other; `merge` joins what they write. ``(0, 1)`` is everything, also in one
-            rank of several.
-        inputs
-            Takes a batch and returns the model's input, a tuple of its positional arguments or a dict of its
-            keyword arguments, where the rule above does not fit.
-        rows
-            Takes a batch and returns how many rows it has. By default that is the size of axis 0 of the first input, or
-            the length of a list of images; where that may be wrong, as in models whose sequences are `(L, N, D)`, an
-            error asks for it.
+            ``(index, count)``: one contiguous block of the batches, for the workers of an array job; `merge` joins
+            their stores. ``(0, 1)`` is everything, also in one rank of several.
+        inputs, rows
+            Functions of a batch: the model's input, a tuple of positional or a dict of keyword arguments; and the
+            number of its rows, by default the length of the first input. Errors ask for them where they are unclear.
         progress
             Show a progress bar, if standard error is a terminal.
 
-        Returns
-        -------
-        Activations or ActivationStore
-            In memory, or with `to` in files. Of an array job's worker, its share.
-
         Raises
         ------
-        TypeError
-            If an argument is not one of the above.
-        ValueError
-            If the loader yields no batch, or a layer's output cannot be joined: axis 0 must be the batch. If the
-            loader cannot be shared out. If there is a recording to resume, and it was made otherwise.
-        FileExistsError
-            If the folder holds something already, and `resume` is not set.
+        TypeError, ValueError
+            If an argument is not one of the above, the loader yields no batch or cannot be shared out, axis 0 of an
+            output is not the batch, or the recording to resume was made differently.
         OSError
-            If a file cannot be written: the message says how many rows are safe.
+            If the folder is not empty without `resume`, or a file cannot be written; it says how many rows were saved.
         RuntimeError
             If the model fails on a batch, another run is writing to the folder, or another rank failed.
         """
-        check_loader(loader, inputs=inputs, rows=rows, progress=progress)
+        dataset = self._dataset(loader, shard, inputs, rows, progress, alone=to is None and shard is None)
         check_flag(resume, argument="resume")
-        self._check_free()
-        if to is None:
-            if resume:
-                raise ValueError("resume=True goes on with a recording in files: say with to= where it is")
-            share = Share() if shard is None else Share.find(shard)
-            return record_in_memory(self._engine, loader, share, inputs, rows, progress)
-        check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
-        share = Share.find(shard)
-        path = Path(to).absolute()
-        return record_to_store(
-            self._engine, loader, path, share, inputs, rows, resume=resume, progress=progress
-        )
+        if to is not None:
+            check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
+            return record_to_store(dataset, Path(to).absolute(), resume=resume)
+        if resume:
+            raise ValueError("resume=True continues a recording in files: say with to= where it is")
+        return record_in_memory(dataset)
 
     def stream(
         self,
@@ -291,50 +267,53 @@ class ActivationRecorder:
 
         ::
 
-            result = recorder.stream(loader, {"conv1": [fl.statistics.Moments(), fl.statistics.TopK(9)], "fc": fl.statistics.JointCounts(classes=10)})
+            result = recorder.stream(loader, {"conv1": [fl.statistics.Moments(), fl.statistics.TopK(9)]})
             result["conv1"].moments.mean             # (C,)
             result["conv1"].top_k.rows               # (C, 9): which images
-            result["fc"].joint_counts.mutual_information()
 
-        Statistics are taken of what `reduce` leaves of an output, inside the hook, from the layer's own memory; `clone`,
-        `device` and `dtype` play no part.
+        Statistics are computed inside the hook, from the layer's own memory, after `reduce`; `clone`, `device` and
+        `dtype` have no effect. Batches are added up exactly: one process, many ranks and merged blocks give the same
+        bits, as far as the model returns the same activations everywhere.
 
         Parameters
         ----------
-        loader
-            As in `record`. Under torch.distributed every rank is given the same loader, runs a contiguous block of
-            its batches, and returns the result of all.
+        loader, inputs, rows, progress
+            As in `record`. Under torch.distributed every rank runs a block of the batches and returns the whole result.
         statistics
-            One or several for every layer, or a mapping from selectors to them that leaves no recorded layer out.
-        inputs, rows
-            As in `record`.
+            One or several for every layer, or a mapping from selectors to them that covers every recorded layer.
         labels
-            Takes a batch and returns its labels `(N,)`. By default they are the second item of a tuple or list, or
+            Returns the labels `(N,)` in a batch. By default they are the second item of a tuple or list, or
             the item "label", "labels", "target", "targets" or "y" of a dict.
         shard
-            ``(index, count)``: run one of so many blocks of batches, without torch.distributed. The result is that
-            block's; `StreamResult.merge` joins the blocks'.
-        progress
-            Show a progress bar, if standard error is a terminal.
+            ``(index, count)``: one of so many blocks of batches; `StreamResult.merge` joins their results.
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, LookupError
             If an argument is not one of the above, the loader yields no batch, a layer returns no tensor
             `(N, C, ...)`, or one that may be `(N, L, D)` without `reduce`, or labels are missing or out of range.
-        LookupError
-            If a selector in `statistics` matches no layer.
         RuntimeError
             If the model fails on a batch, or another rank failed.
-
-        Notes
-        -----
-        A batch is never split, and batches are added up exactly: one process, many ranks and merged blocks give the
-        same bits, as far as the model itself gives the same activations on all machines and numbers of threads.
         """
-        check_loader(loader, caller="stream", inputs=inputs, rows=rows, labels=labels, progress=progress)
+        dataset = self._dataset(loader, shard, inputs, rows, progress, caller="stream", labels=labels)
+        return stream(dataset, statistics, labels, may_be_empty=shard is not None)
+
+    def _dataset(
+        self,
+        loader: Iterable[Any],
+        shard: tuple[int, int] | None,
+        inputs: Inputs,
+        rows: Rows,
+        progress: bool,
+        *,
+        caller: str = "record",
+        alone: bool = False,
+        **functions: object,
+    ) -> DatasetPass:
+        check_loader(loader, progress=progress, caller=caller, inputs=inputs, rows=rows, **functions)
         self._check_free()
-        return stream(self._engine, loader, statistics, inputs, rows, labels, shard, progress)
+        share = Share() if alone else Share.find(shard)
+        return DatasetPass(self._engine, loader, share, inputs, rows, progress)
 
     def __enter__(self) -> Activations:
         if isinstance(self._wrapped, nn.DataParallel) and len(self._wrapped.device_ids) > 1:
@@ -343,27 +322,17 @@ class ActivationRecorder:
                 "or call recorder(images)"
             )
         self._check_free()
-        capture = self._engine.capture()
-        with ExitStack() as stack:
-            # What random numbers the block draws are the user's own affair, and stay drawn.
-            stack.enter_context(
-                visiting(self.model, evaluate=self.training != "keep", autograd=True, randomness=False)
-            )
-            stack.enter_context(self._engine.backend.attached(capture))
-            stack.enter_context(_noting_outputs(self.model, capture))
-            self._block = (stack.pop_all(), capture)
-        return capture.activations
+        block = self._engine.recording()
+        activations = block.__enter__()
+        self._block = block
+        return activations
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._block is not None
-        (stack, capture), self._block = self._block, None
-        stack.__exit__(kind, error, trace)
-        if kind is None:
-            capture.finish()
-        else:
-            capture.freeze()
+        block, self._block = self._block, None
+        block.__exit__(kind, error, trace)
 
     def _check_free(self) -> None:
         if self._block is not None:
@@ -379,21 +348,3 @@ def _device(given: torch.device | str | None) -> torch.device | None:
         return torch.device(given)
     except RuntimeError:
         raise ValueError(f"device must be {expected}; got {given!r}") from None
-
-
-@contextmanager
-def _noting_outputs(model: nn.Module, capture: Capture) -> Iterator[None]:
-    """Note what the model is given and returns inside the block."""
-
-    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        warn_if_not_finite((args, kwargs))
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        capture.activations.output = capture.keeper.keep_output(output)
-
-    handles = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -10,49 +10,43 @@ import torch
 
 from featurelens._batches import Batch
 from featurelens._checks import check_type, describe
-from featurelens._shares import Share
 from featurelens.layers import Selector, choose
-from featurelens.recording.capture import Capture
-from featurelens.recording.engine import Call, Engine, shown
-from featurelens.recording.inputs import Inputs, Rows, labels_of
-from featurelens.recording.keeping import Keeper, Reduction, Unsuitable, check_axes, reduced
+from featurelens.recording.dataset import DatasetPass
+from featurelens.recording.engine import Call, Engine
+from featurelens.recording.inputs import labels_of
+from featurelens.recording.reductions import Reduction, Unsuitable, check_axes, reduced
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
 from featurelens.statistics.base import check_values, name_of
 
 Statistics = Statistic | Sequence[Statistic]
 
-UNTOUCHED = Keeper(detach=True, clone=False, device=None, dtype=None)
-
 
 def stream(
-    engine: Engine,
-    loader: Iterable[Any],
+    dataset: DatasetPass,
     statistics: Statistics | Mapping[Selector, Statistics],
-    inputs: Inputs,
-    rows: Rows,
     labels: Callable[[Any], Any] | None,
-    shard: tuple[int, int] | None,
-    progress: bool,
+    *,
+    may_be_empty: bool,
 ) -> StreamResult:
-    """Do what `ActivationRecorder.stream` says."""
-    share = Share.find(shard)
-    one_pass = _Pass(engine, _assigned(engine, statistics), labels)
+    """Do what `ActivationRecorder.stream` documents; with `may_be_empty` a share without batches is no error."""
+    engine, share = dataset.engine, dataset.share
+    streaming = _Streaming(engine, _assigned(engine, statistics), labels)
     with share.together(), engine.visiting(), torch.no_grad():
-        plan = engine.plan(loader, share, inputs, rows)
-        origin = asdict(recipe_of(engine, plan)) if share.count > 1 else {}
-        for batch in shown(plan.batches(), plan, progress):
-            one_pass.run(batch)
-    parts = share.gather(one_pass.result(origin))
+        origin = asdict(recipe_of(engine, dataset.batches)) if share.count > 1 else {}
+        for batch in dataset.run():
+            streaming.add(batch)
+    part = StreamResult(streaming.found, spans=streaming.spans, aliases=engine.aliases, origin=origin)
+    parts = share.gather(part)
     result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
-    if not result.rows and (shard is None or plan.total == 0):
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+    if not result.rows and (not may_be_empty or dataset.batches.total == 0):
+        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
     return result
 
 
 @final
-class _Pass:
-    """The statistics of each call of each layer, and how a batch comes into them."""
+class _Streaming:
+    """The statistics of each call of each layer, over the batches so far."""
 
     def __init__(
         self,
@@ -60,14 +54,16 @@ class _Pass:
         assigned: Mapping[Call, tuple[Statistic, ...]],
         labels: Callable[[Any], Any] | None,
     ) -> None:
-        self.engine, self.assigned = engine, assigned
-        self.reductions = _reductions(engine, assigned)
-        self.labels = labels
+        self.engine, self.assigned, self.labels = engine, assigned, labels
+        # Whose statistics a call gets, and how it is reduced; a call may be reduced in its own way.
+        self.reductions = {call: (call, engine.reduction_of(*call)) for call in assigned}
+        for name, number in engine.reductions:
+            if (name, None) in assigned:
+                self.reductions[name, number] = (name, None), engine.reductions[name, number]
         self.found: dict[str, list[Statistic]] = {}
-        self.aliases: Mapping[str, str] = {}
         self.spans: list[tuple[int, int]] = []
 
-    def run(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         """Run the model on one batch, measure it on the way, and add up."""
         where = f"batch {batch.number + 1}"
         args, kwargs, rows = batch.given
@@ -77,18 +73,19 @@ class _Pass:
                 "rows=lambda batch: followed by their number"
             )
         labels = self._checked_labels(batch.value, rows, where)
-        first = self.engine.channels_first
         measures = {
-            key: _Measure(
-                call, self.assigned[call], reduction, rows, batch.first_row, labels, call[0] in first
+            key: _Measurement(
+                call,
+                self.assigned[call],
+                reduction,
+                rows,
+                batch.first_row,
+                labels,
+                channels_first=call[0] in self.engine.channels_first,
             )
             for key, (call, reduction) in self.reductions.items()
         }
-
-        def begin(last_calls: Mapping[str, int] | None) -> Capture:
-            return Capture(self.engine.choices, UNTOUCHED, measures, (), last_calls)
-
-        measured = self.engine.run(args, kwargs, where=where, output=False, begin=begin)
+        measured = self.engine.run(args, kwargs, where=where, output=False, measures=measures)
         if self.found and list(self.found) != list(measured):
             raise ValueError(
                 f"the layers' calls differ between batches: {list(self.found)} and then {list(measured)}"
@@ -98,17 +95,13 @@ class _Pass:
                 self.found[name] = [statistic.fresh() for statistic in self.assigned[call]]
             for statistic, part in zip(self.found[name], parts, strict=True):
                 statistic.absorb(part, rows)
-        self.aliases = measured._aliases
         self.spans.append((batch.first_row, batch.first_row + rows))
-
-    def result(self, origin: Mapping[str, Any]) -> StreamResult:
-        return StreamResult(self.found, spans=self.spans, aliases=self.aliases, origin=origin)
 
     def _checked_labels(self, batch: Any, rows: int, where: str) -> torch.Tensor | None:
         labels = labels_of(batch, self.labels)
         if isinstance(labels, list | tuple) and labels and all(isinstance(label, int) for label in labels):
             labels = torch.tensor(labels)
-        for statistic in {id(s): s for found in self.assigned.values() for s in found}.values():
+        for statistic in {id(s): s for several in self.assigned.values() for s in several}.values():
             if not statistic.needs_labels:
                 continue
             if labels is None:
@@ -127,8 +120,8 @@ class _Pass:
 
 @final
 @dataclass(frozen=True)
-class _Measure:
-    """Stands where a recorder has a reduction: of the output of a layer it leaves what statistics take from it."""
+class _Measurement:
+    """Used as a reduction: replaces a layer's output by the statistics measured on it."""
 
     call: Call
     statistics: tuple[Statistic, ...]
@@ -154,7 +147,7 @@ class _Measure:
                 f"{layer} returned {tuple(values.shape)} for a batch of {self.rows}: axis 0 is not the batch; bring it "
                 f"there with reduce={{{self.call[0]!r}: function}}"
             )
-        # A session asks for a tensor, and a user's measurements may hold none.
+        # A reduction must return a tensor, and a user's measurements may hold none.
         measured = [s.measure(values, self.first_row, self.labels) for s in self.statistics]
         return self.call, measured, torch.empty(0)
 
@@ -181,18 +174,6 @@ def _assigned(
             f"statistics must name every recorded layer; none for {', '.join(map(repr, missing))}"
         )
     return {call: assigned[call] for call in calls}
-
-
-def _reductions(
-    engine: Engine, assigned: Mapping[Call, tuple[Statistic, ...]]
-) -> dict[Call, tuple[Call, Reduction]]:
-    """Return, for each call that a recorder would reduce in its own way, whose statistics it has and that way."""
-    own = engine.reductions
-    found = {call: (call, engine.reduction_of(*call)) for call in assigned}
-    for name, number in own:
-        if (name, None) in assigned:
-            found[name, number] = ((name, None), own[name, number])
-    return found
 
 
 def _as_statistics(statistics: object) -> tuple[Statistic, ...]:

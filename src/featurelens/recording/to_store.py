@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from featurelens._batches import Plan
-from featurelens._shares import Share
-from featurelens.recording.engine import Engine, shown
-from featurelens.recording.inputs import Inputs, Rows
-from featurelens.recording.keeping import Reduction
+from featurelens._batches import Batches
+from featurelens.recording.dataset import DatasetPass
+from featurelens.recording.engine import Engine
+from featurelens.recording.reductions import Reduction
 from featurelens.storage import ActivationStore
 from featurelens.storage.fingerprints import (
     batch_digest,
@@ -23,35 +20,25 @@ from featurelens.storage.fingerprints import (
 )
 from featurelens.storage.manifest import Manifest, Progress, Recipe
 from featurelens.storage.merging import part_name, parts_in
-from featurelens.storage.npy import dtype_name
 from featurelens.storage.writer import StoreWriter, check_resumable, writing
 
 
-def record_to_store(
-    engine: Engine,
-    loader: Iterable[Any],
-    path: Path,
-    share: Share,
-    inputs: Inputs,
-    rows: Rows,
-    *,
-    resume: bool,
-    progress: bool,
-) -> ActivationStore:
+def record_to_store(dataset: DatasetPass, path: Path, *, resume: bool) -> ActivationStore:
     """Write what the layers return for the share's batches into `path`; ranks of a process group join theirs."""
+    share = dataset.share
     folder = path if share.count == 1 else path / part_name(share.index, share.count)
     with share.together():
-        with engine.visiting(), ExitStack() as stack:
-            plan = engine.plan(loader, share, inputs, rows)
-            recipe = recipe_of(engine, plan)
-            whole = _is_whole(path, plan, recipe, resume=resume)
+        with dataset.engine.visiting(), ExitStack() as stack:
+            batches = dataset.batches
+            recipe = recipe_of(dataset.engine, batches)
+            whole = _is_whole(path, batches, recipe, resume=resume)
             writer = None
-            if not whole and not _is_complete(folder, plan, recipe, plan.block, resume=resume):
+            if not whole and not _is_complete(folder, batches, recipe, batches.block, resume=resume):
                 number = (share.index, share.count)
                 writer = stack.enter_context(writing(folder, recipe, number, resume=resume))
             share.gather(None)  # before any work is done, all of them can write
             if writer is not None:
-                _write(engine, plan, writer, progress)
+                _write(dataset, writer)
                 writer.finish()
         share.gather(None)  # all of them have written
         if share.joined and share.count > 1 and share.index == 0 and not whole:
@@ -59,31 +46,28 @@ def record_to_store(
     return ActivationStore(path if whole or share.joined else folder)
 
 
-def _write(engine: Engine, plan: Plan, writer: StoreWriter, progress: bool) -> None:
-    """Run over the batches, those that the store has already excepted."""
-    kept = writer.progress
-    first_new = plan.block.start + kept.batches
-    # Where batches cannot be jumped over, all of those that are kept are compared; otherwise the last one is.
-    first = first_new - 1 if plan.jumps and kept.batches else plan.block.start
+def _write(dataset: DatasetPass, writer: StoreWriter) -> None:
+    """Record the batches that the store does not have yet, and compare those that it has."""
+    kept, batches = writer.progress, dataset.batches
+    first_new = batches.block.start + kept.batches
+    # Where batches cannot be skipped, all that are kept are compared; otherwise the last one is.
+    first = first_new - 1 if batches.jumps and kept.batches else batches.block.start
     again = Progress()
-    batches = shown(plan.batches(first), plan, progress, done=first - plan.block.start)
     number = first - 1
-    for number, _, _, (args, kwargs, rows) in batches:
+    for batch in dataset.run(first):
+        number, (args, kwargs, rows) = batch.number, batch.given
         digest = batch_digest((args, kwargs))
         if number < first_new:
             again = again.after(rows or 0, digest)
             if number == first_new - 1:
                 _check_same_data(kept, again, writer.folder)
             continue
-        recorded = engine.run(args, kwargs, where=f"batch {number + 1}", output=False)
-        for name, value in recorded.items():
-            engine.check_rows(name, value, rows)
-        writer.append(recorded, digest, aliases=recorded._aliases)
+        writer.append(dataset.record(batch), digest, aliases=dataset.engine.aliases)
     if number < first_new - 1:
         raise ValueError(
             f"{os.fspath(writer.folder)!r} holds {kept.batches} batches, and the loader yields {number + 1} now"
         )
-    if not writer.progress.batches and (plan.share.count == 1 or plan.total == 0):
+    if not writer.progress.batches and (batches.share.count == 1 or batches.total == 0):
         raise ValueError("the loader gave no batch")
 
 
@@ -101,10 +85,10 @@ def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
         raise ValueError(f"{told}one of the first {kept.batches} has other values{advice}")
 
 
-def _is_whole(path: Path, plan: Plan, recipe: Recipe, *, resume: bool) -> bool:
+def _is_whole(path: Path, batches: Batches, recipe: Recipe, *, resume: bool) -> bool:
     """Whether `path` holds the whole data set already; raise if it holds what does not go with this share."""
-    share, total = plan.share, range(plan.total or 0)
-    if _is_complete(path, plan, recipe, total, resume=resume):
+    share, total = batches.share, range(batches.total or 0)
+    if _is_complete(path, batches, recipe, total, resume=resume):
         return True
     others = set(parts_in(path)) - {share.count}
     if others:
@@ -120,14 +104,14 @@ def _is_whole(path: Path, plan: Plan, recipe: Recipe, *, resume: bool) -> bool:
     return False
 
 
-def _is_complete(folder: Path, plan: Plan, recipe: Recipe, numbers: range, *, resume: bool) -> bool:
+def _is_complete(folder: Path, batches: Batches, recipe: Recipe, numbers: range, *, resume: bool) -> bool:
     """Whether `folder` holds the batches of these numbers already; raise if it was made otherwise."""
     manifest = _manifest(folder)
     if manifest is None or not manifest.complete:
         return False
     check_resumable(folder, manifest, recipe, resume=resume)
     # What can be looked at without running over the others is the last batch.
-    if numbers and (last := plan.only(numbers[-1])) is not None:
+    if numbers and (last := batches.only(numbers[-1])) is not None:
         kept = manifest.progress
         if kept.batches != len(numbers):
             raise ValueError(
@@ -146,7 +130,7 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def recipe_of(engine: Engine, plan: Plan) -> Recipe:
+def recipe_of(engine: Engine, batches: Batches) -> Recipe:
     """Return what must be the same for whatever is to go on with these recordings, or to be joined to them."""
     model, dtype = engine.model, engine.keeper.dtype
     parameters, hidden = model_digest(model)
@@ -155,11 +139,11 @@ def recipe_of(engine: Engine, plan: Plan) -> Recipe:
         parameters=parameters,
         layers=engine.layers,
         reduce=tuple(_name(engine.reduction_of(choice.name, choice.call)) for choice in engine.choices),
-        dtype=None if dtype is None else dtype_name(dtype),
+        dtype=None if dtype is None else str(dtype).removeprefix("torch."),
         training="False" if engine.evaluate else f"'keep' (modes {training_digest(model):.12}...)",
-        batches=plan.total,
+        batches=batches.total,
         modules=modules_digest(model),
-        order=plan.order if plan.share.count > 1 else "",
+        order=batches.order if batches.share.count > 1 else "",
         hidden=hidden,
     )
 

@@ -48,11 +48,16 @@ class Activations(Mapping[str, Any]):
         *,
         output: Any = None,
         aliases: Mapping[str, str] | None = None,
+        live: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.output = output
         self._layers: dict[str, Any] = dict(layers or {})
         self._aliases = dict(aliases or {})
-        self._live: Callable[[], dict[str, Any]] | None = None  # set while a recording block is open
+        self._live = live  # returns the layers so far, while they are being recorded
+
+    def freeze(self) -> None:
+        """End the recording: what the layers are now is what they stay."""
+        self._layers, self._live = dict(self._current()), None
 
     def __getitem__(self, name: str) -> Any:
         layers = self._current()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurelens._structure import items_of, map_tensors, outline, tensors
+from featurelens._structure import children_of, map_tensors, outline, tensors
 from featurelens.storage.npy import file_dtype
 
 _VALUES_OF_A_ROW = 1024
@@ -124,7 +124,7 @@ class _Digest:
             return list(enumerate(value.flat))
         kind = type(value)
         plain = kind.__module__ in _KNOWN or dataclasses.is_dataclass(value) or self._is_the_models(kind)
-        return items_of(value) if plain else None
+        return children_of(value) if plain else None
 
     def _is_the_models(self, kind: type) -> bool:
         return str(kind.__module__).partition(".")[0] in self._packages

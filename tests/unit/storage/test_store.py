@@ -220,7 +220,7 @@ def test_what_is_no_store_is_told(tmp_path):
         fl.ActivationStore(3)
     with pytest.raises(ValueError, match="the loader gave no batch"):
         recorder().record([], to=tmp_path / "empty")
-    with pytest.raises(ValueError, match="resume=True goes on with a recording in files"):
+    with pytest.raises(ValueError, match="resume=True continues a recording in files"):
         recorder().record(loader(), resume=True)
     with pytest.raises(TypeError, match="to must be a folder's path; got 3"):
         recorder().record(loader(), to=3)

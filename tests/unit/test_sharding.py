@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from featurelens._batches import Given, Plan
-from featurelens._shares import Share
+from featurelens._batches import Batches, Given
+from featurelens._sharding import Share
 
 ROWS = torch.arange(23.0)[:, None]
 
@@ -27,7 +27,7 @@ def rows(batch):
 
 
 def values(plan, first=None):
-    return [batch.value[0].flatten().tolist() for batch in plan.batches(first)]
+    return [batch.value[0].flatten().tolist() for batch in plan.run(first)]
 
 
 class Counting(Dataset):
@@ -73,7 +73,7 @@ def test_shares_end_to_end_are_what_one_process_runs_over(kind):
     for count in (1, 2, 3, 9):
         found, before, rows_before = [], 0, 0
         for index in range(count):
-            for batch in Plan(MAKE[kind](), Share(index, count), given=given).batches():
+            for batch in Batches(MAKE[kind](), Share(index, count), given=given).run():
                 assert (batch.number, batch.first_row) == (before, rows_before)
                 before, rows_before = before + 1, rows_before + rows(batch.value)
                 found.append(batch.value[0].flatten().tolist())
@@ -82,31 +82,31 @@ def test_shares_end_to_end_are_what_one_process_runs_over(kind):
 
 @pytest.mark.parametrize("kind", MAKE)
 def test_a_later_start_gives_the_rest(kind):
-    expected = values(Plan(MAKE[kind](), Share(), given=given))
+    expected = values(Batches(MAKE[kind](), Share(), given=given))
     for first in range(len(expected) + 1):
-        plan = Plan(MAKE[kind](), Share(), given=given)
+        plan = Batches(MAKE[kind](), Share(), given=given)
         assert values(plan, first) == expected[first:]
         assert plan.jumps == (kind not in {"list", "iterable", "no batching"})
 
 
 def test_what_is_not_in_the_share_is_not_loaded():
     data = Counting()
-    assert len(values(Plan(DataLoader(data, batch_size=4), Share(1, 3), given=given))) == 2
+    assert len(values(Batches(DataLoader(data, batch_size=4), Share(1, 3), given=given))) == 2
     assert data.asked == list(range(8, 16))
 
 
 def test_generators_are_left_as_a_pass_over_the_loader_leaves_them():
     plain, shared = seeded_loader(), seeded_loader()
     list(plain)
-    values(Plan(shared, Share(1, 2), given=given))
+    values(Batches(shared, Share(1, 2), given=given))
     assert not torch.equal(plain.generator.get_state(), shared.generator.get_state())
-    values(Plan(shared, Share(), given=given), 3)
+    values(Batches(shared, Share(), given=given), 3)
     assert torch.equal(plain.generator.get_state(), shared.generator.get_state())
     torch.manual_seed(5)
     expected = [batch[0].flatten().tolist() for batch in loader(shuffle=True)]
     after = torch.rand(1)
     torch.manual_seed(5)
-    assert values(Plan(loader(shuffle=True), Share(), given=given), 2) == expected[2:]
+    assert values(Batches(loader(shuffle=True), Share(), given=given), 2) == expected[2:]
     assert torch.equal(torch.rand(1), after)
 
 
@@ -115,7 +115,7 @@ def test_one_seeded_loader_serves_all_workers_of_an_array_job(batching):
     options = {"batch_size": 4} | batching
     one = DataLoader(TensorDataset(ROWS), shuffle=True, generator=torch.Generator().manual_seed(3), **options)
     before = one.generator.get_state()
-    plans = [Plan(one, Share(index, 2), given=given) for index in range(2)]
+    plans = [Batches(one, Share(index, 2), given=given) for index in range(2)]
     found = [value for plan in plans for batch in values(plan) for value in batch]
     assert sorted(found) == ROWS.flatten().tolist()
     assert plans[0].order == plans[1].order
@@ -124,7 +124,7 @@ def test_one_seeded_loader_serves_all_workers_of_an_array_job(batching):
 
 def test_orders_are_told_apart():
     def order(make):
-        return Plan(make, Share(0, 2), given=given).order
+        return Batches(make, Share(0, 2), given=given).order
 
     assert order(seeded_loader()) == order(seeded_loader()) != order(loader()) == order(loader())
     assert order(loader()) != order(loader(drop_last=True))
@@ -145,7 +145,7 @@ def test_workers_start_from_the_seeds_of_a_pass_over_the_loader():
         return DataLoader(Draws(), batch_size=4, num_workers=1, generator=generator)
 
     expected = [batch[0].flatten().tolist() for batch in make()]
-    assert values(Plan(make(), Share(0, 2), given=given)) == expected[:2]
+    assert values(Batches(make(), Share(0, 2), given=given)) == expected[:2]
 
 
 class Own(DataLoader):
@@ -157,7 +157,7 @@ class Own(DataLoader):
 
 
 def test_a_loader_with_its_own_iteration_keeps_it():
-    plan = Plan(Own(TensorDataset(ROWS), batch_size=4), Share(1, 2), given=given)
+    plan = Batches(Own(TensorDataset(ROWS), batch_size=4), Share(1, 2), given=given)
     assert [len(found) for found in values(plan)] == [21]
 
 
@@ -175,18 +175,18 @@ def test_a_loader_with_its_own_iteration_keeps_it():
 )
 def test_loaders_that_cannot_be_shared_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
-        Plan(make(), Share(0, 2), given=given)
+        Batches(make(), Share(0, 2), given=given)
 
 
 def test_a_length_that_is_not_kept_is_told():
     with pytest.raises(ValueError, match="length is 7, but it yields only 6 batches"):
-        values(Plan(DataLoader(Stream(28), batch_size=4), Share(1, 2), given=given))
+        values(Batches(DataLoader(Stream(28), batch_size=4), Share(1, 2), given=given))
     with pytest.raises(ValueError, match="length is 4, but it yields more batches than that"):
-        values(Plan(DataLoader(Stream(16), batch_size=4), Share(1, 2), given=given))
+        values(Batches(DataLoader(Stream(16), batch_size=4), Share(1, 2), given=given))
     dropping = loader(collate_fn=lambda items: (torch.stack([item[0] for item in items[1:]]),))
     with pytest.raises(ValueError, match="batch 1 has 3 rows for 4 indices"):
-        values(Plan(dropping, Share(0, 2), given=given))
-    assert len(values(Plan(dropping, Share(), given=given))) == 6
+        values(Batches(dropping, Share(0, 2), given=given))
+    assert len(values(Batches(dropping, Share(), given=given))) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""One pass over a data set: a worker's share of the batches, with progress and with rows that can be joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+from featurelens._batches import Batch, Batches
+from featurelens._hooks import named_modules
+from featurelens._sharding import Share
+from featurelens._structure import shapes, tensors
+from featurelens.recording.engine import Engine
+from featurelens.recording.inputs import Inputs, Rows, given_by, is_time_first
+from featurelens.storage.activations import Activations
+
+
+@final
+@dataclass(frozen=True)
+class DatasetPass:
+    """A worker's share of a loader's batches, and the engine that runs over them."""
+
+    engine: Engine
+    loader: Iterable[Any]
+    share: Share
+    inputs: Inputs
+    rows: Rows
+    progress: bool
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches; first used inside the guard, as the loader may draw random numbers."""
+        model = self.engine.model
+        return Batches(
+            self.loader, self.share, given=lambda batch: given_by(batch, model, self.inputs, self.rows)
+        )
+
+    @cached_property
+    def _time_first(self) -> tuple[str, ...]:
+        modules = named_modules(self.engine.model, all_names=True)
+        return tuple(f"{name}." if name else "" for name, part in modules.items() if is_time_first(part))
+
+    def run(self, first: int | None = None) -> Iterable[Batch]:
+        """Yield the batches, from number `first` on, under a progress bar if standard error is a terminal."""
+        from tqdm import tqdm
+
+        block = self.batches.block
+        bar: Iterable[Batch] = tqdm(
+            self.batches.run(first),
+            desc="recording",
+            unit="batch",
+            disable=None if self.progress else True,
+            total=None if self.batches.total is None else len(block),
+            initial=0 if first is None else first - block.start,
+        )
+        return bar
+
+    def record(self, batch: Batch, *, output: bool = False) -> Activations:
+        """Record one batch.
+
+        Raises
+        ------
+        ValueError
+            Unless axis 0 of what was recorded of every layer is that of the batch.
+        """
+        args, kwargs, rows = batch.given
+        recorded = self.engine.run(args, kwargs, where=f"batch {batch.number + 1}", output=output)
+        for name, value in recorded.items():
+            layer, _, call = name.partition("#")
+            found = tensors(value)
+            may_be_time = f"{layer}.".startswith(self._time_first) and any(t.ndim == 3 for t in found)
+            if may_be_time and not callable(self.engine.reduction_of(layer, int(call) if call else None)):
+                raise ValueError(
+                    f"layer {layer!r} returned {shapes(value)}, in which axis 0 is time, as batch_first=False says: "
+                    f"bring the batch there with reduce={{{layer!r}: function}}"
+                )
+            if rows is not None and any(tensor.ndim == 0 or tensor.size(0) != rows for tensor in found):
+                raise ValueError(
+                    f"layer {layer!r} returned {shapes(value)} for a batch of {rows}: axis 0 is not the batch, so "
+                    f"batches cannot be joined; bring it there with reduce={{{layer!r}: function}}, or leave the layer "
+                    "out"
+                )
+        return recorded

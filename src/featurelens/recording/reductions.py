@@ -1,0 +1,104 @@
+"""Reduce a layer's output: its mean or maximum over positions, or a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from featurelens._checks import check_choice
+from featurelens._structure import children_of, map_tensors, tensors
+from featurelens.layers import Choice, Selector, choose
+
+Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
+"""What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function returns."""
+
+
+class Unsuitable(ValueError):
+    """A layer's output does not suit what was asked for; the message is complete and is raised unchanged."""
+
+
+def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
+    """Raise an error if only the user can tell which axis of a layer's output holds the channels."""
+    if callable(reduction):
+        return
+    for tensor in tensors(output):
+        if tensor.is_nested:
+            raise Unsuitable(
+                f"layer {layer!r} returns sequences of different lengths (a nested tensor): say what to keep with "
+                f"reduce={{{layer!r}: lambda z: torch.nested.to_padded_tensor(z, 0.0)}}, or a function of your own"
+            )
+        if tensor.ndim == 3:
+            z = _expression(output, tensor)
+            tokens, channels = f"{z}.transpose(1, 2)", z
+            if reduction is not None:
+                tokens, channels = (
+                    f"{z}.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2)
+                )
+            raise Unsuitable(
+                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): say "
+                f"reduce={{{layer!r}: lambda z: {tokens}}} for the features of tokens, lambda z: {channels} for channels"
+            )
+
+
+def _expression(output: Any, tensor: torch.Tensor) -> str:
+    """Return the Python expression that takes a tensor out of a layer's output, called z."""
+    if output is tensor:
+        return "z"
+    for key, item in children_of(output) or ():
+        if any(found is tensor for found in tensors(item)):
+            step = f"[{key!r}]" if isinstance(output, Mapping | list | tuple) else f".{key}"
+            return "z" + step + _expression(item, tensor)[1:]
+    return "z"
+
+
+def reduced(output: Any, reduction: Reduction) -> Any:
+    """Return a layer's output, reduced."""
+    if callable(reduction):
+        return reduction(output)
+    if reduction is None:
+        return output
+    return map_tensors(
+        lambda tensor: over_positions(tensor, reduction) if tensor.ndim > 2 else tensor, output
+    )
+
+
+def over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Return the mean or maximum over all axes behind the first two."""
+    positions = tuple(range(2, tensor.ndim))
+    return tensor.mean(positions) if reduction == "mean" else tensor.amax(positions)
+
+
+def reductions(
+    model: nn.Module,
+    choices: Iterable[Choice],
+    reduce: Reduction | Mapping[Selector, Reduction],
+    operations: Iterable[str],
+) -> dict[tuple[str, int | None], Reduction]:
+    """Return the reduction of each chosen layer, by its name and call.
+
+    Raises
+    ------
+    ValueError
+        If `reduce` is no reduction, or names a layer that is not recorded.
+    """
+    if not isinstance(reduce, Mapping):
+        _check_reduction(reduce)
+        return {(choice.name, choice.call): reduce for choice in choices}
+    found = {}
+    recorded = {choice.name for choice in choices}
+    for selector, reduction in reduce.items():
+        _check_reduction(reduction)
+        for choice in choose(model, selector, operations):
+            if choice.exact and choice.name not in recorded:
+                raise ValueError(f"reduce names {selector!r}, which is not among the recorded layers")
+            found[choice.name, choice.call] = reduction
+    return found
+
+
+def _check_reduction(reduction: object) -> None:
+    if not callable(reduction):
+        further = ", a function or a mapping of layers to these"
+        check_choice(reduction, (None, "mean", "max"), argument="reduce", further=further)
