@@ -5,27 +5,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, final
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_flag, check_module, check_whole, count, describe
+from featurelens._checks import check_choice, check_flag, check_module, count, describe
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.decoder import DeconvDecoder
-from featurelens.ablation.importance import Evaluation, Metric, not_finite
+from featurelens.ablation.importance import Metric, not_finite, score
 from featurelens.ablation.masks import (
     MODES,
     AblatedLayer,
+    ChannelHooks,
     Fill,
-    Filler,
     Mode,
-    Replacement,
-    ablate,
     check_channels,
+    check_chunk,
     check_fill,
     chosen_channels,
     one_by_one,
@@ -162,7 +160,9 @@ class ChannelAblator:
         tensor([0., 0.], grad_fn=<IndexBackward0>)
         """
         check_choice(mode, MODES, argument="mode")
-        hooks = _Hooks(self._layer, check_channels(channels), mode, check_fill(fill), make_generator(seed))
+        hooks = ChannelHooks(
+            self._layer, check_channels(channels), mode, check_fill(fill), make_generator(seed)
+        )
         check_materialized(self.model)
         with exclusively(self.model), _closed_in_order(self.model) as block:
             block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
@@ -212,8 +212,7 @@ class ChannelAblator:
         """
         check_choice(mode, MODES, argument="mode")
         check_flag(progress, argument="progress")
-        if chunk is not None:
-            check_whole(chunk, argument="chunk", least=1)
+        check_chunk(chunk)
         named = None if channels is None else check_channels(channels)
         filler, images = check_fill(fill), self._layer.images_in(images)
         with following(
@@ -277,8 +276,13 @@ class ChannelAblator:
         """
         check_choice(mode, MODES, argument="mode")
         named = None if channels is None else check_channels(channels)
-        evaluation = Evaluation(self._layer, self.output, loader, metric, fill, chunk, seed, progress)
-        return evaluation.importance(mode, named)
+
+        def variants(total: int, _: torch.Generator) -> tuple[list[int], torch.Tensor]:
+            chosen = chosen_channels(named, total)
+            return chosen, one_by_one(chosen, total, mode)
+
+        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, variants)
+        return scores.importance(self.layer, mode)
 
     def curve(
         self,
@@ -314,52 +318,20 @@ class ChannelAblator:
                     f"order is the importance of layer {order.layer!r}; this ablator is for {self.layer!r}"
                 )
             order = order.order("least")
-        listed: list[int] | None = None
         if isinstance(order, str):
-            check_choice(
-                order, ("random",), argument="order", further=", a sequence or a result of importance"
-            )
-        else:
-            listed = check_channels(order)
-            if not listed:
-                raise ValueError("order must name at least one channel; got none")
-        evaluation = Evaluation(self._layer, self.output, loader, metric, fill, chunk, seed, progress)
-        return evaluation.curve(listed)
+            further = ", a sequence or a result of importance"
+            check_choice(order, ("random",), argument="order", further=further)
+        listed = None if isinstance(order, str) else check_channels(order)
+        if listed == []:
+            raise ValueError("order must name at least one channel; got none")
 
+        def variants(total: int, generator: torch.Generator) -> tuple[list[int], torch.Tensor]:
+            drawn = torch.randperm(total, generator=generator).tolist() if listed is None else listed
+            chosen = check_channels(drawn, total)
+            return chosen, one_by_one(chosen, total, "drop").cumsum(0).bool()
 
-@final
-@dataclass
-class _Hooks:
-    """Hooks that ablate channels in every forward pass, and count passes, calls of the layer and changes."""
-
-    layer: AblatedLayer
-    channels: list[int]
-    mode: Mode
-    fill: Filler
-    generator: torch.Generator
-    passes: int = 0
-    calls: int = 0
-    most_calls: int = 0
-    changes: int = 0
-
-    def begin(self, module: nn.Module, args: Any) -> None:
-        """Count calls of the layer anew for each forward pass."""
-        self.passes += 1
-        self.calls = 0
-
-    def change(self, output: Any) -> torch.Tensor | None:
-        """Return the layer's output with channels ablated; None for calls that were not selected."""
-        self.calls += 1
-        self.most_calls = max(self.most_calls, self.calls)
-        if self.layer.choice.call not in (None, self.calls):
-            return None
-        self.changes += 1
-        features, axis = self.layer.check(output), self.layer.channel_axis
-        total = features.shape[axis]
-        named = one_by_one(check_channels(self.channels, total), total, "drop").any(0, keepdim=True)
-        mask = (named if self.mode == "drop" else ~named).to(features.device)
-        fill = Replacement(self.fill, axis, len(features), self.generator).values(features, self.calls)
-        return ablate(features[None], mask, fill, axis % features.ndim)[0]
+        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, variants)
+        return scores.curve(self.layer)
 
 
 _blocks: WeakKeyDictionary[nn.Module, list[ExitStack]] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.grad import conv2d_input
 
 from featurelens import _tracing
 from featurelens._checks import near_misses
@@ -53,32 +54,23 @@ class Convolution(Step):
         conv: nn.Conv2d = self.module
         padding, extra = padding_of(conv)
         target = [size[0] + extra[0], size[1] + extra[1]]
-        maps: torch.Tensor
         if self.own is not None:
-            maps = self.own(x, output_size=target)
-        else:
-            geometry = zip(
-                target, x.shape[2:], conv.stride, padding, conv.dilation, conv.kernel_size, strict=True
-            )
-            missing = [
-                length - ((n - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
-                for length, n, stride, pad, dilation, kernel in geometry
-            ]
-            maps = F.conv_transpose2d(
-                x, conv.weight, None, conv.stride, padding, missing, conv.groups, conv.dilation
-            )
+            maps: torch.Tensor = self.own(x, output_size=target)
+        else:  # the adjoint of the convolution is its gradient
+            shape = [len(x), conv.in_channels, *target]
+            maps = conv2d_input(shape, conv.weight, x, conv.stride, padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
         return maps[..., : size[0], : size[1]]
 
     def learned(self) -> Self:
-        conv: nn.Conv2d = self.module
+        conv = self.module
         own = nn.ConvTranspose2d(
             conv.out_channels,
             conv.in_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
+            conv.kernel_size,
+            conv.stride,
             padding_of(conv)[0],
             groups=conv.groups,
-            dilation=conv.dilation,  # type: ignore[arg-type]
+            dilation=conv.dilation,
             device=conv.weight.device,
             dtype=conv.weight.dtype,
         )

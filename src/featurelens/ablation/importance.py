@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 
-from featurelens._checks import check_choice, check_flag, check_whole, describe
+from featurelens._checks import check_choice, check_flag, describe
 from featurelens._random import Seed, make_generator
-from featurelens.ablation.masks import AblatedLayer, Fill, Mode, check_fill, chosen_channels, one_by_one
+from featurelens.ablation.masks import AblatedLayer, Fill, Mode, check_chunk, check_fill
 from featurelens.ablation.result import AblationCurve, ImportanceResult
 from featurelens.ablation.suffix import Output, Suffix, following
 from featurelens.recording import ActivationRecorder
@@ -22,18 +22,18 @@ Metric: TypeAlias = Literal["accuracy", "loss"] | Callable[[torch.Tensor, torch.
 
 @final
 class Scores:
-    """Sums of the scores of every variant over a data set, `(V, K)` with class labels and `(V, 1)` without.
+    """Sums of the scores of every variant over a data set, by class; without class labels there is a single class.
 
     Attributes
     ----------
-    n
-        Images so far.
-    plain
-        The sums with nothing ablated, `(K,)`.
+    plain, sums
+        The sums with nothing ablated, `(K,)`, and for each variant, `(V, K)`.
     counts
         Images of each class, `(K,)`.
-    values, broken
-        How many numbers the outputs held, and how many of them were not finite.
+    channels, total
+        The channels that the variants ablate, and how many the layer has.
+    fill, notes
+        As in the results.
     """
 
     def __init__(self, metric: Metric) -> None:
@@ -43,11 +43,18 @@ class Scores:
         self.metric = getattr(metric, "__name__", type(metric).__name__) if callable(metric) else metric
         self._function = metric if callable(metric) else named[metric]
         self._sign = -1 if metric == "loss" else 1
-        self.n = self.values = self.broken = 0
+        self.n = self.total = self._values = self._broken = 0
         self.by_class = True
         self.counts, self.plain = torch.zeros(1).double(), torch.zeros(1).double()
         self.sums = torch.zeros(0, 1).double()
         self._lost = self._lost_squared = torch.zeros(0).double()
+        self.channels: list[int] = []
+        self.fill, self._notes = "tensor", dict[str, None]()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know."""
+        return (*self._notes, *not_finite(self._broken, self._values))
 
     def add(self, suffix: Suffix, mask: torch.Tensor, labels: torch.Tensor, chunk: int | None) -> None:
         """Score every variant of one batch."""
@@ -70,11 +77,12 @@ class Scores:
         self._lost = self._lost + lost.sum(1)
         self._lost_squared = self._lost_squared + lost.square().sum(1)
         self.n += len(labels)
+        self._notes |= dict.fromkeys(suffix.notes)
 
     def _score(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the score of each image `(V, N)`, and count outputs that are not finite."""
-        self.values += outputs.numel()
-        self.broken += int((~torch.isfinite(outputs)).sum())
+        self._values += outputs.numel()
+        self._broken += int((~torch.isfinite(outputs)).sum())
         scores = [self._function(output, labels) for output in outputs]
         for found in scores:
             if not isinstance(found, torch.Tensor) or found.shape != labels.shape[:1]:
@@ -84,143 +92,106 @@ class Scores:
                 )
         return torch.stack(scores).detach().cpu().double()
 
-    def lost(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss of each variant `(V,)`, and the standard error of that mean over the images."""
+    def importance(self, layer: str, mode: Mode) -> ImportanceResult:
+        """Return what is lost with each variant."""
         mean = self._lost / self.n
         variance = (self._lost_squared / self.n - mean.square()).clamp_min(0) * self.n / max(self.n - 1, 1)
-        return mean, (variance / self.n).sqrt()
-
-    def lost_by_class(self) -> torch.Tensor | None:
-        """Return the mean loss of each variant in each class `(V, K)`, NaN for classes without images."""
-        return self._sign * (self.plain - self.sums) / self.counts if self.by_class else None
-
-
-@final
-class Evaluation:
-    """A pass over a data set, in which variants of a layer's output are scored."""
-
-    def __init__(
-        self,
-        layer: AblatedLayer,
-        output: Output,
-        loader: Any,
-        metric: Metric,
-        fill: Fill,
-        chunk: int | None,
-        seed: Seed,
-        progress: bool,
-    ) -> None:
-        check_flag(progress, argument="progress")
-        if chunk is not None:
-            check_whole(chunk, argument="chunk", least=1)
-        self._layer, self._output, self._chunk, self._progress = layer, output, chunk, progress
-        self._scores, self._generator = Scores(metric), make_generator(seed)
-        self._fill = check_fill(fill)
-        self._fill_name = self._fill if isinstance(self._fill, str) else "tensor"
-        self._loader = _checked(loader, twice=self._fill_name == "mean")
-
-    def importance(self, mode: Mode, channels: list[int] | None) -> ImportanceResult:
-        """Return what is lost with each of `channels`, all of them if None."""
-
-        def variants(total: int) -> tuple[list[int], torch.Tensor]:
-            chosen = chosen_channels(channels, total)
-            return chosen, one_by_one(chosen, total, mode)
-
-        named, _, notes = self._run(variants)
-        scores = self._scores
-        importance, error = scores.lost()
+        by_class = self._sign * (self.plain - self.sums) / self.counts
         return ImportanceResult(
-            importance=importance,
-            standard_error=error,
-            per_class=scores.lost_by_class(),
-            baseline=float(scores.plain.sum() / scores.n),
-            baseline_per_class=scores.plain / scores.counts if scores.by_class else None,
-            counts=scores.counts.long() if scores.by_class else None,
-            channels=tuple(named),
-            n=scores.n,
-            layer=self._layer.name,
-            metric=scores.metric,
+            importance=mean,
+            standard_error=(variance / self.n).sqrt(),
+            per_class=by_class if self.by_class else None,
+            baseline=float(self.plain.sum() / self.n),
+            baseline_per_class=self.plain / self.counts if self.by_class else None,
+            counts=self.counts.long() if self.by_class else None,
+            channels=tuple(self.channels),
+            n=self.n,
+            layer=layer,
+            metric=self.metric,
             mode=mode,
-            fill=self._fill_name,
-            notes=notes,
+            fill=self.fill,
+            notes=self.notes,
         )
 
-    def curve(self, order: list[int] | None) -> AblationCurve:
-        """Return the scores with more and more channels dropped in `order`; in random order if None."""
-
-        def variants(total: int) -> tuple[list[int], torch.Tensor]:
-            drawn = torch.randperm(total, generator=self._generator).tolist() if order is None else order
-            chosen = chosen_channels(drawn, total)
-            return chosen, one_by_one(chosen, total, "drop").cumsum(0).bool()
-
-        named, total, notes = self._run(variants)
-        scores = self._scores
-        sums = torch.cat([scores.plain[None], scores.sums])
+    def curve(self, layer: str) -> AblationCurve:
+        """Return the mean score with nothing ablated, and then of each variant."""
+        sums = torch.cat([self.plain[None], self.sums])
         return AblationCurve(
-            values=sums.sum(1) / scores.n,
-            per_class=sums / scores.counts if scores.by_class else None,
-            order=tuple(named),
-            total=total,
-            n=scores.n,
-            layer=self._layer.name,
-            metric=scores.metric,
-            fill=self._fill_name,
-            notes=notes,
+            values=sums.sum(1) / self.n,
+            per_class=sums / self.counts if self.by_class else None,
+            order=tuple(self.channels),
+            total=self.total,
+            n=self.n,
+            layer=layer,
+            metric=self.metric,
+            fill=self.fill,
+            notes=self.notes,
         )
 
-    def _run(
-        self, variants: Callable[[int], tuple[list[int], torch.Tensor]]
-    ) -> tuple[list[int], int, tuple[str, ...]]:
-        """Score the variants that `variants` makes for a number of channels; return channels, number and notes."""
-        from tqdm import tqdm
 
-        fill = self._means() if self._fill_name == "mean" else self._fill
-        notes: dict[str, None] = {}
-        total, named, mask = 0, list[int](), torch.empty(0)
-        bar = tqdm(self._loader, desc="ablating", unit="batch", disable=None if self._progress else True)
-        for number, batch in enumerate(bar, 1):
-            images, labels = self._labelled(batch, f"images of batch {number}")
-            if len(images) == 1 and self._fill_name == "resample":
-                raise ValueError(
-                    f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
-                    "give the DataLoader drop_last=True"
-                )
-            with following(self._layer, images, fill, self._generator, output=self._output) as suffix:
-                if not total:
-                    total = suffix.channels
-                    named, mask = variants(total)
-                self._scores.add(suffix, mask.to(suffix.features.device), labels, self._chunk)
-            notes |= dict.fromkeys(suffix.notes)
-        if not total:
-            raise ValueError(f"the loader gave no batch; got {describe(self._loader)}")
-        return named, total, (*notes, *not_finite(self._scores.broken, self._scores.values))
+def score(
+    layer: AblatedLayer,
+    output: Output,
+    loader: Any,
+    metric: Metric,
+    fill: Fill,
+    chunk: int | None,
+    seed: Seed,
+    progress: bool,
+    variants: Callable[[int, torch.Generator], tuple[list[int], torch.Tensor]],
+) -> Scores:
+    """Score variants over a data set; for a number of channels, `variants` returns those ablated and the mask."""
+    from tqdm import tqdm
 
-    def _means(self) -> dict[int, torch.Tensor]:
-        """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
-        layer = self._layer
-
-        def by_image(output: Any) -> torch.Tensor:
-            features = layer.check(output)
-            others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
-            return features.mean(others) if others else features
-
-        recorder = ActivationRecorder(layer.model, layer.name, reduce=by_image)
-        recorded = recorder.record(self._loader, progress=self._progress).values()
-        return {call: found.double().mean(0) for call, found in enumerate(recorded, layer.choice.call or 1)}
-
-    def _labelled(self, batch: Any, where: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images and labels of a batch: a pair, or a dict with labels under a usual name."""
-        labels = labels_of(batch)
-        if labels is None:
-            raise TypeError(f"the loader must give batches (images, labels); got {describe(batch)}")
-        images = self._layer.images_in(batch, where=where) if isinstance(batch, Mapping) else batch[0]
-        if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
-            raise TypeError(
-                f"the loader must give batches (images, labels) of tensors; got {describe(batch)}"
+    check_flag(progress, argument="progress")
+    check_chunk(chunk)
+    scores, filler, generator = Scores(metric), check_fill(fill), make_generator(seed)
+    scores.fill = filler if isinstance(filler, str) else "tensor"
+    batches = _checked(loader, twice=scores.fill == "mean")
+    filled = _means(layer, batches, progress) if scores.fill == "mean" else filler
+    mask: torch.Tensor | None = None
+    bar = tqdm(batches, desc="ablating", unit="batch", disable=None if progress else True)
+    for number, batch in enumerate(bar, 1):
+        images, labels = _labelled(layer, batch, f"images of batch {number}")
+        if len(images) == 1 and scores.fill == "resample":
+            raise ValueError(
+                f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
+                "give the DataLoader drop_last=True"
             )
-        if labels.ndim == 0 or images.ndim == 0 or len(labels) != len(images):
-            raise ValueError(f"a batch must have as many labels as images; got {describe(batch)}")
-        return self._layer.images_in(images, where=where), labels
+        with following(layer, images, filled, generator, output=output) as suffix:
+            if mask is None:
+                scores.total = suffix.channels
+                scores.channels, mask = variants(suffix.channels, generator)
+            scores.add(suffix, mask.to(suffix.features.device), labels, chunk)
+    if mask is None:
+        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+    return scores
+
+
+def _means(layer: AblatedLayer, loader: Iterable[Any], progress: bool) -> dict[int, torch.Tensor]:
+    """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
+
+    def by_image(output: Any) -> torch.Tensor:
+        features = layer.check(output)
+        others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
+        return features.mean(others) if others else features
+
+    recorder = ActivationRecorder(layer.model, layer.name, reduce=by_image)
+    recorded = recorder.record(loader, progress=progress).values()
+    return {call: found.double().mean(0) for call, found in enumerate(recorded, layer.choice.call or 1)}
+
+
+def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the images and labels of a batch: a pair, or a dict with labels under a usual name."""
+    labels = labels_of(batch)
+    if labels is None:
+        raise TypeError(f"the loader must give batches (images, labels); got {describe(batch)}")
+    images = layer.images_in(batch, where=where) if isinstance(batch, Mapping) else batch[0]
+    if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
+        raise TypeError(f"the loader must give batches (images, labels) of tensors; got {describe(batch)}")
+    if labels.ndim == 0 or images.ndim == 0 or len(labels) != len(images):
+        raise ValueError(f"a batch must have as many labels as images; got {describe(batch)}")
+    return layer.images_in(images, where=where), labels
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

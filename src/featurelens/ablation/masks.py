@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_type, check_whole, describe
+from featurelens._checks import check_choice, check_whole, describe
 from featurelens._hooks import hooked, submodule
 from featurelens._structure import has_channels_first
 from featurelens.layers import Choice, Selector, choose
@@ -102,12 +102,12 @@ class AblatedLayer:
 
     def images_in(self, batch: Any, *, where: str = "images") -> torch.Tensor:
         """Return the one tensor in a batch that the model takes: the batch itself, or without its labels."""
-        images = batch
+        images: torch.Tensor = batch
         if not isinstance(batch, torch.Tensor):
             args, kwargs = arguments(batch, self.model)
-            given = [*args, *kwargs.values()]
-            images = given[0] if len(given) == 1 else batch
-        check_type(images, torch.Tensor, argument=where, expected="a tensor (N, ...)")
+            images, *more = [*args, *kwargs.values()]
+            if more or not isinstance(images, torch.Tensor):
+                raise TypeError(f"{where} must be a tensor (N, ...); got {describe(batch)}")
         if images.ndim == 0 or not len(images):
             raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(images)}")
         if images.is_floating_point() and not bool(torch.isfinite(images).all()):
@@ -115,8 +115,7 @@ class AblatedLayer:
             raise ValueError(
                 f"{where} must be finite; got {describe(images)} with {broken} NaN or infinite values"
             )
-        checked: torch.Tensor = images
-        return checked
+        return images
 
     @contextmanager
     def hooked(self, receive: Callable[[Any], Any]) -> Iterator[None]:
@@ -174,24 +173,56 @@ class Replacement:
     def values(self, output: torch.Tensor, call: int) -> torch.Tensor:
         """Return a tensor that broadcasts to the plain `output` `(N, ...)` of the layer's given call."""
         fill = self.fill[call] if isinstance(self.fill, Mapping) else self.fill
-        if isinstance(fill, torch.Tensor):
-            return self._fitted(fill.to(output), output)
-        if fill == "mean":
-            others = [axis for axis in range(output.ndim) if axis != self.axis % output.ndim]
-            return output.mean(others, keepdim=True)
-        return output.new_zeros(()) if self._source is None else output[self._source.to(output.device)]
+        if self._source is not None:
+            return output[self._source.to(output.device)]
+        channels = self.axis % output.ndim
+        if not isinstance(fill, torch.Tensor):
+            others = [axis for axis in range(output.ndim) if axis != channels]
+            return output.mean(others, keepdim=True) if fill == "mean" else output.new_zeros(())
+        shapes = [(output.shape[channels],), tuple(output.shape[1:])]
+        if fill.shape not in shapes:
+            raise ValueError(
+                f"fill must have shape {' or '.join(map(str, dict.fromkeys(shapes)))}, as the layer returns "
+                f"{tuple(output.shape)}; got {describe(fill)}"
+            )
+        if fill.shape == shapes[0]:
+            fill = fill.view([-1 if axis == channels else 1 for axis in range(output.ndim)])
+        return fill.to(output)
 
-    def _fitted(self, fill: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        channels = output.shape[self.axis]
-        if fill.shape == (channels,):
-            return fill.view([-1 if axis == self.axis % output.ndim else 1 for axis in range(output.ndim)])
-        if fill.shape == output.shape[1:]:
-            return fill
-        expected = dict.fromkeys([(channels,), tuple(output.shape[1:])])
-        raise ValueError(
-            f"fill must have shape {' or '.join(map(str, expected))}, as the layer returns "
-            f"{tuple(output.shape)}; got {describe(fill)}"
-        )
+
+@final
+@dataclass
+class ChannelHooks:
+    """Hooks that ablate channels in every forward pass, and count passes, calls of the layer and changes."""
+
+    layer: AblatedLayer
+    channels: list[int]
+    mode: Mode
+    fill: Filler
+    generator: torch.Generator
+    passes: int = 0
+    calls: int = 0
+    most_calls: int = 0
+    changes: int = 0
+
+    def begin(self, module: nn.Module, args: Any) -> None:
+        """Count calls of the layer anew for each forward pass."""
+        self.passes += 1
+        self.calls = 0
+
+    def change(self, output: Any) -> torch.Tensor | None:
+        """Return the layer's output with channels ablated; None for calls that were not selected."""
+        self.calls += 1
+        self.most_calls = max(self.most_calls, self.calls)
+        if self.layer.choice.call not in (None, self.calls):
+            return None
+        self.changes += 1
+        features, axis = self.layer.check(output), self.layer.channel_axis
+        total = features.shape[axis]
+        named = one_by_one(check_channels(self.channels, total), total, "drop").any(0, keepdim=True)
+        mask = (named if self.mode == "drop" else ~named).to(features.device)
+        fill = Replacement(self.fill, axis, len(features), self.generator).values(features, self.calls)
+        return ablate(features[None], mask, fill, axis % features.ndim)[0]
 
 
 def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
@@ -220,6 +251,12 @@ def check_fill(fill: Any) -> Filler:
         raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
     checked: Filler = fill
     return checked
+
+
+def check_chunk(chunk: object) -> None:
+    """Raise an error unless `chunk` is None or a whole number from 1."""
+    if chunk is not None:
+        check_whole(chunk, argument="chunk", least=1)
 
 
 def check_channels(channels: object, total: int | None = None) -> list[int]:

@@ -174,17 +174,17 @@ class PlainPass(TorchFunctionMode):
 
     def _follow(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
         """Follow what is computed from the layer's output: no tensor of it may mix all images in one number."""
-        if not any(self._follows(tensor) for tensor in tensors((args, kwargs))):
+        if not any(
+            tensor is known()
+            for tensor in tensors((args, kwargs))
+            if (known := self._following.get(id(tensor))) is not None
+        ):
             return
         made = tensors(result)
         self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < len(self.images) for tensor in made)
         if name == "__setitem__":
             made.append(args[0])
         self._following.update((id(tensor), ref(tensor)) for tensor in made)
-
-    def _follows(self, tensor: torch.Tensor) -> bool:
-        known = self._following.get(id(tensor))
-        return known is not None and known() is tensor
 
     def _note_readers(self, args: Any, kwargs: Any) -> None:
         for tensor in tensors((args, kwargs)):
@@ -302,7 +302,6 @@ def _forwards(model: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         for own, forward in saved:
+            own["forward"] = forward
             if forward is None:
-                own.pop("forward", None)
-            else:
-                own["forward"] = forward
+                del own["forward"]

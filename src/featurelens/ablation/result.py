@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
-import pickle
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_choice, check_path, check_whole, count
+from featurelens._checks import check_choice, check_whole, count
+from featurelens._saving import SavedResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,60 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Result(ABC):
-    """A result that saves and loads; its fields are tensors, numbers, texts, or tuples of these."""
-
-    notes: tuple[str, ...] = ()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to the file `path`, which `load` and ``torch.load(path, weights_only=True)`` read.
-
-        Raises
-        ------
-        TypeError
-            If `path` is not a path.
-        """
-        check_path(path)
-        content: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        torch.save({"kind": type(self).__name__, **content}, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote to `path`; only tensors and plain values are unpickled.
-
-        Raises
-        ------
-        TypeError
-            If `path` is not a path.
-        ValueError
-            If `save` did not write the file.
-        """
-        check_path(path)
-        try:
-            content = torch.load(path, weights_only=True)
-            if content.pop("kind") != cls.__name__:
-                raise TypeError
-            return cls(**content)
-        except (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{os.fspath(path)} was not written by {cls.__name__}.save") from error
-
-    @abstractmethod
-    def _sentence(self) -> tuple[str, str]:
-        """Return the finding and its details."""
-
-    def __str__(self) -> str:
-        return "; ".join([": ".join(self._sentence()), *self.notes])
-
-    def _repr_html_(self) -> str:
-        finding, details = map(html.escape, self._sentence())
-        notes = "".join(f"<br>{html.escape(note)}" for note in self.notes)
-        return f"<p><b>{finding}</b>: {details}{notes}</p>"
-
-
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AblationResult(Result):
+class AblationResult(SavedResult):
     """The output with every channel dropped, or kept alone; made by `ChannelAblator.sweep`.
 
     Attributes
@@ -100,7 +47,7 @@ class AblationResult(Result):
     >>> result
     AblationResult(3 channels of conv1 kept alone, 2 images, outputs (3, 2, 1, 4, 4))
     >>> print(result)
-    3 channels of conv1 kept alone: the outputs of 2 images change by 1 on average (mean square), most for channel 0 (1)
+    each of 3 channels of conv1 alone changes the outputs of 2 images by 1 on average (mean square), channel 0 most (1)
     >>> result.error.shape
     torch.Size([3, 2])
     """
@@ -112,6 +59,7 @@ class AblationResult(Result):
     layer: str
     mode: str
     fill: str
+    notes: tuple[str, ...] = ()
 
     @property
     def reconstructions(self) -> torch.Tensor | None:
@@ -147,22 +95,25 @@ class AblationResult(Result):
         return plotting.reconstructions(self, image=image, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
+        done = "kept alone" if self.mode == "keep" else "dropped one by one"
         return (
-            f"{type(self).__name__}({self._finding()}, {count(len(self.images), 'image')}, "
-            f"outputs {tuple(self.outputs.shape)})"
+            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer or 'the model'} {done}, "
+            f"{count(len(self.images), 'image')}, outputs {tuple(self.outputs.shape)})"
         )
 
-    def _finding(self) -> str:
-        done = "kept alone" if self.mode == "keep" else "dropped one by one"
-        return f"{count(len(self.channels), 'channel')} of {self.layer or 'the model'} {done}"
-
-    def _sentence(self) -> tuple[str, str]:
+    def __str__(self) -> str:
         change = self.change.double().flatten(1).mean(1)
         most = int(change.argmax())
-        return self._finding(), (
-            f"the outputs of {count(len(self.images), 'image')} change by {float(change.mean()):.3g} on average "
-            f"(mean square), most for channel {self.channels[most]} ({float(change[most]):.3g})"
+        alone = "alone" if self.mode == "keep" else "removed"
+        text = (
+            f"each of {count(len(self.channels), 'channel')} of {self.layer or 'the model'} {alone} changes the outputs "
+            f"of {count(len(self.images), 'image')} by {float(change.mean()):.3g} on average (mean square), "
+            f"channel {self.channels[most]} most ({float(change[most]):.3g})"
         )
+        return "; ".join([text, *self.notes])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
 
 
 def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
@@ -171,7 +122,7 @@ def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ImportanceResult(Result):
+class ImportanceResult(SavedResult):
     """How much the task loses without each channel; made by `ChannelAblator.importance`.
 
     Attributes
@@ -202,9 +153,9 @@ class ImportanceResult(Result):
     ...     importance=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.zeros(3), baseline=0.9, channels=(0, 1, 2),
     ...     n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
     >>> result
-    ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost 0.3000 without channel 1, n=100)
+    ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost without a channel: 0.3000 (1), n=100)
     >>> print(result)
-    3 channels of conv1: accuracy 0.9000 with all of them, most lost without 1 (0.3), 2 (0.1), 0 (0), over 100 images
+    3 channels of conv1, accuracy 0.9000, most lost without a channel: 0.3000 (1), 0.1000 (2), 0.0000 (0), over 100 images
     >>> result.top(2), result.order("least")
     ([1, 2], [0, 2, 1])
     """
@@ -221,6 +172,7 @@ class ImportanceResult(Result):
     per_class: torch.Tensor | None = None
     baseline_per_class: torch.Tensor | None = None
     counts: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def order(self, first: Literal["least", "most"] = "least") -> list[int]:
         """Return the channels, the least or the most important `first`; equally important ones keep their order.
@@ -264,31 +216,27 @@ class ImportanceResult(Result):
         return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        first = self.top(1)[0]
-        value = float(self.importance[self.channels.index(first)])
-        return (
-            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer}, {self.metric} "
-            f"{self.baseline:.4f}, most {self._lost()} {value:.4f} {self._without()} channel {first}, n={self.n})"
-        )
+        return f"{type(self).__name__}({self._summary(1)}, n={self.n})"
 
-    def _lost(self) -> str:
-        return "gained" if self.metric == "loss" else "lost"
+    def __str__(self) -> str:
+        return "; ".join([f"{self._summary(5)}, over {count(self.n, 'image')}", *self.notes])
 
-    def _without(self) -> str:
-        return "without" if self.mode == "drop" else "with only"
-
-    def _sentence(self) -> tuple[str, str]:
+    def _summary(self, k: int) -> str:
         values = dict(zip(self.channels, self.importance.tolist(), strict=True))
-        listed = ", ".join(f"{channel} ({values[channel]:.3g})" for channel in self.top(5))
-        return f"{count(len(self.channels), 'channel')} of {self.layer}", (
-            f"{self.metric} {self.baseline:.4f} with all of them, most {self._lost()} {self._without()} {listed}, "
-            f"over {count(self.n, 'image')}"
+        listed = ", ".join(f"{values[channel]:.4f} ({channel})" for channel in self.top(k))
+        lost = f"{'gained' if self.metric == 'loss' else 'lost'} {'without' if self.mode == 'drop' else 'with only'}"
+        channels = count(len(self.channels), "channel")
+        return (
+            f"{channels} of {self.layer}, {self.metric} {self.baseline:.4f}, most {lost} a channel: {listed}"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AblationCurve(Result):
+class AblationCurve(SavedResult):
     """The metric as more and more channels are removed; made by `ChannelAblator.curve`.
 
     Attributes
@@ -314,7 +262,7 @@ class AblationCurve(Result):
     >>> curve
     AblationCurve(2 of 3 channels of conv1, accuracy 0.9000 to 0.3000, n=100)
     >>> print(curve)
-    2 of 3 channels of conv1 removed: accuracy goes from 0.9000 to 0.3000, over 100 images
+    2 of 3 channels of conv1, accuracy 0.9000 to 0.3000 as they are removed, over 100 images
     """
 
     values: torch.Tensor
@@ -325,6 +273,7 @@ class AblationCurve(Result):
     metric: str
     fill: str
     per_class: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the metric against the number of channels removed; see `plotting.ablation_curves`."""
@@ -333,14 +282,17 @@ class AblationCurve(Result):
         return plotting.ablation_curves({"": self}, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._removed()}, {self.metric} {self._span()}, n={self.n})"
+        return f"{type(self).__name__}({self._summary()}, n={self.n})"
 
-    def _removed(self) -> str:
-        return f"{len(self.order)} of {count(self.total, 'channel')} of {self.layer}"
+    def __str__(self) -> str:
+        return "; ".join(
+            [f"{self._summary()} as they are removed, over {count(self.n, 'image')}", *self.notes]
+        )
 
-    def _span(self) -> str:
-        return f"{float(self.values[0]):.4f} to {float(self.values[-1]):.4f}"
+    def _summary(self) -> str:
+        first, last = float(self.values[0]), float(self.values[-1])
+        channels = f"{len(self.order)} of {count(self.total, 'channel')} of {self.layer}"
+        return f"{channels}, {self.metric} {first:.4f} to {last:.4f}"
 
-    def _sentence(self) -> tuple[str, str]:
-        details = f"{self.metric} goes from {self._span()}, over {count(self.n, 'image')}"
-        return f"{self._removed()} removed", details
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
 import torch
 from torch import nn
@@ -71,6 +71,7 @@ class Suffix(ABC):
         What a reader of the results should know.
     """
 
+    one_by_one: ClassVar[str]
     layer: AblatedLayer
     images: torch.Tensor
     replacement: Replacement
@@ -119,9 +120,8 @@ class Suffix(ABC):
     def _behind_strong(self) -> torch.Tensor:
         """Return the outputs `(2, N, ...)` of strong features and, behind them in one batch, of the plain ones."""
 
-    @abstractmethod
     def _note(self, reason: str) -> None:
-        """Note why variants run one by one."""
+        self.notes = (f"{self.one_by_one} ({reason})",)
 
     def _attempt(self, run: Callable[[], torch.Tensor]) -> torch.Tensor | None:
         """Return what `run` returns, or None and a note if variants cannot share a batch."""
@@ -150,6 +150,7 @@ class Suffix(ABC):
 class ModelSuffix(Suffix):
     """The rest of the model's own forward: replayed or, if that fails, run in full for each variant."""
 
+    one_by_one = "the whole model ran for every variant"
     output: Output
 
     def __post_init__(self) -> None:
@@ -167,9 +168,6 @@ class ModelSuffix(Suffix):
             self._note("images of a batch act on each other")
         else:
             self._attempt(self._probe)
-
-    def _note(self, reason: str) -> None:
-        self.notes = (f"the whole model ran for every variant ({reason})",)
 
     def _together(self, mask: torch.Tensor) -> torch.Tensor:
         size, times = len(self.features), len(mask)
@@ -222,6 +220,7 @@ class ModelSuffix(Suffix):
 class DecoderSuffix(Suffix):
     """A decoder, which makes images of the layer's output; the rest of the model does not run."""
 
+    one_by_one = "the decoder ran once for every variant"
     decoder: nn.Module
 
     def __post_init__(self) -> None:
@@ -245,9 +244,6 @@ class DecoderSuffix(Suffix):
         self.largest = 4 * max(self.features.numel(), self.images.numel())
         self.baseline = self._alone(self.features.new_zeros(self.channels, dtype=torch.bool))
         self._attempt(self._probe)
-
-    def _note(self, reason: str) -> None:
-        self.notes = (f"the decoder ran once for every variant ({reason})",)
 
     def _together(self, mask: torch.Tensor) -> torch.Tensor:
         variants = self.features.expand(len(mask), *self.features.shape)
@@ -312,12 +308,10 @@ def select_output(returned: Any, output: Output) -> torch.Tensor:
         except (LookupError, TypeError, AttributeError):
             raise LookupError(f"the model returns {describe(returned)}; it has no {output!r}") from None
     if not isinstance(value, torch.Tensor):
-        said = (
-            "say which tensor to look at with output="
-            if output is None
-            else f"output={output!r} is not a tensor"
-        )
-        raise TypeError(f"the model returns {describe(returned)}: {said}")
+        hint = f"output={output!r} is not a tensor"
+        if output is None:
+            hint = "say which tensor to look at with output="
+        raise TypeError(f"the model returns {describe(returned)}: {hint}")
     return value
 
 
@@ -327,9 +321,7 @@ def check_same(outputs: torch.Tensor, baseline: torch.Tensor, emptied: torch.Ten
     They may differ by rounding, and by a hundredth of the effect of ablating all channels (`emptied`) as long as
     rounding in reduced precision may be the reason.
     """
-    if outputs.shape != baseline.shape:
-        raise Diverged(f"an output {tuple(outputs.shape)} instead of {tuple(baseline.shape)}")
-    if not baseline.is_floating_point():
+    if outputs.shape != baseline.shape or not baseline.is_floating_point():
         same = torch.equal(outputs, baseline)
     else:
         scale, effect = _largest(baseline), _largest(emptied - baseline)
