@@ -14,20 +14,10 @@ from torch import nn
 from featurelens._checks import check_choice, check_flag, check_module, count, describe
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
+from featurelens.ablation import masks
 from featurelens.ablation.decoder import DeconvDecoder
 from featurelens.ablation.importance import Metric, not_finite, score
-from featurelens.ablation.masks import (
-    MODES,
-    AblatedLayer,
-    ChannelHooks,
-    Fill,
-    Mode,
-    check_channels,
-    check_chunk,
-    check_fill,
-    chosen_channels,
-    one_by_one,
-)
+from featurelens.ablation.masks import AblatedLayer, ChannelHooks, Fill, Mode
 from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
 from featurelens.ablation.suffix import Output, following
 from featurelens.layers import Selector, not_reached
@@ -159,9 +149,9 @@ class ChannelAblator:
         >>> maps.sum((0, 2, 3))[[1, 3]]
         tensor([0., 0.], grad_fn=<IndexBackward0>)
         """
-        check_choice(mode, MODES, argument="mode")
+        check_choice(mode, masks.MODES, argument="mode")
         hooks = ChannelHooks(
-            self._layer, check_channels(channels), mode, check_fill(fill), make_generator(seed)
+            self._layer, masks.check_channels(channels), mode, masks.check_fill(fill), make_generator(seed)
         )
         check_materialized(self.model)
         with exclusively(self.model), _closed_in_order(self.model) as block:
@@ -210,16 +200,16 @@ class ChannelAblator:
         RuntimeError
             If the model fails on the images.
         """
-        check_choice(mode, MODES, argument="mode")
+        check_choice(mode, masks.MODES, argument="mode")
         check_flag(progress, argument="progress")
-        check_chunk(chunk)
-        named = None if channels is None else check_channels(channels)
-        filler, images = check_fill(fill), self._layer.images_in(images)
+        masks.check_chunk(chunk)
+        named = None if channels is None else masks.check_channels(channels)
+        filler, images = masks.check_fill(fill), self._layer.images_in(images)
         with following(
             self._layer, images, filler, make_generator(seed), output=self.output, decoder=self.decoder
         ) as suffix:
-            listed = chosen_channels(named, suffix.channels)
-            mask = one_by_one(listed, suffix.channels, mode).to(suffix.features.device)
+            listed = masks.chosen_channels(named, suffix.channels)
+            mask = masks.one_by_one(listed, suffix.channels, mode).to(suffix.features.device)
             outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
             for part, values in suffix.outputs(mask, chunk, progress=progress):
                 outputs[part] = values
@@ -274,14 +264,9 @@ class ChannelAblator:
         TypeError, ValueError, LookupError, RuntimeError
             As for `sweep`; ValueError also if the loader is empty, or its labels do not fit the outputs.
         """
-        check_choice(mode, MODES, argument="mode")
-        named = None if channels is None else check_channels(channels)
-
-        def variants(total: int, _: torch.Generator) -> tuple[list[int], torch.Tensor]:
-            chosen = chosen_channels(named, total)
-            return chosen, one_by_one(chosen, total, mode)
-
-        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, variants)
+        check_choice(mode, masks.MODES, argument="mode")
+        named = None if channels is None else masks.check_channels(channels)
+        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, named, mode)
         return scores.importance(self.layer, mode)
 
     def curve(
@@ -321,16 +306,22 @@ class ChannelAblator:
         if isinstance(order, str):
             further = ", a sequence or a result of importance"
             check_choice(order, ("random",), argument="order", further=further)
-        listed = None if isinstance(order, str) else check_channels(order)
+        listed = None if isinstance(order, str) else masks.check_channels(order)
         if listed == []:
             raise ValueError("order must name at least one channel; got none")
-
-        def variants(total: int, generator: torch.Generator) -> tuple[list[int], torch.Tensor]:
-            drawn = torch.randperm(total, generator=generator).tolist() if listed is None else listed
-            chosen = check_channels(drawn, total)
-            return chosen, one_by_one(chosen, total, "drop").cumsum(0).bool()
-
-        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, variants)
+        scores = score(
+            self._layer,
+            self.output,
+            loader,
+            metric,
+            fill,
+            chunk,
+            seed,
+            progress,
+            listed,
+            "drop",
+            cumulative=True,
+        )
         return scores.curve(self.layer)
 
 

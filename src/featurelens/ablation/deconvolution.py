@@ -57,8 +57,8 @@ class Convolution(Step):
         if self.own is not None:
             maps: torch.Tensor = self.own(x, output_size=target)
         else:  # the adjoint of the convolution is its gradient
-            shape = [len(x), conv.in_channels, *target]
-            maps = conv2d_input(shape, conv.weight, x, conv.stride, padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+            shape, geometry = [len(x), conv.in_channels, *target], (conv.stride, padding, conv.dilation)
+            maps = conv2d_input(shape, conv.weight, x, *geometry, conv.groups)  # type: ignore[no-untyped-call]
         return maps[..., : size[0], : size[1]]
 
     def learned(self) -> Self:
@@ -78,21 +78,20 @@ class Convolution(Step):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Normalization(Step):
     """BatchNorm in eval mode, an affine map of each channel; only its scale applies on the way back."""
 
     def back(self, x: torch.Tensor, size: Size, switches: torch.Tensor | None) -> torch.Tensor:
-        scale = (self.module.running_var + self.module.eps).rsqrt()
-        scale = scale * self.module.weight if self.module.affine else scale
-        return x * scale[:, None, None]
+        norm: nn.BatchNorm2d = self.module
+        assert norm.running_var is not None  # checked where the step is made
+        scale = (norm.running_var + norm.eps).rsqrt()
+        return x * (scale * norm.weight if norm.affine else scale)[:, None, None]
 
     def learned(self) -> Step:
         return Unchanged(self.module, self.name)  # learned weights include the scale
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Rectifier(Step):
     """ReLU both ways: feature maps are non-negative on the way back as well."""
 
@@ -101,7 +100,6 @@ class Rectifier(Step):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Unchanged(Step):
     """A step that the way back skips, such as dropout, which does nothing in eval mode."""
 
@@ -110,7 +108,6 @@ class Unchanged(Step):
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Pooling(Step):
     """Max pooling; on the way back, each value returns to where its window had the maximum.
 
@@ -240,7 +237,7 @@ def _as_module(node: fx.Node) -> nn.Module | None:
         return nn.ReLU()
     if called == "max_pool2d" and node.op == "call_function":
         options: dict[str, Any] = dict(zip(_POOLING, node.args[1:], strict=False))
-        return nn.MaxPool2d(
-            **options, **{name: node.kwargs[name] for name in _POOLING if name in node.kwargs}
-        )
+        options.update(node.kwargs)
+        options.pop("input", None)
+        return nn.MaxPool2d(**options)
     return None

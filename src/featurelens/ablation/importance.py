@@ -10,7 +10,15 @@ import torch.nn.functional as F
 
 from featurelens._checks import check_choice, check_flag, describe
 from featurelens._random import Seed, make_generator
-from featurelens.ablation.masks import AblatedLayer, Fill, Mode, check_chunk, check_fill
+from featurelens.ablation.masks import (
+    AblatedLayer,
+    Fill,
+    Mode,
+    check_chunk,
+    check_fill,
+    chosen_channels,
+    one_by_one,
+)
 from featurelens.ablation.result import AblationCurve, ImportanceResult
 from featurelens.ablation.suffix import Output, Suffix, following
 from featurelens.recording import ActivationRecorder
@@ -138,9 +146,14 @@ def score(
     chunk: int | None,
     seed: Seed,
     progress: bool,
-    variants: Callable[[int, torch.Generator], tuple[list[int], torch.Tensor]],
+    channels: list[int] | None,
+    mode: Mode,
+    cumulative: bool = False,
 ) -> Scores:
-    """Score variants over a data set; for a number of channels, `variants` returns those ablated and the mask."""
+    """Score variants over a data set: of one channel each or, `cumulative`, of more and more channels.
+
+    Without `channels` these are all of the layer's, for cumulative variants in random order.
+    """
     from tqdm import tqdm
 
     check_flag(progress, argument="progress")
@@ -161,7 +174,11 @@ def score(
         with following(layer, images, filled, generator, output=output) as suffix:
             if mask is None:
                 scores.total = suffix.channels
-                scores.channels, mask = variants(suffix.channels, generator)
+                if cumulative and channels is None:
+                    channels = torch.randperm(scores.total, generator=generator).tolist()
+                scores.channels = chosen_channels(channels, scores.total)
+                mask = one_by_one(scores.channels, scores.total, mode)
+                mask = mask.cumsum(0).bool() if cumulative else mask
             scores.add(suffix, mask.to(suffix.features.device), labels, chunk)
     if mask is None:
         raise ValueError(f"the loader gave no batch; got {describe(loader)}")

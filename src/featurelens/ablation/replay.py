@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from featurelens._checks import count
 from featurelens._failure import explain
 from featurelens._guard import all_modules, random_state, same_random_state
 from featurelens._structure import map_tensors, tensors
@@ -101,6 +102,16 @@ class PlainPass(TorchFunctionMode):
         if not self.features:
             raise LookupError(not_reached(layer.choice, self.calls))
 
+    def check_channels_agree(self) -> None:
+        """Raise an error unless the calls that are ablated together have equally many channels."""
+        axis, name = self.layer.channel_axis, self.layer.choice.name
+        channels = {call: features.shape[axis] for call, features in self.features.items()}
+        if len(set(channels.values())) > 1:
+            listed = ", ".join(f"{name}#{call} ({count(n, 'channel')})" for call, n in channels.items())
+            raise ValueError(
+                f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
+            )
+
     def replay(self, times: int, change: Change) -> Any:
         """Run what comes after the layer on `times` variants at once, and return the output `(times * N, ...)`.
 
@@ -152,7 +163,7 @@ class PlainPass(TorchFunctionMode):
         before = random_state()
         with _forwards(self.layer.model, self._call), self.layer.hooked(self._take), self:
             self.output = self.layer.model(images)
-        self._note_readers((self.output,), None)
+        self._note_readers(tensors(self.output))
         self.draws = not same_random_state(before, random_state())
         self._copies = _Copies()  # releases the originals
         self._following.clear()
@@ -161,33 +172,27 @@ class PlainPass(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if self._paused:
             return result
-        self._note_readers(args, kwargs)
-        name = getattr(func, "__name__", "")
-        self._follow(name, args, kwargs, result)
+        read, name = tensors((args, kwargs)), getattr(func, "__name__", "")
+        self._note_readers(read)
         if name in _NUMBERS:
             self.reads_values |= bool(self.features)
             self._deciders.update(self._open[-1:])
+        if any((known := self._following.get(id(tensor))) and known() is tensor for tensor in read):
+            self._follow(tensors(result))
+            if name == "__setitem__":
+                self._following[id(args[0])] = ref(args[0])
         made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
         if made and result.ndim and len(result) % len(self.images) == 0:
             self.largest = max(self.largest, result.numel())
         return result
 
-    def _follow(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+    def _follow(self, made: list[torch.Tensor]) -> None:
         """Follow what is computed from the layer's output: no tensor of it may mix all images in one number."""
-        if not any(
-            tensor is known()
-            for tensor in tensors((args, kwargs))
-            if (known := self._following.get(id(tensor))) is not None
-        ):
-            return
-        made = tensors(result)
         self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < len(self.images) for tensor in made)
-        if name == "__setitem__":
-            made.append(args[0])
         self._following.update((id(tensor), ref(tensor)) for tensor in made)
 
-    def _note_readers(self, args: Any, kwargs: Any) -> None:
-        for tensor in tensors((args, kwargs)):
+    def _note_readers(self, read: list[torch.Tensor]) -> None:
+        for tensor in read:
             if self.features:
                 self._needed.update(map(id, self._copies.of(tensor)))
             else:

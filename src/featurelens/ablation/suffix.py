@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, final
 import torch
 from torch import nn
 
-from featurelens._checks import count, describe, first_line
+from featurelens._checks import describe, first_line
 from featurelens._failure import explain
 from featurelens._guard import Undo
 from featurelens._hooks import device_of, visiting
@@ -156,7 +156,7 @@ class ModelSuffix(Suffix):
     def __post_init__(self) -> None:
         self.plain = plain = PlainPass(self.layer, self.images)
         self.features = next(iter(plain.features.values()))
-        check_channels_agree(plain)
+        plain.check_channels_agree()
         self.largest = plain.largest
         self.fills = {call: self.replacement.values(found, call) for call, found in plain.features.items()}
         self.baseline = self._selected(plain.output, len(self.images))
@@ -277,17 +277,6 @@ def behind_strong(features: torch.Tensor) -> torch.Tensor:
     # Neither the same images nor mere multiples of them, as a normalization would undo that.
     strong = 3 * features.roll(1, 0) + features.flip(list(range(1, features.ndim)))
     return torch.cat([strong if strong.any() else strong + 1, features])
-
-
-def check_channels_agree(plain: PlainPass) -> None:
-    """Raise an error unless the calls that are ablated together have equally many channels."""
-    axis, name = plain.layer.channel_axis, plain.layer.choice.name
-    channels = {call: features.shape[axis] for call, features in plain.features.items()}
-    if len(set(channels.values())) > 1:
-        listed = ", ".join(f"{name}#{call} ({count(number, 'channel')})" for call, number in channels.items())
-        raise ValueError(
-            f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
-        )
 
 
 def select_output(returned: Any, output: Output) -> torch.Tensor:
