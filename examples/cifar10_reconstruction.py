@@ -185,7 +185,7 @@ def curves(history: History, loss: JointLoss) -> dict[str, Figure]:
     return {
         name: fl.plotting.training_curves(
             {"train": train, "test": test}, ylabel=ylabel, best=history.best_epoch
-        ).figure
+        )
         for name, (ylabel, train, test) in drawn.items()
     }
 

@@ -56,12 +56,12 @@ print(f"test accuracy {accuracy:.1%}")
 loader = [(images[test], labels[test])]
 ablator = fl.ChannelAblator(model, "relu2")
 worth = ablator.importance(loader, metric="loss", fill="mean")
-worth.plot().figure
+worth.plot()
 
 # %%
 # Channels serve classes: which digits suffer without them?
 
-worth.plot_classes(limit=8).figure
+worth.plot_classes(limit=8)
 
 # %%
 # How many channels does it take?
@@ -74,7 +74,7 @@ curves = {
     "most important first": ablator.curve(loader, order=worth.order("most"), fill="mean"),
     "in random order": ablator.curve(loader, order="random", fill="mean"),
 }
-fl.plotting.ablation_curves(curves).figure
+fl.plotting.ablation_curves(curves)
 
 # %%
 # What does one channel carry?
@@ -84,4 +84,4 @@ fl.plotting.ablation_curves(curves).figure
 # what that channel has kept.
 
 decoder = fl.DeconvDecoder(model, "relu2")
-fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1]).plot()
+fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1], mode="keep").plot()
