@@ -11,7 +11,7 @@ from torch import nn
 import featurelens as fl
 from featurelens.ablation.deconvolution import unpool
 from tests import nets
-from tests.state import random_state
+from tests.state import random_state, snapshot
 from tests.unit.ablation.nets import Skips, batch, double
 
 
@@ -457,6 +457,18 @@ def test_a_decoder_that_couples_images_gets_every_variant_alone(build, chunk):
             alone[:, channel] = features[:, channel]
             torch.testing.assert_close(outputs, decoder(alone))
         torch.testing.assert_close(result.baseline, decoder(features))
+
+
+def test_encoder_and_decoder_are_left_as_they_were():
+    encoder = nets.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())).train()
+    decoder = nets.seeded(lambda: nn.Sequential(nn.ConvTranspose2d(4, 1, 3), nn.BatchNorm2d(1))).train()
+    mirror, x = fl.DeconvDecoder(encoder), nets.images(3)
+    before = snapshot(encoder), snapshot(decoder)
+    fl.ChannelAblator(nn.Sequential(encoder[2]), "0", decoder=mirror).sweep(
+        x
+    )  # the model is a part of the encoder
+    fl.ChannelAblator(encoder, "2", decoder=decoder).sweep(x)
+    assert (snapshot(encoder), snapshot(decoder)) == before
 
 
 def test_a_decoder_that_takes_images_one_by_one_runs_on_all_variants():
