@@ -469,6 +469,9 @@ def test_encoder_and_decoder_are_left_as_they_were():
     )  # the model is a part of the encoder
     fl.ChannelAblator(encoder, "2", decoder=decoder).sweep(x)
     assert (snapshot(encoder), snapshot(decoder)) == before
+    encoder.eval()
+    assert torch.equal(ablator.sweep(x).outputs, result.outputs)
+    encoder.train()
 
 
 def test_a_decoder_that_takes_images_one_by_one_runs_on_all_variants():
