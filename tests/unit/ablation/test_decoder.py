@@ -464,9 +464,8 @@ def test_encoder_and_decoder_are_left_as_they_were():
     decoder = nets.seeded(lambda: nn.Sequential(nn.ConvTranspose2d(4, 1, 3), nn.BatchNorm2d(1))).train()
     mirror, x = fl.DeconvDecoder(encoder), nets.images(3)
     before = snapshot(encoder), snapshot(decoder)
-    fl.ChannelAblator(nn.Sequential(encoder[2]), "0", decoder=mirror).sweep(
-        x
-    )  # the model is a part of the encoder
+    ablator = fl.ChannelAblator(nn.Sequential(encoder[2]), "0", decoder=mirror)  # a part of the encoder
+    result = ablator.sweep(x)
     fl.ChannelAblator(encoder, "2", decoder=decoder).sweep(x)
     assert (snapshot(encoder), snapshot(decoder)) == before
     encoder.eval()
