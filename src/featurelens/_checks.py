@@ -1,4 +1,4 @@
-"""Checks at the public boundary, and one wording for errors: what was expected, and what came."""
+"""Checks of arguments, and one wording for errors: what was expected, and what was given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 
 
 def check_module(model: object, *, argument: str = "model") -> nn.Module:
-    """Return `model` if it is a module, or raise a TypeError that says what came instead."""
+    """Return `model` if it is a module, or raise a TypeError that describes it."""
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise TypeError(
             f"{argument} must be an nn.Module; got the class {model.__name__}: call it to make one"
@@ -27,7 +27,7 @@ def check_module(model: object, *, argument: str = "model") -> nn.Module:
 
 
 def check_choice(value: object, choices: Iterable[object], *, argument: str, further: str = "") -> None:
-    """Raise a ValueError unless `value` is one of `choices`; `further` ends the list of what the caller takes."""
+    """Raise a ValueError unless `value` is one of `choices`; `further` ends the list of choices."""
     choices = list(choices)
     if value not in choices:
         expected = ", ".join(repr(choice) for choice in choices) + further
@@ -35,7 +35,7 @@ def check_choice(value: object, choices: Iterable[object], *, argument: str, fur
 
 
 def describe(value: object) -> str:
-    """Say in a few words what `value` is: shapes for tensors, names for everything else.
+    """Describe `value` in a few words: shapes of tensors, names of everything else.
 
     >>> describe((torch.zeros(2, 3), "cat", 7))
     "(float32 tensor (2, 3), 'cat', 7)"
@@ -74,7 +74,7 @@ def count(number: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return the first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), "no message")
 
 
@@ -93,7 +93,7 @@ def check_flag(value: Any, *, argument: str) -> bool:
 
 
 def check_number(value: Any, *, argument: str, expected: str = "a number") -> float:
-    """Return a real number of any kind, also numpy's, as a float; raise a TypeError if it is none.
+    """Return a real number of any kind, also numpy's, as a float; raise a TypeError if it is not one.
 
     >>> check_number("fast", argument="lr", expected="a positive number")
     Traceback (most recent call last):
@@ -108,13 +108,13 @@ def check_number(value: Any, *, argument: str, expected: str = "a number") -> fl
 
 
 def check_path(path: Any, *, argument: str = "path", expected: str = "a file's path") -> Path:
-    """Return a path, or raise a TypeError that says what came instead."""
+    """Return a path, or raise a TypeError that describes `path`."""
     check_type(path, str | os.PathLike, argument=argument, expected=expected)
     return Path(path)
 
 
 def check_whole(value: Any, *, argument: str, least: int | None = None) -> int:
-    """Return a whole number of any kind, also numpy's, as an int; raise if it is none, or below `least`."""
+    """Return a whole number of any kind, also numpy's, as an int; raise if it is not one, or below `least`."""
     words = f"{argument} must be a whole number; got {describe(value)}"
     if isinstance(value, bool):
         raise TypeError(words)

@@ -1,4 +1,4 @@
-"""Say where a model failed and on what."""
+"""Explain where a model failed and on what input."""
 
 from __future__ import annotations
 
@@ -16,21 +16,16 @@ from featurelens._hooks import named_modules
 def explain(
     error: Exception, model: nn.Module, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str:
-    """Return a message that names the layer that raised `error`, what it raised, and what the model was given."""
+    """Return a message that names the layer that raised `error`, the error and the model's arguments."""
     given = ", ".join(
         [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
     )
-    reason = first_line(error).removesuffix(
-        ", but expected one of:"
-    )  # whose continuation is a list of signatures
-    hint = (
-        "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
-        if _has_array((args, kwargs))
-        else ""
-    )
-    return (
-        f"the model failed on {where} ({given}){_layer(error, model)}: {type(error).__name__}: {reason}{hint}"
-    )
+    # Without the list of signatures that follows in torch's message.
+    reason = first_line(error).removesuffix(", but expected one of:")
+    hint = "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
+    hint = hint if _has_array((args, kwargs)) else ""
+    kind = type(error).__name__
+    return f"the model failed on {where} ({given}){_layer(error, model)}: {kind}: {reason}{hint}"
 
 
 def _has_array(value: Any) -> bool:
@@ -42,7 +37,7 @@ def _has_array(value: Any) -> bool:
 
 
 def _layer(error: Exception, model: nn.Module) -> str:
-    """The innermost of the model's layers whose code was running."""
+    """Name the innermost of the model's layers whose code was running."""
     names = {id(module): name for name, module in named_modules(model).items() if name}
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -10,7 +10,7 @@ from typing import Any, final, overload
 @final
 @dataclass(frozen=True)
 class Layer:
-    """One row of a :class:`LayerTable`: `name`, `type` and ordinal `alias` of a layer, and what it costs.
+    """One row of a :class:`LayerTable`: name, type and ordinal alias of a layer, and its costs.
 
     `calls`, `shape` (of the last call's output, nested like the output) and `memory` (bytes of the outputs of
     one sample batch) are None without a sample. `parameters` counts those of the layer and all inside it.
@@ -44,7 +44,7 @@ class LayerTable(Sequence[Layer]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, which are what `ActivationRecorder` takes."""
+        """The names, which `ActivationRecorder` accepts."""
         return tuple(layer.name for layer in self._layers)
 
     def __repr__(self) -> str:
@@ -66,27 +66,21 @@ class LayerTable(Sequence[Layer]):
         return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
     def _cells(self) -> list[list[str]]:
-        sampled = any(layer.calls is not None for layer in self._layers)
-        rows = [
-            ["name", "alias", "type", "parameters", *(["calls", "output shape", "memory"] if sampled else [])]
-        ]
+        headings = ["name", "alias", "type", "parameters"]
+        if any(layer.calls is not None for layer in self._layers):
+            headings += ["calls", "output shape", "memory"]
+        rows = [headings]
         for layer in self._layers:
-            row = [layer.name or "(model)", layer.alias or "", layer.type, f"{layer.parameters:,}"]
-            if sampled:
-                row += [
-                    str(layer.calls),
-                    "" if layer.shape is None else str(layer.shape),
-                    _size(layer.memory),
-                ]
-            rows.append(row)
+            shape = "" if layer.shape is None else str(layer.shape)
+            names = [layer.name or "(model)", layer.alias or "", layer.type]
+            numbers = [f"{layer.parameters:,}", str(layer.calls), shape, _size(layer.memory or 0)]
+            rows.append([*names, *numbers][: len(headings)])
         return rows
 
 
-def _size(memory: int | None) -> str:
-    if memory is None:
-        return ""
-    value, units = float(memory), iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    while value >= 1024 and unit != "GiB":
-        value, unit = value / 1024, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+def _size(memory: float) -> str:
+    units = ["B", "KiB", "MiB", "GiB"]
+    while memory >= 1024 and len(units) > 1:
+        memory /= 1024
+        del units[0]
+    return f"{memory:.0f} B" if units[0] == "B" else f"{memory:.1f} {units[0]}"

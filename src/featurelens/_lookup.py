@@ -8,14 +8,14 @@ from featurelens._checks import describe, near_misses
 
 
 class NoSuchLayer(KeyError):
-    """A KeyError, as a mapping owes its users, whose message is not shown in quotes."""
+    """A KeyError, as mappings raise, whose message is shown without quotes."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str:
-    """Return the key in `layers` that `name` means: an exact name, an ordinal alias, or a call's number.
+    """Return the key in `layers` that `name` refers to: an exact name, an ordinal alias, or one of these with ``#call``.
 
     >>> find("conv_2#1", ["features.3"], {"conv_2": "features.3"})
     'features.3'

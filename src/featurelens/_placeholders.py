@@ -1,8 +1,8 @@
-"""Nothing of a trace stays behind: what the traced code kept of the placeholders is taken out again.
+"""Remove the placeholders that traced code has stored.
 
-A forward may keep what it computes anywhere: in a global dict, on a class, in a helper object. When it is traced these
-are placeholders, on which it would fail later. So all containers that the model's code can name are copied before,
-and those that hold a placeholder afterwards are put back.
+A forward may store what it computes anywhere: in a global dict, on a class, in a helper object. In a trace these are
+placeholders, on which it would fail later. So all containers that the model's code can name are copied before the
+trace, and those that hold a placeholder afterwards are restored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch
 from torch import nn
 
 from featurelens._guard import all_modules
-from featurelens._structure import attributes_of
+from featurelens._structure import attributes_of, children_of
 
 _CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
 _SHELVES = {"weakref", "collections", "queue", "threading", "types"}  # whose objects hold others
 _CACHE = type(functools.lru_cache(lambda: None))
 _ENDS = (types.FrameType, types.FunctionType, types.ModuleType)
-"""What a placeholder may be reached from without being kept in it."""
+"""What may refer to a placeholder without storing it."""
 
 
 @final
 class Holders:
-    """Containers that the code of a model can name, as they are now; `release` puts back what holds a placeholder."""
+    """Containers that the code of a model can name, as they are now; `release` restores those that hold a placeholder."""
 
     def __init__(self, model: nn.Module) -> None:
         self._before: dict[int, tuple[Any, Any]] = {}
@@ -47,9 +47,11 @@ class Holders:
     def _note(self, item: Any) -> list[Any]:
         """Copy what `item` holds; return that."""
         kind = type(item)
+        if isinstance(item, types.FunctionType | types.ModuleType | type) and _is_foreign(item):
+            return []
         if kind in _CONTAINERS:
             self._before[id(item)] = item, item.copy()
-            return list(item.values() if isinstance(item, dict) else item)
+            return [child for _, child in children_of(item) or ()]
         if kind is tuple:
             return list(item)
         if kind is types.CellType:
@@ -58,23 +60,12 @@ class Holders:
         if isinstance(item, types.MethodType):
             return [item.__func__, item.__self__]
         if isinstance(item, types.FunctionType):
-            if _is_foreign(item):
-                return []
-            own = vars(item)
-            return [
-                own,
-                item.__globals__,
-                *(item.__closure__ or ()),
-                item.__defaults__,
-                own.get("__wrapped__"),
-            ]
+            return [vars(item), item.__globals__, *(item.__closure__ or ()), item.__defaults__]
         if isinstance(item, type):
-            if _is_foreign(item):
-                return []
             self._before[id(item)] = item, dict(vars(item))
             return list(vars(item).values())
         if isinstance(item, types.ModuleType):
-            return [] if _is_foreign(item) else [vars(item)]
+            return [vars(item)]
         if isinstance(item, property | classmethod | staticmethod):
             return [item.fget if isinstance(item, property) else item.__func__]
         if isinstance(item, nn.Module) or kind.__module__ in _SHELVES or not _is_foreign(kind):
@@ -82,7 +73,7 @@ class Holders:
         return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
 
     def release(self, tracer: weakref.ref[Any]) -> str | None:
-        """Take out whatever holds a placeholder of the tracer; return what still does, None if nothing."""
+        """Remove whatever holds a placeholder of the tracer; return what still holds one, None if nothing does."""
         if tracer() is None:
             return None
         gc.collect()
@@ -91,8 +82,8 @@ class Holders:
         held = gc.get_referrers(tracer())
         tainted = {id(found) for found in held}
         ours = {id(held), id(self._before), id(tainted)}
-        strange: list[Any] = []
-        for item in held:  # which grows meanwhile
+        strange: dict[str, None] = {}
+        for item in held:  # the list grows meanwhile
             referrers = gc.get_referrers(item)
             ours.add(id(referrers))
             for holder in referrers:
@@ -102,20 +93,16 @@ class Holders:
                     holder.cache_clear()
                 elif id(holder) in self._before:
                     _put_back(holder, self._before[id(holder)][1], tainted)
-                elif isinstance(holder, type) and (own := self._before.get(id(holder))):
-                    _put_back(holder, own[1], tainted)
                 elif not isinstance(holder, type):
                     tainted.add(id(holder))
                     held.append(holder)
-                    strange.append(type(holder).__name__)
+                    strange[type(holder).__name__] = None
             del referrers
             if len(held) > _MOST:
                 break
         del held, item, holder
         gc.collect()
-        return (
-            None if tracer() is None else ", ".join(dict.fromkeys(map(str, strange))) or "an unknown object"
-        )
+        return None if tracer() is None else ", ".join(strange) or "an unknown object"
 
 
 _MOST = 1000
@@ -134,7 +121,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _put_back(holder: Any, before: Any, tainted: set[int]) -> None:
-    """Give a container the items back that it had in the place of tainted ones."""
+    """Restore the items that a container had in place of tainted ones."""
     if isinstance(holder, types.CellType):
         holder.cell_contents = before
     elif isinstance(holder, type):

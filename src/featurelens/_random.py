@@ -1,4 +1,4 @@
-"""Randomness of our own: one generator per call, and the global state neither read nor advanced."""
+"""Random numbers: one generator per call; the global state is neither read nor advanced."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from featurelens._checks import check_whole, describe
 Seed = int | torch.Generator | None
 
 STRIDE, OFFSET = 0x9E3779B97F4A7C15, 0x1F123BB5
-"""What keeps seed 0 here from being the stream of ``torch.manual_seed(0)``: data that were drawn from that would meet
-their own numbers again as noise."""
+"""Keep seed 0 apart from the stream of ``torch.manual_seed(0)``: otherwise data drawn from that stream would be combined
+with their own numbers as noise."""
 
 
 def check_seed(seed: Seed) -> Seed:
-    """Return `seed` if it is one, whole numbers of any kind as an int."""
+    """Return a valid seed, whole numbers of any kind as an int."""
     if seed is None or isinstance(seed, torch.Generator):
         return seed
     try:

@@ -21,7 +21,7 @@ _logger = logging.getLogger("featurelens")
 
 
 class WorkerFailed(RuntimeError):
-    """Another worker of the process group failed; every worker has heard of it."""
+    """Another worker of the process group failed; the error is raised in every worker."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Failure:
 @final
 @dataclass(frozen=True)
 class Share:
-    """Which worker this is, of how many; `joined` if a process group lets them speak to each other."""
+    """Which worker this is, of how many; `joined` if a process group connects them."""
 
     index: int = 0
     count: int = 1
@@ -40,14 +40,14 @@ class Share:
 
     @classmethod
     def find(cls, shard: tuple[int, int] | None) -> Self:
-        """Return the share that the user names, or else that of this rank in torch.distributed, or else all.
+        """Return the share that the user names, else that of this rank in torch.distributed, else everything.
 
         Raises
         ------
         TypeError, ValueError
             If `shard` is not ``(index, count)`` with ``0 <= index < count``.
         RuntimeError
-            If torchrun started several processes, and they have not found each other yet.
+            If torchrun started several processes, and their process group is not initialized.
         """
         if shard is None:
             if distributed.is_available() and distributed.is_initialized():
@@ -68,16 +68,16 @@ class Share:
         return cls(index, count)
 
     def block(self, total: int) -> range:
-        """The numbers of this worker's batches, of `total`; all blocks are as long as the others or one longer."""
+        """Return the numbers of this worker's batches, of `total`; the lengths of blocks differ by at most one."""
         return range(total * self.index // self.count, total * (self.index + 1) // self.count)
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every worker's `value`, in order of rank: a meeting that all of them must come to.
+        """Return every worker's `value`, in order of rank; all workers must call it.
 
         Raises
         ------
         WorkerFailed
-            If a worker came to the meeting because its `together` block failed.
+            If a worker called it because its `together` block failed.
         """
         if not self.joined:
             return [value]
@@ -90,7 +90,7 @@ class Share:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Leave the block together: a worker that fails in it tells the others where they next meet."""
+        """Leave the block together: a worker that fails in it makes the others fail at their next `gather`."""
         try:
             yield
         except WorkerFailed:
@@ -104,7 +104,7 @@ class Share:
         self.gather(None)
 
     def first_of(self, value: Any) -> Any:
-        """Return the first worker's `value` to all of them, right after a meeting."""
+        """Return the first worker's `value` to all of them, right after a `gather`."""
         if not self.joined or self.count == 1:
             return value
         holder = [value if self.index == 0 else None]

@@ -44,26 +44,26 @@ def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
     """
     if isinstance(value, torch.Tensor):  # nearly always
         return function(value)
-    known: dict[
-        int, Any
-    ] = {}  # the copy of each object by the object's id, so that two references stay one object
-    originals = []  # kept alive, as an id is only unique among living objects
+    return _mapped(function, value, {})
+
+
+def _mapped(function: Callable[[torch.Tensor], Any], value: Any, known: dict[int, Any]) -> Any:
+    """Map `value`; `known` holds the copy of each object by the object's id, so that two references stay one object."""
+    if isinstance(value, _ATOMS):
+        return value
+    if id(value) not in known:
+        is_tensor = isinstance(value, torch.Tensor)
+        known[id(value)] = function(value) if is_tensor else _rebuilt(function, value, known)
+        known.setdefault(id(known), []).append(value)  # an id is only unique among living objects
+    return known[id(value)]
+
+
+def _rebuilt(function: Callable[[torch.Tensor], Any], value: Any, known: dict[int, Any]) -> Any:
+    """Rebuild a container or an object from its mapped children."""
 
     def mapped(item: Any, _: Any = None) -> Any:
-        if isinstance(item, _ATOMS):
-            return item
-        if id(item) not in known:
-            originals.append(item)
-            known[id(item)] = (
-                function(item) if isinstance(item, torch.Tensor) else _rebuilt(item, mapped, known)
-            )
-        return known[id(item)]
+        return _mapped(function, item, known)
 
-    return mapped(value)
-
-
-def _rebuilt(value: Any, mapped: Callable[[Any], Any], known: dict[int, Any]) -> Any:
-    """Rebuild a container or an object from its mapped children."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if type(value) is dict:

@@ -51,7 +51,7 @@ class Built:
 
 @dataclass
 class Trace:
-    """A graph, and where each module's calls ended in it."""
+    """A graph, and where each module's calls end in it."""
 
     graph: fx.Graph
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
@@ -67,8 +67,8 @@ class Trace:
 def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
     """Trace `model` in its present mode, with the arguments in `fixed` held at these values.
 
-    Runs the model's own Python code on placeholders, so callers hold `preserved` around it. What the code keeps of
-    them outside the model is taken out again.
+    Runs the model's own Python code on placeholders, so callers hold `preserved` around it. Placeholders that the code
+    stores outside the model are removed again.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         held = holders.release(alive)
     if held is not None:
         raise fx.proxy.TraceError(
-            f"forward keeps what it computes where a placeholder cannot be taken out again, and one is there now: {held}"
+            f"forward stores what it computes where a placeholder cannot be removed, and one is there now: {held}"
         )
     if not same_random_state(drawn, random_state()):
         raise fx.proxy.TraceError("forward draws random numbers, which would be the same in every run")
@@ -113,7 +113,7 @@ class Untraceable(RuntimeError):
 
 
 def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
-    """Trace `model`, left as it was.
+    """Trace `model` and restore it.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def trace_or_explain(model: nn.Module, fixed: dict[str, Any]) -> Trace:
 
 
 def _forget_locals(error: BaseException | None) -> None:
-    """Let go of what the frames of an error hold, which are placeholders."""
+    """Release what the frames of an error refer to, which are placeholders."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -145,13 +145,13 @@ def _note_results(model: nn.Module, found: Trace) -> None:
 
 
 def signature(model: nn.Module) -> inspect.Signature:
-    """The arguments of the forward that is traced, which is that of the model's class."""
+    """Return the arguments of the forward that is traced, which is that of the model's class."""
     forward = inspect.signature(type(model).forward)
     return forward.replace(parameters=list(forward.parameters.values())[1:])
 
 
 def settings(model: nn.Module) -> str:
-    """Everything but tensors that may decide what forward does: a trace made under other settings is stale.
+    """Return everything but tensors that may decide what forward does: a trace made under other settings is stale.
 
     torch's own layers are single steps of a trace, so only their hooks and their place count.
     """
@@ -164,22 +164,20 @@ _INTERNAL = frozenset(vars(nn.Module())) - {"training"}
 
 
 def _attributes(module: nn.Module) -> str:
-    own = {} if _is_torchs_own(module) else {n: v for n, v in vars(module).items() if n not in _INTERNAL}
+    own = {name: value for name, value in vars(module).items() if name not in _INTERNAL}
+    if type(module).__module__.startswith("torch."):
+        own = {}
     return outline(own, lambda value: f"{type(value).__name__} at {id(value)}")
 
 
-def _is_torchs_own(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.")
-
-
 def defaults(model: nn.Module) -> dict[str, Any]:
-    """The arguments of forward that a plain call leaves to their defaults; the first one never is."""
+    """Return the arguments of forward that a plain call leaves to their defaults, which never includes the first."""
     parameters = list(signature(model).parameters.values())
     return {p.name: p.default for p in parameters[1:] if _can_be_fixed(p.default)}
 
 
 def fixed_in(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of forward that are plain values, or defaults, in this very call."""
+    """Return the arguments of forward that are plain values, or defaults, in this very call."""
     expected = signature(model)
     try:
         bound = expected.bind(*args, **kwargs)
@@ -199,7 +197,7 @@ def _can_be_fixed(value: Any) -> bool:
 
 
 def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
-    """The part of the model that is a single step of the trace and has layer `name` inside; None if there is none."""
+    """Return the part of the model that is one step of the trace and contains layer `name`; None if there is none."""
     layer = dict(model.named_modules(remove_duplicate=False)).get(name)  # None for an operation
     for part in sorted(found.opaque, key=len):  # the outermost first
         whole = model.get_submodule(part)
@@ -209,7 +207,7 @@ def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
 
 
 class _Placeholder(fx.Proxy):
-    """A placeholder that will not say what type it is: the branch taken on a real tensor could be another."""
+    """A placeholder that does not tell its type, as a branch on the type could go another way for a real tensor."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:

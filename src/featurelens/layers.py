@@ -38,6 +38,8 @@ __all__ = ["Layer", "LayerTable", "Selector", "list_layers"]
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
 """What names one or several layers."""
 
+Costs = tuple[int, Any, int]
+
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _ALIAS = re.compile(r"([a-z][a-z0-9]*)_(\d+)")
 _CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
@@ -48,8 +50,8 @@ _CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
 class Choice:
     """One chosen layer: its exact name, and which of its calls (None: all of them).
 
-    `selector` is what the user wrote; `exact` says that it means this layer and no other, so that it is an
-    error when forward never reaches it. `alias` is the layer's ordinal alias.
+    `selector` is what the user wrote. If it is `exact`, it means this layer and no other, and it is an error when
+    forward never reaches it. `alias` is the layer's ordinal alias.
     """
 
     name: str
@@ -65,7 +67,7 @@ def list_layers(model: nn.Module, *sample: Any, **keywords: Any) -> LayerTable:
     Parameters
     ----------
     model
-        Any module. It comes back as it was.
+        Any module. It is restored.
     *sample, **keywords
         What the model takes, usually one batch of images `(N, C, H, W)`. With it, one forward pass in eval mode
         adds how often each layer is called, the shape of its output and the memory that recording it takes.
@@ -91,7 +93,7 @@ def list_layers(model: nn.Module, *sample: Any, **keywords: Any) -> LayerTable:
     modules = named_modules(model)
     aliases = _aliases(modules)
     sampled = bool(sample or keywords)
-    found: dict[int, tuple[int, Any, int]] = _run_sample(model, sample, keywords) if sampled else {}
+    found = _run_sample(model, sample, keywords) if sampled else {}
     layers = []
     for name, module in modules.items():
         if module is model and len(modules) > 1:
@@ -139,7 +141,7 @@ def choose(
 
 @final
 class _Names:
-    """Every name by which a model's layers go."""
+    """Every name of a model's layers."""
 
     def __init__(self, model: nn.Module, operations: Iterable[str]) -> None:
         self.modules = named_modules(model)
@@ -153,31 +155,47 @@ class _Names:
         self.listed = [name for name in self.modules if name or len(self.modules) == 1]
 
     def match(self, selector: object) -> list[Choice]:
-        """All choices that `selector` means."""
+        """Return all choices that `selector` means."""
         if isinstance(selector, str):
             return self._match_text(selector)
-        if isinstance(selector, type):
-            return self._match_type(selector)
         if isinstance(selector, nn.Module):
-            return self._match_instance(selector)
-        if callable(selector):
-            names = self._match_predicate(selector)
-            if not names:
-                raise LookupError(f"the predicate is true of no layer{near_misses('', self.listed)}")
-            return [Choice(name, None, selector, exact=False) for name in names]
-        raise TypeError(
-            "a layer is chosen by name, glob, module, module type or predicate(name, module); "
-            f"got {describe(selector)}"
-        )
+            layer = unwrap(selector)
+            for name, module in self.modules.items():
+                if module is layer:
+                    return [Choice(name, None, layer, exact=True)]
+            listed = count(len(self.listed), "layer")
+            raise LookupError(f"the given {type(layer).__name__} is not one of the model's {listed}")
+        if isinstance(selector, type):
+            names = self._of_type(selector)
+        elif callable(selector):
+            names = self._of_predicate(selector)
+        else:
+            raise TypeError(
+                "a layer is chosen by name, glob, module, module type or predicate(name, module); "
+                f"got {describe(selector)}"
+            )
+        return [Choice(name, None, selector, exact=False) for name in names]
 
-    def _match_predicate(self, predicate: Callable[[str, nn.Module], bool]) -> list[str]:
+    def _of_type(self, kind: type) -> list[str]:
+        if not issubclass(kind, nn.Module):
+            raise TypeError(f"a layer type must be a subclass of nn.Module; got {describe(kind)}")
+        names = [name for name in self.listed if isinstance(self.modules[name], kind)]
+        if not names:
+            kinds = sorted({type(module).__name__ for module in self.modules.values()})
+            raise LookupError(f"no layer is a {kind.__name__}; the model has {', '.join(kinds)}")
+        return names
+
+    def _of_predicate(self, predicate: Callable[[str, nn.Module], bool]) -> list[str]:
         try:
-            return [name for name in self.listed if predicate(name, self.modules[name])]
+            names = [name for name in self.listed if predicate(name, self.modules[name])]
         except TypeError as error:
             raise TypeError(
                 f"a predicate is called as predicate(name, module); {getattr(predicate, '__name__', predicate)} "
                 f"does not take these ({error}). Functions such as F.relu are chosen by name, with backend='rewrite'"
             ) from error
+        if not names:
+            raise LookupError(f"the predicate is true of no layer{near_misses('', self.listed)}")
+        return names
 
     def _match_text(self, text: str) -> list[Choice]:
         exact, call = text, None
@@ -205,28 +223,8 @@ class _Names:
         parts = _ALIAS.fullmatch(name)
         known = [alias for alias in self.ordinals if parts and alias.startswith(f"{parts[1]}_")]
         if known:
-            first, last = known[0], known[-1]
-            span = f"is {first}" if len(known) == 1 else f"are {first} to {last}"
-            return f"; there {span}" if parts else ""
+            return f"; there is {known[0]}" if len(known) == 1 else f"; there are {known[0]} to {known[-1]}"
         return near_misses(name, [*self.listed, *self.operations])
-
-    def _match_type(self, kind: type) -> list[Choice]:
-        if not issubclass(kind, nn.Module):
-            raise TypeError(f"a layer type must be a subclass of nn.Module; got {describe(kind)}")
-        names = [name for name in self.listed if isinstance(self.modules[name], kind)]
-        if not names:
-            kinds = sorted({type(module).__name__ for module in self.modules.values()})
-            raise LookupError(f"no layer is a {kind.__name__}; the model has {', '.join(kinds)}")
-        return [Choice(name, None, kind, exact=False) for name in names]
-
-    def _match_instance(self, layer: nn.Module) -> list[Choice]:
-        layer = unwrap(layer)
-        for name, module in self.modules.items():
-            if module is layer:
-                return [Choice(name, None, layer, exact=True)]
-        raise LookupError(
-            f"the given {type(layer).__name__} is not one of the model's {count(len(self.listed), 'layer')}"
-        )
 
 
 def aliases_of(choices: Sequence[Choice]) -> dict[str, str]:
@@ -249,7 +247,7 @@ def not_reached(choice: Choice, calls: int) -> str:
 
 
 def _aliases(modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Name -> ordinal alias of every leaf: conv_1, conv_2, relu_1, ... in registration order."""
+    """Return the ordinal alias of every leaf by its name: conv_1, conv_2, relu_1, ... in registration order."""
     seen: dict[str, int] = {}
     aliases = {}
     for name, module in modules.items():
@@ -262,7 +260,7 @@ def _aliases(modules: dict[str, nn.Module]) -> dict[str, str]:
 
 
 def _kind(module: nn.Module) -> str:
-    """The family a layer is counted in: conv, deconv, pool, norm, or its lower-case class name."""
+    """Return the family in which a layer is counted: conv, deconv, pool, norm, or its lower-case class name."""
     name = type(module).__name__
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return "deconv"
@@ -274,10 +272,9 @@ def _kind(module: nn.Module) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _run_sample(
-    model: nn.Module, sample: tuple[Any, ...], keywords: dict[str, Any]
-) -> dict[int, tuple[int, Any, int]]:
-    found: dict[int, tuple[int, Any, int]] = {}
+def _run_sample(model: nn.Module, sample: tuple[Any, ...], keywords: dict[str, Any]) -> dict[int, Costs]:
+    """Return the number of calls, the shape of the last output and the memory of all outputs, by the module's id."""
+    found: dict[int, Costs] = {}
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
         calls, _, memory = found.get(id(module), (0, None, 0))

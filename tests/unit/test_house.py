@@ -84,7 +84,9 @@ def test_the_table_of_rooms_is_the_tree():
     if not contributing.exists():
         pytest.skip("an installed package has no CONTRIBUTING.md")
     house = contributing.read_text().split("## The house")[1].split("\n## ")[0]
-    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in house.splitlines() if line[:1] == "|"))
+    named = re.findall(
+        r"`(\w+)`", "".join(line.split("|")[1] for line in house.splitlines() if line[:1] == "|")
+    )
     there = {room(path) for path in FILES}
     assert sorted(named) == sorted(there)
 

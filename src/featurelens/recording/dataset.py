@@ -31,10 +31,8 @@ class DatasetPass:
     @cached_property
     def batches(self) -> Batches:
         """The batches; first used inside the guard, as the loader may draw random numbers."""
-        model = self.engine.model
-        return Batches(
-            self.loader, self.share, given=lambda batch: given_by(batch, model, self.inputs, self.rows)
-        )
+        model, inputs, rows = self.engine.model, self.inputs, self.rows  # no cycle may keep the data alive
+        return Batches(self.loader, self.share, given=lambda batch: given_by(batch, model, inputs, rows))
 
     @cached_property
     def _time_first(self) -> tuple[str, ...]:

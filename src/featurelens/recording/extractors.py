@@ -64,7 +64,7 @@ class FeatureExtractor(nn.Module):
 class TappedModule(nn.Module):
     """A model rewritten so that extractor modules stand behind some of its layers; made by `insert_extractors`.
 
-    It bears the original's parameters and submodules under their original names, so that a `state_dict` loads
+    It has the original's parameters and submodules under their original names, so that a `state_dict` loads
     both ways, and it can be trained, compiled, copied and pickled like any module.
     """
 
@@ -91,7 +91,7 @@ class TappedModule(nn.Module):
 
     @property
     def extractors(self) -> Mapping[str, FeatureExtractor]:
-        """The extractors by layer name, by what was asked for where that differs (``"conv_2"``), in order."""
+        """The extractors by layer name, in order; lookup also accepts what was asked for (``"conv_2"``)."""
         return _Extractors(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -141,28 +141,26 @@ def insert_extractors(
     Parameters
     ----------
     model
-        An `nn.Sequential` or any module that `torch.fx` can trace. It is left as it is, and shares nothing with
-        the copy.
+        An `nn.Sequential` or any module that `torch.fx` can trace. The copy shares nothing with it. Arguments of
+        forward that have a plain default are fixed at it in the copy.
     layers
-        Selectors as for `ActivationRecorder`. Functions and methods that the model calls outside its modules can
-        be chosen too, by the names of `list_operations` (``"relu"``, ``"add_1"``).
+        Selectors as for `ActivationRecorder`, also of functions and methods that the model calls outside its modules,
+        by the names of `list_operations` (``"relu"``, ``"add_1"``).
     sample
-        What the model takes, usually one batch of images `(N, C, H, W)`, or a tuple of arguments. With it the copy is
-        compared with the model at once, and without it when it is first called.
+        What the model takes, usually one batch of images `(N, C, H, W)`, or a tuple of arguments, to compare the copy
+        with the model at once. For inputs of a new shape they are compared when the copy is called.
 
     Returns
     -------
     TappedModule
-        Takes and returns what `model` does, in train and in eval mode (as a whole: parts that were frozen when it
-        was made stay so): for every new shape of input the original's own code runs too, and the outputs are
-        compared. Afterwards ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a convolution.
-        Arguments of forward that have a plain default are fixed at it.
+        After a call, ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a
+        convolution. Works in train and eval mode; parts that were frozen stay so.
 
     Raises
     ------
     RuntimeError
-        If the model cannot be traced, usually as its control flow depends on the data, or if the copy returns
-        something else than the model; the hooks backend of `ActivationRecorder` then still works.
+        If the model cannot be traced, usually as its control flow depends on the data, or if the copy's output
+        differs; the hooks backend of `ActivationRecorder` then still works.
     LookupError, TypeError, ValueError
         As for `ActivationRecorder`.
 
@@ -179,28 +177,7 @@ def insert_extractors(
         raise ValueError(
             f"the model has a member called {clash.pop()!r}, a name that the inserted extractors need"
         )
-    try:
-        duplicate = copy.deepcopy(model)
-    except Exception as error:
-        raise RuntimeError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
-    traces = {training: _trace_in_mode(duplicate, training) for training in (False, True)}
-    choices = choose(model, layers, traces[False].operations | traces[True].operations)
-    names = list(dict.fromkeys(choice.name for choice in choices))
-    extractors: dict[str, FeatureExtractor] = {}
-
-    def target(name: str, call: int, calls: int) -> str | None:
-        whole = any(choice.name == name and choice.call is None for choice in choices)
-        if not whole and not any(choice.name == name and choice.call == call for choice in choices):
-            return None
-        key = name if whole and calls == 1 else f"{name}#{call}"
-        extractors.setdefault(key, FeatureExtractor(key))
-        return f"_taps.{list(extractors).index(key)}"
-
-    for found in traces.values():
-        insert(found, names, target)
-    check_called(duplicate, choices, list(traces.values()))
-    programs = {training: Program(found) for training, found in traces.items()}
-    tapped = TappedModule(duplicate, programs, extractors.values(), aliases_of(choices))
+    tapped = _tapped(model, layers)
     if sample is not None:
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):
@@ -208,8 +185,33 @@ def insert_extractors(
     return tapped
 
 
+def _tapped(model: nn.Module, layers: Selector | Iterable[Selector]) -> TappedModule:
+    try:
+        duplicate = copy.deepcopy(model)
+    except Exception as error:
+        raise RuntimeError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    traces = {training: _trace_in_mode(duplicate, training) for training in (False, True)}
+    choices = choose(model, layers, traces[False].operations | traces[True].operations)
+    names = list(dict.fromkeys(choice.name for choice in choices))
+    chosen = {(choice.name, choice.call) for choice in choices}
+    extractors: dict[str, FeatureExtractor] = {}
+
+    def target(name: str, call: int, calls: int) -> str | None:
+        if chosen.isdisjoint({(name, None), (name, call)}):
+            return None
+        key = name if (name, None) in chosen and calls == 1 else f"{name}#{call}"
+        extractors.setdefault(key, FeatureExtractor(key))
+        return f"_taps.{list(extractors).index(key)}"
+
+    for found in traces.values():
+        insert(found, names, target)
+    check_called(duplicate, choices, list(traces.values()))
+    programs = {training: Program(found) for training, found in traces.items()}
+    return TappedModule(duplicate, programs, extractors.values(), aliases_of(choices))
+
+
 def _trace_in_mode(model: nn.Module, training: bool) -> Trace:
-    """Trace in train or eval mode, as what forward does may depend on it; frozen parts stay as they are."""
+    """Trace in train or eval mode, as what forward does may depend on it; frozen parts stay frozen."""
     with preserved(model):
         if training != model.training:
             for module in model.modules():

@@ -1,4 +1,4 @@
-"""From what a loader yields to what the model takes, and how many rows that is."""
+"""From a batch of a loader to the model's arguments and their number of rows."""
 
 from __future__ import annotations
 
@@ -21,23 +21,16 @@ Rows = Callable[[Any], int] | None
 
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _INPUT_KEYS = ("image", "images", "img", "input", "inputs", "x", "data", "pixel_values")
-_WHOLE_BATCHES = {
-    "batch",
-    "data",
-    "sample",
-    "samples",
-    "features",
-}  # names of arguments that may take the dict itself
-_SEQUENCE_KINDS = (nn.RNNBase, nn.MultiheadAttention)
+_WHOLE_BATCHES = {"batch", "data", "sample", "samples", "features"}  # arguments that may be the dict itself
 
 
 def given_by(batch: Any, model: nn.Module, inputs: Inputs = None, rows: Rows = None) -> Given:
-    """Return what the model is given of a batch, and the number of its rows.
+    """Return the model's arguments in a batch, and the number of its rows.
 
     Raises
     ------
     ValueError, TypeError
-        If either cannot be told; the message says what to pass.
+        If either is unclear; the message says what to pass.
     """
     args, kwargs = arguments(batch, model, inputs)
     if rows is None:
@@ -49,7 +42,7 @@ def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tupl
     """Return the model's positional and keyword arguments in a batch.
 
     A tuple or list is the input and labels, unless it is a list of inputs; the items of a dict go to the arguments
-    of forward that bear their name; anything else is the input. `inputs` overrules all that: it returns the input, a
+    of forward of the same name; anything else is the input. `inputs` replaces these rules: it returns the input, a
     tuple of positional arguments, or a dict of keyword arguments.
     """
     if inputs is not None:
@@ -65,18 +58,14 @@ def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tupl
         return (batch,), {}
     if not batch:
         raise ValueError(f"the loader gave an empty batch: {batch!r}")
-    if isinstance(batch[0], str) or (len(batch) > 1 and _are_samples(batch)):
+    samples = all(isinstance(item, Mapping) and item.keys() == batch[0].keys() for item in batch)
+    if isinstance(batch[0], str) or (len(batch) > 1 and samples):  # texts, or a dict for each row
         return (batch,), {}
     if _may_be_inputs(batch):
         raise _unclear(batch, model)
     if isinstance(batch[0], Mapping):
         return _from_mapping(batch[0], model)
     return (batch[0],), {}
-
-
-def _are_samples(batch: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a batch is a list of dicts, one for each row."""
-    return all(isinstance(item, Mapping) and item.keys() == batch[0].keys() for item in batch)
 
 
 def _may_be_inputs(batch: list[Any] | tuple[Any, ...]) -> bool:
@@ -128,12 +117,13 @@ def _unclear(batch: Any, model: nn.Module) -> ValueError:
 
 
 def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """The number of rows, by the first argument that has rows; None if none has."""
+    """Return the number of rows of the first argument that has rows; None if none has."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, PackedSequence):
             return int(value.batch_sizes[0])
         if isinstance(value, torch.Tensor | np.ndarray) and value.ndim:
-            layer = _time_first(model) if value.ndim < 4 else None
+            layers = named_modules(model).items() if value.ndim < 4 else ()
+            layer = next((name for name, module in layers if is_time_first(module)), None)
             if layer is not None:
                 raise ValueError(
                     f"axis 0 of the input {describe(value)} may be time, as layer {layer!r} has batch_first=False: "
@@ -150,7 +140,7 @@ def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _rows_of_list(values: list[Any] | tuple[Any, ...]) -> int:
-    """How many rows a list is: its length if it holds one item for each, such as images of several sizes."""
+    """Return how many rows a list holds: its length if it has an item for each, such as images of several sizes."""
     if any(isinstance(value, torch.Tensor) for value in values):
         images = all(isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[0] in (1, 3, 4) for v in values)
         sizes = {len(v) for v in values if isinstance(v, torch.Tensor) and v.ndim > 3}
@@ -162,17 +152,11 @@ def _rows_of_list(values: list[Any] | tuple[Any, ...]) -> int:
     return len(values)
 
 
-def _time_first(model: nn.Module) -> str | None:
-    """The name of a layer that expects time in axis 0, if there is one."""
-    return next((name for name, module in named_modules(model).items() if is_time_first(module)), None)
-
-
 def is_time_first(module: nn.Module) -> bool:
     """Return whether a module takes and returns sequences `(L, N, D)`."""
-    made_for_sequences = isinstance(module, _SEQUENCE_KINDS) or type(module).__name__.startswith(
-        "Transformer"
-    )
-    return made_for_sequences and getattr(module, "batch_first", True) is False
+    is_transformer = type(module).__name__.startswith("Transformer")
+    of_sequences = is_transformer or isinstance(module, nn.RNNBase | nn.MultiheadAttention)
+    return of_sequences and getattr(module, "batch_first", True) is False
 
 
 def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
@@ -184,23 +168,20 @@ def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
     return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
 
 
-def check_loader(
-    loader: object,
-    *,
-    progress: object = True,
-    caller: str = "record",
-    **functions: object,
-) -> None:
-    """Raise a TypeError unless `loader` can be run over batch by batch, and `functions` be called on these."""
+def checked_loader(loader: Any, *, progress: object, caller: str, **functions: object) -> Iterable[Any]:
+    """Return an iterable of batches; one tensor is a single batch.
+
+    Raises
+    ------
+    TypeError
+        If `loader` is neither, or one of `functions` cannot be called.
+    """
     for argument, function in functions.items():
         if function is not None and not callable(function):
             raise TypeError(f"{argument} must be a function of a batch; got {describe(function)}")
     check_flag(progress, argument="progress")
     if isinstance(loader, torch.Tensor):
-        raise TypeError(
-            f"{caller} takes a loader of batches; got a {describe(loader)}: "
-            + ("call recorder(images) instead" if caller == "record" else "give [images]")
-        )
+        return [loader]
     if isinstance(loader, torch.utils.data.Dataset):
         raise TypeError(
             f"{caller} takes a loader of batches; got the data set {type(loader).__name__}: "
@@ -208,3 +189,4 @@ def check_loader(
         )
     if not isinstance(loader, Iterable) or isinstance(loader, str | nn.Module):
         raise TypeError(f"{caller} takes a loader of batches; got {describe(loader)}")
+    return loader

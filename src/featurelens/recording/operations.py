@@ -19,10 +19,10 @@ SEVERAL = {"chunk", "split", "tensor_split", "hsplit", "vsplit", "dsplit", "unbi
 def list_operations(model: nn.Module) -> LayerTable:
     """List the functions and methods that `model` calls outside its modules, by the names of its graph.
 
-    The rewrite backend takes these names as it takes layers'. Left out is what gives no tensor (shapes, sizes,
-    arithmetic with them, assertions), and what only takes one of several tensors that another name gives: those of
-    ``q, k, v = x.chunk(3)`` are recorded together as ``chunk``. It is what a trace finds, and not compared with a run of
-    the model; recording by these names is.
+    The rewrite backend accepts these names like those of layers. The list leaves out what returns no tensor (shapes,
+    sizes, arithmetic with them, assertions), and what only unpacks several tensors: those of ``q, k, v = x.chunk(3)``
+    are recorded together as ``chunk``. The list comes from a trace alone; recordings by these names are compared with a
+    run of the model.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def list_operations(model: nn.Module) -> LayerTable:
     with visiting(model):
         found = trace_for_rewriting(model, _tracing.defaults(model))
     no_tensors: set[fx.Node] = set()
-    for node in found.operations.values():  # in the order of the graph, so what a node takes comes before it
+    for node in found.operations.values():  # in the order of the graph, so a node's inputs come before it
         if _gives_no_tensor(node, no_tensors):
             no_tensors.add(node)
     return LayerTable(
@@ -81,7 +81,7 @@ def _gives_no_tensor(node: fx.Node, no_tensors: set[fx.Node]) -> bool:
 
 
 def _only_unpacks(node: fx.Node) -> bool:
-    """Whether a node is ``several[0]``; an index into a tensor, as in ``tokens[:, 0]``, makes something new."""
+    """Return whether a node is ``several[0]``; an index into a tensor, as in ``tokens[:, 0]``, is an operation."""
     if _called(node) != "getitem" or not isinstance(node.args[1], int | str):
         return False
     source = node.args[0]

@@ -62,15 +62,13 @@ class ReceptiveField:
 
 
 def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, int]) -> ReceptiveField:
-    """Find the pixels that each position of a layer depends on, whatever lies between, by marking them.
+    """Find the pixels that each position of a layer depends on, by marking them.
 
-    One image for each row and each column of pixels is run with that row or column NaN, and NaN goes wherever the value
-    would have gone: through weights of zero, ReLUs that are off, and maxima that others win, which changes do not pass.
-    As a comparison stops NaN (``torch.where(y > 0, y, 0)``), each is also run with large changes up and down, and
-    a position sees what marks it in any of these ways. What may still be missed are pixels that act only through a
-    comparison and made no difference to it here. What is found is clipped at the border of the image and includes
-    padding's shadow; a network that mixes all positions (attention, squeeze-and-excitation) sees the whole image from
-    everywhere.
+    For each row and each column of pixels, an image runs with that row or column NaN, which propagates through zero
+    weights, inactive ReLUs and maxima of other values, as changes do not. Comparisons stop NaN (``torch.where(y > 0,
+    y, 0)``), so images with large changes up and down run too. Pixels that only act through a comparison, and made no
+    difference to it, may be missed. The field is clipped at the border of the image and includes padding's shadow; if
+    a network mixes all positions (attention, squeeze-and-excitation), every position sees the whole image.
 
     Parameters
     ----------
@@ -86,30 +84,25 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     LookupError
         If no layer matches.
     TypeError, ValueError
-        If an argument is not one of the above, or the layer returns no maps or several, or has positions that no
-        pixel was seen to mark.
+        If an argument is not one of the above, or the layer returns no maps or several, or no pixel marks some of its
+        positions.
     RuntimeError
         If the model fails on images of that shape.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-    >>> field = receptive_field(model, "2", (1, 8, 8))
-    >>> field
-    ReceptiveField(4x4 positions, up to 4x4 pixels)
-    >>> field.box((0, 1))
+    >>> receptive_field(model, "2", (1, 8, 8)).box((0, 1))
     (0, 3, 1, 5)
     """
     sizes: Any = shape
-    whole = (
-        isinstance(sizes, tuple | list) and len(sizes) == 3 and all(type(s) is int and s > 0 for s in sizes)
-    )
-    if not whole:
+    whole = isinstance(sizes, tuple | list) and len(sizes) == 3
+    if not whole or not all(type(size) is int and size > 0 for size in sizes):
         raise ValueError(f"shape must be (C, H, W) of an image; got {describe(shape)}")
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
-    _marks(recorder, torch.zeros(2, *shape))  # a whole pass, which tells that the layer is called once
+    _marks(recorder, torch.zeros(2, *shape))  # a whole pass, which shows whether the layer is called once
     (name,) = recorder.layers
     only_call = name if "#" in name else f"{name}#1"
     recorder = ActivationRecorder(model, only_call, reduce=_marked, stop_early=True)
@@ -117,9 +110,8 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     # cuDNN's fast algorithms compute tiles of pixels together, in which NaN would spread.
     with torch.backends.cudnn.flags(enabled=False):
         for axis, pixels in ((2, shape[1]), (3, shape[2])):
-            marks = torch.cat(
-                [_run(recorder, part, axis, shape) for part in torch.split(torch.arange(pixels), PROBES)]
-            )
+            parts = torch.split(torch.arange(pixels), PROBES)
+            marks = torch.cat([_run(recorder, part, axis, shape) for part in parts])
             sides.append(_extent(marks.any(4 - axis), name))
     return ReceptiveField(*sides)
 

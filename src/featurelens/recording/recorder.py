@@ -19,7 +19,7 @@ from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Engine, Keeper
 from featurelens.recording.in_memory import record_in_memory
-from featurelens.recording.inputs import Inputs, Rows, check_loader
+from featurelens.recording.inputs import Inputs, Rows, checked_loader
 from featurelens.recording.operations import operation_names
 from featurelens.recording.reductions import Reduction, reductions
 from featurelens.recording.rewrite import Rewriting
@@ -46,8 +46,7 @@ class ActivationRecorder:
     Parameters
     ----------
     model
-        Any module: on any device, in any mode, compiled or wrapped for parallel training (names are then those
-        of the module inside).
+        Any module, on any device, in any mode; if compiled or wrapped for parallel training, names are of what is inside.
     layers
         One selector or several: exact name, glob, ordinal alias (``"conv_2"``), module, module type, or predicate
         ``(name, module) -> bool``; ``"act#1"`` is the first call of a module that is called several times, and
@@ -58,11 +57,11 @@ class ActivationRecorder:
     reduce
         What to keep of each output, computed before anything is stored: None for all, "mean" or "max" over the
         axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. Three axes are
-        `(N, C, L)` of `nn.Conv1d` and its like; for others, which may be tokens `(N, L, D)`, it takes a function. A
-        mapping from selectors gives layers their own.
+        `(N, C, L)` in `nn.Conv1d` and similar layers; others may return tokens `(N, L, D)`, and need a function. A
+        mapping from selectors reduces layers differently.
     detach
-        Record without the autograd graph. With False, what is recorded lies on the path of the gradients: those
-        of later layers with respect to it can be taken, as Grad-CAM does.
+        Record without the autograd graph. With False, what is recorded is part of it: gradients of later layers with
+        respect to it can be computed, as in Grad-CAM.
     clone
         Copy, so that later operations in place cannot change what is kept. With False nothing is copied, and a
         layer that is then changed in place is an error.
@@ -70,11 +69,10 @@ class ActivationRecorder:
         Where to keep activations, and as what floating-point type (``torch.float32`` under autocast, say); by
         default both stay as the layer returns them.
     stop_early
-        End the forward pass at the last call of the chosen layers; `output` is then None. Of layers chosen by
-        number (``"act#1"``) that is this call. Of others, one complete pass counts the calls, and later passes with
-        inputs of the same structure, shapes and dtypes end after as many: with True you vouch that the number of
-        calls does not depend on the values of the inputs, or on anything that changes between passes. A model whose
-        forward catches the stop runs whole.
+        End the forward pass at the last call of the chosen layers; `output` is then None. A layer chosen by number
+        (``"act#1"``) ends it at that call. For others, one complete pass counts the calls, and later passes with
+        inputs of the same structure, shapes and dtypes end after as many: only say True if the number of calls
+        depends on nothing else. A model that catches the exception which ends the pass runs to its end.
     training
         False runs the model in eval mode; ``"keep"`` leaves every module in the mode it is in.
 
@@ -216,7 +214,7 @@ class ActivationRecorder:
         Parameters
         ----------
         loader
-            Yields batches; the class's notes say which part of a batch is the input.
+            Yields batches, or is one tensor; the class's notes say which part of a batch is the input.
         to
             A folder to write to, batch by batch, for data sets larger than memory. Under torch.distributed every rank
             makes the call and writes its share; rank 0 joins the shares, and all return the whole.
@@ -310,7 +308,9 @@ class ActivationRecorder:
         alone: bool = False,
         **functions: object,
     ) -> DatasetPass:
-        check_loader(loader, progress=progress, caller=caller, inputs=inputs, rows=rows, **functions)
+        loader = checked_loader(
+            loader, progress=progress, caller=caller, inputs=inputs, rows=rows, **functions
+        )
         self._check_free()
         share = Share() if alone else Share.find(shard)
         return DatasetPass(self._engine, loader, share, inputs, rows, progress)
@@ -324,7 +324,7 @@ class ActivationRecorder:
         self._check_free()
         block = self._engine.recording()
         activations = block.__enter__()
-        self._block = block
+        self._block = block  # only once the block is open
         return activations
 
     def __exit__(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -74,15 +75,7 @@ class _Streaming:
             )
         labels = self._checked_labels(batch.value, rows, where)
         measures = {
-            key: _Measurement(
-                call,
-                self.assigned[call],
-                reduction,
-                rows,
-                batch.first_row,
-                labels,
-                channels_first=call[0] in self.engine.channels_first,
-            )
+            key: partial(self._measured, call, reduction, batch, labels)
             for key, (call, reduction) in self.reductions.items()
         }
         measured = self.engine.run(args, kwargs, where=where, output=False, measures=measures)
@@ -117,39 +110,28 @@ class _Streaming:
                 raise ValueError(f"{where} has {rows} rows and {len(labels)} labels")
         return labels if isinstance(labels, torch.Tensor) else None
 
-
-@final
-@dataclass(frozen=True)
-class _Measurement:
-    """Used as a reduction: replaces a layer's output by the statistics measured on it."""
-
-    call: Call
-    statistics: tuple[Statistic, ...]
-    reduction: Reduction
-    rows: int
-    first_row: int
-    labels: torch.Tensor | None
-    channels_first: bool
-
-    def __call__(self, output: Any) -> Any:
-        layer = f"layer {self.call[0]!r}"
-        if not self.channels_first:
-            check_axes(output, self.reduction, self.call[0])
-        values = reduced(output, self.reduction)
+    def _measured(
+        self, call: Call, reduction: Reduction, batch: Batch, labels: torch.Tensor | None, output: Any
+    ) -> Any:
+        """Replace a layer's output by the statistics measured on it."""
+        name, rows = call[0], batch.given.rows
+        if name not in self.engine.channels_first:
+            check_axes(output, reduction, name)
+        values = reduced(output, reduction)
         try:
             check_values(values)
         except (TypeError, ValueError) as error:
             raise Unsuitable(
-                f"{layer} cannot be measured: {error}; choose with reduce={{{self.call[0]!r}: function}}"
+                f"layer {name!r} cannot be measured: {error}; choose with reduce={{{name!r}: function}}"
             ) from None
-        if len(values) != self.rows:
+        if len(values) != rows:
             raise Unsuitable(
-                f"{layer} returned {tuple(values.shape)} for a batch of {self.rows}: axis 0 is not the batch; bring it "
-                f"there with reduce={{{self.call[0]!r}: function}}"
+                f"layer {name!r} returned {tuple(values.shape)} for a batch of {rows}: axis 0 is not the batch; bring it "
+                f"there with reduce={{{name!r}: function}}"
             )
         # A reduction must return a tensor, and a user's measurements may hold none.
-        measured = [s.measure(values, self.first_row, self.labels) for s in self.statistics]
-        return self.call, measured, torch.empty(0)
+        measured = [statistic.measure(values, batch.first_row, labels) for statistic in self.assigned[call]]
+        return call, measured, torch.empty(0)
 
 
 def _assigned(

@@ -72,7 +72,7 @@ def _write(dataset: DatasetPass, writer: StoreWriter) -> None:
 
 
 def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
-    """Raise a ValueError unless what was run over `again` are the batches that the store has."""
+    """Raise a ValueError unless the batches that were run `again` are those in the store."""
     told = f"the batches are not those that {os.fspath(folder)!r} was recorded from: "
     advice = "; resume needs the same data in the same order and the same batches"
     if again.last_rows not in {0, kept.last_rows}:  # 0 where the model is given no tensor
@@ -86,7 +86,7 @@ def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
 
 
 def _is_whole(path: Path, batches: Batches, recipe: Recipe, *, resume: bool) -> bool:
-    """Whether `path` holds the whole data set already; raise if it holds what does not go with this share."""
+    """Return whether `path` holds the whole data set already; raise if its content does not fit this share."""
     share, total = batches.share, range(batches.total or 0)
     if _is_complete(path, batches, recipe, total, resume=resume):
         return True
@@ -105,12 +105,12 @@ def _is_whole(path: Path, batches: Batches, recipe: Recipe, *, resume: bool) -> 
 
 
 def _is_complete(folder: Path, batches: Batches, recipe: Recipe, numbers: range, *, resume: bool) -> bool:
-    """Whether `folder` holds the batches of these numbers already; raise if it was made otherwise."""
+    """Return whether `folder` holds the batches of these numbers already; raise if it was made differently."""
     manifest = _manifest(folder)
     if manifest is None or not manifest.complete:
         return False
     check_resumable(folder, manifest, recipe, resume=resume)
-    # What can be looked at without running over the others is the last batch.
+    # Only the last batch can be checked without running over the others.
     if numbers and (last := batches.only(numbers[-1])) is not None:
         kept = manifest.progress
         if kept.batches != len(numbers):
@@ -131,7 +131,7 @@ def _manifest(folder: Path) -> Manifest | None:
 
 
 def recipe_of(engine: Engine, batches: Batches) -> Recipe:
-    """Return what must be the same for whatever is to go on with these recordings, or to be joined to them."""
+    """Return what must be the same in recordings that are continued or joined."""
     model, dtype = engine.model, engine.keeper.dtype
     parameters, hidden = model_digest(model)
     return Recipe(
@@ -149,7 +149,7 @@ def recipe_of(engine: Engine, batches: Batches) -> Recipe:
 
 
 def _name(reduction: Reduction) -> str | None:
-    """What a reduction is called; a function is also known by its code."""
+    """Return the name of a reduction; that of a function includes a digest of its code."""
     if callable(reduction):
         name: str = getattr(reduction, "__qualname__", type(reduction).__qualname__)
         return f"{name} (sha256 {function_digest(reduction):.12}...)"

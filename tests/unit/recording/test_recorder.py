@@ -120,6 +120,15 @@ def test_a_block_leaves_random_numbers_drawn():
     assert not torch.equal(torch.rand(1), first)
 
 
+def test_one_tensor_is_a_data_set_of_one_batch():
+    recorder = fl.ActivationRecorder(plain(), "0")
+    assert torch.equal(recorder.record(images())["0"], recorder(images())["0"])
+    moments, whole = (
+        recorder.stream(loader, fl.statistics.Moments())["0"].moments for loader in (images(), [images()])
+    )
+    assert torch.equal(moments.mean, whole.mean)
+
+
 @both_backends
 @pytest.mark.parametrize(
     ("reduce", "shape"),

@@ -251,7 +251,7 @@ def test_misuse_is_told_before_anything_runs():
     with pytest.raises(ValueError, match=r"^the loader gave no batch; got \[\]$"):
         recorder.stream([], fl.statistics.Moments())
     with pytest.raises(TypeError, match=r"^stream takes a loader of batches"):
-        recorder.stream(images(4), fl.statistics.Moments())
+        recorder.stream(4, fl.statistics.Moments())
 
 
 def test_a_layer_that_cannot_be_measured_is_named():
