@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, final
 import torch
 import torch.nn.functional as F
 
-from featurelens._checks import check_choice, check_flag, describe
+from featurelens._checks import check_choice, describe
 from featurelens._random import Seed, make_generator
 from featurelens.ablation.masks import (
     AblatedLayer,
@@ -22,7 +22,7 @@ from featurelens.ablation.masks import (
 from featurelens.ablation.result import AblationCurve, ImportanceResult
 from featurelens.ablation.suffix import Output, Suffix, following
 from featurelens.recording import ActivationRecorder
-from featurelens.recording.inputs import labels_of
+from featurelens.recording.inputs import checked_loader, labels_of
 
 Metric: TypeAlias = Literal["accuracy", "loss"] | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Scores outputs `(N, ...)` given their labels: `(N,)`, one score per image, higher being better."""
@@ -156,11 +156,17 @@ def score(
     """
     from tqdm import tqdm
 
-    check_flag(progress, argument="progress")
     check_chunk(chunk)
     scores, filler, generator = Scores(metric), check_fill(fill), make_generator(seed)
     scores.fill = filler if isinstance(filler, str) else "tensor"
-    batches = _checked(loader, twice=scores.fill == "mean")
+    pair = isinstance(loader, tuple) and len(loader) == 2 and isinstance(loader[0], torch.Tensor)
+    single = pair or isinstance(loader, Mapping)
+    caller = "curve" if cumulative else "importance"
+    batches = checked_loader([loader] if single else loader, progress=progress, caller=caller)
+    if scores.fill == "mean" and isinstance(batches, Iterator):
+        raise ValueError(
+            f"fill='mean' reads the loader twice, first for the means; {describe(loader)} can be read only once"
+        )
     filled = _means(layer, batches, progress) if scores.fill == "mean" else filler
     mask: torch.Tensor | None = None
     bar = tqdm(batches, desc="ablating", unit="batch", disable=None if progress else True)
@@ -244,22 +250,3 @@ def _check_classes(outputs: torch.Tensor, labels: torch.Tensor, metric: str) -> 
 def not_finite(broken: int, total: int) -> tuple[str, ...]:
     """Return the note on outputs that are NaN or infinite, if there are any."""
     return (f"{broken} of {total} outputs are not finite",) if broken else ()
-
-
-def _checked(loader: Any, *, twice: bool) -> Iterable[Any]:
-    """Return a loader of batches; a dict or a pair of tensors is a single batch."""
-    pair = isinstance(loader, tuple) and len(loader) == 2 and isinstance(loader[0], torch.Tensor)
-    if pair or isinstance(loader, Mapping):
-        return [loader]
-    if isinstance(loader, torch.utils.data.Dataset):
-        raise TypeError(
-            f"loader must give batches (images, labels); got the data set {type(loader).__name__}: "
-            "wrap it in torch.utils.data.DataLoader"
-        )
-    if not isinstance(loader, Iterable) or isinstance(loader, str | torch.Tensor | torch.nn.Module):
-        raise TypeError(f"loader must give batches (images, labels); got {describe(loader)}")
-    if twice and isinstance(loader, Iterator):
-        raise ValueError(
-            f"fill='mean' reads the loader twice, first for the means; {describe(loader)} can be read only once"
-        )
-    return loader

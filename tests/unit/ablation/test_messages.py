@@ -214,13 +214,13 @@ MISUSE = [
     (
         lambda: ablator().importance(X),
         TypeError,
-        "loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
+        "the loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
     ),
     (
         lambda: ablator().importance(torch.utils.data.TensorDataset(*PAIR)),
         TypeError,
         (
-            "loader must give batches (images, labels); got the data set TensorDataset: "
+            "importance takes a loader of batches; got the data set TensorDataset: "
             "wrap it in torch.utils.data.DataLoader"
         ),
     ),
