@@ -176,16 +176,12 @@ class ChannelAblator:
     ) -> AblationResult:
         """Return the output without each channel, or with each channel kept alone.
 
-        If images of a batch act on each other, the whole model runs for each variant, and the result's notes say so.
-
         Parameters
         ----------
         images
-            One batch for the model, `(N, C, H, W)` for most, finite; labels beside it are ignored.
-        mode
-            "drop" ablates the channel, "keep" all others.
-        channels
-            Which channels; by default all.
+            One finite batch for the model, `(N, C, H, W)` for most; labels beside it are ignored.
+        mode, channels
+            "drop" ablates one of these channels at a time, "keep" all others; by default each of all channels.
         fill, seed
             As for `ablated`; "mean" is over these images.
         chunk
@@ -195,10 +191,8 @@ class ChannelAblator:
 
         Raises
         ------
-        TypeError, ValueError, LookupError
-            If an argument is wrong, does not fit the layer, or the layer is never called.
-        RuntimeError
-            If the model fails on the images.
+        TypeError, ValueError, LookupError, RuntimeError
+            If an argument is wrong or does not fit the layer, the layer is never called, or the model fails.
         """
         check_choice(mode, masks.MODES, argument="mode")
         check_flag(progress, argument="progress")
