@@ -84,4 +84,4 @@ fl.plotting.ablation_curves(curves)
 # the result shows what that channel carries.
 
 decoder = fl.DeconvDecoder(model, "relu2")
-fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1]).plot()
+fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(images[test][:1], mode="keep").plot()

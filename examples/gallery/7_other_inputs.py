@@ -76,4 +76,4 @@ information["0"].plot()
 
 tokens = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
 ablator = fl.ChannelAblator(tokens, "linear1", axis=-1)
-print(ablator.sweep(torch.randn(4, 10, 16), mode="drop", channels=[0, 1, 2]))
+print(ablator.sweep(torch.randn(4, 10, 16), channels=[0, 1, 2]))

@@ -56,7 +56,7 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
     maximizer = fl.ActivationMaximizer(model, sample=data.train_images[:1000])
     wanted = maximizer.run([f"{last}:{channel}" for channel in worth.top(16)])
     decoder = fl.DeconvDecoder(model, "relu2")
-    decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1])
+    decoded = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(data.test_images[:1], mode="keep")
     acts = fl.ActivationRecorder(model, ["relu1", last], reduce={last: "mean"}).record(
         batches, progress=False
     )

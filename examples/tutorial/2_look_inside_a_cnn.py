@@ -250,7 +250,9 @@ curve.plot()
 # shows which part of the image caused an activation. Keep one channel, set all others to zero, and decode:
 
 decoder = fl.DeconvDecoder(model, "relu2")
-rebuilt = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(test_images[5:6])
+rebuilt = fl.ChannelAblator(model, "relu2", decoder=decoder).sweep(
+    test_images[5:6], mode="keep"
+)
 rebuilt.plot(image=0)
 
 # %%

@@ -50,8 +50,10 @@ def all_modules(model: nn.Module) -> list[nn.Module]:
 @contextmanager
 def preserved(
     model: nn.Module, *, randomness: bool = True, gradients: bool = True, evaluate: bool = False
-) -> Iterator[None]:
+) -> Iterator[Undo]:
     """Restore every module's attributes, hooks, buffers and mode, and the random state, when the block ends.
+
+    The block receives a function that takes everything back to the block's start, for another run from there.
 
     Inside the block the model runs on copies of its buffers and of other tensors among its attributes, so that
     outputs that contain them stay valid when the originals are put back. Containers among the attributes are
@@ -69,8 +71,14 @@ def preserved(
         Put every module into eval mode for the block. The flag is set directly: a user's ``train()`` may do more.
     """
     restore = snapshot(model, randomness=randomness, gradients=gradients, evaluate=evaluate)
+
+    def rewind() -> None:
+        nonlocal restore
+        restore()
+        restore = snapshot(model, randomness=randomness, gradients=gradients, evaluate=evaluate)
+
     try:
-        yield
+        yield rewind
     finally:
         restore()
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module
-from featurelens._guard import all_modules, preserved
+from featurelens._guard import Undo, all_modules, preserved
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")
 
@@ -43,19 +43,19 @@ def visiting(
     autograd: bool = False,
     randomness: bool = True,
     gradients: bool = True,
-) -> Iterator[None]:
+) -> Iterator[Undo]:
     """Run `model` inside the block, in eval mode or its own, undisturbed by other threads, and restore it afterwards.
 
-    See `preserved` for what is restored, and for `randomness` and `gradients`.
+    See `preserved` for what is restored, for `randomness` and `gradients`, and for what the block receives.
     """
     check_materialized(model)
     with (
         exclusively(model),
-        preserved(model, randomness=randomness, gradients=gradients, evaluate=evaluate),
+        preserved(model, randomness=randomness, gradients=gradients, evaluate=evaluate) as rewind,
         eager(),
         nullcontext() if autograd else torch.no_grad(),
     ):
-        yield
+        yield rewind
 
 
 _rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)

@@ -11,21 +11,21 @@ from torch import nn
 from featurelens._checks import check_choice, check_module, check_type, count, describe
 from featurelens._hooks import unwrap
 from featurelens._random import Seed, check_seed, make_generator
-from featurelens.ablation.mirroring import Convolution, Normalization, Size, Step, read_chain
+from featurelens.ablation.deconvolution import Convolution, Size, read_chain
 from featurelens.layers import Selector, choose
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """What an encoder made of images, and what its decoder needs to go back.
+    """An encoder's output for a batch of images, and what its decoder needs to go back.
 
     Attributes
     ----------
     features
-        `(N, C, h, w)`, what the last of the encoder's steps returned.
+        `(N, C, h, w)`, the output of the last step.
     switches
-        For each step, where its windows had their maxima; None for all but pooling.
+        For each step, where its windows had their maxima; None for all steps but pooling.
     sizes
         For each step, the height and width of its input.
     """
@@ -40,10 +40,10 @@ class DeconvDecoder(nn.Module):
     """Goes back from a layer to the image, through the mirror of every step of the encoder.
 
     Convolutions are mirrored by transposed ones, ReLU by ReLU, and max pooling by unpooling, which puts each value
-    where its window had the maximum. Tied to the encoder's own weights this is the deconvolutional network of
-    Zeiler & Fergus (2014, "Visualizing and Understanding Convolutional Networks"), which needs no training and
+    where its window had the maximum. Tied to the encoder's own weights, this is the deconvolutional network of
+    Zeiler & Fergus (2014, "Visualizing and Understanding Convolutional Networks"). It needs no training and
     shows the pattern that a channel responds to, on a scale of its own. With learned weights it is trained as a
-    branch, and then gives images on the scale of those it was trained on::
+    branch of the model, and then returns images on the scale of its training images::
 
         decoder = fl.DeconvDecoder(encoder, weights="learned")
         code = decoder.encode(images)
@@ -53,27 +53,28 @@ class DeconvDecoder(nn.Module):
     Parameters
     ----------
     encoder
-        A chain of Conv2d, ReLU, MaxPool2d, BatchNorm2d and Dropout, of any strides, paddings, dilations and groups;
-        ReLU and max pooling may be functions. It is not copied, and not a part of the decoder: its parameters
+        A chain of Conv2d, ReLU, MaxPool2d, BatchNorm2d and Dropout, with any strides, paddings, dilations and groups;
+        ReLU and max pooling may be functions. It is neither copied nor a submodule of the decoder: its parameters
         are not among ``decoder.parameters()``.
     layer
-        Decode from this layer of `encoder`, what follows it being left aside; by default from its output.
+        Decode from this layer of `encoder` and ignore what follows it; by default from the encoder's output.
     weights
-        "tied" goes back through the encoder's present weights, "learned" through weights of the decoder's own.
-        BatchNorm gives its scale to the tied way back and has no counterpart in the learned one.
+        "tied" uses the encoder's current weights on the way back, "learned" the decoder's own. BatchNorm scales
+        the maps on the tied way back and is skipped on the learned one.
     seed
-        For the first values of learned weights.
+        For the initial values of learned weights.
 
     Raises
     ------
     TypeError
         If `encoder` is not a module, or `seed` not a seed.
     LookupError
-        If it has no such layer.
+        If the encoder has no such layer.
     ValueError
-        If `weights` is not one of the above, or a step on the way has no mirror (a skip connection, average pooling, a linear layer); the message names it.
+        If `weights` is not one of the above, or a step has no mirror (a skip connection, average pooling, a linear
+        layer); the message names it.
     RuntimeError
-        If the way cannot be traced, as where it depends on the data.
+        If the encoder cannot be traced, for example because its forward depends on the data.
 
     Examples
     --------
@@ -99,22 +100,23 @@ class DeconvDecoder(nn.Module):
         encoder = unwrap(check_module(encoder, argument="encoder"))
         if next(encoder.children(), None) is None:
             encoder = nn.Sequential(encoder)
-        steps = read_chain(encoder, None if layer is None else _exact(encoder, layer))
+        steps = read_chain(encoder, None if layer is None else _exact_name(encoder, layer))
         if not any(isinstance(step, Convolution) for step in steps):
-            raise ValueError(
-                f"the encoder has no convolution to go back through; its steps are {_listed(steps)}"
-            )
-        self.weights = weights
+            listed = ", ".join(step.name for step in steps) or "none"
+            raise ValueError(f"the encoder has no convolution to go back through; its steps are {listed}")
         if weights == "learned":
-            steps = _with_own_weights(steps, seed)
+            drawn = int(torch.randint(2**62, (), generator=make_generator(seed)))
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(drawn)
+                steps = [step.learned() for step in steps]
         own = [step.own for step in steps if isinstance(step, Convolution) and step.own is not None]
-        self.deconvolutions = nn.ModuleList(own)
+        self.weights, self.deconvolutions = weights, nn.ModuleList(own)
         self._steps = tuple(steps)
         self._encoder = (encoder,)  # in a tuple it is not a submodule
 
     @property
     def encoder(self) -> nn.Module:
-        """The module that is gone back through, which is not a submodule."""
+        """The encoder, which is not a submodule."""
         return self._encoder[0]
 
     @property
@@ -125,22 +127,30 @@ class DeconvDecoder(nn.Module):
     def encode(self, images: torch.Tensor, *, layer: nn.Module | None = None) -> Encoding:
         """Run the encoder, up to `layer` if one is given, and note where pooling took its values from.
 
-        Gradients flow and modules are in their own modes, as in a call of the encoder itself.
+        Gradients flow and modules keep their modes, as in a call of the encoder itself.
 
         Raises
         ------
         TypeError, ValueError
-            If `images` are not `(N, C, H, W)`, or `layer` is not called once on the way.
+            If `images` are not `(N, C, H, W)`, or `layer` is not a step that runs once.
         """
         check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
         if images.ndim != 4 or 0 in images.shape:
-            raise ValueError(f"images must be (N, C, H, W), none of them 0; got {describe(images)}")
-        features = images
-        switches, sizes = [], []
-        for step in self._steps[: self._end(layer)]:
+            raise ValueError(f"images must be (N, C, H, W) with no empty dimension; got {describe(images)}")
+        end = len(self._steps)
+        if layer is not None:
+            places = [place for place, step in enumerate(self._steps, 1) if step.module is layer]
+            if len(places) != 1:
+                raise ValueError(
+                    f"layer must be one of the steps {', '.join(self.layers)}, called once; got {describe(layer)}, "
+                    f"called {count(len(places), 'time')}"
+                )
+            end = places[0]
+        features, switches, sizes = images, [], []
+        for step in self._steps[:end]:
             sizes.append((features.shape[2], features.shape[3]))
-            features, places = step.run(features)
-            switches.append(places)
+            features, places_of_maxima = step.run(features)
+            switches.append(places_of_maxima)
         return Encoding(features, tuple(switches), tuple(sizes))
 
     def decode(self, encoding: Encoding, *, features: torch.Tensor | None = None) -> torch.Tensor:
@@ -169,10 +179,8 @@ class DeconvDecoder(nn.Module):
                 f"features must be (V * {len(encoding.features)}, {expected}), V variants of every image; "
                 f"got {describe(maps)}"
             )
-        steps = self._steps[: len(encoding.sizes)]
-        for step, size, switches in zip(
-            reversed(steps), reversed(encoding.sizes), reversed(encoding.switches), strict=True
-        ):
+        steps = list(zip(self._steps, encoding.sizes, encoding.switches, strict=False))
+        for step, size, switches in reversed(steps):
             maps = step.back(maps, size, switches)
         return maps
 
@@ -181,46 +189,15 @@ class DeconvDecoder(nn.Module):
         return self.decode(self.encode(images))
 
     def mirrors(self, layer: nn.Module) -> bool:
-        """Whether `layer` is one of the encoder's steps."""
+        """Return whether `layer` is one of the encoder's steps."""
         return any(step.module is layer for step in self._steps)
 
     def __repr__(self) -> str:
         return f"DeconvDecoder({self.weights}: {', '.join(reversed(self.layers))})"
 
-    def _end(self, layer: nn.Module | None) -> int:
-        if layer is None:
-            return len(self._steps)
-        places = [place for place, step in enumerate(self._steps, 1) if step.module is layer]
-        if len(places) != 1:
-            raise ValueError(
-                f"layer must be a module that is called once on the way, through {_listed(self._steps)}; got "
-                f"{describe(layer)}, called {count(len(places), 'time')}"
-            )
-        return places[0]
 
-
-def _exact(encoder: nn.Module, layer: Selector) -> str:
+def _exact_name(encoder: nn.Module, layer: Selector) -> str:
     choices = choose(encoder, layer)
     if len(choices) != 1 or choices[0].call is not None:
         raise ValueError(f"layer must be a single layer that is called once; got {describe(layer)}")
     return choices[0].name
-
-
-def _with_own_weights(steps: list[Step], seed: Seed) -> list[Step]:
-    """Give every convolution a mirror of its own, and leave the global generator as it was."""
-    drawn = int(torch.randint(2**62, (), generator=make_generator(seed)))
-    changed: list[Step] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(drawn)
-        for step in steps:
-            if isinstance(step, Convolution):
-                changed.append(step.learned())
-            elif isinstance(step, Normalization):
-                changed.append(Normalization(step.module, step.name, tied=False))
-            else:
-                changed.append(step)
-    return changed
-
-
-def _listed(steps: tuple[Step, ...] | list[Step]) -> str:
-    return ", ".join(step.name for step in steps) or "none"

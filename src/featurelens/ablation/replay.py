@@ -1,9 +1,9 @@
-"""Run only what comes after a layer, for any model: its own forward, with everything before answered from memory.
+"""Run only what comes after a layer, for any model: its own forward, with everything before the layer replayed.
 
-One plain forward pass is remembered. To run variants of the layer's output, the model's forward is called again on
-a batch that holds them all, but every module call that had ended before the layer was called is answered with what
-it returned the first time. What the model computes between modules, skip connections among it, its own Python code
-computes again on the larger batch; an answer is enlarged only where that code reads it.
+One plain forward pass is recorded. To run variants of the layer's output, the model's forward is called again on
+a batch that holds them all, but every module call that ended before the layer was called returns its recorded
+value. The model's own Python code runs again on the larger batch, with all that it computes between modules, such as
+skip connections; a recorded value is enlarged only where that code reads it.
 """
 
 from __future__ import annotations
@@ -11,98 +11,112 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 from weakref import ref
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from featurelens._checks import describe
+from featurelens._checks import count
+from featurelens._failure import explain
 from featurelens._guard import all_modules, random_state, same_random_state
-from featurelens._hooks import submodule
 from featurelens._structure import map_tensors, tensors
-from featurelens.layers import Choice
+from featurelens.ablation.masks import AblatedLayer
+from featurelens.layers import not_reached
 
-_RUNNING = object()  # in the place of what a call has not returned yet
+_RUNNING = object()  # the value of a call that has not returned yet
 # These turn a tensor into a Python value: a model that branches on it would send all variants of a batch one way.
 _NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "equal", "is_nonzero"}
 
 Change = Callable[[torch.Tensor, int], torch.Tensor]
-"""What becomes of the layer's output, given the number of its call."""
+"""Makes variants of the layer's output, given the number of its call."""
 
 
 class Diverged(Exception):
-    """A replay did not do what was remembered."""
+    """A replay differs from the recorded pass."""
 
 
 @dataclass(eq=False)
-class Step:
+class _Call:
     """A module call that began before the layer was called, and what it returned if it also ended before."""
 
     module: nn.Module
     value: Any = _RUNNING
 
 
-class Memory(TorchFunctionMode):
-    """One plain forward pass, with all that is needed to run it again from a layer on.
+@final
+class PlainPass(TorchFunctionMode):
+    """One forward pass with nothing ablated, and all that is needed to run it again from the layer on.
 
     Attributes
     ----------
     features
-        What the layer returned, by the number of the call, for the calls that were chosen.
+        The layer's output, by the number of the call, for the selected calls.
     calls
         How often the layer was called.
     output
         What the model returned.
     reads_values
-        Whether code that a replay would run again makes Python values of tensors.
+        Whether code that a replay would run again turns tensors into Python values.
     mixes_images
-        Whether a tensor after the layer is too small to hold something of every image: one of all images together.
+        Whether a later tensor is too small to hold one value per image, so images were mixed.
     draws
-        Whether random numbers were drawn, of which a larger batch gets other ones.
+        Whether random numbers were drawn, which would differ for a larger batch.
     largest
         Elements of the largest tensor after the layer, among those with the batch in axis 0.
-    error
-        What was wrong with the layer's output.
     """
 
-    def __init__(self, model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> None:
+    def __init__(self, layer: AblatedLayer, images: torch.Tensor) -> None:
+        """Run `images` through the model, as they are, inside a visit to it.
+
+        Raises
+        ------
+        TypeError, ValueError, LookupError
+            If the layer returns something without channels, or is not called.
+        RuntimeError
+            If the model fails.
+        """
         super().__init__()
-        self.model, self.choice, self.axis, self.images = model, choice, axis, images
-        self.layer = submodule(model, choice.name)
+        self.layer, self.images = layer, images
         self.features: dict[int, torch.Tensor] = {}
         self.calls = 0
         self.output: Any = None
         self.reads_values = self.mixes_images = self.draws = False
         self.largest = 1
-        self.error: Exception | None = None
-        self._resting = False
-        self._steps: list[Step] = []
+        self._error: Exception | None = None  # about the layer's output
+        self._paused = False
+        self._calls: list[_Call] = []
+        self._open: list[_Call] = []
         self._copies = _Copies()
-        self._open: list[Step] = []
-        self._readers: dict[int, set[Step]] = {}  # id of a tensor -> the innermost calls that read it
-        self._deciders: set[Step] = set()  # the innermost calls that made Python values of tensors
+        self._readers: dict[int, set[_Call]] = {}  # id of a tensor -> the innermost calls that read it
+        self._deciders: set[_Call] = set()  # the innermost calls that turned tensors into Python values
         self._needed: set[int] = set()  # ids of the copies that a replay reads
-        self._following: dict[int, ref[torch.Tensor]] = {}  # what was computed of the layer's output, by id
+        self._following: dict[int, ref[torch.Tensor]] = {}  # tensors computed from the layer's output, by id
+        try:
+            self._run()
+        except Exception as error:
+            if error is self._error:
+                raise
+            raise RuntimeError(explain(error, layer.model, "a batch", (images,), {})) from error
+        if not self.features:
+            raise LookupError(not_reached(layer.choice, self.calls))
 
-    def remember(self) -> None:
-        """Run the forward pass, on a copy of the images, which a model may change in place."""
-        images = self.images.clone()
-        self._copies.add(images, self.images)
-        before = random_state()
-        with _forwards(self.model, self._call), listening(self.layer, self._take), self:
-            self.output = self.model(images)
-        self._note_readers((self.output,), None)
-        self.draws = not same_random_state(before, random_state())
-        self._copies.clear()
-        self._following.clear()
+    def check_channels_agree(self) -> None:
+        """Raise an error unless the calls that are ablated together have equally many channels."""
+        axis, name = self.layer.channel_axis, self.layer.choice.name
+        channels = {call: features.shape[axis] for call, features in self.features.items()}
+        if len(set(channels.values())) > 1:
+            listed = ", ".join(f"{name}#{call} ({count(n, 'channel')})" for call, n in channels.items())
+            raise ValueError(
+                f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
+            )
 
     def replay(self, times: int, change: Change) -> Any:
         """Run what comes after the layer on `times` variants at once, and return the output `(times * N, ...)`.
 
-        `change` makes them: it is given the remembered output of the first chosen call, and what the layer
-        returns for the larger batch in later ones.
+        `change` makes them from the recorded output of the first selected call, and from what the layer returns
+        for the larger batch in later calls.
 
         Raises
         ------
@@ -121,91 +135,96 @@ class Memory(TorchFunctionMode):
             nonlocal place
             if call:
                 return forward(*args, **kwargs)
-            if place == len(self._steps) or self._steps[place].module is not module:
+            if place == len(self._calls) or self._calls[place].module is not module:
                 raise Diverged("calls before the layer that differ")
-            step = self._steps[place]
+            recorded = self._calls[place]
             place += 1
-            if step.value is _RUNNING:
+            if recorded.value is _RUNNING:
                 return forward(*args, **kwargs)
-            return step.value if step is self._steps[-1] else map_tensors(enlarged, step.value)
+            last = recorded is self._calls[-1]
+            return recorded.value if last else map_tensors(enlarged, recorded.value)
 
         def vary(output: Any) -> Any:
             nonlocal call
             if call:
                 call += 1
                 return change(output, call) if call in self.features else output
-            if place < len(self._steps):
-                return output  # an earlier call than the one that was chosen
+            if place < len(self._calls):
+                return output  # an earlier call than the selected one
             call = first
             return change(self.features[first], first)
 
-        with _forwards(self.model, answer), listening(self.layer, vary):
-            return self.model(enlarged(self.images))
+        with _forwards(self.layer.model, answer), self.layer.hooked(vary):
+            return self.layer.model(enlarged(self.images))
+
+    def _run(self) -> None:
+        images = self.images.clone()  # which a model may change in place
+        self._copies.add(images, self.images)
+        before = random_state()
+        with _forwards(self.layer.model, self._call), self.layer.hooked(self._take), self:
+            self.output = self.layer.model(images)
+        self._note_readers(tensors(self.output))
+        self.draws = not same_random_state(before, random_state())
+        self._copies = _Copies()  # releases the originals
+        self._following.clear()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self._resting:
+        if self._paused:
             return result
-        self._note_readers(args, kwargs)
-        name = getattr(func, "__name__", "")
-        self._follow(name, args, kwargs, result)
+        read, name = tensors((args, kwargs)), getattr(func, "__name__", "")
+        self._note_readers(read)
         if name in _NUMBERS:
             self.reads_values |= bool(self.features)
             self._deciders.update(self._open[-1:])
+        if any((known := self._following.get(id(tensor))) and known() is tensor for tensor in read):
+            self._follow(tensors(result))
+            if name == "__setitem__":
+                self._following[id(args[0])] = ref(args[0])
         made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
         if made and result.ndim and len(result) % len(self.images) == 0:
             self.largest = max(self.largest, result.numel())
         return result
 
-    def _follow(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
-        """Follow what is computed of the layer's output: nothing of it may hold all images in a single number."""
-        if not any(self._follows(tensor) for tensor in tensors((args, kwargs))):
-            return
-        made = list(tensors(result))
+    def _follow(self, made: list[torch.Tensor]) -> None:
+        """Follow what is computed from the layer's output: no tensor of it may mix all images in one number."""
         self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < len(self.images) for tensor in made)
-        if name == "__setitem__":
-            made.append(args[0])
         self._following.update((id(tensor), ref(tensor)) for tensor in made)
 
-    def _follows(self, tensor: torch.Tensor) -> bool:
-        known = self._following.get(id(tensor))
-        return known is not None and known() is tensor
-
-    def _note_readers(self, args: Any, kwargs: Any) -> None:
-        if self.features:
-            for tensor in tensors((args, kwargs)):
+    def _note_readers(self, read: list[torch.Tensor]) -> None:
+        for tensor in read:
+            if self.features:
                 self._needed.update(map(id, self._copies.of(tensor)))
-        else:
-            for tensor in tensors((args, kwargs)):
+            else:
                 self._readers.setdefault(id(tensor), set()).update(self._open[-1:])
 
     def _call(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.features:
             return forward(*args, **kwargs)
-        place, step = len(self._steps), Step(module)
-        self._steps.append(step)
-        self._open.append(step)
+        place, call = len(self._calls), _Call(module)
+        self._calls.append(call)
+        self._open.append(call)
         try:
             value = forward(*args, **kwargs)
         finally:
             self._open.pop()
         if not self.features:
-            with self._rest():
-                step.value = self._copies.take(value)
-            for inner in self._steps[place + 1 :]:  # the call is answered as a whole
-                self._copies.drop(inner.value, but=step.value)
-            del self._steps[place + 1 :]
+            with self._pause():
+                call.value = map_tensors(self._copies.take, value)
+            for inner in self._calls[place + 1 :]:  # a replay skips the whole call
+                self._copies.drop(inner.value, but=call.value)
+            del self._calls[place + 1 :]
         return value
 
     def _take(self, output: Any) -> None:
         self.calls += 1
-        if self.choice.call not in (None, self.calls):
+        if self.layer.choice.call not in (None, self.calls):
             return
-        with self._rest():
+        with self._pause():
             try:
-                features = check_features(output, self.choice.name, len(self.images), self.axis).clone()
+                features = self.layer.check(output, len(self.images)).clone()
             except (TypeError, ValueError) as error:
-                self.error = error
+                self._error = error
                 raise
         if not self.features:
             self._look_back()
@@ -213,16 +232,16 @@ class Memory(TorchFunctionMode):
         self._following[id(output)] = ref(output)
 
     @contextmanager
-    def _rest(self) -> Iterator[None]:
-        """Take no notice of operations in the block, which are not the model's."""
-        self._resting = True
+    def _pause(self) -> Iterator[None]:
+        """Ignore operations in the block, which are not the model's."""
+        self._paused = True
         try:
             yield
         finally:
-            self._resting = False
+            self._paused = False
 
     def _look_back(self) -> None:
-        """The layer is reached: find out what is read by code that will run again."""
+        """When the layer is reached, find out what the code that will run again has read so far."""
         around = set(self._open)
         for tensor in self._copies.originals():
             if around & self._readers.get(id(tensor), set()):
@@ -231,6 +250,7 @@ class Memory(TorchFunctionMode):
         self._readers.clear()
 
 
+@final
 class _Copies:
     """Copies of tensors as they were when calls returned them; an unchanged tensor is copied once."""
 
@@ -238,36 +258,28 @@ class _Copies:
         self._known: dict[int, tuple[torch.Tensor, list[tuple[int | None, torch.Tensor]]]] = {}
 
     def of(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """Return all copies of a tensor, of before and after changes in place."""
+        """Return all copies of a tensor, from before and after changes in place."""
         known = self._known.get(id(tensor))
         return [] if known is None else [copy for _, copy in known[1]]
 
     def originals(self) -> list[torch.Tensor]:
-        """Return all tensors of which there are copies."""
+        """Return all tensors that have copies."""
         return [tensor for tensor, _ in self._known.values()]
 
-    def take(self, value: Any) -> Any:
-        """Return `value` with a copy for every tensor."""
-        return map_tensors(self._copy, value)
-
     def add(self, tensor: torch.Tensor, copy: torch.Tensor) -> None:
-        """Take `copy` for that of `tensor`."""
+        """Use `copy` as the copy of `tensor`."""
         self._known[id(tensor)] = (tensor, [(None, copy)])
 
     def drop(self, value: Any, *, but: Any) -> None:
-        """Forget the copies in `value`, those that are also in `but` excepted."""
+        """Forget the copies in `value`, except those that are also in `but`."""
         dropped = {id(copy) for copy in tensors(value)} - {id(copy) for copy in tensors(but)}
-        for identity, (tensor, copies) in list(self._known.items()):
-            left = [entry for entry in copies if id(entry[1]) not in dropped]
-            self._known[identity] = (tensor, left)
-            if not left:
+        for identity, (_, copies) in list(self._known.items()):
+            copies[:] = [entry for entry in copies if id(entry[1]) not in dropped]
+            if not copies:
                 del self._known[identity]
 
-    def clear(self) -> None:
-        """Let go of the originals."""
-        self._known.clear()
-
-    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+    def take(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a copy of a tensor as it is now."""
         version = None if tensor.is_inference() else tensor._version
         _, copies = self._known.setdefault(id(tensor), (tensor, []))
         if not copies or version is None or copies[-1][0] != version:
@@ -275,51 +287,11 @@ class _Copies:
         return copies[-1][1]
 
 
-def check_features(output: Any, layer: str, size: int | None, axis: int | None) -> torch.Tensor:
-    """Return what a layer returned for a batch of `size`, if it has channels to ablate."""
-    if not isinstance(output, torch.Tensor):
-        raise TypeError(
-            f"layer {layer!r} must return a tensor to have its channels ablated; got {describe(output)}"
-        )
-    if output.ndim < 2 or (size is not None and len(output) != size) or not output.is_floating_point():
-        batch = "" if size is None else f" for a batch of {size}"
-        raise ValueError(
-            f"layer {layer!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
-        )
-    if axis is None:
-        if output.ndim == 3:
-            raise ValueError(
-                f"layer {layer!r} returns (N, L, D), {describe(output)}: say axis=-1 to ablate features of tokens, "
-                "axis=1 for channels"
-            )
-        axis = 1
-    if not 0 < axis % output.ndim < output.ndim or not -output.ndim <= axis < output.ndim:
-        raise ValueError(
-            f"axis {axis} is not one that holds channels: layer {layer!r} returns {describe(output)}"
-        )
-    return output
-
-
-@contextmanager
-def listening(layer: nn.Module, receive: Callable[[Any], Any]) -> Iterator[None]:
-    """Give what `layer` returns to `receive`, in the block; what that returns, unless None, takes its place."""
-    if isinstance(layer, torch.jit.ScriptModule):
-        raise TypeError(
-            f"a scripted {layer.original_name} cannot be ablated, as hooks cannot see into scripted code: "
-            "take the module it was scripted from"
-        )
-    handle = layer.register_forward_hook(lambda module, args, output: receive(output))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 @contextmanager
 def _forwards(model: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
     """Send every module's forward through ``call(module, forward, args, kwargs)`` in the block.
 
-    Around forward and not around the module, so that a user's hooks run as they always do.
+    This wraps forward and not the module's call, so that a user's hooks run as usual.
     """
 
     def through(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -335,7 +307,6 @@ def _forwards(model: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         for own, forward in saved:
+            own["forward"] = forward
             if forward is None:
-                own.pop("forward", None)
-            else:
-                own["forward"] = forward
+                del own["forward"]

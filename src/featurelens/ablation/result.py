@@ -1,15 +1,15 @@
-"""What a sweep found: the output for every variant of a layer."""
+"""What ablation found: the outputs of a sweep, the importance of channels, and the curve as they are removed."""
 
 from __future__ import annotations
 
-import os
-import pickle
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, final
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_choice, check_path, check_whole, count
+from featurelens._checks import check_choice, check_whole, count
+from featurelens._saving import SavedResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,62 +18,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Result:
-    """Saves and loads; everything in it is a tensor, a number, text, or a tuple of these."""
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
-
-        Raises
-        ------
-        TypeError
-            If `path` is not a path.
-        """
-        check_path(path)
-        content: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        torch.save({"kind": type(self).__name__, **content}, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote to `path`; nothing but tensors and plain values is ever unpickled.
-
-        Raises
-        ------
-        TypeError
-            If `path` is not a path.
-        ValueError
-            If `save` did not write the file.
-        """
-        check_path(path)
-        try:
-            content = torch.load(path, weights_only=True)
-            if content.pop("kind") != cls.__name__:
-                raise TypeError
-            return cls(**content)
-        except (pickle.UnpicklingError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{os.fspath(path)} was not written by {cls.__name__}.save") from error
-
-
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AblationResult(Result):
-    """The output for every channel kept alone, or dropped; made by `ChannelAblator.sweep`.
+class AblationResult(SavedResult):
+    """The output with every channel dropped, or kept alone; made by `ChannelAblator.sweep`.
 
     Attributes
     ----------
     outputs : torch.Tensor
-        `(channels, N, ...)`, the chosen output for each variant.
+        `(channels, N, ...)`, the selected output for each variant.
     baseline : torch.Tensor
         `(N, ...)`, the same with nothing ablated: the full reconstruction, or the model's plain output.
     images : torch.Tensor
-        `(N, ...)`, what the model was given.
+        `(N, ...)`, the model's input.
     channels : tuple of int
-        Which channel each variant is about.
+        The channel that each variant drops or keeps.
     layer, mode, fill : str
-        What was ablated, and how; `fill` is "tensor" where one was given.
+        What was ablated, and how; `fill` is "tensor" if one was given.
     notes : tuple of str
-        What to know of how it was computed.
+        What to know about the computation.
 
     Examples
     --------
@@ -83,6 +46,8 @@ class AblationResult(Result):
     ...     mode="keep", fill="zero")
     >>> result
     AblationResult(3 channels of conv1 kept alone, 2 images, outputs (3, 2, 1, 4, 4))
+    >>> print(result)
+    each of 3 channels of conv1 alone changes the outputs of 2 images by 1 on average (mean square), channel 0 most (1)
     >>> result.error.shape
     torch.Size([3, 2])
     """
@@ -98,12 +63,12 @@ class AblationResult(Result):
 
     @property
     def reconstructions(self) -> torch.Tensor | None:
-        """`(channels, N, C, H, W)` where the outputs have the images' own shape, else None."""
+        """`(channels, N, C, H, W)` if the outputs have the shape of the images, else None."""
         return self.outputs if self.images.ndim == 4 and self.baseline.shape == self.images.shape else None
 
     @property
     def error(self) -> torch.Tensor | None:
-        """`(channels, N)`, mean squared difference from the original images; None if the output is no image."""
+        """`(channels, N)`, mean squared difference from the original images; None if the outputs are not images."""
         return None if self.reconstructions is None else _mean_square(self.outputs - self.images, 2)
 
     @property
@@ -113,7 +78,7 @@ class AblationResult(Result):
 
     @property
     def change(self) -> torch.Tensor:
-        """`(channels, N)`, mean squared difference from `baseline`: what the ablation changed."""
+        """`(channels, N)`, mean squared difference from `baseline`: the effect of the ablation."""
         return _mean_square(self.outputs.double() - self.baseline.double(), 2).to(self.outputs.dtype)
 
     def plot(
@@ -121,7 +86,7 @@ class AblationResult(Result):
     ) -> Figure:
         """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
 
-        Where the outputs are no images, draw how much each channel changes them: see `plotting.ablation_change`.
+        If the outputs are not images, draw how much each channel changes them: see `plotting.ablation_change`.
         """
         from featurelens import plotting
 
@@ -136,6 +101,20 @@ class AblationResult(Result):
             f"{count(len(self.images), 'image')}, outputs {tuple(self.outputs.shape)})"
         )
 
+    def __str__(self) -> str:
+        change = self.change.double().flatten(1).mean(1)
+        most = int(change.argmax())
+        alone = "alone" if self.mode == "keep" else "removed"
+        text = (
+            f"each of {count(len(self.channels), 'channel')} of {self.layer or 'the model'} {alone} changes the outputs "
+            f"of {count(len(self.images), 'image')} by {float(change.mean()):.3g} on average (mean square), "
+            f"channel {self.channels[most]} most ({float(change[most]):.3g})"
+        )
+        return "; ".join([text, *self.notes])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
+
 
 def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
     return difference.square().flatten(first).mean(first) if difference.ndim > first else difference.square()
@@ -143,26 +122,26 @@ def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ImportanceResult(Result):
-    """What the task loses with each channel; made by `ChannelAblator.importance`.
+class ImportanceResult(SavedResult):
+    """How much the task loses without each channel; made by `ChannelAblator.importance`.
 
     Attributes
     ----------
     importance : torch.Tensor
-        `(channels,)`: accuracy lost, loss gained, or score of your own lost. Positive means that the channel is
-        needed; the unit is that of the metric, accuracies being fractions of 1.
+        `(channels,)`: the decrease of accuracy or of your own score, or the increase of loss. Positive means that
+        the channel is needed; the unit is that of the metric (accuracy: a fraction of 1).
     standard_error : torch.Tensor
         `(channels,)`, of `importance` over the images, each compared with itself.
     per_class : torch.Tensor or None
-        `(channels, classes)`, the drop among the images of each class (NaN: no image); None without class labels.
+        `(channels, classes)`, the importance for each class (NaN: no image of it); None without class labels.
     baseline : float
         The metric with nothing ablated.
     baseline_per_class : torch.Tensor or None
         `(classes,)`.
     counts : torch.Tensor or None
-        `(classes,)`, images of each class.
+        `(classes,)`, number of images of each class.
     channels : tuple of int
-        Which channel each drop is of.
+        The channel that each value is about.
     n : int
         Number of images.
     layer, metric, mode, fill, notes
@@ -174,7 +153,9 @@ class ImportanceResult(Result):
     ...     importance=torch.tensor([0.0, 0.3, 0.1]), standard_error=torch.zeros(3), baseline=0.9, channels=(0, 1, 2),
     ...     n=100, layer="conv1", metric="accuracy", mode="drop", fill="zero")
     >>> result
-    ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost 0.3000 without channel 1, n=100)
+    ImportanceResult(3 channels of conv1, accuracy 0.9000, most lost without a channel: 0.3000 (1), n=100)
+    >>> print(result)
+    3 channels of conv1, accuracy 0.9000, most lost without a channel: 0.3000 (1), 0.1000 (2), 0.0000 (0), over 100 images
     >>> result.top(2), result.order("least")
     ([1, 2], [0, 2, 1])
     """
@@ -194,7 +175,7 @@ class ImportanceResult(Result):
     notes: tuple[str, ...] = ()
 
     def order(self, first: Literal["least", "most"] = "least") -> list[int]:
-        """Return the channels, the least or the most important one `first`; equal ones stay in their order.
+        """Return the channels, the least or the most important `first`; equally important ones keep their order.
 
         Raises
         ------
@@ -229,33 +210,41 @@ class ImportanceResult(Result):
         title: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw what each class loses with each channel; see `plotting.class_importance`."""
+        """Draw what each class loses without each channel; see `plotting.class_importance`."""
         from featurelens import plotting
 
         return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        most = int(self.importance.argmax())
-        done = "without" if self.mode == "drop" else "with only"
-        lost = "gained" if self.metric == "loss" else "lost"
+        return f"{type(self).__name__}({self._summary(1)}, n={self.n})"
+
+    def __str__(self) -> str:
+        return "; ".join([f"{self._summary(5)}, over {count(self.n, 'image')}", *self.notes])
+
+    def _summary(self, k: int) -> str:
+        values = dict(zip(self.channels, self.importance.tolist(), strict=True))
+        listed = ", ".join(f"{values[channel]:.4f} ({channel})" for channel in self.top(k))
+        lost = f"{'gained' if self.metric == 'loss' else 'lost'} {'without' if self.mode == 'drop' else 'with only'}"
+        channels = count(len(self.channels), "channel")
         return (
-            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer}, {self.metric} "
-            f"{self.baseline:.4f}, most {lost} {float(self.importance[most]):.4f} {done} channel {self.channels[most]}, "
-            f"n={self.n})"
+            f"{channels} of {self.layer}, {self.metric} {self.baseline:.4f}, most {lost} a channel: {listed}"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AblationCurve(Result):
-    """How well the model does with more and more channels removed; made by `ChannelAblator.curve`.
+class AblationCurve(SavedResult):
+    """The metric as more and more channels are removed; made by `ChannelAblator.curve`.
 
     Attributes
     ----------
     values : torch.Tensor
         `(len(order) + 1,)`, the metric with the first 0, 1, 2, ... channels of `order` ablated.
     order : tuple of int
-        The channels, as they were removed.
+        The channels in the order of their removal.
     per_class : torch.Tensor or None
         `(len(order) + 1, classes)`; None without class labels.
     total : int
@@ -272,6 +261,8 @@ class AblationCurve(Result):
     ...     fill="zero")
     >>> curve
     AblationCurve(2 of 3 channels of conv1, accuracy 0.9000 to 0.3000, n=100)
+    >>> print(curve)
+    2 of 3 channels of conv1, accuracy 0.9000 to 0.3000 as they are removed, over 100 images
     """
 
     values: torch.Tensor
@@ -291,7 +282,17 @@ class AblationCurve(Result):
         return plotting.ablation_curves({"": self}, title=title, ax=ax)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({len(self.order)} of {count(self.total, 'channel')} of {self.layer}, {self.metric} "
-            f"{float(self.values[0]):.4f} to {float(self.values[-1]):.4f}, n={self.n})"
+        return f"{type(self).__name__}({self._summary()}, n={self.n})"
+
+    def __str__(self) -> str:
+        return "; ".join(
+            [f"{self._summary()} as they are removed, over {count(self.n, 'image')}", *self.notes]
         )
+
+    def _summary(self) -> str:
+        first, last = float(self.values[0]), float(self.values[-1])
+        channels = f"{len(self.order)} of {count(self.total, 'channel')} of {self.layer}"
+        return f"{channels}, {self.metric} {first:.4f} to {last:.4f}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"

@@ -5,111 +5,131 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeAlias, final
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import count, describe
+from featurelens._checks import describe, first_line
 from featurelens._failure import explain
-from featurelens._hooks import visiting
-from featurelens.ablation.replay import Change, Diverged, Memory, listening
-from featurelens.ablation.variants import Filling, ablate
-from featurelens.layers import Choice, not_reached
+from featurelens._guard import Undo
+from featurelens._hooks import device_of, visiting
+from featurelens.ablation.decoder import DeconvDecoder
+from featurelens.ablation.masks import AblatedLayer, Filler, Replacement, ablate
+from featurelens.ablation.replay import Change, Diverged, PlainPass
 
 Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
-"""Which part of what the model returns is looked at."""
+"""Which part of the model's output is measured."""
 
 # Of the largest tensor in a chunk. On the CPU 4 MiB of float32 already make up for what a replay costs; with 16 MiB, the
-# allocator gives what a chunk frees back to the system, and the next chunk pays for every page again.
+# allocator returns the memory of a chunk to the system, and the next chunk pays for every page again.
 ELEMENTS = {"cpu": 2**20}
 ELEMENTS_ELSEWHERE = 2**26
 ROUNDING = {torch.float64: (1e-12, 1e-9), torch.float32: (1e-5, 1e-3)}
-"""What two runs may differ by, relative to the largest output: on a good day, and in reduced precision at worst."""
+"""How far two runs may differ, relative to the largest output: normally, and in reduced precision at worst."""
 ROUNDING_ELSEWHERE = (0.02, 0.1)
 
 
+@contextmanager
+def following(
+    layer: AblatedLayer,
+    images: torch.Tensor,
+    fill: Filler | Mapping[int, torch.Tensor],
+    generator: torch.Generator,
+    *,
+    output: Output = None,
+    decoder: nn.Module | None = None,
+) -> Iterator[Suffix]:
+    """Visit the model, run a batch up to the layer, and give the block what comes after it, or the decoder."""
+    images = images.detach().to(device_of(layer.model) or images.device)
+    replacement = Replacement(fill, layer.channel_axis, len(images), generator)
+    with ExitStack() as stack:
+        rewind = stack.enter_context(visiting(layer.model))
+        if decoder is None:
+            yield ModelSuffix(layer, images, replacement, rewind, output)
+            return
+        if isinstance(decoder, DeconvDecoder):
+            stack.enter_context(visiting(decoder.encoder))
+        rewind = stack.enter_context(visiting(decoder))
+        yield DecoderSuffix(layer, images, replacement, rewind, decoder)
+
+
+@dataclass
 class Suffix(ABC):
-    """All that follows a layer, for one batch.
+    """Everything that follows a layer, for one batch of `images`, inside a visit to the model.
 
     Attributes
     ----------
     features
-        What the layer returned, `(N, C, ...)`.
+        The layer's output, `(N, C, ...)`.
     baseline
-        What the chosen output is when nothing is ablated, `(N, ...)`.
+        The selected output with nothing ablated, `(N, ...)`.
+    largest
+        Elements of the largest tensor after the layer.
     notes
         What a reader of the results should know.
     """
 
-    features: torch.Tensor
-    baseline: torch.Tensor
-    axis: int
-    largest: int
-    notes: tuple[str, ...] = ()
+    one_by_one: ClassVar[str]
+    layer: AblatedLayer
+    images: torch.Tensor
+    replacement: Replacement
+    rewind: Undo  # before every run but the first, as a model may remember what it did
+    features: torch.Tensor = field(init=False)
+    baseline: torch.Tensor = field(init=False)
+    largest: int = field(init=False)
+    notes: tuple[str, ...] = field(init=False, default=())
+
+    @property
+    def axis(self) -> int:
+        """The axis of the channels in `features`."""
+        return self.layer.channel_axis % self.features.ndim
 
     @property
     def channels(self) -> int:
         """How many channels the layer has."""
         return self.features.shape[self.axis]
 
-    def outputs(self, mask: torch.Tensor, chunk: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield the outputs `(V, N, ...)` of the variants in `mask` `(..., C)`, so many at once as `chunk` says."""
+    def outputs(
+        self, mask: torch.Tensor, chunk: int | None = None, *, progress: bool = False
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the outputs `(V, N, ...)` of the variants in `mask` `(..., C)`, `chunk` of them at a time."""
+        from tqdm import tqdm
+
         if chunk is None:
             budget = ELEMENTS.get(self.features.device.type, ELEMENTS_ELSEWHERE)
             chunk = max(1, budget // max(self.largest, 1))
-        for start in range(0, len(mask), chunk):
-            part = slice(start, min(start + chunk, len(mask)))
-            yield part, self.run(mask[part])
+        parts = [slice(start, start + chunk) for start in range(0, len(mask), chunk)]
+        for part in tqdm(parts, desc="ablating", unit="chunk", disable=None if progress else True):
+            yield part, self._run(mask[part])
+
+    def _run(self, mask: torch.Tensor) -> torch.Tensor:
+        outputs = None if self.notes else self._attempt(lambda: self._together(mask))
+        return torch.stack([self._alone(row) for row in mask]) if outputs is None else outputs
 
     @abstractmethod
-    def run(self, mask: torch.Tensor) -> torch.Tensor:
-        """Return the outputs `(V, N, ...)` of the variants that the rows of `mask` `(V, C)` make."""
+    def _together(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the outputs `(V, N, ...)` of the variants that the rows of `mask` `(V, C)` make, from one batch."""
 
+    @abstractmethod
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        """Return the outputs `(N, ...)` of one variant, whose images have the batch to themselves."""
 
-@final
-class ModelSuffix(Suffix):
-    """The rest of the model's own forward: replayed, or after that fails run in full for each variant."""
+    @abstractmethod
+    def _behind_strong(self) -> torch.Tensor:
+        """Return the outputs `(2, N, ...)` of strong features and, behind them in one batch, of the plain ones."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        choice: Choice,
-        axis: int | None,
-        filling: Filling,
-        images: torch.Tensor,
-        output: Output,
-    ) -> None:
-        self.model, self.filling, self.output = model, filling, output
-        self.memory = remember(model, choice, axis, images)
-        self.features = next(iter(self.memory.features.values()))
-        self.axis = filling.axis % self.features.ndim
-        check_channels_agree(self.memory, filling.axis)
-        self.largest = self.memory.largest
-        self.fills = {call: filling.values(features, call) for call, features in self.memory.features.items()}
-        self.baseline = self._chosen(self.memory.output, len(images))
-        if self.memory.reads_values:
-            self.notes = (_note("forward depends on the values of tensors"),)
-        elif self.memory.draws:
-            self.notes = (_note("forward draws random numbers"),)
-        elif self.memory.mixes_images:
-            self.notes = (_note("images of a batch act on each other"),)
-        else:
-            self._attempt(self._probe)
+    def _note(self, reason: str) -> None:
+        self.notes = (f"{self.one_by_one} ({reason})",)
 
-    def run(self, mask: torch.Tensor) -> torch.Tensor:
-        outputs = None if self.notes else self._attempt(lambda: self._replay(mask))
-        return torch.stack([self._forward(row) for row in mask]) if outputs is None else outputs
-
-    def _attempt(self, replay: Callable[[], torch.Tensor]) -> torch.Tensor | None:
-        """Return what a replay gives, or None and a note if the model cannot be replayed."""
+    def _attempt(self, run: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+        """Return what `run` returns, or None and a note if variants cannot share a batch."""
         try:
-            return replay()
-        except Exception as error:  # noqa: BLE001  whatever the model's own code makes of the larger batch
-            reason = str(error).strip().partition("\n")[0]
-            self.notes = (
-                _note(reason if isinstance(error, Diverged) else f"{type(error).__name__}: {reason}"),
-            )
+            return run()
+        except Exception as error:  # noqa: BLE001  anything that the model's own code raises on the larger batch
+            reason = first_line(error)
+            self._note(reason if isinstance(error, Diverged) else f"{type(error).__name__}: {reason}")
             return None
 
     def _probe(self) -> torch.Tensor:
@@ -119,53 +139,75 @@ class ModelSuffix(Suffix):
         a batch do to later ones, later ones to the first, and large values and small ones to all.
         """
         nothing_and_all = torch.tensor([[False], [True]], device=self.features.device)
-        outputs = self._replay(nothing_and_all.expand(2, self.channels))
+        outputs = self._together(nothing_and_all.expand(2, self.channels))
         check_same(outputs[0], self.baseline, outputs[1])
-        behind = self._replayed(2, lambda output, call: self._behind_strong(output))
-        check_same(behind[1], self.baseline, outputs[1])
+        check_same(self._behind_strong()[1], self.baseline, outputs[1])
         return outputs
 
-    def _behind_strong(self, output: torch.Tensor) -> torch.Tensor:
-        return behind_strong(output) if output is self.features else output
 
-    def _replay(self, mask: torch.Tensor) -> torch.Tensor:
-        """Run all variants in one batch."""
+@final
+@dataclass
+class ModelSuffix(Suffix):
+    """The rest of the model's own forward: replayed or, if that fails, run in full for each variant."""
+
+    one_by_one = "the whole model ran for every variant"
+    output: Output
+
+    def __post_init__(self) -> None:
+        self.plain = plain = PlainPass(self.layer, self.images)
+        self.features = next(iter(plain.features.values()))
+        plain.check_channels_agree()
+        self.largest = plain.largest
+        self.fills = {call: self.replacement.values(found, call) for call, found in plain.features.items()}
+        self.baseline = self._selected(plain.output, len(self.images))
+        if plain.reads_values:
+            self._note("forward depends on the values of tensors")
+        elif plain.draws:
+            self._note("forward draws random numbers")
+        elif plain.mixes_images:
+            self._note("images of a batch act on each other")
+        else:
+            self._attempt(self._probe)
+
+    def _together(self, mask: torch.Tensor) -> torch.Tensor:
         size, times = len(self.features), len(mask)
 
         def change(output: torch.Tensor, call: int) -> torch.Tensor:
             shape = (times, size, *output.shape[1:])
-            plain = (
-                output is self.features
-            )  # else it is that of a later call, in which the variants differ already
+            plain = output is self.features  # in a later call, the variants differ already
             variants = output.expand(shape) if plain else output.reshape(shape)
             return ablate(variants, mask, self.fills[call], self.axis).flatten(0, 1)
 
         return self._replayed(times, change)
 
+    def _behind_strong(self) -> torch.Tensor:
+        return self._replayed(
+            2, lambda output, call: behind_strong(output) if output is self.features else output
+        )
+
     def _replayed(self, times: int, change: Change) -> torch.Tensor:
-        with guarded(self.model):
-            returned = self.memory.replay(times, change)
+        self.rewind()
         size = len(self.features)
-        outputs = self._chosen(returned, size * times)
+        outputs = self._selected(self.plain.replay(times, change), size * times)
         return outputs.reshape(times, size, *outputs.shape[1:])
 
-    def _forward(self, row: torch.Tensor) -> torch.Tensor:
-        """Run the whole model on one variant."""
-        call, images = 0, self.memory.images
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        call = 0
 
         def receive(output: torch.Tensor) -> torch.Tensor | None:
             nonlocal call
             call += 1
-            if self.memory.choice.call not in (None, call):
+            if self.layer.choice.call not in (None, call):
                 return None
-            fill = self.fills[call] if call in self.fills else self.filling.values(output, call)
+            fill = self.fills[call] if call in self.fills else self.replacement.values(output, call)
             return ablate(output[None], row[None], fill, self.axis)[0]
 
-        with guarded(self.model), listening(self.memory.layer, receive):
-            return self._chosen(self.model(images.clone()), len(images))
+        self.rewind()
+        with self.layer.hooked(receive):
+            return self._selected(self.layer.model(self.images.clone()), len(self.images))
 
-    def _chosen(self, returned: Any, size: int) -> torch.Tensor:
-        value = choose_output(returned, self.output)
+    def _selected(self, returned: Any, size: int) -> torch.Tensor:
+        value = select_output(returned, self.output)
         if value.ndim == 0 or len(value) != size:
             raise ValueError(
                 f"the output must be (N, ...) with the batch of {size} in axis 0; got {describe(value)}"
@@ -173,79 +215,102 @@ class ModelSuffix(Suffix):
         return value
 
 
+@final
+@dataclass
+class DecoderSuffix(Suffix):
+    """A decoder, which makes images of the layer's output; the rest of the model does not run."""
+
+    one_by_one = "the decoder ran once for every variant"
+    decoder: nn.Module
+
+    def __post_init__(self) -> None:
+        self.decode: Callable[[torch.Tensor], Any] = self.decoder
+        if isinstance(decoder := self.decoder, DeconvDecoder):
+            try:
+                encoding = decoder.encode(self.images, layer=self.layer.module)
+            except Exception as error:
+                raise RuntimeError(explain(error, decoder.encoder, "a batch", (self.images,), {})) from error
+            self.features = self.layer.check(encoding.features, len(self.images))
+            self.decode = lambda features: decoder.decode(encoding, features=features)
+        else:
+            (self.features, *more) = PlainPass(self.layer, self.images).features.values()
+            if more:
+                name = self.layer.choice.name
+                raise ValueError(
+                    f"layer {name!r} is called {len(more) + 1} times, and a decoder takes one of them: "
+                    f"ask for {name + '#1'!r}"
+                )
+        self.fill = self.replacement.values(self.features, self.layer.choice.call or 1)
+        self.largest = 4 * max(self.features.numel(), self.images.numel())
+        self.baseline = self._alone(self.features.new_zeros(self.channels, dtype=torch.bool))
+        self._attempt(self._probe)
+
+    def _together(self, mask: torch.Tensor) -> torch.Tensor:
+        variants = self.features.expand(len(mask), *self.features.shape)
+        return self._decoded(ablate(variants, mask, self.fill, self.axis).flatten(0, 1))
+
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        return self._together(row[None])[0]
+
+    def _behind_strong(self) -> torch.Tensor:
+        return self._decoded(behind_strong(self.features))
+
+    def _decoded(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the decoder's output `(V, N, ...)` for V variants one after the other."""
+        self.rewind()
+        try:
+            decoded = self.decode(batch)
+        except Exception as error:
+            raise RuntimeError(
+                f"the decoder failed on the output of layer {self.layer.name!r} ({describe(batch)}): "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if not isinstance(decoded, torch.Tensor) or decoded.ndim == 0 or len(decoded) != len(batch):
+            raise ValueError(
+                f"the decoder must make images (N, ...) of {describe(batch)}; it made {describe(decoded)}"
+            )
+        return decoded.reshape(-1, len(self.features), *decoded.shape[1:])
+
+
 def behind_strong(features: torch.Tensor) -> torch.Tensor:
-    """Return the features of a batch of stronger ones, and then `features`."""
+    """Return a batch of stronger features followed by `features`."""
     # Neither the same images nor mere multiples of them, as a normalization would undo that.
     strong = 3 * features.roll(1, 0) + features.flip(list(range(1, features.ndim)))
     return torch.cat([strong if strong.any() else strong + 1, features])
 
 
-def remember(model: nn.Module, choice: Choice, axis: int | None, images: torch.Tensor) -> Memory:
-    """Run one plain forward pass and return what is to be remembered of it."""
-    memory = Memory(model, choice, axis, images)
-    with guarded(model):
-        try:
-            memory.remember()
-        except Exception as error:
-            if error is memory.error:
-                raise
-            raise RuntimeError(explain(error, model, "a batch", (images,), {})) from error
-    if not memory.features:
-        raise LookupError(not_reached(choice, memory.calls))
-    return memory
-
-
-def check_channels_agree(memory: Memory, axis: int) -> None:
-    """Raise an error unless the calls that are ablated together have as many channels."""
-    channels = {call: features.shape[axis] for call, features in memory.features.items()}
-    if len(set(channels.values())) > 1:
-        name = memory.choice.name
-        listed = ", ".join(f"{name}#{call} ({count(number, 'channel')})" for call, number in channels.items())
-        raise ValueError(
-            f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
-        )
-
-
-def choose_output(returned: Any, output: Output) -> torch.Tensor:
-    """Return the part of what the model returned that `output` names.
+def select_output(returned: Any, output: Output) -> torch.Tensor:
+    """Return the part of the model's output that `output` names.
 
     Raises
     ------
     TypeError, LookupError
-        If that is not a tensor, or not there.
+        If it is not a tensor, or not there.
     """
-    if output is None:
-        value = returned
-    elif callable(output):
+    value = returned
+    if callable(output):
         value = output(returned)
-    elif isinstance(returned, Mapping) or isinstance(output, int):
+    elif output is not None:
+        indexed = isinstance(returned, Mapping) or isinstance(output, int)
         try:
-            value = returned[output]
-        except (LookupError, TypeError):
+            value = returned[output] if indexed else getattr(returned, str(output))
+        except (LookupError, TypeError, AttributeError):
             raise LookupError(f"the model returns {describe(returned)}; it has no {output!r}") from None
-    elif hasattr(returned, output):
-        value = getattr(returned, output)
-    else:
-        raise LookupError(f"the model returns {describe(returned)}; it has no {output!r}")
     if not isinstance(value, torch.Tensor):
-        said = (
-            "say which tensor to look at with output="
-            if output is None
-            else f"output={output!r} is not a tensor"
-        )
-        raise TypeError(f"the model returns {describe(returned)}: {said}")
+        hint = f"output={output!r} is not a tensor"
+        if output is None:
+            hint = "say which tensor to look at with output="
+        raise TypeError(f"the model returns {describe(returned)}: {hint}")
     return value
 
 
 def check_same(outputs: torch.Tensor, baseline: torch.Tensor, emptied: torch.Tensor) -> None:
-    """Raise `Diverged` unless the plain features gave in a replay what they gave in the plain forward.
+    """Raise `Diverged` unless the plain features gave the same outputs in a larger batch as alone.
 
-    They may differ by rounding, and by a hundredth of what ablating all channels does (`emptied`) as long as rounding
-    in reduced precision may be the reason.
+    They may differ by rounding, and by a hundredth of the effect of ablating all channels (`emptied`) as long as
+    rounding in reduced precision may be the reason.
     """
-    if outputs.shape != baseline.shape:
-        raise Diverged(f"an output {tuple(outputs.shape)} instead of {tuple(baseline.shape)}")
-    if not baseline.is_floating_point():
+    if outputs.shape != baseline.shape or not baseline.is_floating_point():
         same = torch.equal(outputs, baseline)
     else:
         scale, effect = _largest(baseline), _largest(emptied - baseline)
@@ -259,16 +324,3 @@ def check_same(outputs: torch.Tensor, baseline: torch.Tensor, emptied: torch.Ten
 def _largest(values: torch.Tensor) -> float:
     finite = values[torch.isfinite(values)]
     return float(finite.abs().max()) if finite.numel() else 0.0
-
-
-@contextmanager
-def guarded(*models: nn.Module) -> Iterator[None]:
-    """Run the models in eval mode without gradients, and give them back as they were."""
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(visiting(model))
-        yield
-
-
-def _note(reason: str) -> str:
-    return f"the whole model ran for every variant ({reason})"

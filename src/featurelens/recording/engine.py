@@ -112,7 +112,7 @@ class Engine:
         """Return how a call of a layer is reduced."""
         return self.reductions.get((name, call), self.reductions.get((name, None)))
 
-    def visiting(self) -> AbstractContextManager[None]:
+    def visiting(self) -> AbstractContextManager[object]:
         """Guard the model for one pass, or many."""
         return visiting(self.model, evaluate=self.evaluate, autograd=not self.keeper.detach)
 

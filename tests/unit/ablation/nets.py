@@ -15,7 +15,7 @@ def tensor_of(returned, output):
     return output(returned) if callable(output) else returned[output]
 
 
-def slow_loop(model, layer, x, *, mode="keep", fill=None, axis=1, call=None, output=None, channels=None):
+def slow_loop(model, layer, x, *, mode="drop", fill=None, axis=1, call=None, output=None, channels=None):
     """A full forward for every channel, with a hook that writes the fill into the layer's output."""
     results, original = [], model
     for channel in channels:

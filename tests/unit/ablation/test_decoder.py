@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from featurelens.ablation.mirroring import unpool
+from featurelens.ablation.deconvolution import unpool
 from tests import nets
-from tests.state import random_state
+from tests.state import random_state, snapshot
 from tests.unit.ablation.nets import Skips, batch, double
 
 
@@ -166,7 +166,7 @@ def test_a_sweep_is_the_way_back_from_every_channel():
         ("2", model[2], 3),
     ):
         ablator = fl.ChannelAblator(model, name, decoder=decoder)
-        result = ablator.sweep(x, chunk=3)
+        result = ablator.sweep(x, mode="keep", chunk=3)
         assert result.notes == ()
         code = decoder.encode(x, layer=module)
         torch.testing.assert_close(code.features, model[:stop](x))
@@ -269,7 +269,7 @@ def test_a_joint_model_is_swept_through_its_own_forward():
 def test_any_module_may_be_the_decoder():
     model, x = encoder(), batch()
     decode = nn.Sequential(nn.Upsample(8), nn.Conv2d(6, 1, 1).double())
-    result = fl.ChannelAblator(model, "4", decoder=decode).sweep(x)
+    result = fl.ChannelAblator(model, "4", decoder=decode).sweep(x, mode="keep")
     features = model(x).detach()
     kept = torch.zeros_like(features)
     kept[:, 2] = features[:, 2]
@@ -362,20 +362,20 @@ MISUSE = [
         lambda: fl.DeconvDecoder(nets.seeded(nets.DataDependent)),
         RuntimeError,
         (
-            "the way through DataDependent cannot be traced (TraceError: forward makes a Python number of a tensor): "
-            "give the decoder the part that is a chain"
+            "DataDependent cannot be traced (TraceError: forward makes a Python number of a tensor): "
+            "give the decoder a part of it that is a chain of layers"
         ),
     ),
     (
         lambda: fl.DeconvDecoder(encoder())(torch.rand(2, 8)),
         ValueError,
-        "images must be (N, C, H, W), none of them 0; got float32 tensor (2, 8)",
+        "images must be (N, C, H, W) with no empty dimension; got float32 tensor (2, 8)",
     ),
     (
         lambda: fl.ChannelAblator(encoder(), "4", decoder=fl.DeconvDecoder(encoder())),
         ValueError,
         (
-            "the decoder does not lead back from layer '4': it mirrors 0, 1, 2, 3, 4 of Sequential, and the layer must "
+            "the decoder does not start from layer '4': it mirrors 0, 1, 2, 3, 4 of Sequential, and the layer must "
             "be one of these very modules"
         ),
     ),
@@ -388,7 +388,7 @@ MISUSE = [
         lambda: fl.ChannelAblator(encoder(), "4", decoder=nn.Conv2d(5, 1, 1).double()).sweep(batch()),
         RuntimeError,
         (
-            "the decoder failed on what layer '4' returned (float64 tensor (3, 6, 3, 3)): RuntimeError: Given groups=1, "
+            "the decoder failed on the output of layer '4' (float64 tensor (3, 6, 3, 3)): RuntimeError: Given groups=1, "
             "weight of size [1, 5, 1, 1], expected input[3, 6, 3, 3] to have 5 channels, but got 6 channels instead"
         ),
     ),
@@ -410,7 +410,7 @@ MISUSE = [
     (
         lambda: fl.DeconvDecoder(encoder())(torch.rand(0, 1, 8, 8)),
         ValueError,
-        "images must be (N, C, H, W), none of them 0; got float32 tensor (0, 1, 8, 8)",
+        "images must be (N, C, H, W) with no empty dimension; got float32 tensor (0, 1, 8, 8)",
     ),
     (lambda: fl.DeconvDecoder(encoder()).decode(3), TypeError, "encoding must be what encode returns; got 3"),
 ]
@@ -447,7 +447,7 @@ class Sized(Normalizing):
 def test_a_decoder_that_couples_images_gets_every_variant_alone(build, chunk):
     network = nets.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())).double()
     decoder, x = nets.seeded(build).double().eval(), nets.images(3).double()
-    result = fl.ChannelAblator(network, "0", decoder=decoder).sweep(x, chunk=chunk)
+    result = fl.ChannelAblator(network, "0", decoder=decoder).sweep(x, mode="keep", chunk=chunk)
     assert len(result.notes) == 1
     assert result.notes[0].startswith("the decoder ran once for every variant (")
     with torch.no_grad():
@@ -457,6 +457,20 @@ def test_a_decoder_that_couples_images_gets_every_variant_alone(build, chunk):
             alone[:, channel] = features[:, channel]
             torch.testing.assert_close(outputs, decoder(alone))
         torch.testing.assert_close(result.baseline, decoder(features))
+
+
+def test_encoder_and_decoder_are_left_as_they_were():
+    encoder = nets.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())).train()
+    decoder = nets.seeded(lambda: nn.Sequential(nn.ConvTranspose2d(4, 1, 3), nn.BatchNorm2d(1))).train()
+    mirror, x = fl.DeconvDecoder(encoder), nets.images(3)
+    before = snapshot(encoder), snapshot(decoder)
+    ablator = fl.ChannelAblator(nn.Sequential(encoder[2]), "0", decoder=mirror)  # a part of the encoder
+    result = ablator.sweep(x)
+    fl.ChannelAblator(encoder, "2", decoder=decoder).sweep(x)
+    assert (snapshot(encoder), snapshot(decoder)) == before
+    encoder.eval()
+    assert torch.equal(ablator.sweep(x).outputs, result.outputs)
+    encoder.train()
 
 
 def test_a_decoder_that_takes_images_one_by_one_runs_on_all_variants():

@@ -1,5 +1,6 @@
 """What channels are worth, against plain loops over images."""
 
+import dataclasses
 import math
 
 import pytest
@@ -213,12 +214,24 @@ def test_results_are_saved_and_loaded(kind, tmp_path):
     result.save(tmp_path / "result.pt")
     loaded = type(result).load(tmp_path / "result.pt")
     assert repr(loaded) == repr(result)
-    for name in ("drop", "values", "outputs"):
+    assert str(loaded) == str(result)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.layer = "right"
+    for name in ("importance", "values", "outputs"):
         if hasattr(result, name):
             assert torch.equal(getattr(loaded, name), getattr(result, name))
     torch.save({"kind": "Other"}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=rf"other.pt was not written by {type(result).__name__}.save"):
         type(result).load(tmp_path / "other.pt")
+
+
+def test_notes_and_layers_are_read_in_a_notebook_too():
+    ablator = fl.ChannelAblator(double(Coupled), "conv")
+    data = [(batch(4), torch.tensor([0, 1, 0, 1]))]
+    for result in (ablator.sweep(data[0]), ablator.importance(data), ablator.curve(data)):
+        assert str(result).endswith("in place on what is read again)")
+        assert result.notes[0] in result._repr_html_()
+        assert "3 channels of conv" in result._repr_html_()
 
 
 def test_errors_of_reconstructions_by_hand():
@@ -258,6 +271,17 @@ def test_values_that_are_not_finite_are_told_everywhere():
     curve = ablator.curve(data, order=[1, 0], progress=False)
     assert curve.notes == ("18 of 54 outputs are not finite",)
     assert ablator.sweep(data[0][0], mode="drop").notes == ("12 of 36 outputs are not finite",)
+
+
+def test_a_loader_may_be_a_single_batch_and_a_batch_a_dict():
+    ablator = fl.ChannelAblator(double(Coupled), "conv")
+    x, labels = batch(6), torch.tensor([0, 1, 0, 1, 1, 1])
+    for fill in ("zero", "mean"):
+        expected = ablator.importance([(x, labels)], fill=fill, metric="loss")
+        for given in ((x, labels), {"x": x, "label": labels}, [{"image": x, "label": labels}]):
+            found = ablator.importance(given, fill=fill, metric="loss")
+            assert torch.equal(found.importance, expected.importance)
+            assert ablator.curve(given, order=[1]).n == 6
 
 
 def test_a_fill_may_be_an_array():

@@ -69,7 +69,7 @@ MISUSE = [
     (
         lambda: ablator(axis=4).sweep(X),
         ValueError,
-        "axis 4 is not one that holds channels: layer 'left' returns float32 tensor (4, 4, 8, 8)",
+        "axis 4 does not hold channels: layer 'left' returns float32 tensor (4, 4, 8, 8)",
     ),
     (lambda: ablator().sweep(X, mode="only"), ValueError, "mode must be one of 'keep', 'drop'; got 'only'"),
     (
@@ -137,9 +137,9 @@ MISUSE = [
     ),
     (lambda: ablator().sweep(X, chunk=0), ValueError, "chunk must be at least 1; got 0"),
     (
-        lambda: ablator().sweep([X]),
+        lambda: ablator().sweep(["cat"]),
         TypeError,
-        "images must be a tensor (N, ...); got [float32 tensor (4, 1, 8, 8)]",
+        "images must be a tensor (N, ...); got ['cat']",
     ),
     (
         lambda: ablator().sweep(X[:0]),
@@ -214,13 +214,13 @@ MISUSE = [
     (
         lambda: ablator().importance(X),
         TypeError,
-        "loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
+        "the loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
     ),
     (
         lambda: ablator().importance(torch.utils.data.TensorDataset(*PAIR)),
         TypeError,
         (
-            "loader must give batches (images, labels); got the data set TensorDataset: "
+            "importance takes a loader of batches; got the data set TensorDataset: "
             "wrap it in torch.utils.data.DataLoader"
         ),
     ),
@@ -272,8 +272,8 @@ MISUSE = [
         lambda: ablator().importance(iter([PAIR]), fill="mean"),
         ValueError,
         (
-            "fill='mean' goes over the loader twice, first for the means; got an object of type list_iterator, "
-            "which can be gone over once"
+            "fill='mean' reads the loader twice, first for the means; an object of type list_iterator can be read "
+            "only once"
         ),
     ),
     (

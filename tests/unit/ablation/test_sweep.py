@@ -1,11 +1,16 @@
 """Sweeps equal a slow loop of full forwards, for any architecture; and only the rest of the model runs."""
 
+import pathlib
+import sys
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import featurelens as fl
+from featurelens._hooks import visiting
 from tests import nets
 from tests.unit.ablation.nets import (
     MIXES,
@@ -306,7 +311,7 @@ def test_resampled_channels_come_from_another_image():
 def test_a_fill_of_the_shape_of_an_image_s_features():
     model = nn.Sequential(nn.Identity(), nn.Identity())
     x, fill = batch(2, channels=3, size=2), batch(1, channels=3, size=2, seed=5)[0]
-    result = fl.ChannelAblator(model, "0").sweep(x, fill=fill, channels=[2])
+    result = fl.ChannelAblator(model, "0").sweep(x, mode="keep", fill=fill, channels=[2])
     torch.testing.assert_close(result.outputs[0, 0], torch.cat([fill[:2], x[0, 2:]]))
 
 
@@ -339,6 +344,73 @@ def test_a_result_keeps_its_own_images():
     result = fl.ChannelAblator(double(Residual), "left").sweep(x)
     x.zero_()
     assert torch.equal(result.images, batch())
+
+
+def test_images_come_as_in_a_batch_of_a_loader():
+    class Named(nn.Sequential):
+        def forward(self, pixels):
+            return super().forward(pixels)
+
+    model = nets.seeded(lambda: Named(nn.Conv2d(1, 3, 3), nn.Flatten()))
+    ablator, x, labels = fl.ChannelAblator(model, "0"), nets.images(), torch.arange(4)
+    expected = ablator.sweep(x)
+    for given in ([x], (x, labels), {"pixels": x, "label": labels}, {"image": x, "label": labels}):
+        result = ablator.sweep(given)
+        assert torch.equal(result.outputs, expected.outputs)
+        assert torch.equal(result.images, x)
+
+
+def test_a_sweep_visits_the_model_once(monkeypatch):
+    visits = []
+
+    @contextmanager
+    def counted(model, **options):
+        visits.append(model)
+        with visiting(model, **options) as rewind:
+            yield rewind
+
+    monkeypatch.setattr("featurelens.ablation.suffix.visiting", counted)
+    for build, layer in ((Residual, "left"), (Coupled, "conv")):
+        model = double(build)
+        fl.ChannelAblator(model, layer).sweep(batch(), chunk=1)
+        assert visits == [model]
+        visits.clear()
+
+
+def test_a_sweep_passes_through_seven_files():
+    ablator, x = fl.ChannelAblator(double(Residual), "left"), batch()
+    house = pathlib.Path(fl.__file__).parent
+    files = set()
+
+    def note(frame, event, argument):
+        path = pathlib.Path(frame.f_code.co_filename)
+        if event == "call" and house in path.parents and path.parent != house:
+            files.add(path)
+
+    ablator.sweep(x)
+    sys.setprofile(note)
+    try:
+        ablator.sweep(x)
+    finally:
+        sys.setprofile(None)
+    assert len(files) <= 7, sorted(files)
+
+
+def test_progress_is_shown_where_it_can_be(capsys, monkeypatch):
+    ablator, pair = fl.ChannelAblator(double(Residual), "left"), (batch(), torch.tensor([0, 1, 2]))
+    verbs = {
+        "chunk": lambda **more: ablator.sweep(pair[0], chunk=1, **more),
+        "batch": lambda **more: ablator.importance([pair], **more),
+    }
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for unit, call in verbs.items():
+        capsys.readouterr()
+        call()
+        assert f"{unit}/s" in capsys.readouterr().err
+        call(progress=False)
+        assert capsys.readouterr().err == ""
+    with pytest.raises(TypeError, match="progress must be True or False; got 1"):
+        ablator.sweep(pair[0], progress=1)
 
 
 def test_a_batch_of_one():
