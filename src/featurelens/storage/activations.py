@@ -25,6 +25,9 @@ class Activations(Mapping[str, Any]):
     from 1: ``act#1``, ``act#2``. Lookup also takes ordinal aliases (``acts["conv_2"]``). The
     values are tensors, `(N, C, H, W)` for a convolution, or whatever structure of tensors the layer returns.
 
+    A recorder makes them. `layers` maps exact names to outputs and `aliases` ordinal aliases to exact names; `live`
+    returns the layers so far while a recording goes on.
+
     Attributes
     ----------
     output

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import featurelens as fl
 from tests.nets import Nested, images, plain, seeded
@@ -44,4 +45,4 @@ def test_it_can_be_made_by_hand():
 
 def test_it_plots_itself():
     figure = recorded().plot("conv_2", image=1)
-    assert type(figure).__name__ == "Figure"
+    assert isinstance(figure, Figure)
