@@ -1,5 +1,7 @@
+from . import objectives as objectives
 from . import plotting as plotting
 from . import statistics as statistics
+from . import transforms as transforms
 from .ablation import AblationCurve as AblationCurve
 from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
@@ -33,8 +35,6 @@ from .maximization import Parametrization as Parametrization
 from .maximization import PhaseImage as PhaseImage
 from .maximization import PixelImage as PixelImage
 from .maximization import RealImageComparison as RealImageComparison
-from .maximization import objectives as objectives
-from .maximization import transforms as transforms
 from .recording import ActivationRecorder as ActivationRecorder
 from .recording import insert_extractors as insert_extractors
 from .recording import list_operations as list_operations

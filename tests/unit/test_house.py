@@ -20,6 +20,8 @@ LEVEL = {
     "similarity": 2,
     "maximization": 2,
     "ablation": 2,
+    "objectives": 2.5,
+    "transforms": 2.5,
     "plotting": 3,
     "tensorboard": 3.5,
     "callbacks": 3,
@@ -34,8 +36,9 @@ def room(path):
 
 
 def level(name):
-    """The level of a room; single files beside the rooms are the ground floor."""
-    return LEVEL[name] if (SOURCE / name).is_dir() else 0
+    """The level of a room; a room without one is a file of the ground floor."""
+    assert name in LEVEL or not (SOURCE / name).is_dir()
+    return LEVEL.get(name, 0)
 
 
 def imports(path):

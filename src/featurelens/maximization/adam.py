@@ -9,11 +9,16 @@ import torch
 
 @final
 class Adam:
-    """Steps of one size whatever the gradient's scale (Kingma and Ba, "Adam", ICLR 2015)."""
+    """Steps of one size whatever the gradient's scale (Kingma and Ba, "Adam", ICLR 2015).
 
-    def __init__(self, parameters: torch.Tensor, lr: float) -> None:
-        self.parameters, self.lr, self.steps = parameters, lr, 0
-        self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+    With `per_image` the second moment is one number for each row: the mean over its squares. Then the numbers of an
+    image keep their proportions, and those that hardly matter hardly move.
+    """
+
+    def __init__(self, parameters: torch.Tensor, lr: float, *, per_image: bool = False) -> None:
+        self.parameters, self.lr, self.per_image, self.steps = parameters, lr, per_image, 0
+        self.mean = torch.zeros_like(parameters)
+        self.square = self._squared(self.mean)
 
     @torch.no_grad()
     def step(self, first: float = 0.9, second: float = 0.999) -> None:
@@ -22,6 +27,10 @@ class Adam:
         assert gradient is not None
         self.steps += 1
         self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = (self.square / (1 - second**self.steps)).sqrt_().add_(1e-8)
+        self.square.lerp_(self._squared(gradient), 1 - second)
+        scale = (self.square / (1 - second**self.steps)).sqrt_().add_(1e-8).expand_as(self.mean)
         self.parameters.addcdiv_(self.mean, scale, value=-self.lr / (1 - first**self.steps))
+
+    def _squared(self, values: torch.Tensor) -> torch.Tensor:
+        squares = values.square()
+        return squares.mean(tuple(range(1, values.ndim)), keepdim=True) if self.per_image else squares

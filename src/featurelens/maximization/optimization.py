@@ -169,7 +169,7 @@ class Optimization:
 
     def _optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
         if self.maximizer.optimizer is None:
-            return Adam(parameters, self.maximizer.lr)
+            return Adam(parameters, self.maximizer.lr, per_image=self.parametrization.per_image)
         made = self.maximizer.optimizer([parameters])
         if not callable(getattr(made, "step", None)):
             raise TypeError(

@@ -26,6 +26,9 @@ class Parametrization(ABC):
     ----------
     lr : float
         The step size that suits Adam in these parameters, 0.05 unless a class says otherwise.
+    per_image : bool
+        Whether Adam scales all numbers of an image together. By default it scales each by itself, which suits numbers
+        that all matter alike, such as pixels.
 
     Examples
     --------
@@ -40,6 +43,7 @@ class Parametrization(ABC):
     """
 
     lr: float = 0.05
+    per_image: bool = False
 
     @abstractmethod
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:

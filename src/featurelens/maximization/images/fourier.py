@@ -47,6 +47,8 @@ class FourierImage(Canvas):
     True
     """
 
+    per_image = True  # or frequencies that hardly matter would move at full step, until the pixels saturate
+
     @torch.inference_mode(False)
     def __init__(
         self,
