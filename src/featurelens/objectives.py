@@ -1,4 +1,4 @@
 """The public namespace ``fl.objectives``; its names are described in `featurelens.maximization.objectives`."""
 
-from featurelens.maximization.objectives import *  # noqa: F403  the names in its __all__
-from featurelens.maximization.objectives import __all__ as __all__
+from featurelens.maximization.objectives import *
+from featurelens.maximization.objectives import __all__

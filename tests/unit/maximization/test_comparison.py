@@ -93,7 +93,7 @@ def test_it_says_what_is_dead_stronger_and_weaker():
 def test_a_unit_that_only_the_optimized_image_wakes_is_not_dead():
     result = result_of(three_kinds(), "relu_1:0", steps=40, lr=0.3)
     found = result.compare(torch.zeros(5, 1, 8, 8))
-    assert found.judgements == ("stronger than any real image",)
+    assert found.judgements == ("stronger than any real image; the optimized image is a single colour",)
 
 
 def test_it_prints_as_a_table():
@@ -177,7 +177,8 @@ def test_diversity_alone_is_not_judged():
 
 
 def test_an_image_of_one_colour_is_told():
-    found = result_of(three_kinds(), ["relu_1:0", "relu_1:1"], steps=80, lr=1.0).compare(images(5) * 0.5)
+    wanted = [fl.objectives.neuron("relu_1", 0, (2, 2)), "relu_1:1"]
+    found = result_of(three_kinds(), wanted, steps=80, lr=1.0).compare(images(5) * 0.5)
     assert found.uniform.tolist() == [False, True]
     assert found.judgements == (
         "stronger than any real image",

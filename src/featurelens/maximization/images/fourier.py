@@ -29,8 +29,8 @@ class FourierImage(Canvas):
         Statistics of the user's data, for their colours. By default three channels are correlated as in natural
         images, and those of any other number are uncorrelated.
     decay
-        The spectrum falls as ``1 / frequency ** decay``: 1 for natural images, 0 for white noise. None uses the
-        spectrum of the statistics.
+        The spectrum falls as ``1 / frequency ** decay``: natural images have 1, white noise has 0. A larger value gives
+        smoother images and lower scores. None uses the spectrum of the statistics.
     sd
         Standard deviation of the noise to start from, in units of the data's own contrast.
 
@@ -55,7 +55,7 @@ class FourierImage(Canvas):
         shape: Sequence[int],
         *,
         statistics: ImageStatistics | None = None,
-        decay: float | None = 1.0,
+        decay: float | None = 1.4,
         sd: float = 0.1,
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)

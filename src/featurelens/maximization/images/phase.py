@@ -10,8 +10,12 @@ import torch
 
 from featurelens.maximization.images.base import Canvas
 from featurelens.maximization.images.fourier import spectrum
-from featurelens.maximization.images.fourier_basis import magnitudes
+from featurelens.maximization.images.fourier_basis import analyse, frequencies, magnitudes
 from featurelens.maximization.images.image_statistics import ImageStatistics
+
+
+PIXELS, ROUNDS = 2**15, 6
+"""How much is measured to find the magnitudes: pixels in each round, and rounds."""
 
 
 @final
@@ -49,7 +53,32 @@ class PhaseImage(Canvas):
         self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float | None = None
     ) -> None:
         super().__init__(shape, statistics=statistics)
-        self._magnitudes = magnitudes(spectrum(self.shape, statistics, decay))
+        self._calibrate(spectrum(self.shape, statistics, decay))
+
+    def _calibrate(self, wanted: torch.Tensor) -> None:
+        """Choose the magnitudes so that images with random phases have the spectrum ``(H, W)`` that is wanted.
+
+        Bounding the pixels to [0, 1] weakens the waves, each a little differently; by how much is measured.
+        """
+        frequency = frequencies(*self.shape[1:])
+        ring = (
+            (frequency * min(self.shape[1:])).ceil().long()
+        )  # waves of about one length are measured together
+        contrast = self._colours.square().sum(1).mean().sqrt()
+        given = wanted.double()
+        draws = max(1, PIXELS // frequency.numel())
+        generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
+        self._magnitudes = _for_free_phases(given)
+        drawn = self.start(generators).double()
+        quarters = torch.cat([drawn + quarter * math.pi / 2 for quarter in range(4)])
+        for _ in range(ROUNDS):
+            images = self.images(quarters)
+            power = analyse(images - self._mean[:, None, None]).square().mean((0, 1)) / contrast**2
+            measured = torch.zeros(int(ring.max()) + 1, dtype=torch.float64)
+            target = measured.index_add(0, ring.flatten(), wanted.double().square().flatten())
+            measured = measured.index_add(0, ring.flatten(), power.flatten())
+            given = given * (target / measured).sqrt()[ring]
+            self._magnitudes = _for_free_phases(given)
 
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Draw phases ``(N, C, H, W // 2 + 1)`` in radians."""
@@ -61,3 +90,15 @@ class PhaseImage(Canvas):
         """Return the images `(N, C, H, W)`."""
         waves = torch.polar(self._magnitudes.to(parameters).expand_as(parameters), parameters)
         return self._paint(torch.fft.irfft2(waves, s=self.shape[1:], norm="ortho"))
+
+
+def _for_free_phases(spectrum: torch.Tensor) -> torch.Tensor:
+    """Return the magnitudes of a spectrum for an inverse real transform whose phases are all free.
+
+    In the first column, and the last of an even width, a wave and its mirror image stand for one real wave: half of
+    what they hold cancels.
+    """
+    found = magnitudes(spectrum)
+    alone = [0, -1] if spectrum.shape[1] % 2 == 0 else [0]
+    found[:, alone] *= math.sqrt(2)
+    return found
