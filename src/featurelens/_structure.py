@@ -235,14 +235,6 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset | deque)
 
 
-def has_channels_first(module: nn.Module | None) -> bool:
-    """Return whether a module's output with three axes is surely `(N, C, L)`, as that of torch's 1d layers is.
-
-    Other modules may return `(N, L, D)`.
-    """
-    return any(kind.__name__.endswith("1d") for kind in type(module).mro())
-
-
 _LARGE = 2**20  # bytes; for smaller tensors a lazy copy saves nothing
 
 

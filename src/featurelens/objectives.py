@@ -1,4 +1,3 @@
 """The public namespace ``fl.objectives``; its names are described in `featurelens.maximization.objectives`."""
 
 from featurelens.maximization.objectives import *
-from featurelens.maximization.objectives import __all__

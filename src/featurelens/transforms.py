@@ -1,4 +1,3 @@
 """The public namespace ``fl.transforms``; its names are described in `featurelens.maximization.transforms`."""
 
 from featurelens.maximization.transforms import *
-from featurelens.maximization.transforms import __all__

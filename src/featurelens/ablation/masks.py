@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurelens._channels import ChannelAxes, axis_by_type
 from featurelens._checks import check_choice, check_whole, describe
 from featurelens._hooks import hooked, submodule
-from featurelens._structure import has_channels_first
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording.inputs import arguments
 
@@ -58,8 +58,8 @@ class AblatedLayer:
             raise ValueError(
                 f"layer must be a single layer; {describe(layer)} matches {len(choices)}: {names}"
             )
-        if axis is None and has_channels_first(submodule(model, choices[0].name)):
-            axis = 1
+        if axis is None:
+            axis = axis_by_type(submodule(model, choices[0].name))
         return cls(model, choices[0], axis)
 
     @property
@@ -88,9 +88,12 @@ class AblatedLayer:
             raise ValueError(
                 f"layer {self.name!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
             )
-        if self.axis is None and output.ndim == 3:
+        if self.axis is None and ChannelAxes(self.model).of(None, tuple(output.shape)) is None:
+            kind, what = (
+                ("(N, L, D)", "features of tokens") if output.ndim == 3 else ("(N, H, W, C)", "the last axis")
+            )
             raise ValueError(
-                f"layer {self.name!r} returns (N, L, D), {describe(output)}: say axis=-1 to ablate features of tokens, "
+                f"layer {self.name!r} returns {describe(output)}, which may be {kind}: say axis=-1 to ablate {what}, "
                 "axis=1 for channels"
             )
         axis = self.channel_axis

@@ -11,10 +11,11 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import nn
 
+from featurelens._channels import ChannelAxes
 from featurelens._checks import count, describe
 from featurelens._failure import explain
 from featurelens._hooks import StopForward, hooked, submodule
-from featurelens._structure import first_tensor, has_channels_first, map_tensors, tensors
+from featurelens._structure import first_tensor, map_tensors, tensors
 from featurelens.layers import Selector, choose
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
@@ -116,16 +117,37 @@ class Layers:
             )
         return output
 
-    def check_axis(self, selector: Selector, outputs: Outputs, wanted: str = "channel") -> int:
-        """Return the number of channels in axis 1, or raise an error if only the user can tell which axis has them."""
+    def channels(self, selector: Selector, outputs: Outputs) -> int:
+        """Return how many channels a layer has."""
+        shape = outputs[self.calls[self.names[selector]]].shape
+        return int(shape[self._axis(selector, outputs, "channel")])
+
+    def _axis(self, selector: Selector, outputs: Outputs, wanted: str) -> int:
+        """Return the axis of a layer's channels, or raise an error if only the user can tell which one it is."""
         name = self.names[selector]
         shape = tuple(outputs[self.calls[name]].shape)
-        if len(shape) == 3 and not has_channels_first(submodule(self.model, self.calls[name][0])):
+        axis = ChannelAxes(self.model).of(submodule(self.model, self.calls[name][0]), shape)
+        if axis is None:
+            kinds, features = "(N, L, D) or (N, C, L)", "the features of tokens"
+            if len(shape) > 3:
+                kinds, features = "(N, H, W, C) or (N, C, H, W)", "channels in the last axis"
+            index = "" if wanted == "diversity" else "index, "
             raise ValueError(
-                f"layer {name or 'the output'!r} returns {shape}, which may be (N, L, D) or (N, C, L): say "
-                f"fl.objectives.{wanted}({name!r}, {'' if wanted == 'diversity' else 'index, '}axis=-1) for the features of tokens, axis=1 for channels"
+                f"layer {name or 'the output'!r} returns {shape}, which may be {kinds}: say "
+                f"fl.objectives.{wanted}({name!r}, {index}axis=-1) for {features}, axis=1 for channels"
             )
-        return shape[1]
+        return axis
+
+    def with_axes(self, objective: Objective, outputs: Outputs) -> Objective:
+        """Return `objective` with the axis of its channels where that is not axis 1."""
+        terms = []
+        for weight, term in objective.terms:
+            if isinstance(term, ChannelTerm) and term.axis is None:
+                wanted = "diversity" if isinstance(term, Diversity) else "channel"
+                if (axis := self._axis(term.layer, outputs, wanted)) != 1:
+                    term = replace(term, axis=axis)  # noqa: PLW2901
+            terms.append((weight, term))
+        return Objective(tuple(terms))
 
     def renamed(self, objective: Objective, *, exact: bool = False) -> Objective:
         """Return `objective` with names for modules, types and predicates.
@@ -168,9 +190,6 @@ class Evaluation:
             observed = self.layers.observed(terms[0], outputs, images)
             for term in terms:
                 if isinstance(term, ChannelTerm):
-                    if term.axis is None:
-                        wanted = "diversity" if isinstance(term, Diversity) else "channel"
-                        self.layers.check_axis(term.layer, outputs, wanted)
                     term.check(tuple(observed.shape))
             objective = self.objectives[int(rows[0])]
             if not observed.requires_grad:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -162,6 +162,11 @@ class ActivationMaximizer:
         """
         if isinstance(objectives, Objective | str | nn.Module) or not isinstance(objectives, Iterable):
             objectives = [objectives]
+        if isinstance(objectives, Mapping):
+            raise TypeError(
+                "objectives must be one or a list of them, such as ['conv3:1', 'conv3:2'] for two channels of a layer; "
+                f"got {describe(objectives)}"
+            )
         wanted: list[Wanted] = []
         for item in objectives:
             if not isinstance(item, Objective | str | nn.Module):

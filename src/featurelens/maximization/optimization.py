@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -50,9 +51,11 @@ class Optimization:
                 if isinstance(item, Objective):
                     objectives.append(self.layers.renamed(item))
                 else:
-                    every = range(self.layers.check_axis(item, outputs))
+                    every = range(self.layers.channels(item, outputs))
                     objectives += [self.layers.renamed(channel(item, index)) for index in every]
+            objectives = [self.layers.with_axes(objective, outputs) for objective in objectives]
             Evaluation(self.layers, objectives).check(outputs, images)
+            self._warn_of_probabilities(outputs)
             names = self._names(objectives)
             chunks = self._chunks(objectives, images.shape[2] * images.shape[3])
             total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
@@ -87,8 +90,8 @@ class Optimization:
             yield
 
     def _first_pass(self) -> tuple[torch.Tensor, Outputs]:
-        """Run the model on two images to see whether everything fits, before anything is optimized."""
-        parameters = self._start(0, ["first", "second"])
+        """Run the model on two images, or one, to see whether everything fits, before anything is optimized."""
+        parameters = self._start(0, ["first", "second"][: self.maximizer.chunk])
         images: object = self.parametrization.images(parameters)
         if not isinstance(images, torch.Tensor) or images.ndim != 4 or len(images) != len(parameters):
             raise ValueError(
@@ -107,6 +110,20 @@ class Optimization:
             self.memory_format = torch.contiguous_format
             self.layers.check(self._prepared(images))
         return images, self.layers.outputs(self._prepared(images))
+
+    def _warn_of_probabilities(self, outputs: Outputs) -> None:
+        """Warn if a layer returns probabilities: close to 1, their gradients vanish."""
+        for name, call in self.layers.calls.items():
+            rows = outputs[call].detach().float()
+            if rows.ndim == 2 and rows.shape[1] > 1:
+                rows = rows.exp() if bool((rows <= 0).all()) else rows
+                if bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < 1e-3).all()):
+                    warnings.warn(
+                        f"layer {name or 'the output'!r} returns probabilities, whose gradients vanish near 1: the images "
+                        "will be weak. Choose the layer before the softmax, as in fl.objectives.channel('fc', 3)",
+                        UserWarning,
+                        stacklevel=4,
+                    )
 
     def _names(self, objectives: Sequence[Objective]) -> list[str]:
         """Return what images draw their random numbers by: equal objectives are numbered, whatever they are called."""

@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from featurelens._channels import ChannelAxes
 from featurelens._checks import describe
 from featurelens._failure import explain
 from featurelens._guard import snapshot
@@ -25,11 +26,11 @@ from featurelens._hooks import (
     submodule,
     visiting,
 )
-from featurelens._structure import CannotCopy, has_channels_first, map_tensors, tensors, to_device
+from featurelens._structure import CannotCopy, map_tensors, tensors, to_device
 from featurelens.layers import Choice, aliases_of, not_reached
 from featurelens.recording.early_stop import EarlyStop
 from featurelens.recording.insertion import CannotRewrite
-from featurelens.recording.reductions import Reduction, Unsuitable, check_axes, over_positions
+from featurelens.recording.reductions import Reduction, Unsuitable, channels_first, over_positions
 from featurelens.recording.rewrite import NotCalled, Rewriting
 from featurelens.storage.activations import Activations
 
@@ -100,7 +101,8 @@ class Engine:
         self.rewriting, self.evaluate = rewriting, evaluate
         self.early_stop = EarlyStop(model, choices) if stop_early else None
         modules = named_modules(model, all_names=True)
-        self.channels_first = {c.name for c in choices if has_channels_first(modules.get(c.name))}
+        axes = ChannelAxes(model)
+        self.axis_of = {c.name: partial(axes.of, modules.get(c.name)) for c in choices}
         self.aliases = aliases_of(choices)
 
     @property
@@ -237,7 +239,7 @@ class Capture:
         measures: Measures = None,
         last_calls: Mapping[str, int] | None = None,
     ) -> None:
-        self.choices, self._channels_first = engine.choices, engine.channels_first
+        self.choices, self._axis_of = engine.choices, engine.axis_of
         # Statistics are taken from the layer's own memory.
         self._keeper = engine.keeper if measures is None else Keeper()
         self._reductions = engine.reductions if measures is None else measures
@@ -273,8 +275,8 @@ class Capture:
     def _keep(self, name: str, call: int, output: Any) -> None:
         reduction = self._reductions.get((name, call), self._reductions.get((name, None)))
         try:
-            if reduction is not None and name not in self._channels_first:
-                check_axes(output, reduction, name)
+            if reduction in ("mean", "max"):
+                output = channels_first(output, reduction, name, self._axis_of[name])
             value = self._keeper.keep(output, reduction)
         except Unsuitable as error:
             self.error = error

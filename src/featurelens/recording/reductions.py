@@ -20,27 +20,37 @@ class Unsuitable(ValueError):
     """A layer's output does not suit what was asked for; the message is complete and is raised unchanged."""
 
 
-def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
-    """Raise an error if only the user can tell which axis of a layer's output holds the channels."""
+def channels_first(
+    output: Any, reduction: Reduction, layer: str, axis_of: Callable[[tuple[int, ...]], int | None]
+) -> Any:
+    """Return a layer's output with its channels in axis 1; raise an error if only the user can tell where they are."""
     if callable(reduction):
-        return
-    for tensor in tensors(output):
+        return output
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_nested:
             raise Unsuitable(
                 f"layer {layer!r} returns sequences of different lengths (a nested tensor): say what to keep with "
                 f"reduce={{{layer!r}: lambda z: torch.nested.to_padded_tensor(z, 0.0)}}, or a function of your own"
             )
-        if tensor.ndim == 3:
+        axis = axis_of(tuple(tensor.shape))
+        if axis is None:
             z = _expression(output, tensor)
-            tokens, channels = f"{z}.transpose(1, 2)", z
+            last, first = f"{z}.movedim(-1, 1)", z
+            kinds, features = "(N, L, D) or (N, C, L)", "the features of tokens"
+            if tensor.ndim > 3:
+                kinds, features = "(N, H, W, C) or (N, C, H, W)", "channels in the last axis"
             if reduction is not None:
-                tokens, channels = (
-                    f"{z}.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2)
-                )
+                places = (tuple(range(1, tensor.ndim - 1)), tuple(range(2, tensor.ndim)))
+                method = "mean" if reduction == "mean" else "amax"
+                last, first = (f"{z}.{method}({place if len(place) > 1 else place[0]})" for place in places)
             raise Unsuitable(
-                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): say "
-                f"reduce={{{layer!r}: lambda z: {tokens}}} for the features of tokens, lambda z: {channels} for channels"
+                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be {kinds}: say "
+                f"reduce={{{layer!r}: lambda z: {last}}} for {features}, lambda z: {first} for channels"
             )
+        return tensor if axis == 1 else tensor.movedim(axis, 1)
+
+    return map_tensors(moved, output)
 
 
 def _expression(output: Any, tensor: torch.Tensor) -> str:

@@ -15,7 +15,7 @@ from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Call, Engine
 from featurelens.recording.inputs import labels_of
-from featurelens.recording.reductions import Reduction, Unsuitable, check_axes, reduced
+from featurelens.recording.reductions import Reduction, Unsuitable, channels_first, reduced
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
 from featurelens.statistics.base import check_values, name_of
@@ -115,9 +115,7 @@ class _Streaming:
     ) -> Any:
         """Replace a layer's output by the statistics measured on it."""
         name, rows = call[0], batch.given.rows
-        if name not in self.engine.channels_first:
-            check_axes(output, reduction, name)
-        values = reduced(output, reduction)
+        values = reduced(channels_first(output, reduction, name, self.engine.axis_of[name]), reduction)
         try:
             check_values(values)
         except (TypeError, ValueError) as error:

@@ -18,7 +18,7 @@ class Rows(nn.Sequential):
     def __init__(self):
         super().__init__()
         self.rows = nn.Flatten(1, 2)
-        self.attn_in = nn.Linear(8, 8)
+        self.attn_in = nn.Sequential(nn.Linear(8, 8))
         self.conv = nn.Conv1d(8, 5, 3)
 
 
@@ -118,7 +118,7 @@ MISUSE = [
         lambda: ablator("attn_in", Rows).sweep(X),
         ValueError,
         (
-            "layer 'attn_in' returns (N, L, D), float32 tensor (4, 8, 8): say axis=-1 to ablate features of tokens, "
+            "layer 'attn_in' returns float32 tensor (4, 8, 8), which may be (N, L, D): say axis=-1 to ablate features of tokens, "
             "axis=1 for channels"
         ),
     ),

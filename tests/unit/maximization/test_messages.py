@@ -471,7 +471,8 @@ def test_transforms_and_preprocess_that_return_another_batch():
 class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed, self.mlp, self.conv = nn.Linear(8, 5), nn.Linear(5, 6), nn.Conv1d(8, 3, 1)
+        self.embed, self.conv = nn.Linear(8, 5), nn.Conv1d(8, 3, 1)
+        self.mlp = nn.Sequential(nn.Linear(5, 6))  # whose type says nothing of the axes
 
     def forward(self, x):
         return self.conv(self.mlp(self.embed(x.flatten(1, 2))))
@@ -501,3 +502,35 @@ def test_functions_of_the_users_that_return_something_else():
 def test_a_step_size_beside_an_optimizer_is_refused():
     with says(ValueError, "give lr or optimizer=, not both: your own optimizer has its own step size"):
         fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)
+
+
+def test_a_mapping_of_layers_to_channels_is_no_list_of_objectives():
+    with says(
+        TypeError,
+        "objectives must be one or a list of them, such as ['conv3:1', 'conv3:2'] for two channels of a layer",
+    ):
+        run({"conv_1": [1, 2]})
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)], ids=["softmax", "log_softmax"])
+def test_probabilities_are_noticed(last):
+    model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3), last))
+    maximizer = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2, progress=False)
+    with pytest.warns(
+        UserWarning, match="layer 'the output' returns probabilities, whose gradients vanish near 1"
+    ):
+        maximizer.run(fl.objectives.logit(0))
+    maximizer.run("1")
+
+
+def test_a_model_of_one_image_at_a_time_is_shown_one():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, image):
+            return self.conv(image).view(1, 3, 6, 6)
+
+    maximizer = fl.ActivationMaximizer(Single(), fl.FourierImage((1, 8, 8)), steps=2, chunk=1, progress=False)
+    assert len(maximizer.run("conv")) == 3

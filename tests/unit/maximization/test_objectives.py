@@ -203,7 +203,7 @@ class Tokens(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.patch, self.mix = torch.nn.Conv2d(1, 5, 2, stride=2), torch.nn.Linear(5, 5)
+        self.patch, self.mix = torch.nn.Conv2d(1, 5, 2, stride=2), torch.nn.Sequential(torch.nn.Linear(5, 5))
 
     def forward(self, images):
         tokens = self.mix(self.patch(images).flatten(2).mT)

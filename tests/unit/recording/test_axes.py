@@ -12,7 +12,7 @@ class Encoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm = nn.LayerNorm(16)
+        self.norm = nn.Sequential(nn.LayerNorm(16))  # whose type says nothing of the axes
         self.lstm = nn.LSTM(16, 4, batch_first=True)
         self.conv = nn.Conv1d(12, 5, 3)
 
@@ -46,7 +46,7 @@ def test_statistics_and_information_ask_for_the_channels_of_three_axes():
     recorder = fl.ActivationRecorder(model, "norm")
     with pytest.raises(
         ValueError,
-        match=r"say reduce={'norm': lambda z: z.transpose\(1, 2\)} for the features of tokens, lambda z: z for",
+        match=r"say reduce={'norm': lambda z: z.movedim\(-1, 1\)} for the features of tokens, lambda z: z for",
     ):
         recorder.stream([TOKENS], fl.statistics.Moments())
     with pytest.raises(ValueError, match=r"^layer 'norm' returns \(8, 12, 16\), which may be"):

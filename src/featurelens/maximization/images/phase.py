@@ -13,7 +13,6 @@ from featurelens.maximization.images.fourier import spectrum
 from featurelens.maximization.images.fourier_basis import analyse, frequencies, magnitudes
 from featurelens.maximization.images.image_statistics import ImageStatistics
 
-
 PIXELS, ROUNDS = 2**15, 6
 """How much is measured to find the magnitudes: pixels in each round, and rounds."""
 

@@ -1,0 +1,74 @@
+"""Which axis of a layer's output holds the channels, as far as the model tells."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import final
+
+from torch import nn
+
+from featurelens._guard import all_modules
+
+_LAST = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.MultiheadAttention,
+)
+
+
+def axis_by_type(module: nn.Module | None) -> int | None:
+    """Return 1 or -1 where a layer's type tells which axis of its output holds the channels, else None.
+
+    torch's layers for signals, images and volumes have them in axis 1, and those for vectors in the last one. Subclasses
+    follow: `LayerNorm2d` of torchvision and timm is made for images.
+
+    >>> axis_by_type(nn.Conv2d(1, 4, 3)), axis_by_type(nn.Linear(3, 4)), axis_by_type(nn.ReLU())
+    (1, -1, None)
+    """
+    if isinstance(module, nn.GroupNorm) or any(
+        kind.__name__.endswith(("1d", "2d", "3d")) for kind in type(module).mro()
+    ):
+        return 1
+    return -1 if isinstance(module, _LAST) else None
+
+
+@final
+class ChannelAxes:
+    """Finds the axis of the channels in what layers of one model return."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def of(self, module: nn.Module | None, shape: tuple[int, ...]) -> int | None:
+        """Return 1 or -1 for an output of `shape`, or None where only the user can tell.
+
+        Three axes may be `(N, L, D)` or `(N, C, L)`. Four or more are `(N, C, H, W)`, unless the last one has the size of
+        a layer for vectors and axis 1 that of no layer for images: then they may be `(N, H, W, C)`.
+        """
+        if len(shape) < 3:
+            return 1
+        if (axis := axis_by_type(module)) is not None:
+            return axis
+        if len(shape) == 3:
+            return None
+        first, last = self._sizes
+        unclear = shape[-1] in last and (shape[1] not in first or shape[1] == shape[-1])
+        return None if unclear else 1
+
+    @cached_property
+    def _sizes(self) -> tuple[set[int], set[int]]:
+        """Numbers of channels of the layers that have them in axis 1, and of those that have them in the last axis."""
+        first: set[int] = set()
+        last: set[int] = set()
+        for module in all_modules(self.model):
+            sizes = first if axis_by_type(module) == 1 else last
+            for name in ("out_channels", "num_features", "num_channels", "out_features", "embedding_dim"):
+                if isinstance(size := getattr(module, name, None), int):
+                    sizes.add(size)
+            if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+                sizes.add(module.normalized_shape[-1])
+        return first, last
