@@ -36,6 +36,21 @@ def plain():
     )
 
 
+class PassesOn(nn.Module):
+    """A layer returns its very input, which the model then changes in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.same = nn.Identity()
+        self.head = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        self.same(x)
+        return self.head(x.neg_())
+
+
 class Reused(nn.Module):
     """One ReLU called three times; a residual sum and functional operations."""
 

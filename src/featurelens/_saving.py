@@ -22,6 +22,8 @@ UNREADABLE = (
     ValueError,
     RuntimeError,
     EOFError,
+    IsADirectoryError,
+    NotADirectoryError,
 )
 
 
@@ -32,8 +34,12 @@ def write(path: str | os.PathLike[str], kind: type, content: Mapping[str, Any]) 
     """
     path = check_path(path)
     unfinished = path.with_name(f"{path.name}.tmp")
-    torch.save({"kind": kind.__name__, **content}, unfinished)
-    unfinished.replace(path)
+    try:
+        torch.save({"kind": kind.__name__, **content}, unfinished)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def read(path: str | os.PathLike[str], kind: type, make: Callable[..., T]) -> T:

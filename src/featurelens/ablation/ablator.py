@@ -179,7 +179,7 @@ class ChannelAblator:
         Parameters
         ----------
         images
-            One finite batch for the model, `(N, C, H, W)` for most; labels beside it are ignored.
+            One finite batch for the model, `(N, C, H, W)` for most, or an array of it; labels beside it are ignored.
         mode, channels
             "drop" ablates one of these channels at a time, "keep" all others; by default each of all channels.
         fill, seed

@@ -23,6 +23,7 @@ from featurelens.ablation.result import AblationCurve, ImportanceResult
 from featurelens.ablation.suffix import Output, Suffix, following
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import checked_loader, labels_of
+from featurelens.recording.reductions import Unsuitable
 
 Metric: TypeAlias = Literal["accuracy", "loss"] | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Scores outputs `(N, ...)` given their labels: `(N,)`, one score per image, higher being better."""
@@ -160,9 +161,8 @@ def score(
     scores, filler, generator = Scores(metric), check_fill(fill), make_generator(seed)
     scores.fill = filler if isinstance(filler, str) else "tensor"
     pair = isinstance(loader, tuple) and len(loader) == 2 and isinstance(loader[0], torch.Tensor)
-    single = pair or isinstance(loader, Mapping)
     caller = "curve" if cumulative else "importance"
-    batches = checked_loader([loader] if single else loader, progress=progress, caller=caller)
+    batches = checked_loader([loader] if pair else loader, progress=progress, caller=caller)
     if scores.fill == "mean" and isinstance(batches, Iterator):
         raise ValueError(
             f"fill='mean' reads the loader twice, first for the means; {describe(loader)} can be read only once"
@@ -195,7 +195,10 @@ def _means(layer: AblatedLayer, loader: Iterable[Any], progress: bool) -> dict[i
     """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
 
     def by_image(output: Any) -> torch.Tensor:
-        features = layer.check(output)
+        try:
+            features = layer.check(output)
+        except (TypeError, ValueError) as error:
+            raise Unsuitable(str(error)) from None
         others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
         return features.mean(others) if others else features
 

@@ -105,6 +105,8 @@ class AblatedLayer:
 
     def images_in(self, batch: Any, *, where: str = "images") -> torch.Tensor:
         """Return the one tensor in a batch that the model takes: the batch itself, or without its labels."""
+        if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
+            batch = torch.from_numpy(batch.copy())
         images: torch.Tensor = batch
         if not isinstance(batch, torch.Tensor):
             args, kwargs = arguments(batch, self.model)

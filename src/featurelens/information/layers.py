@@ -93,7 +93,7 @@ def layer_information(
         As for `ActivationRecorder`. By default a feature map is reduced to its mean, one number per channel: with whole
         maps the estimate is log N for any probe set.
     loader
-        Batches as for `ActivationRecorder.record`, or one tensor or array of images `(N, C, H, W)`.
+        As for `ActivationRecorder.record`; one tensor or array of images `(N, C, H, W)` needs `against`.
     against
         Labels `(N,)`, "labels" for those in the batches, or "inputs" for the inputs themselves.
     per, estimator

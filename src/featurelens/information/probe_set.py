@@ -85,8 +85,6 @@ def labels_in(batch: Any) -> torch.Tensor:
         raise ValueError(
             f"the batch {describe(batch)} has no labels: make batches (images, labels), or give labels (N,)"
         )
-    if isinstance(labels, list | tuple):
-        labels = torch.tensor(labels)
     return check_labels(labels, argument="the labels of a batch")
 
 

@@ -9,6 +9,7 @@ import torch
 
 from featurelens._checks import check_flag, check_type, describe
 from featurelens._structure import first_tensor
+from featurelens.recording.inputs import as_loader
 
 
 def tensors_in(
@@ -26,11 +27,11 @@ def tensors_in(
     """
     from tqdm import tqdm
 
+    loader = as_loader(loader)
     check_type(loader, Iterable, argument="loader", expected=f"{noun}s {shape} or a loader of them")
     check_flag(progress, argument="progress")
-    batches = [loader] if isinstance(loader, torch.Tensor) else loader
     seen, like = 0, None
-    for batch in tqdm(batches, desc=title, unit="batch", disable=None if progress else True):
+    for batch in tqdm(loader, desc=title, unit="batch", disable=None if progress else True):
         found = first_tensor(batch)
         if found is None or found.ndim != shape.count(",") + 1 or 0 in found.shape:
             given = describe(batch if found is None else found)

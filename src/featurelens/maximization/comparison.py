@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, final
 
+import numpy as np
 import torch
 
 from featurelens._checks import count, describe
@@ -17,6 +18,7 @@ from featurelens.maximization.evaluation import Evaluation, Layers
 from featurelens.maximization.files import read, write
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import Diversity
+from featurelens.recording.inputs import as_loader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +195,9 @@ def compare(
     layers = Layers(result.model, [layer for objective in result.objectives for layer in objective.layers])
     evaluation, strongest = Evaluation(layers, objectives), _Strongest(len(objectives), top)
     prepare, channels = result.preprocessing.for_model, result.images.shape[1]
-    batches = torch.split(loader, BATCH) if isinstance(loader, torch.Tensor) else loader
+    batches = as_loader(loader)
+    if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
+        batches = torch.split(batches[0], BATCH)
     scores = []
     with visiting(result.model):
         for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):

@@ -15,7 +15,7 @@ from featurelens._channels import ChannelAxes
 from featurelens._checks import count, describe
 from featurelens._failure import explain
 from featurelens._hooks import StopForward, hooked, submodule
-from featurelens._structure import first_tensor, map_tensors, tensors
+from featurelens._structure import first_tensor, tensors
 from featurelens.layers import Selector, choose
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
@@ -80,16 +80,16 @@ class Layers:
         found: dict[tuple[str, int], Any] = {}
         calls: Counter[str] = Counter()
 
-        def listen(module: nn.Module, args: Any, output: Any, *, name: str) -> Any:
+        def listen(module: nn.Module, args: Any, output: Any, *, name: str) -> None:
             calls[name] += 1
             if (name, calls[name]) not in wanted:
-                return None
-            plain = isinstance(output, torch.Tensor)
-            found[name, calls[name]] = output if plain else first_tensor(output)
-            if len(found) == len(wanted):
+                return
+            last = len(found) == len(wanted) - 1
+            first: Any = first_tensor(output)
+            # Later code may change the output in place, or an input that the layer passes on.
+            found[name, calls[name]] = first if last else first.clone()
+            if last:
                 raise StopForward
-            # Later layers may change what they are given in place.
-            return output.clone() if plain else map_tensors(torch.Tensor.clone, output)
 
         with hooked({submodule(self.model, name): partial(listen, name=name) for name, _ in wanted}):
             try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import fields
 from typing import Any
 
 import torch
 
-from featurelens._checks import check_path
+from featurelens import _saving
 from featurelens.maximization import terms
 from featurelens.maximization.objectives import Objective
 
@@ -25,25 +24,19 @@ def write(path: str | os.PathLike[str], result: Any, **content: Any) -> None:
         [(weight, type(term).__name__, _plain(term)) for weight, term in o.terms] for o in result.objectives
     ]
     texts = [str(objective) for objective in result.objectives]
-    torch.save(
-        {"kind": type(result).__name__, "objectives": texts, "terms": parts, **content}, check_path(path)
-    )
+    _saving.write(path, type(result), {"objectives": texts, "terms": parts, **content})
 
 
 def read(path: str | os.PathLike[str], kind: type) -> dict[str, Any]:
     """Return what `write` wrote of a result of `kind`; only tensors and plain values are ever unpickled."""
-    path = check_path(path)
-    try:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
-        if content.pop("kind") != kind.__name__:
-            raise TypeError
+
+    def make(*, terms: list[Any], **content: Any) -> dict[str, Any]:
         content["objectives"] = tuple(
-            Objective(tuple((weight, _term(name, given)) for weight, name, given in parts))
-            for parts in content.pop("terms")
+            Objective(tuple((weight, _term(name, given)) for weight, name, given in parts)) for parts in terms
         )
-    except (pickle.UnpicklingError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} was not written by {kind.__name__}.save") from error
-    return content
+        return content
+
+    return _saving.read(path, kind, make)
 
 
 def _plain(term: terms.Term) -> dict[str, Any]:

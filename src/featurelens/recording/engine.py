@@ -264,7 +264,7 @@ class Capture:
             return self._keeper.hand_on(output)
         call = self.calls[name] = self.calls.get(name, 0) + 1
         if not self.wanted[name].isdisjoint((call, None)):
-            self._keep(name, call, output)
+            output = self._keep(name, call, output)
         if self._outstanding.get(name) == call:
             del self._outstanding[name]
             if not self._outstanding:
@@ -272,20 +272,22 @@ class Capture:
                 raise StopForward
         return self._keeper.hand_on(output)
 
-    def _keep(self, name: str, call: int, output: Any) -> None:
+    def _keep(self, name: str, call: int, output: Any) -> Any:
+        """Keep what a call returned, and return it, or a copy that is safe from changes in place."""
         reduction = self._reductions.get((name, call), self._reductions.get((name, None)))
         try:
+            if self._keeper.hands_on_copies:  # the output may be an input that is later changed in place
+                output = map_tensors(torch.Tensor.clone, output)
+            read = output
             if reduction in ("mean", "max"):
-                output = channels_first(output, reduction, name, self._axis_of[name])
-            value = self._keeper.keep(output, reduction)
+                read = channels_first(output, reduction, name, self._axis_of[name])
+            value = self._keeper.keep(read, reduction)
         except Unsuitable as error:
             self.error = error
             raise
         except CannotCopy as error:
-            self.error = RuntimeError(
-                f"layer {name!r} returned {describe(output)}, which cannot be kept: {error}; say what to keep of it with "
-                f"reduce={{{name!r}: function}}"
-            )
+            said = f"layer {name!r} returned {describe(output)}, which cannot be kept: {error}; say what to keep of it with "
+            self.error = RuntimeError(f"{said}reduce={{{name!r}: function}}")
             raise self.error from error
         except Exception as error:
             task = "reduce" if callable(reduction) else "keeping the output"
@@ -293,8 +295,9 @@ class Capture:
             raise self.error from error
         self._taken.setdefault(name, {})[call] = value
         if not self._keeper.clone:  # the value may share memory with the model
-            kept = [(tensor, tensor._version) for tensor in tensors(value) if not tensor.is_inference()]
-            self._shared.setdefault(name, []).extend(kept)
+            kept = [tensor for tensor in tensors(value) if not tensor.is_inference()]
+            self._shared.setdefault(name, []).extend((tensor, tensor._version) for tensor in kept)
+        return output
 
     def finish(self) -> Activations:
         """Check that every chosen layer was reached, and freeze the result."""

@@ -160,16 +160,39 @@ def is_time_first(module: nn.Module) -> bool:
 
 
 def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
-    """Return the labels in a batch: its second item, or that of a dict under a usual name; None if there are none."""
+    """Return the labels in a batch: its second item, or that of a dict under a usual name; None if there are none.
+
+    Arrays and lists of whole numbers become tensors.
+    """
+    found: Any = None
     if labels is not None:
-        return labels(batch)
-    if isinstance(batch, Mapping):
-        return next((batch[key] for key in _LABEL_KEYS if key in batch), None)
-    return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
+        found = labels(batch)
+    elif isinstance(batch, Mapping):
+        found = next((batch[key] for key in _LABEL_KEYS if key in batch), None)
+    elif isinstance(batch, list | tuple) and len(batch) > 1:
+        found = batch[1]
+    if isinstance(found, list | tuple) and found and all(isinstance(label, int) for label in found):
+        return torch.tensor(found)
+    numbers = isinstance(found, np.ndarray) and found.dtype.kind in "biuf"
+    return torch.from_numpy(found.copy()) if numbers else found
+
+
+def as_loader(loader: Any) -> Any:
+    """Return a loader as it is; one batch (a tensor, an array, a dict, images and their labels) in a list."""
+    if isinstance(loader, np.ndarray) and loader.dtype.kind in "biuf":
+        loader = torch.from_numpy(loader.copy())
+    labelled = (
+        type(loader) in (list, tuple)
+        and len(loader) == 2
+        and all(isinstance(item, torch.Tensor) for item in loader)
+        and loader[0].ndim > loader[1].ndim == 1
+        and len(loader[0]) == len(loader[1])
+    )
+    return [loader] if labelled or isinstance(loader, torch.Tensor | Mapping) else loader
 
 
 def checked_loader(loader: Any, *, progress: object, caller: str, **functions: object) -> Iterable[Any]:
-    """Return an iterable of batches; one tensor is a single batch.
+    """Return an iterable of batches; see `as_loader` for what counts as one batch.
 
     Raises
     ------
@@ -180,8 +203,7 @@ def checked_loader(loader: Any, *, progress: object, caller: str, **functions: o
         if function is not None and not callable(function):
             raise TypeError(f"{argument} must be a function of a batch; got {describe(function)}")
     check_flag(progress, argument="progress")
-    if isinstance(loader, torch.Tensor):
-        return [loader]
+    loader = as_loader(loader)
     if isinstance(loader, torch.utils.data.Dataset):
         raise TypeError(
             f"{caller} takes a loader of batches; got the data set {type(loader).__name__}: "
@@ -189,4 +211,5 @@ def checked_loader(loader: Any, *, progress: object, caller: str, **functions: o
         )
     if not isinstance(loader, Iterable) or isinstance(loader, str | nn.Module):
         raise TypeError(f"{caller} takes a loader of batches; got {describe(loader)}")
-    return loader
+    batches: Iterable[Any] = loader
+    return batches

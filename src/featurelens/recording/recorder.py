@@ -214,7 +214,7 @@ class ActivationRecorder:
         Parameters
         ----------
         loader
-            Yields batches, or is one tensor; the class's notes say which part of a batch is the input.
+            Yields batches, or is one (tensor, array, dict, or images and labels); the class's notes say which is the input.
         to
             A folder to write to, batch by batch, for data sets larger than memory. Under torch.distributed every rank
             makes the call and writes its share; rank 0 joins the shares, and all return the whole.

@@ -92,8 +92,6 @@ class _Streaming:
 
     def _checked_labels(self, batch: Any, rows: int, where: str) -> torch.Tensor | None:
         labels = labels_of(batch, self.labels)
-        if isinstance(labels, list | tuple) and labels and all(isinstance(label, int) for label in labels):
-            labels = torch.tensor(labels)
         for statistic in {id(s): s for several in self.assigned.values() for s in several}.values():
             if not statistic.needs_labels:
                 continue

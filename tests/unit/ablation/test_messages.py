@@ -329,3 +329,12 @@ def test_reprs():
     assert repr(made.sweep(batch(), mode="drop")) == (
         "AblationResult(4 channels of left dropped one by one, 3 images, outputs (4, 3, 3))"
     )
+
+
+def test_a_layer_without_channels_is_the_same_error_with_every_fill():
+    model = nets.seeded(nets.Nested)
+    for fill in ("zero", "mean"):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^layer 'lstm' must return a tensor to have its channels"
+        ):
+            fl.ChannelAblator(model, "lstm").importance([(nets.images(), torch.zeros(4).long())], fill=fill)

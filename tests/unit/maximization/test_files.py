@@ -112,3 +112,21 @@ def test_other_files_are_refused(tmp_path):
         fl.RealImageComparison.load(3)
     with pytest.raises(TypeError, match="folder must be a path; got 3"):
         fl.MaximizationResult.load(3)
+
+
+def test_an_empty_file_and_a_file_for_a_folder_are_refused(tmp_path):
+    path = tmp_path / "empty"
+    path.touch()
+    for kind in (fl.RealImageComparison, fl.MaximizationResult, fl.AblationResult):
+        with pytest.raises(ValueError, match=rf"empty\S* was not written by {kind.__name__}\.save"):
+            kind.load(path)
+    with pytest.raises(ValueError, match=r"was not written by RealImageComparison\.save"):
+        fl.RealImageComparison.load(tmp_path)
+
+
+def test_a_save_that_fails_leaves_nothing_behind(tmp_path):
+    comparison = result_of("conv_1").compare(images(), progress=False)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        comparison.save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import featurelens as fl
-from tests.nets import Busy, Nested, Reused, plain, seeded
+from tests.nets import Busy, Nested, PassesOn, Reused, plain, seeded
 from tests.state import random_state, snapshot
 
 
@@ -299,6 +299,15 @@ def test_layers_that_are_changed_in_place_and_structures_are_looked_at_as_they_w
         [fl.objectives.channel("lstm", 2, axis=-1), fl.objectives.channel("dict", 0, axis=1)]
     )
     assert len(nested) == 2
+
+
+def test_a_layer_that_returns_its_input_is_looked_at_as_it_was():
+    model = seeded(PassesOn)
+    result = maximizer(model).run(fl.objectives.channel("same", 1) + fl.objectives.channel("head", 0))
+    with torch.no_grad():
+        conv = model.conv(result.images)
+    value = conv[:, 1].mean((1, 2)) + model.head(-conv)[:, 0].mean((1, 2))
+    torch.testing.assert_close(result.scores, value.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_of_a_structure_the_first_tensor_counts():

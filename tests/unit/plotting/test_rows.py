@@ -21,7 +21,7 @@ def test_results_hand_on_what_the_plotting_functions_take():
     assert len(many.images) == 2 * len(few.images) == 16
 
 
-def test_a_verdict_shows_the_optimized_image_first():
+def test_a_comparison_shows_the_optimized_image_first():
     found = maximized().compare(images(9)[..., :6])
     (ax,) = fl.plotting.comparison(found, shown=2).axes
     assert len(ax.images) == 3 * 3
@@ -38,15 +38,15 @@ def test_a_dead_channel_has_no_strongest_images_and_says_so():
     with torch.no_grad():
         model[0].weight.zero_()
         model[0].bias.fill_(-1)
-    verdict = (
+    comparison = (
         fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run("relu_1").compare(images())
     )
-    (ax,) = verdict.plot().axes
+    (ax,) = comparison.plot().axes
     assert len(ax.images) == 1
     assert any(text.startswith("dead") for text in texts(ax))
 
 
-def test_a_verdict_tells_what_it_leaves_out():
+def test_a_comparison_tells_what_it_leaves_out():
     figure = maximized(1, 5).compare(images()[..., :6]).plot(limit=2)
     assert figure.get_suptitle().replace("\n", " ").endswith("(first 2 of 5 shown)")
 

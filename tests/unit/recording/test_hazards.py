@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
-from tests.nets import DataDependent, Fails, InnerLoop, images, plain, seeded
+from tests.nets import DataDependent, Fails, InnerLoop, PassesOn, images, plain, seeded
 from tests.state import random_state, snapshot
 
 both_backends = pytest.mark.parametrize("backend", ["hooks", "rewrite"])
@@ -241,3 +241,11 @@ def test_a_failing_model_is_given_back_too():
     with pytest.raises(RuntimeError):
         fl.ActivationRecorder(model, "conv", stop_early=False)(images())
     assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("backend", ["hooks", "rewrite"])
+def test_a_layer_that_returns_its_input_is_recorded_as_it_was(backend, detach):
+    model = seeded(PassesOn).eval()
+    acts = fl.ActivationRecorder(model, ["same", "head"], backend=backend, detach=detach)(images())
+    assert torch.equal(acts["same"], model.conv(images()))
