@@ -13,7 +13,7 @@ from featurelens._structure import children_of, map_tensors, tensors
 from featurelens.layers import Choice, Selector, choose
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
-"""What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function returns."""
+"""What to keep of a layer's output: all of it, its mean or maximum over positions, or a function of it."""
 
 
 class Unsuitable(ValueError):
@@ -27,7 +27,7 @@ def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
     for tensor in tensors(output):
         if tensor.is_nested:
             raise Unsuitable(
-                f"layer {layer!r} returns sequences of different lengths (a nested tensor): say what to keep with "
+                f"layer {layer!r} returns sequences of different lengths (a nested tensor): choose what to keep with "
                 f"reduce={{{layer!r}: lambda z: torch.nested.to_padded_tensor(z, 0.0)}}, or a function of your own"
             )
         if tensor.ndim == 3:
@@ -38,7 +38,7 @@ def check_axes(output: Any, reduction: Reduction, layer: str) -> None:
                     f"{z}.{'mean' if reduction == 'mean' else 'amax'}({axis})" for axis in (1, 2)
                 )
             raise Unsuitable(
-                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): say "
+                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be (N, L, D) or (N, C, L): use "
                 f"reduce={{{layer!r}: lambda z: {tokens}}} for the features of tokens, lambda z: {channels} for channels"
             )
 
@@ -66,7 +66,7 @@ def reduced(output: Any, reduction: Reduction) -> Any:
 
 
 def over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Return the mean or maximum over all axes behind the first two."""
+    """Return the mean or maximum over all axes after the first two."""
     positions = tuple(range(2, tensor.ndim))
     return tensor.mean(positions) if reduction == "mean" else tensor.amax(positions)
 
