@@ -187,7 +187,7 @@ def score(
                 mask = mask.cumsum(0).bool() if cumulative else mask
             scores.add(suffix, mask.to(suffix.features.device), labels, chunk)
     if mask is None:
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+        raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
     return scores
 
 

@@ -50,4 +50,4 @@ def tensors_in(
         seen += len(found)
         yield found.detach().cpu()
     if not seen:
-        raise ValueError(f"the loader gave no {noun}s; got {describe(loader)}")
+        raise ValueError(f"the loader yielded no {noun}s; got {describe(loader)}")

@@ -68,7 +68,7 @@ class ActivationRecorder:
         changing a recorded output in place is an error.
     device, dtype
         Device and floating-point type to keep activations in (``torch.float32`` under autocast, for example); by
-        default those of the layer's output.
+        default the output's own.
     stop_early
         End the forward pass at the last call of the chosen layers; `output` is then None. A layer chosen by number
         (``"act#1"``) ends it at that call. For others, one complete pass counts the calls, and later passes with
@@ -227,9 +227,8 @@ class ActivationRecorder:
             ``(index, count)``: one contiguous block of the batches, for a worker of an array job; `merge` joins the
             workers' stores. ``(0, 1)`` is everything, even in one of several ranks.
         inputs, rows
-            Functions of a batch. `inputs` returns the model's input, a tuple of positional or a dict of keyword
-            arguments; `rows` the number of rows, by default the length of the first input. If either is ambiguous, an
-            error asks for it.
+            Functions of a batch: the model's input, a tuple of positional or a dict of keyword arguments; and the number
+            of rows, by default the length of the first input. If either is ambiguous, an error asks for it.
         progress
             Show a progress bar, if standard error is a terminal.
 

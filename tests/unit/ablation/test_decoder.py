@@ -362,7 +362,7 @@ MISUSE = [
         lambda: fl.DeconvDecoder(nets.seeded(nets.DataDependent)),
         RuntimeError,
         (
-            "DataDependent cannot be traced (TraceError: forward makes a Python number of a tensor): "
+            "DataDependent cannot be traced (TraceError: forward converts a tensor to a Python number): "
             "give the decoder a part of it that is a chain of layers"
         ),
     ),

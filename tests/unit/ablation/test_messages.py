@@ -224,7 +224,7 @@ MISUSE = [
             "wrap it in torch.utils.data.DataLoader"
         ),
     ),
-    (lambda: ablator().importance([]), ValueError, "the loader gave no batch; got []"),
+    (lambda: ablator().importance([]), ValueError, "the loader yielded no batch; got []"),
     (
         lambda: ablator().importance([X]),
         TypeError,

@@ -250,7 +250,7 @@ def test_further_parametrizations_that_make_no_sense():
         fl.FourierImage((1, 8, 8), sd=-1)
     with says(ValueError, "decay must be a number; got inf"):
         fl.FourierImage((1, 8, 8), decay=float("inf"))
-    with says(TypeError, "decoder must be an nn.Module; got the class Linear: call it to make one"):
+    with says(TypeError, "decoder must be an nn.Module; got the class Linear: pass an instance"):
         fl.LatentImage(nn.Linear, 3)
     with says(ValueError, "latent_dim must be at least 1; got 0"):
         fl.LatentImage(flat(), 0)
@@ -259,7 +259,7 @@ def test_further_parametrizations_that_make_no_sense():
 
 
 def test_data_that_make_no_statistics():
-    with says(ValueError, "the loader gave no images"):
+    with says(ValueError, "the loader yielded no images"):
         fl.ImageStatistics.fit([])
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         fl.ImageStatistics.fit(3)
@@ -399,7 +399,7 @@ def test_a_margin_that_cannot_be_reflected():
 
 def test_comparisons_with_what_does_not_fit():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
-    with says(ValueError, "the loader gave no images; got []"):
+    with says(ValueError, "the loader yielded no images; got []"):
         result.compare([])
     with says(ValueError, "the loader must give images (N, 1, H, W); got float32 tensor (2, 3, 8, 8)"):
         result.compare(torch.rand(2, 3, 8, 8))

@@ -54,7 +54,7 @@ def test_every_call_of_a_reused_module_is_there(backend):
     one = fl.ActivationRecorder(model, ["act#2"], backend=backend)(images())
     assert list(one) == ["act#2"]
     assert torch.equal(one["act#2"], expected["act"][1])
-    with pytest.raises(KeyError, match="of the calls of layer 'act' 3 were recorded: act#1, act#2, act#3"):
+    with pytest.raises(KeyError, match="3 calls were recorded of layer 'act': act#1, act#2, act#3"):
         acts["act"]
 
 
