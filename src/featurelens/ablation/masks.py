@@ -49,7 +49,7 @@ class AblatedLayer:
         """
         axis = None if axis is None else check_whole(axis, argument="axis")
         if axis == 0:
-            raise ValueError("axis 0 is the batch; the channels must be in another one")
+            raise ValueError("axis 0 is the batch; the channels must be in another axis")
         if isinstance(layer, list | tuple):
             raise TypeError(f"layer must be a single layer; got {describe(layer)}")
         choices = choose(model, layer)
@@ -90,7 +90,7 @@ class AblatedLayer:
             )
         if self.axis is None and output.ndim == 3:
             raise ValueError(
-                f"layer {self.name!r} returns (N, L, D), {describe(output)}: say axis=-1 to ablate features of tokens, "
+                f"layer {self.name!r} returns (N, L, D), {describe(output)}: use axis=-1 to ablate features of tokens, "
                 "axis=1 for channels"
             )
         axis = self.channel_axis
@@ -123,8 +123,8 @@ class AblatedLayer:
         layer = self.module
         if isinstance(layer, torch.jit.ScriptModule):
             raise TypeError(
-                f"a scripted {layer.original_name} cannot be ablated, as hooks cannot see into scripted code: "
-                "take the module it was scripted from"
+                f"a scripted {layer.original_name} cannot be ablated, as hooks do not run in scripted code: "
+                "use the module it was scripted from"
             )
         with hooked({layer: lambda module, args, output: receive(output)}):
             yield

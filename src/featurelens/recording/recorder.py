@@ -67,8 +67,7 @@ class ActivationRecorder:
         Copy, so that later in-place operations cannot change recorded activations. With False nothing is copied, and
         changing a recorded output in place is an error.
     device, dtype
-        Device and floating-point type to keep activations in (``torch.float32`` under autocast, for example); by
-        default the output's own.
+        Device and floating-point type of kept activations (``torch.float32`` under autocast); by default the output's.
     stop_early
         End the forward pass at the last call of the chosen layers; `output` is then None. A layer chosen by number
         (``"act#1"``) ends it at that call. For others, one complete pass counts the calls, and later passes with

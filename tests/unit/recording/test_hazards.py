@@ -143,7 +143,9 @@ def test_dataparallel_over_several_devices_cannot_be_hooked_around():
 
 
 def test_control_flow_that_depends_on_data_names_the_hooks_backend():
-    message = r'DataDependent cannot be rewritten.* ActivationRecorder\(\.\.\., backend="hooks"\) records any model'
+    message = (
+        r'DataDependent cannot be rewritten.* ActivationRecorder\(\.\.\., backend="hooks"\) records any model'
+    )
     with pytest.raises(RuntimeError, match=message):
         fl.ActivationRecorder(DataDependent(), "conv", backend="rewrite")
     with pytest.raises(RuntimeError, match=message):

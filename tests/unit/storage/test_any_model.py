@@ -207,7 +207,8 @@ def test_a_store_outlives_the_working_directory_and_a_dtype_that_torch_does_not_
     object.__setattr__(unknown._layer, "dtype", "float3_e1m1")
     assert "float3_e1m1" in repr(unknown)
     with pytest.raises(
-        ValueError, match=r"'3' was recorded as float3_e1m1, which torch .* does not support; the store's other"
+        ValueError,
+        match=r"'3' was recorded as float3_e1m1, which torch .* does not support; the store's other",
     ):
         unknown[:]
     assert moved["0"].dtype is torch.float32

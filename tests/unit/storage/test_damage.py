@@ -78,7 +78,9 @@ def test_a_damaged_open_shard_is_not_resumed(tmp_path, tiny):
         recorder().record(loader(12), to=tmp_path, resume=True)
 
 
-TOLD = r"could not write to .*rows are safe there; once it can be written again, the same call with resume=True"
+TOLD = (
+    r"could not write to .*rows are safe there; once it can be written again, the same call with resume=True"
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
@@ -147,7 +149,9 @@ def test_what_cannot_be_written_is_told_before_anything_is_run(tmp_path):
         recorder().record(Untouched(), to=file)
     with pytest.raises(OSError, match=r"activations cannot be written to .*: Not a directory"):
         recorder().record(Untouched(), to=file / "store")
-    with pytest.raises(FileExistsError, match=r"is not empty and holds no activations \(it contains 'file'\)"):
+    with pytest.raises(
+        FileExistsError, match=r"is not empty and holds no activations \(it contains 'file'\)"
+    ):
         recorder().record(Untouched(), to=tmp_path)
     assert file.read_text() == "mine"
 

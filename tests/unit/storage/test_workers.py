@@ -52,7 +52,9 @@ def test_parts_in_different_places_are_joined_by_name(tmp_path):
     for index in range(3):
         recorder().record(loader(), to=tmp_path / "abc"[index], shard=(index, 3))
     folders = [tmp_path / "abc"[index] / f"part-{index:05d}-of-00003" for index in (2, 0, 1)]
-    with pytest.raises(ValueError, match="the parts lie in different folders: pass the store's folder as to="):
+    with pytest.raises(
+        ValueError, match="the parts lie in different folders: pass the store's folder as to="
+    ):
         fl.ActivationStore.merge(folders)
     assert same(fl.ActivationStore.merge(folders, to=tmp_path / "whole"), expected)
     with pytest.raises(FileExistsError, match="already holds another store"):
@@ -107,7 +109,9 @@ def test_what_does_not_belong_together_is_not_joined(tmp_path):
     parts(tmp_path / "b", 3, make=other_model)
     b = tmp_path / "b" / "part-00001-of-00003"
     a = sorted((tmp_path / "a").iterdir())
-    with pytest.raises(ValueError, match="were recorded differently: the model's parameters or buffers differ"):
+    with pytest.raises(
+        ValueError, match="were recorded differently: the model's parameters or buffers differ"
+    ):
         fl.ActivationStore.merge([*a, b], to=tmp_path / "c")
     twice = shutil.copytree(a[0], tmp_path / "twice")
     with pytest.raises(ValueError, match="part 0 of 3 appears twice"):
