@@ -246,7 +246,7 @@ def test_further_parametrizations_that_make_no_sense():
         IMAGE.from_image(torch.rand(1, 1, 9, 9))
     with says(ValueError, "images must be floating-point numbers in [0, 1]"):
         IMAGE.from_image(torch.full((1, 1, 8, 8), 1.5))
-    with says(ValueError, "sd must be a number of at least 0; got -1"):
+    with says(ValueError, "sd must be a number from 0; got -1"):
         fl.FourierImage((1, 8, 8), sd=-1)
     with says(ValueError, "decay must be a number; got inf"):
         fl.FourierImage((1, 8, 8), decay=float("inf"))

@@ -161,7 +161,7 @@ def test_a_part_that_cannot_be_traced_becomes_one_step():
     expected = fl.ActivationRecorder(model, ["loop", "head"])(images())
     assert torch.equal(acts["loop"], expected["loop"])
     assert torch.equal(acts["relu"], expected["loop"].relu())
-    with pytest.raises(LookupError, match=r"layer 'loop\.step' lies inside 'loop', a DataDependent"):
+    with pytest.raises(LookupError, match=r"layer 'loop\.step' is inside 'loop', a DataDependent"):
         fl.ActivationRecorder(model, "loop.step", backend="rewrite")(images())
 
 

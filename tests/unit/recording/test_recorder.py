@@ -288,7 +288,7 @@ def test_operations_are_recorded_by_the_rewrite_backend():
 def test_a_name_that_means_a_layer_and_an_operation_is_told_apart():
     model = seeded(Reused)  # its nn.ReLU is relu_1 by alias, its second F.relu by the graph
     with pytest.raises(
-        LookupError, match=r"'relu_1' is both an operation .* ask for 'act', or .* '\[r\]elu_1'"
+        LookupError, match=r"'relu_1' is both an operation .* use 'act' for the layer, or .* '\[r\]elu_1'"
     ):
         fl.ActivationRecorder(model, "relu_1", backend="rewrite")
     acts = fl.ActivationRecorder(model, "[r]elu_1", backend="rewrite")(images())

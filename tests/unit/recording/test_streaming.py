@@ -236,7 +236,7 @@ def test_misuse_is_told_before_anything_runs():
     for batch, message in (
         (
             images(4),
-            r"^JointCounts\(classes=2\) needs labels, and batch 1 has none: float32 tensor \(4, 1, 8, 8\); give",
+            r"^JointCounts\(classes=2\) needs labels, and batch 1 has none: float32 tensor \(4, 1, 8, 8\); yield",
         ),
         (
             (images(4), torch.tensor([0, 1, 2, 0])),
@@ -270,7 +270,7 @@ def test_a_layer_that_cannot_be_measured_is_named():
         ),
         (
             lambda x: x[:, 0, 0, 0],
-            r"^layer 'layer' cannot be measured: values must have shape \(N, C\).*choose with reduce",
+            r"^layer 'layer' cannot be measured: values must have shape \(N, C\).*choose a tensor with reduce",
         ),
         (
             lambda x: x.transpose(0, 2),

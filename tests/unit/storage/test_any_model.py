@@ -148,7 +148,9 @@ def test_what_cannot_be_inspected_cannot_be_resumed(tmp_path):
     model = holding(torch.Generator())
     recorder = fl.ActivationRecorder(model, "layer")
     recorder.record([torch.rand(2, 3)], to=tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be resumed: .* as own, a Generator, cannot be inspected"):
+    with pytest.raises(
+        ValueError, match=r"cannot be resumed: .* because own, a Generator, cannot be inspected"
+    ):
         recorder.record([torch.rand(2, 3)], to=tmp_path, resume=True)
 
 

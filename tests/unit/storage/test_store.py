@@ -187,7 +187,8 @@ def test_a_layer_serves_a_loader_and_its_workers(tmp_path):
 def test_what_no_file_can_hold_is_refused_and_leaves_nothing(tmp_path):
     nested = seeded(Nested)
     with pytest.raises(
-        ValueError, match=r"layer 'named' returned \(.*choose it with reduce=\{'named': lambda output"
+        ValueError,
+        match=r"layer 'named' returned \(.*choose one with reduce, for example reduce=\{'named': lambda output",
     ):
         fl.ActivationRecorder(nested, "named").record([images()], to=tmp_path / "a")
     assert files(tmp_path) == {}
