@@ -112,8 +112,8 @@ class Batches:
             rows, indices = batch.given.rows or 0, len(self._indices[number])
             if rows != indices and self.share.count > 1:
                 raise ValueError(
-                    f"batch {number + 1} has {rows} rows for {indices} indices: shares need a row for each index, "
-                    "so that rows can be counted before they are loaded; look at the loader's collate_fn"
+                    f"batch {number + 1} has {rows} rows for {indices} indices: sharding needs one row per index, "
+                    "to count rows before they are loaded; check the loader's collate_fn"
                 )
             row += rows
             yield batch
@@ -157,19 +157,19 @@ class Batches:
         """Check that all workers cut the same data set in the same places."""
         if self.total is None:
             raise ValueError(
-                f"a share needs a loader with a length; {describe(self.loader)} has none: pass a DataLoader over a "
+                f"sharding needs a loader with a length; {describe(self.loader)} has none: pass a DataLoader over a "
                 "map-style data set, or a list of batches"
             )
         sampler = _sampler(self.loader)
         if isinstance(sampler, DistributedSampler):
             raise ValueError(  # noqa: TRY004  the type is right, the data in it are not
-                "the loader splits the data itself, with DistributedSampler, which pads or drops: give every worker "
+                "the loader splits the data itself, with DistributedSampler, which pads or drops rows: give every worker "
                 "the same loader over the whole data set"
             )
         if not self.share.joined and isinstance(sampler, _SHUFFLING) and sampler.generator is None:
             raise ValueError(
-                "the loader shuffles without a seed, so that workers which cannot speak to each other would not agree "
-                "on the order: shuffle=False, or generator=torch.Generator().manual_seed(...)"
+                "the loader shuffles without a seed, so independent workers would use different orders: pass it "
+                "shuffle=False, or generator=torch.Generator().manual_seed(...)"
             )
         if self.jumps:
             self._draw()

@@ -18,9 +18,7 @@ from torch import nn
 def check_module(model: object, *, argument: str = "model") -> nn.Module:
     """Return `model` if it is a module, or raise a TypeError that describes it."""
     if isinstance(model, type) and issubclass(model, nn.Module):
-        raise TypeError(
-            f"{argument} must be an nn.Module; got the class {model.__name__}: call it to make one"
-        )
+        raise TypeError(f"{argument} must be an nn.Module; got the class {model.__name__}: pass an instance")
     if not isinstance(model, nn.Module):
         raise TypeError(f"{argument} must be an nn.Module; got {describe(model)}")
     return model

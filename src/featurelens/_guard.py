@@ -53,7 +53,7 @@ def preserved(
 ) -> Iterator[Undo]:
     """Restore every module's attributes, hooks, buffers and mode, and the random state, when the block ends.
 
-    The block receives a function that takes everything back to the block's start, for another run from there.
+    The block receives a function that resets everything to the block's start, for another run from there.
 
     Inside the block the model runs on copies of its buffers and of other tensors among its attributes, so that
     outputs that contain them stay valid when the originals are put back. Containers among the attributes are
@@ -66,7 +66,7 @@ def preserved(
     randomness
         Restore the global random state, and that of generators among the attributes.
     gradients
-        Set ``.grad`` aside for the block; with False, what a backward pass in the block adds to it stays.
+        Set ``.grad`` aside for the block; with False, gradients added by a backward pass in the block are kept.
     evaluate
         Put every module into eval mode for the block. The flag is set directly: a user's ``train()`` may do more.
     """

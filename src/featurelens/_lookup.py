@@ -22,7 +22,7 @@ def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str
     """
     keys = list(layers)
     if not isinstance(name, str):
-        raise NoSuchLayer(f"activations are looked up by the name of a layer; got {describe(name)}")
+        raise NoSuchLayer(f"activations are looked up by layer name; got {describe(name)}")
     base, sign, call = name.partition("#")
     base = aliases.get(base, base)
     if base + sign + call in keys:
@@ -31,6 +31,6 @@ def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str
         return base
     several = [key for key in keys if key.startswith(f"{base}#")]
     if several and not call:
-        recorded = "only one was" if len(several) == 1 else f"{len(several)} were"
-        raise NoSuchLayer(f"of the calls of layer {base!r} {recorded} recorded: {', '.join(several)}")
+        recorded = "only one call was" if len(several) == 1 else f"{len(several)} calls were"
+        raise NoSuchLayer(f"{recorded} recorded of layer {base!r}: {', '.join(several)}")
     raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, keys)}")

@@ -54,8 +54,8 @@ class Share:
                 return cls(distributed.get_rank(), distributed.get_world_size(), joined=True)
             if "TORCHELASTIC_RUN_ID" in os.environ and (world := os.environ.get("WORLD_SIZE", "1")) != "1":
                 raise RuntimeError(
-                    f"torchrun started {world} processes: call torch.distributed.init_process_group() first, so that "
-                    "they share the work, or say shard=(0, 1) for all of it in each"
+                    f"torchrun started {world} processes: call torch.distributed.init_process_group() first to "
+                    "share the work, or pass shard=(0, 1) to process everything in each"
                 )
             return cls()
         pair: Any = shard

@@ -94,7 +94,7 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         held = holders.release(alive)
     if held is not None:
         raise fx.proxy.TraceError(
-            f"forward stores what it computes where a placeholder cannot be removed, and one is there now: {held}"
+            f"forward stores tensors where tracing placeholders cannot be removed, and one remains: {held}"
         )
     if not same_random_state(drawn, random_state()):
         raise fx.proxy.TraceError("forward draws random numbers, which would be the same in every run")
@@ -207,16 +207,16 @@ def whole_part(model: nn.Module, found: Trace, name: str) -> str | None:
 
 
 class _Placeholder(fx.Proxy):
-    """A placeholder that does not tell its type, as a branch on the type could go another way for a real tensor."""
+    """A placeholder that hides its type: a branch on the type could go another way for a real tensor."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
             return _Placeholder
-        raise fx.proxy.TraceError("forward asks for the type of a tensor")
+        raise fx.proxy.TraceError("forward inspects the type of a tensor")
 
     def __int__(self) -> int:
-        raise fx.proxy.TraceError("forward makes a Python number of a tensor")
+        raise fx.proxy.TraceError("forward converts a tensor to a Python number")
 
     __index__ = __float__ = __int__
 

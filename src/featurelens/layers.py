@@ -12,9 +12,9 @@ A *selector* is any of
 ``lambda name, module: ...``   a predicate
 =============================  ==========================================================================
 
-Aliases count the layers of a kind that have no layers inside: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``,
-and otherwise the class's name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). `list_layers` shows them. The
-model itself has the empty name, ``""``.
+An alias numbers the leaf layers of one kind: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``, or else the class
+name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). `list_layers` shows them. The model itself has the empty
+name, ``""``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from featurelens._structure import nbytes, shapes, tensors
 __all__ = ["Layer", "LayerTable", "Selector", "list_layers"]
 
 Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
-"""What names one or several layers."""
+"""A selector of one or several layers."""
 
 Costs = tuple[int, Any, int]
 
@@ -48,10 +48,10 @@ _CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
 @final
 @dataclass(frozen=True)
 class Choice:
-    """One chosen layer: its exact name, and which of its calls (None: all of them).
+    """One chosen layer: its exact name, and the number of one of its calls (None: all calls).
 
-    `selector` is what the user wrote. If it is `exact`, it means this layer and no other, and it is an error when
-    forward never reaches it. `alias` is the layer's ordinal alias.
+    `selector` is what the user wrote. If it is `exact`, it names this layer only, and it is an error if forward never
+    calls the layer. `alias` is the layer's ordinal alias.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Choice:
 
 
 def list_layers(model: nn.Module, *sample: Any, **keywords: Any) -> LayerTable:
-    """List what can be asked for: every layer's name, alias, type and parameters.
+    """List every layer's name, alias, type and number of parameters.
 
     Parameters
     ----------
     model
-        Any module. It is restored.
+        Any module. It is restored afterwards.
     *sample, **keywords
-        What the model takes, usually one batch of images `(N, C, H, W)`. With it, one forward pass in eval mode
-        adds how often each layer is called, the shape of its output and the memory that recording it takes.
+        The model's arguments, usually one batch of images `(N, C, H, W)`. If given, one forward pass in eval mode
+        adds each layer's number of calls, its output shape and the memory needed to record it.
 
     Raises
     ------
@@ -109,14 +109,14 @@ def choose(
 ) -> list[Choice]:
     """Turn selectors into choices, in the order given (globs and types in registration order), each once.
 
-    `operations` are further exact names that the model's graph offers beside its modules.
+    `operations` are the exact names of the graph's functions and methods, accepted besides those of modules.
 
     Raises
     ------
     LookupError
         If a selector matches nothing; the message names near misses.
     TypeError, ValueError
-        If a selector is not one, or if there is none.
+        If a selector is of another type, or none is given.
     """
     if isinstance(selectors, str | type | nn.Module) or not isinstance(selectors, Iterable):
         selectors = [selectors]
@@ -133,9 +133,9 @@ def choose(
     for name, _ in chosen:
         if (parts := _CALL.fullmatch(name)) and (parts[1], None) in chosen:
             raise ValueError(
-                f"the name of layer {name!r} reads as a call of layer {parts[1]!r}: record them apart"
+                f"the name of layer {name!r} looks like a call of layer {parts[1]!r}: record them separately"
             )
-    # A layer that is asked for whole already gives each of its calls.
+    # A layer requested without #k already includes each of its calls.
     return [c for c in chosen.values() if c.call is None or (c.name, None) not in chosen]
 
 
@@ -147,7 +147,7 @@ class _Names:
         self.modules = named_modules(model)
         self.operations = tuple(operations)
         first_name = {id(module): name for name, module in self.modules.items()}
-        # A module registered twice bears two names; both mean its first.
+        # A module registered twice has two names; both select the first.
         self.exact = {name: first_name[id(m)] for name, m in named_modules(model, all_names=True).items()}
         self.exact |= {name: name for name in self.operations if name not in self.exact}
         self.aliases = _aliases(self.modules)
@@ -191,10 +191,10 @@ class _Names:
         except TypeError as error:
             raise TypeError(
                 f"a predicate is called as predicate(name, module); {getattr(predicate, '__name__', predicate)} "
-                f"does not take these ({error}). Functions such as F.relu are chosen by name, with backend='rewrite'"
+                f"does not accept them ({error}). Functions such as F.relu are chosen by name, with backend='rewrite'"
             ) from error
         if not names:
-            raise LookupError(f"the predicate is true of no layer{near_misses('', self.listed)}")
+            raise LookupError(f"the predicate matches no layer{near_misses('', self.listed)}")
         return names
 
     def _match_text(self, text: str) -> list[Choice]:
@@ -215,7 +215,7 @@ class _Names:
         if name in self.operations and name in self.ordinals:
             raise LookupError(
                 f"{name!r} is both an operation of the graph and the alias of layer {self.ordinals[name]!r}: "
-                f"ask for {self.ordinals[name]!r}, or write the operation as the glob '[{name[0]}]{name[1:]}'"
+                f"use {self.ordinals[name]!r} for the layer, or the glob '[{name[0]}]{name[1:]}' for the operation"
             )
         return self.exact.get(name) or self.ordinals.get(name, name)
 

@@ -80,7 +80,7 @@ def test_what_is_not_certain_is_asked_for():
         ValueError, match=r"may be \(N, H, W, C\) or .*fl.objectives.channel\('4', index, axis=-1\)"
     ):
         fl.ActivationMaximizer(model, fl.FourierImage((3, 20, 20)), progress=False).run("4")
-    with pytest.raises(ValueError, match=r"may be \(N, H, W, C\): say axis=-1 to ablate the last axis"):
+    with pytest.raises(ValueError, match=r"may be \(N, H, W, C\): use axis=-1 to ablate the last axis"):
         fl.ChannelAblator(model, "4").sweep(images, progress=False)
     assert len(fl.ChannelAblator(model, "4", axis=-1).sweep(images, progress=False).channels) == 12
 

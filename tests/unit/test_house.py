@@ -86,7 +86,7 @@ def test_the_table_of_rooms_is_the_tree():
     contributing = SOURCE.parents[1] / "CONTRIBUTING.md"
     if not contributing.exists():
         pytest.skip("an installed package has no CONTRIBUTING.md")
-    house = contributing.read_text().split("## The house")[1].split("\n## ")[0]
+    house = contributing.read_text().split("## Layout")[1].split("\n## ")[0]
     named = re.findall(
         r"`(\w+)`", "".join(line.split("|")[1] for line in house.splitlines() if line[:1] == "|")
     )

@@ -87,7 +87,7 @@ ERRORS = [
     ("act#0", ValueError, "calls are counted from 1; got 'act#0'"),
     (nn.Conv3d, LookupError, "no layer is a Conv3d; the model has Conv2d, Linear, ReLU, Reused"),
     (nn.Conv2d(1, 1, 1), LookupError, "the given Conv2d is not one of the model's 4 layers"),
-    (lambda name, module: False, LookupError, "the predicate is true of no layer"),
+    (lambda name, module: False, LookupError, "the predicate matches no layer"),
     (int, TypeError, "a layer type must be a subclass of nn.Module; got the class int"),
     (
         3,
@@ -137,7 +137,7 @@ def test_listing_rejects_what_is_no_model():
     with pytest.raises(TypeError, match=r"model must be an nn\.Module; got 'resnet18'"):
         fl.list_layers("resnet18")
     with pytest.raises(
-        TypeError, match=r"model must be an nn\.Module; got the class Conv2d: call it to make one"
+        TypeError, match=r"model must be an nn\.Module; got the class Conv2d: pass an instance"
     ):
         fl.list_layers(nn.Conv2d)
 

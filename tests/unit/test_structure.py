@@ -50,14 +50,14 @@ def test_concatenate_joins_leaf_by_leaf():
     [
         (
             [torch.ones(2, 3), torch.ones(2, 4)],
-            r"its shape differs between batches beyond axis 0: \(2, 3\) and \(2, 4\)",
+            r"shapes differ between batches beyond axis 0: \(2, 3\) and \(2, 4\)",
         ),
-        ([{"a": 1}, {"b": 1}], r"what it returns differs between batches: dict\('a': 1\) and dict\('b': 1\)"),
+        ([{"a": 1}, {"b": 1}], r"outputs differ between batches: dict\('a': 1\) and dict\('b': 1\)"),
         (
             [(torch.ones(1),), [torch.ones(1)]],
-            r"differs between batches: list\(0: Tensor\) and tuple\(0: Tensor\)",
+            r"differ between batches: list\(0: Tensor\) and tuple\(0: Tensor\)",
         ),
-        (["a", "b"], "what it returns differs between batches: 'a' and 'b'"),
+        (["a", "b"], "outputs differ between batches: 'a' and 'b'"),
     ],
 )
 def test_what_cannot_be_joined_is_told(batches, message):

@@ -25,7 +25,7 @@ from featurelens.layers import Selector, not_reached
 
 @final
 class ChannelAblator:
-    """Ablates channels of a layer, and shows what the model does without them.
+    """Ablates channels of a layer and measures what the model does without them.
 
     ::
 
@@ -39,11 +39,11 @@ class ChannelAblator:
         fl.ChannelAblator(model, "conv2", decoder=decoder).sweep(images, mode="keep").plot()
 
     In sweeps, importances and curves the part before the layer runs once for each batch, and what follows runs on
-    batches of variants. That is right if images of a batch do not act on each other, which is tested first, at the cost of
-    four variants: the plain features must give the same output alone, before ones with all channels ablated, and behind
-    strong ones. If they do not, or if forward reduces a batch to one number, turns tensors into Python values or draws
-    random numbers, the whole model runs for each variant instead. No test of a few batches finds every interaction;
-    ``chunk=1`` gives each variant a batch to itself.
+    batches of variants. This is valid if the images of a batch do not affect each other. That is tested first, at the
+    cost of four variants: the plain features must give the same output alone, followed by features with all channels
+    ablated, and preceded by stronger ones. If they do not, or if forward reduces a batch to one number, turns tensors into
+    Python values or draws random numbers, the whole model runs for each variant. The test cannot find every interaction;
+    ``chunk=1`` gives each variant a batch of its own.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ class ChannelAblator:
         Any module. It runs in eval mode and is restored afterwards.
     layer
         One layer that returns a tensor: exact name, ordinal alias (``"conv_2"``) or module. If the layer is called
-        several times, every call is ablated; ``"act#1"`` is the first call alone. In a sweep, an importance or a
-        curve, all ablated calls must have the same number of channels.
+        several times, every call is ablated; ``"act#1"`` is the first call only. In sweeps, importances and curves all
+        ablated calls must have the same number of channels.
     decoder
-        Sweeps return what this makes of the layer's output, instead of the model's output: a `DeconvDecoder`, or
-        any module that turns the layer's output into images `(N, C, H, W)`.
+        If given, sweeps return its output instead of the model's: a `DeconvDecoder`, or any module that turns the
+        layer's output into images `(N, C, H, W)`.
     output
-        Which part of the model's output is measured, if the model returns more than a tensor: a key, an index,
-        an attribute, or a function of the whole output.
+        Which part of the model's output to measure, if the model returns more than a tensor: a key, an index, an
+        attribute, or a function of the whole output.
     axis
-        The axis of the channels in the layer's output: 1 by default, as in `(N, C, H, W)` and `(N, C)`. Outputs with
-        three axes need it: -1 to ablate features of tokens `(N, L, D)`, 1 for `(N, C, L)`. For `nn.Conv1d`,
+        The axis of the channels in the layer's output: 1 by default, as in `(N, C, H, W)` and `(N, C)`. Required for
+        outputs with three axes: -1 to ablate features of tokens `(N, L, D)`, 1 for `(N, C, L)`. For `nn.Conv1d`,
         `nn.ConvTranspose1d` and `nn.BatchNorm1d` it is 1.
 
     Raises
@@ -93,13 +93,13 @@ class ChannelAblator:
         if decoder is not None:
             if output is not None:
                 raise ValueError(
-                    "give a decoder or output=, not both: with a decoder the model's output is not used"
+                    "pass a decoder or output=, not both: with a decoder the model's output is not used"
                 )
             decoder = unwrap(check_module(decoder, argument="decoder"))
             if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(self._layer.module):
                 raise ValueError(
                     f"the decoder does not start from layer {self.layer!r}: it mirrors {', '.join(decoder.layers)} of "
-                    f"{type(decoder.encoder).__name__}, and the layer must be one of these very modules"
+                    f"{type(decoder.encoder).__name__}, and the layer must be one of these modules"
                 )
         self.decoder, self.output, self.axis = decoder, output, self._layer.channel_axis
 
@@ -117,20 +117,20 @@ class ChannelAblator:
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
-        The model is in eval mode inside, and is restored afterwards, BatchNorm's statistics included; what a backward
-        pass inside adds to ``.grad`` stays. Blocks may be nested. If the model ran and never called the layer, a
-        RuntimeWarning says so at the end.
+        Inside, the model is in eval mode. It is restored afterwards, including BatchNorm's statistics; gradients that a
+        backward pass adds to ``.grad`` are kept. Blocks may be nested. A RuntimeWarning at the end says if the model ran
+        without calling the layer.
 
         Parameters
         ----------
         channels
-            Numbers from 0; an empty list changes nothing.
+            Channel numbers, from 0; an empty list changes nothing.
         mode
             "drop" ablates these channels, "keep" all others.
         fill
             What replaces them: "zero"; "mean", the channel's mean over the batch; "resample", the channel in another
-            image of the batch; or a tensor or array, `(C,)` or of the shape of the layer's output for one image, such
-            as its mean over a data set.
+            image of the batch; or a tensor or array, `(C,)` or the shape of the layer's output for one image, such as
+            its mean over a data set.
         seed
             For "resample".
 
@@ -174,14 +174,14 @@ class ChannelAblator:
         seed: Seed = 0,
         progress: bool = True,
     ) -> AblationResult:
-        """Return the output without each channel, or with each channel kept alone.
+        """Return the output without each channel, or with only that channel.
 
         Parameters
         ----------
         images
-            One finite batch for the model, `(N, C, H, W)` for most, or an array of it; labels beside it are ignored.
+            One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; labels in it are ignored.
         mode, channels
-            "drop" ablates one of these channels at a time, "keep" all others; by default each of all channels.
+            "drop" ablates one of `channels` at a time, "keep" all channels but that one; by default every channel.
         fill, seed
             As for `ablated`; "mean" is over these images.
         chunk
@@ -230,26 +230,26 @@ class ChannelAblator:
         seed: Seed = 0,
         progress: bool = True,
     ) -> ImportanceResult:
-        """Measure how much the task loses without each channel, over all images and class by class.
+        """Measure how much the metric drops without each channel, over all images and for each class.
 
         A decoder is not used.
 
         Parameters
         ----------
         loader
-            Yields batches ``(images, labels)``, or dicts with both; a single batch is enough. Integer labels `(N,)`
-            count as classes.
+            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch. Integer labels `(N,)`
+            are classes.
         metric
-            "accuracy"; "loss", the cross-entropy in nats, whose increase is measured; or a function
-            ``(outputs, labels) -> (N,)`` that scores every image, higher being better.
+            "accuracy"; "loss", the increase of the cross-entropy in nats; or a function ``(outputs, labels) -> (N,)``
+            that scores every image, higher being better.
         mode
             "drop" ablates the channel, "keep" all others.
         channels
             Which channels; by default all.
         fill
-            As for `ablated`, but "mean" is the channel's mean over the whole loader. It must be known before the first
-            channel is replaced, so the loader is then read twice: first for the means, up to the layer only, and then
-            for the scores. Any other fill, a tensor included, reads it once.
+            As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then read twice: first for
+            the means, running the model only up to the layer, and then for the scores. Any other fill, including a
+            tensor, reads it once.
         chunk, seed, progress
             As for `sweep`.
 
@@ -274,17 +274,17 @@ class ChannelAblator:
         seed: Seed = 0,
         progress: bool = True,
     ) -> AblationCurve:
-        """Measure how well the model does with more and more channels dropped.
+        """Measure the metric as more and more channels are dropped.
 
         Parameters
         ----------
         order
-            Which channel goes first, second, ...: a result of `importance` drops the least important first (pass
-            ``worth.order("most")`` for the reverse); "random" drops all in an order drawn from `seed`.
+            The channels in the order in which to drop them. A result of `importance` drops the least important first
+            (pass ``worth.order("most")`` for the reverse); "random" drops all in an order drawn from `seed`.
         loader, metric, fill, chunk, progress
             As for `importance`.
         seed
-            For the random order, and for "resample".
+            For the random order and "resample".
 
         Raises
         ------

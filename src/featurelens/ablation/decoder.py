@@ -1,4 +1,4 @@
-"""`DeconvDecoder`: from a layer of a convolutional network back to the image."""
+"""`DeconvDecoder`: map a layer of a convolutional network back to the image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from featurelens.layers import Selector, choose
 @final
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """An encoder's output for a batch of images, and what its decoder needs to go back.
+    """An encoder's output for a batch of images, and what the decoder needs to decode it.
 
     Attributes
     ----------
     features
         `(N, C, h, w)`, the output of the last step.
     switches
-        For each step, where its windows had their maxima; None for all steps but pooling.
+        For each pooling step, the positions of the maxima in its windows; None for other steps.
     sizes
         For each step, the height and width of its input.
     """
@@ -37,13 +37,13 @@ class Encoding:
 
 @final
 class DeconvDecoder(nn.Module):
-    """Goes back from a layer to the image, through the mirror of every step of the encoder.
+    """Maps a layer's output back to image space by mirroring every step of the encoder.
 
     Convolutions are mirrored by transposed ones, ReLU by ReLU, and max pooling by unpooling, which puts each value
-    where its window had the maximum. Tied to the encoder's own weights, this is the deconvolutional network of
-    Zeiler & Fergus (2014, "Visualizing and Understanding Convolutional Networks"). It needs no training and
-    shows the pattern that a channel responds to, on a scale of its own. With learned weights it is trained as a
-    branch of the model, and then returns images on the scale of its training images::
+    where its window had the maximum. With weights tied to the encoder's, this is the deconvolutional network of
+    Zeiler & Fergus (2014, "Visualizing and Understanding Convolutional Networks"). It needs no training and shows the
+    pattern that a channel responds to, on an arbitrary scale. With learned weights it is trained as a branch of the
+    model, and returns images on the scale of its training images::
 
         decoder = fl.DeconvDecoder(encoder, weights="learned")
         code = decoder.encode(images)
@@ -59,8 +59,8 @@ class DeconvDecoder(nn.Module):
     layer
         Decode from this layer of `encoder` and ignore what follows it; by default from the encoder's output.
     weights
-        "tied" uses the encoder's current weights on the way back, "learned" the decoder's own. BatchNorm scales
-        the maps on the tied way back and is skipped on the learned one.
+        "tied" decodes with the encoder's current weights, "learned" with the decoder's own. BatchNorm scales the maps
+        if weights are tied and is skipped if they are learned.
     seed
         For the initial values of learned weights.
 
@@ -103,7 +103,7 @@ class DeconvDecoder(nn.Module):
         steps = read_chain(encoder, None if layer is None else _exact_name(encoder, layer))
         if not any(isinstance(step, Convolution) for step in steps):
             listed = ", ".join(step.name for step in steps) or "none"
-            raise ValueError(f"the encoder has no convolution to go back through; its steps are {listed}")
+            raise ValueError(f"the encoder has no convolution to mirror; its steps are {listed}")
         if weights == "learned":
             drawn = int(torch.randint(2**62, (), generator=make_generator(seed)))
             with torch.random.fork_rng(devices=[]):
@@ -121,13 +121,13 @@ class DeconvDecoder(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of the encoder's steps, functions among them, in the order of the forward pass."""
+        """The names of the encoder's steps, including functions, in the order of the forward pass."""
         return tuple(step.name for step in self._steps)
 
     def encode(self, images: torch.Tensor, *, layer: nn.Module | None = None) -> Encoding:
-        """Run the encoder, up to `layer` if one is given, and note where pooling took its values from.
+        """Run the encoder, up to `layer` if one is given, and record where pooling found its maxima.
 
-        Gradients flow and modules keep their modes, as in a call of the encoder itself.
+        Gradients flow and modules keep their modes, as in a call of the encoder.
 
         Raises
         ------
@@ -154,20 +154,20 @@ class DeconvDecoder(nn.Module):
         return Encoding(features, tuple(switches), tuple(sizes))
 
     def decode(self, encoding: Encoding, *, features: torch.Tensor | None = None) -> torch.Tensor:
-        """Go back from what `encode` returned to images `(N, C, H, W)`.
+        """Decode the result of `encode` to images `(N, C, H, W)`.
 
         Parameters
         ----------
         encoding
-            Where to start, with the switches and sizes of every step.
+            The result of `encode`: features, and the switches and sizes of every step.
         features
-            Decode these instead of the encoding's own: `(V * N, C, h, w)`, V variants of every image, variant by
-            variant.
+            Decode these instead of the encoding's own: `(V * N, C, h, w)`, V variants of every image, all images of a
+            variant together.
 
         Raises
         ------
         TypeError, ValueError
-            If `encoding` is not one, or the features do not fit it.
+            If `encoding` is not an `Encoding`, or the features do not fit it.
         """
         check_type(encoding, Encoding, argument="encoding", expected="what encode returns")
         if features is not None:
@@ -199,5 +199,5 @@ class DeconvDecoder(nn.Module):
 def _exact_name(encoder: nn.Module, layer: Selector) -> str:
     choices = choose(encoder, layer)
     if len(choices) != 1 or choices[0].call is not None:
-        raise ValueError(f"layer must be a single layer that is called once; got {describe(layer)}")
+        raise ValueError(f"layer must select one layer that is called once; got {describe(layer)}")
     return choices[0].name

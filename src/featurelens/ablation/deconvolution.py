@@ -172,12 +172,12 @@ def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
             found = _tracing.trace_or_explain(encoder, _tracing.defaults(encoder))
     except _tracing.Untraceable as error:
         raise RuntimeError(
-            f"{type(encoder).__name__} cannot be traced ({error}): give the decoder a part of it that is a chain of layers"
+            f"{type(encoder).__name__} cannot be traced ({error}): pass the decoder a part of it that is a chain of layers"
         ) from error
     calls = found.calls.get(layer or "", [])
     if not calls:
         raise LookupError(
-            f"layer {layer!r} is never called, or not as a step of its own{near_misses(layer or '', found.calls)}"
+            f"layer {layer!r} is never called, or not as a separate step{near_misses(layer or '', found.calls)}"
         )
     if len(calls) > 1:
         raise ValueError(
@@ -192,7 +192,7 @@ def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
         try:
             steps.append(_step(encoder, node))
         except ValueError as error:
-            hint = "; say which layer to decode from" if layer is None and node is last else ""
+            hint = "; choose the layer to decode from with layer=" if layer is None and node is last else ""
             raise ValueError(f"{error}{hint}") from None
         node = node.all_input_nodes[0]
     return steps[::-1]
@@ -216,7 +216,7 @@ def _step(encoder: nn.Module, node: fx.Node) -> Step:
     for kind, step in _STEPS.items():
         if isinstance(module, kind) and type(module).forward is kind.forward and not unsuitable:
             return step(module, name)
-    raise ValueError(f"there is no mirror of {title}: what can be mirrored are {MIRRORED}")
+    raise ValueError(f"there is no mirror of {title}: only these can be mirrored: {MIRRORED}")
 
 
 _STEPS: dict[type[nn.Module], type[Step]] = {

@@ -175,7 +175,7 @@ def score(
         if len(images) == 1 and scores.fill == "resample":
             raise ValueError(
                 f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
-                "give the DataLoader drop_last=True"
+                "pass drop_last=True to the DataLoader"
             )
         with following(layer, images, filled, generator, output=output) as suffix:
             if mask is None:
@@ -187,7 +187,7 @@ def score(
                 mask = mask.cumsum(0).bool() if cumulative else mask
             scores.add(suffix, mask.to(suffix.features.device), labels, chunk)
     if mask is None:
-        raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+        raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
     return scores
 
 
@@ -211,10 +211,10 @@ def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[torch.Tensor
     """Return the images and labels of a batch: a pair, or a dict with labels under a usual name."""
     labels = labels_of(batch)
     if labels is None:
-        raise TypeError(f"the loader must give batches (images, labels); got {describe(batch)}")
+        raise TypeError(f"the loader must yield batches (images, labels); got {describe(batch)}")
     images = layer.images_in(batch, where=where) if isinstance(batch, Mapping) else batch[0]
     if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
-        raise TypeError(f"the loader must give batches (images, labels) of tensors; got {describe(batch)}")
+        raise TypeError(f"the loader must yield batches (images, labels) of tensors; got {describe(batch)}")
     if labels.ndim == 0 or images.ndim == 0 or len(labels) != len(images):
         raise ValueError(f"a batch must have as many labels as images; got {describe(batch)}")
     return layer.images_in(images, where=where), labels
@@ -245,7 +245,7 @@ def _check_classes(outputs: torch.Tensor, labels: torch.Tensor, metric: str) -> 
         )
     if int(labels.min()) < 0 or int(labels.max()) >= outputs.shape[1]:
         raise ValueError(
-            f"labels must be from 0 to {outputs.shape[1] - 1}, as there are {outputs.shape[1]} class scores; got "
+            f"labels must be from 0 to {outputs.shape[1] - 1}, for {outputs.shape[1]} class scores; got "
             f"{int(labels.min())} to {int(labels.max())}"
         )
 

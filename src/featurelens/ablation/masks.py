@@ -49,7 +49,7 @@ class AblatedLayer:
         """
         axis = None if axis is None else check_whole(axis, argument="axis")
         if axis == 0:
-            raise ValueError("axis 0 is the batch; the channels must be in another one")
+            raise ValueError("axis 0 is the batch; the channels must be in another axis")
         if isinstance(layer, list | tuple):
             raise TypeError(f"layer must be a single layer; got {describe(layer)}")
         choices = choose(model, layer)
@@ -93,7 +93,7 @@ class AblatedLayer:
                 ("(N, L, D)", "features of tokens") if output.ndim == 3 else ("(N, H, W, C)", "the last axis")
             )
             raise ValueError(
-                f"layer {self.name!r} returns {describe(output)}, which may be {kind}: say axis=-1 to ablate {what}, "
+                f"layer {self.name!r} returns {describe(output)}, which may be {kind}: use axis=-1 to ablate {what}, "
                 "axis=1 for channels"
             )
         axis = self.channel_axis
@@ -128,8 +128,8 @@ class AblatedLayer:
         layer = self.module
         if isinstance(layer, torch.jit.ScriptModule):
             raise TypeError(
-                f"a scripted {layer.original_name} cannot be ablated, as hooks cannot see into scripted code: "
-                "take the module it was scripted from"
+                f"a scripted {layer.original_name} cannot be ablated, as hooks do not run in scripted code: "
+                "use the module it was scripted from"
             )
         with hooked({layer: lambda module, args, output: receive(output)}):
             yield

@@ -109,7 +109,7 @@ class PlainPass(TorchFunctionMode):
         if len(set(channels.values())) > 1:
             listed = ", ".join(f"{name}#{call} ({count(n, 'channel')})" for call, n in channels.items())
             raise ValueError(
-                f"layer {name!r} is called {len(channels)} times, with different numbers of channels; say which call: {listed}"
+                f"layer {name!r} is called {len(channels)} times, with different numbers of channels; choose one call: {listed}"
             )
 
     def replay(self, times: int, change: Change) -> Any:

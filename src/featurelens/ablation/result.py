@@ -1,4 +1,4 @@
-"""What ablation found: the outputs of a sweep, the importance of channels, and the curve as they are removed."""
+"""Results of ablation: the outputs of a sweep, the importance of channels, and the curve as they are removed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AblationResult(SavedResult):
-    """The output with every channel dropped, or kept alone; made by `ChannelAblator.sweep`.
+    """The output with each channel dropped, or with only that channel kept; made by `ChannelAblator.sweep`.
 
     Attributes
     ----------
     outputs : torch.Tensor
         `(channels, N, ...)`, the selected output for each variant.
     baseline : torch.Tensor
-        `(N, ...)`, the same with nothing ablated: the full reconstruction, or the model's plain output.
+        `(N, ...)`, the output with nothing ablated: the full reconstruction, or the model's plain output.
     images : torch.Tensor
         `(N, ...)`, the model's input.
     channels : tuple of int
@@ -36,7 +36,7 @@ class AblationResult(SavedResult):
     layer, mode, fill : str
         What was ablated, and how; `fill` is "tensor" if one was given.
     notes : tuple of str
-        What to know about the computation.
+        Remarks on the computation.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class AblationResult(SavedResult):
 
     @property
     def baseline_error(self) -> torch.Tensor | None:
-        """`(N,)`, mean squared difference of the full reconstruction from the original; None as for `error`."""
+        """`(N,)`, mean squared difference of the full reconstruction from the original; None if `error` is."""
         return None if self.reconstructions is None else _mean_square(self.baseline - self.images, 1)
 
     @property
@@ -84,7 +84,7 @@ class AblationResult(SavedResult):
     def plot(
         self, *, image: int = 0, limit: int = 64, title: str | None = None, ax: Axes | None = None
     ) -> Figure:
-        """Draw the original, the full reconstruction and every channel's: see `plotting.reconstructions`.
+        """Draw the original, the full reconstruction and that of every channel: see `plotting.reconstructions`.
 
         If the outputs are not images, draw how much each channel changes them: see `plotting.ablation_change`.
         """
@@ -123,7 +123,7 @@ def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImportanceResult(SavedResult):
-    """How much the task loses without each channel; made by `ChannelAblator.importance`.
+    """How much the metric drops without each channel; made by `ChannelAblator.importance`.
 
     Attributes
     ----------
@@ -131,17 +131,17 @@ class ImportanceResult(SavedResult):
         `(channels,)`: the decrease of accuracy or of your own score, or the increase of loss. Positive means that
         the channel is needed; the unit is that of the metric (accuracy: a fraction of 1).
     standard_error : torch.Tensor
-        `(channels,)`, of `importance` over the images, each compared with itself.
+        `(channels,)`, standard error of `importance` over the images, from paired differences.
     per_class : torch.Tensor or None
-        `(channels, classes)`, the importance for each class (NaN: no image of it); None without class labels.
+        `(channels, classes)`, the importance for each class (NaN for a class without images); None without class labels.
     baseline : float
         The metric with nothing ablated.
     baseline_per_class : torch.Tensor or None
-        `(classes,)`.
+        `(classes,)`, the baseline for each class; None without class labels.
     counts : torch.Tensor or None
         `(classes,)`, number of images of each class.
     channels : tuple of int
-        The channel that each value is about.
+        The channel of each value.
     n : int
         Number of images.
     layer, metric, mode, fill, notes
@@ -175,7 +175,7 @@ class ImportanceResult(SavedResult):
     notes: tuple[str, ...] = ()
 
     def order(self, first: Literal["least", "most"] = "least") -> list[int]:
-        """Return the channels, the least or the most important `first`; equally important ones keep their order.
+        """Return the channels ordered by importance, "least" or "most" `first`; equal ones keep their order.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class ImportanceResult(SavedResult):
         Raises
         ------
         TypeError, ValueError
-            If `k` is not a whole number from 0.
+            If `k` is not a whole number of at least 0.
         """
         return self.order("most")[: check_whole(k, argument="k", least=0)]
 
@@ -210,7 +210,7 @@ class ImportanceResult(SavedResult):
         title: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw what each class loses without each channel; see `plotting.class_importance`."""
+        """Draw the importance of each channel for each class; see `plotting.class_importance`."""
         from featurelens import plotting
 
         return plotting.class_importance(self, classes=classes, limit=limit, title=title, ax=ax)
@@ -246,7 +246,7 @@ class AblationCurve(SavedResult):
     order : tuple of int
         The channels in the order of their removal.
     per_class : torch.Tensor or None
-        `(len(order) + 1, classes)`; None without class labels.
+        `(len(order) + 1, classes)`, the metric for each class; None without class labels.
     total : int
         How many channels the layer has.
     n : int

@@ -165,7 +165,7 @@ class ModelSuffix(Suffix):
         elif plain.draws:
             self._note("forward draws random numbers")
         elif plain.mixes_images:
-            self._note("images of a batch act on each other")
+            self._note("images of a batch affect each other")
         else:
             self._attempt(self._probe)
 
@@ -237,8 +237,8 @@ class DecoderSuffix(Suffix):
             if more:
                 name = self.layer.choice.name
                 raise ValueError(
-                    f"layer {name!r} is called {len(more) + 1} times, and a decoder takes one of them: "
-                    f"ask for {name + '#1'!r}"
+                    f"layer {name!r} is called {len(more) + 1} times, but a decoder decodes one call: "
+                    f"choose one, such as {name + '#1'!r}"
                 )
         self.fill = self.replacement.values(self.features, self.layer.choice.call or 1)
         self.largest = 4 * max(self.features.numel(), self.images.numel())
@@ -267,7 +267,7 @@ class DecoderSuffix(Suffix):
             ) from error
         if not isinstance(decoded, torch.Tensor) or decoded.ndim == 0 or len(decoded) != len(batch):
             raise ValueError(
-                f"the decoder must make images (N, ...) of {describe(batch)}; it made {describe(decoded)}"
+                f"the decoder must return images (N, ...) for {describe(batch)}; it returned {describe(decoded)}"
             )
         return decoded.reshape(-1, len(self.features), *decoded.shape[1:])
 
@@ -299,7 +299,7 @@ def select_output(returned: Any, output: Output) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         hint = f"output={output!r} is not a tensor"
         if output is None:
-            hint = "say which tensor to look at with output="
+            hint = "choose a tensor with output="
         raise TypeError(f"the model returns {describe(returned)}: {hint}")
     return value
 
@@ -318,7 +318,7 @@ def check_same(outputs: torch.Tensor, baseline: torch.Tensor, emptied: torch.Ten
         tolerance = min(max(0.01 * effect, least), most)
         same = torch.allclose(outputs, baseline, rtol=0, atol=tolerance, equal_nan=True)
     if not same:
-        raise Diverged("images of a batch act on each other, or in place on what is read again")
+        raise Diverged("images of a batch affect each other, or change in place what is read again")
 
 
 def _largest(values: torch.Tensor) -> float:

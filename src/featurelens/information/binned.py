@@ -25,15 +25,14 @@ HEAVY_VALUE = 0.05
 class BinnedMutualInformation(MutualInformation):
     """Mutual information of the variables after cutting each column into bins.
 
-    The plug-in value ``(S_xy - S_x - S_y) / n + log n`` with ``S = sum c log c`` over the counts c of the
-    cells is too high by about ``cells / 2n``; correcting every entropy removes most of this bias while there are
-    several samples per occupied cell. The value is the information between the *binned* variables: dependence
-    within a bin is not counted.
+    The plug-in value is ``(S_xy - S_x - S_y) / n + log n`` with ``S = sum c log c`` over the cell counts c. It is too
+    high by about ``cells / 2n``. Correcting every entropy removes most of this bias if there are several samples per
+    occupied cell. The value is the information between the *binned* variables: dependence within a bin is not counted.
 
     Parameters
     ----------
     bins : int or "auto"
-        Bins per continuous column, at least 2. ``"auto"`` aims at five samples per cell of the joint table:
+        Bins per continuous column, at least 2. ``"auto"`` aims for five samples per cell of the joint table:
         about ``sqrt(N / 5)`` bins per side (at most 64), shared between the columns of a side. Labels are
         never binned.
     strategy : {"quantile", "uniform"}

@@ -36,17 +36,17 @@ def channel_information(
     progress: bool = True,
     seed: Seed = 0,
 ) -> ChannelInformationResult:
-    """Estimate the mutual information between every channel and the label, each channel on its own.
+    """Estimate the mutual information between each single channel and the label.
 
-    For a channel c it is ``BinnedMutualInformation(bins=...).estimate(activations[:, c], labels)``, about a hundred
-    times as fast; 0 for a channel that never changes.
+    Channel c gets the value of ``BinnedMutualInformation(bins=...).estimate(activations[:, c], labels)``, about a hundred
+    times as fast; a constant channel gets 0.
 
     Parameters
     ----------
     activations, labels
-        ``(N, C)``, or ``(N, C, ...)`` of which `reduce`, "mean" or "max", is taken first; ``(N,)`` integers or booleans.
+        ``(N, C)``, or ``(N, C, ...)``, which is first reduced by `reduce`, "mean" or "max"; ``(N,)`` integers or booleans.
     bins
-        Bins per channel, at most N; "auto" leaves five samples to a cell: ``N / 5K`` for K labels, from 2 to 64.
+        Bins per channel, at most N; "auto" aims for five samples per cell: ``N / 5K`` for K labels, from 2 to 64.
     strategy, correction
         As in :class:`BinnedMutualInformation`.
     null, permutations, units, seed
@@ -57,7 +57,7 @@ def channel_information(
     Raises
     ------
     TypeError, ValueError
-        If shapes or lengths do not fit, values are not finite, there is only one label, or an option is not one of the
+        If shapes or lengths do not match, values are not finite, there is only one label, or an option is not one of the
         above.
 
     Examples

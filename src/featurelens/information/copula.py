@@ -27,16 +27,15 @@ class CopulaMutualInformation(MutualInformation):
 
     Gaussian: ``-1/2 sum log(1 - rho_i^2)`` over the canonical correlations of normal scores (Ince et al.
     2017, "A statistical framework for neuroimaging data analysis based on mutual information estimated via a
-    Gaussian copula"). Student: the same from the fitted dispersion, plus the information in common tails. In both, the
-    bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` of determinants of sample covariances is subtracted, which makes dozens
-    of columns per side possible. If the copula is not elliptical, the value of the Gaussian family is a lower bound in
-    the limit of many samples, and can be far too low. Labels are not accepted.
+    Gaussian copula"). Student: the same from the fitted dispersion, plus the information in joint tails. Both subtract
+    the bias ``b(d_x) + b(d_y) - b(d_x + d_y)`` of determinants of sample covariances, so dozens of columns per side are
+    possible. If the copula is not elliptical, the value of the Gaussian family is a lower bound in the limit of many
+    samples, and can be far too low. Labels are not accepted.
 
     Parameters
     ----------
     family : {"auto", "gaussian", "student"}
-        ``"auto"`` chooses the Student copula if its likelihood is better by more than the cost of its extra
-        parameter.
+        ``"auto"`` chooses the Student copula if its gain in likelihood exceeds the penalty for its extra parameter.
 
     Raises
     ------
@@ -60,7 +59,11 @@ class CopulaMutualInformation(MutualInformation):
         check_for_copula(self, x, y)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
-        notes = [f"{side.tie_note()}: mid-ranks, and no copula is exact" for side in (x, y) if side.repeats()]
+        notes = [
+            f"{side.tie_note()}: mid-ranks are used, and no copula is exact"
+            for side in (x, y)
+            if side.repeats()
+        ]
         copula = copula_of(x, y, self.family, notes)
         if copula is None:
             return Measurement(
@@ -88,7 +91,7 @@ def _independent(side: Variable, notes: list[str]) -> torch.Tensor:
     redundant = _redundant(scores)
     if bool(redundant.any()):
         notes.append(
-            f"{int(redundant.sum())} columns of {side.name} follow from its others and were left out"
+            f"{int(redundant.sum())} columns of {side.name} are determined by the other columns and were left out"
         )
     return scores[:, ~redundant]
 

@@ -65,7 +65,7 @@ class Options:
 class MutualInformation(ABC):
     """An estimator of the mutual information between two variables.
 
-    Estimators are small frozen records of their settings, and all are used in the same way:
+    Estimators are immutable and hold only their settings. All are used in the same way:
     ``KSGMutualInformation(k=5).estimate(x, y)``.
     """
 
@@ -94,13 +94,13 @@ class MutualInformation(ABC):
         units : {"nats", "bits"}
             Unit of every value in the result.
         confidence : float, optional
-            Level of a confidence interval for the sampling scatter, such as 0.95; takes about four times as long.
+            Level of a confidence interval for sampling variation, such as 0.95; takes about four times as long.
         null : {"permutation"}, optional
-            Also estimate with `y` in `permutations` random orders, for the mean under independence and a p-value.
+            Also estimate with `y` in random order, `permutations` times, for the mean under independence and a p-value.
         permutations : int
             Number of random orders; the smallest p-value is ``1 / (1 + permutations)``.
         seed : int, torch.Generator or None
-            The same seed gives the same result; None draws a new one. The global random state is not used.
+            The same seed gives the same result; None draws a new seed. The global random state is not used.
 
         Returns
         -------
@@ -109,17 +109,17 @@ class MutualInformation(ABC):
         Raises
         ------
         TypeError
-            If a side is neither a tensor nor an array of real numbers, the estimator does not accept labels, or
-            an option is of another type.
+            If `x` or `y` is neither a tensor nor an array of real numbers, holds labels that the estimator does not
+            accept, or an option is of another type.
         ValueError
-            If lengths differ, a side is empty, constant or not finite, there are too few samples, or an option is
+            If lengths differ, `x` or `y` is empty, constant or not finite, there are too few samples, or an option is
             not one of the above.
 
         Warns
         -----
         UserWarning
-            If the estimate is above 0.6 of a ceiling that does not limit the true value: it then depends on the
-            number of samples more than on the data.
+            If the estimate is above 0.6 of a ceiling that does not limit the true value: it then depends more on the
+            number of samples than on the data.
         """
         options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
         result = run_estimate(self, x, y, options)
@@ -154,7 +154,7 @@ class MutualInformation(ABC):
 
     @property
     def method(self) -> str:
-        """The estimator and its settings in short, as ``"KSG(k=5, variant=1, marginals='normal-score')"``."""
+        """The estimator and its settings in short, such as ``"KSG(k=5, variant=1, marginals='normal-score')"``."""
         return repr(self).replace("MutualInformation", "", 1)
 
 
@@ -199,7 +199,7 @@ def check_confidence(confidence: object) -> None:
     if isinstance(confidence, bool) or not isinstance(confidence, float):
         raise TypeError(f"confidence must be a level such as 0.95, or None; got {describe(confidence)}")
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, such as 0.95; got {confidence!r}")
+        raise ValueError(f"confidence must be between 0 and 1, such as 0.95; got {confidence!r}")
 
 
 def saturation(result: MutualInformationResult) -> str:

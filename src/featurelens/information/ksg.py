@@ -25,20 +25,19 @@ class KSGMutualInformation(MutualInformation):
     """Mutual information from the k nearest neighbours of every sample (Kraskov, Stögbauer & Grassberger 2004).
 
     Variant 1 is ``psi(k) + psi(N) - <psi(n_x + 1) + psi(n_y + 1)>`` with n_x the number of samples strictly
-    closer in x than the k-th neighbour is in the joint space (maximum norm); variant 2 is
-    ``psi(k) - 1/k + psi(N) - <psi(n_x) + psi(n_y)>`` with a radius of its own per side.
+    closer in x than the k-th neighbour is in the joint space (maximum norm). Variant 2 is
+    ``psi(k) - 1/k + psi(N) - <psi(n_x) + psi(n_y)>`` with a separate radius for each side.
 
     Integer labels on one side are compared as labels (Ross 2014, "Mutual information between discrete and
-    continuous data sets"); on both sides, the table of their counts is used. Floating-point values that
-    repeat (the zeros of a ReLU, 8-bit pixels) need special treatment, which a note describes:
+    continuous data sets"). With labels on both sides, the table of counts is used. Floating-point values that
+    repeat (the zeros of a ReLU, 8-bit pixels) are treated specially, and a note in the result says so:
 
-    - a side with no more than ``sqrt(N) / 2`` different values is used as labels;
+    - a side with at most ``sqrt(N) / 2`` different values is used as labels;
     - with normal scores, equal values are spread at random over the ranks they share, which does not change the
       information; `seed` fixes the order;
-    - with raw marginals, the ball around a sample is closed and everything in it is counted, after Gao,
-      Kannan, Oh & Viswanath (2017), "Estimating mutual information for discrete-continuous mixtures". This is
-      accurate for a few frequent values and too high for many rare ones (8-bit pixels: 0.56 nats instead of 0.41
-      at N = 10,000).
+    - with raw marginals, every sample in the closed ball around a sample is counted, after Gao, Kannan, Oh & Viswanath
+      (2017), "Estimating mutual information for discrete-continuous mixtures". This is accurate for a few frequent
+      values and too high for many rare ones (8-bit pixels: 0.56 nats instead of 0.41 at N = 10,000).
 
     Time is about ``N log N`` up to six joint columns on the CPU and ``N^2`` beyond or on a GPU; memory is
     ``O(N)`` and a fixed block of distances.
@@ -46,11 +45,11 @@ class KSGMutualInformation(MutualInformation):
     Parameters
     ----------
     k : int
-        Neighbours; fewer give less bias and more variance.
+        Number of neighbours; fewer mean less bias and more variance.
     variant : {1, 2}
-        Algorithm 1 or 2 of the paper; 1 where a side has labels or repeated values.
+        Algorithm 1 or 2 of the paper; always 1 if a side has labels or repeated values.
     marginals : {"normal-score", "raw"}
-        Whether each column is first replaced by the normal quantiles of its ranks. This does not change the
+        "normal-score" first replaces each column by the normal quantiles of its ranks. This does not change the
         information, and removes the influence of scales and heavy tails.
 
     Raises
@@ -104,12 +103,12 @@ class KSGMutualInformation(MutualInformation):
         twins = int(counts.touching.sum())
         if twins or repeats:
             notes.append(
-                f"{twins} samples with {self.k} identical twins: counted in closed balls (Gao et al. 2017)"
+                f"{twins} samples have {self.k} identical twins: counted in closed balls (Gao et al. 2017)"
             )
             counts = merge_closed(counts, neighbor_counts(x, y, self.k, "closed"))
         alone = int((counts.rank < 1).sum())
         if alone:
-            notes.append(f"{alone} samples are alone in their label and were left out")
+            notes.append(f"{alone} samples, each alone in its label, were left out")
         return variant_one(counts)
 
     def _prepared(self, side: Variable, generator: torch.Generator, notes: list[str]) -> Variable:
@@ -133,20 +132,19 @@ class KSGMutualInformation(MutualInformation):
 @final
 @dataclass(frozen=True, kw_only=True)
 class CorrectedKSGMutualInformation(MutualInformation):
-    """KSG, minus the error that it makes on data of the same dependence whose information is known.
+    """KSG, minus its error on simulated data with the same dependence and known information.
 
-    A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and samples are drawn from it: the same
-    number, in the same number of columns, equally dependent. The error of KSG on these is known exactly, and is
-    subtracted: ``KSG(data) - mean [KSG(drawn) - I(copula)]``, with the copula's information as a control variate.
-    Where the data are elliptical the error goes to zero with the error of the fit; where they are not, KSG still
-    measures the rest. Labels are not accepted, as they have no such copula.
+    A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and as many samples of as many columns are
+    drawn from it. The error of KSG on these samples is known exactly, and is subtracted: ``KSG(data) - mean [KSG(drawn) -
+    I(copula)]``, with the copula's information as a control variate. For elliptical data the error vanishes with the
+    error of the fit; for other data, KSG still measures the rest. Labels are not accepted: they have no such copula.
 
     Parameters
     ----------
     k : int
-        Neighbours.
+        Number of neighbours.
     surrogates : int
-        Number of samples drawn; the time is that of ``1 + surrogates`` KSG estimates.
+        Number of simulated data sets; the time is that of ``1 + surrogates`` KSG estimates.
 
     Raises
     ------

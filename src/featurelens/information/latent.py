@@ -32,22 +32,21 @@ Sides = tuple[Variable, Variable]
 class LatentMutualInformation(MutualInformation):
     """Nearest-neighbour information between a few learned columns of each side, cross-fitted.
 
-    Nearest neighbours carry little information in dozens of columns. A map to few columns is learned on each half
-    of the data in turn, the other half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or
-    Ross's estimator against labels), and the two values are averaged. A map cannot add information, so this
-    estimates a *lower bound*: the information that the map keeps (Gowri et al. 2024, "Approximating mutual
-    information of high-dimensional variables using learned representations").
+    Nearest-neighbour estimates fail in dozens of columns. A map to a few columns is learned on each half of the data in
+    turn; the other half is mapped and measured with :class:`CorrectedKSGMutualInformation` (or Ross's estimator against
+    labels), and the two values are averaged. A map cannot add information, so this estimates a *lower bound*: the
+    information that the map keeps (Gowri et al. 2024, "Approximating mutual information of high-dimensional variables
+    using learned representations").
 
     Parameters
     ----------
     reduce : {"cca", "autoencoder"}
-        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps what is linearly shared,
-        in as many pairs as correlate on a held-out part; or an autoencoder per side, which keeps what varies
-        most.
+        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps linear dependence, in as many pairs
+        as correlate on a held-out part; or an autoencoder per side, which keeps the largest variation.
     dim : int
         Largest number of columns per side.
     k : int
-        Neighbours.
+        Number of neighbours.
     steps : int
         Largest number of training steps of an autoencoder.
 
@@ -78,10 +77,10 @@ class LatentMutualInformation(MutualInformation):
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:
-            raise TypeError("x or y must be continuous to be reduced; got integer labels for both")
+            raise TypeError("x or y must be continuous; got integer labels for both")
         if len(x) < LEAST_SAMPLES:
             raise ValueError(
-                f"two halves to learn and to measure need at least {LEAST_SAMPLES} samples; got {len(x)}"
+                f"learning on one half and measuring on the other needs at least {LEAST_SAMPLES} samples; got {len(x)}"
             )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
@@ -94,7 +93,10 @@ class LatentMutualInformation(MutualInformation):
         return Measurement(
             value=sum(part.value for part in measured) / len(measured),
             ceiling=measured[0].ceiling,
-            notes=("a lower bound: what the learned columns share", f"{kept} columns kept on the halves"),
+            notes=(
+                "a lower bound: the information between the learned columns",
+                f"{kept} columns kept on the halves",
+            ),
         )
 
     def _standard_error(

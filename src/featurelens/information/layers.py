@@ -90,23 +90,23 @@ def layer_information(
     Parameters
     ----------
     model, layers, reduce
-        As for `ActivationRecorder`. By default a feature map is reduced to its mean, one number per channel: with whole
-        maps the estimate is log N for any probe set.
+        As for `ActivationRecorder`. By default feature maps are reduced to their means, one number per channel: whole
+        maps give log N for any probe set.
     loader
         As for `ActivationRecorder.record`; one tensor or array of images `(N, C, H, W)` needs `against`.
     against
-        Labels `(N,)`, "labels" for those in the batches, or "inputs" for the inputs themselves.
+        Labels `(N,)`, "labels" for the labels in the batches, or "inputs" for the inputs.
     per, estimator
-        "layer" measures a layer's channels together, "channel" each on its own. The default is `channel_information` per
-        channel against labels, otherwise `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
+        "layer" measures a layer's channels jointly, "channel" each one separately. By default channels are measured
+        against labels by `channel_information`, all else by `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     units, confidence, null, permutations, progress, seed
-        As in `MutualInformation.estimate` and `channel_information`. By default the null is measured against labels, as
-        with many channels and few images a layer seems informative about any labels: read `excess`.
+        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default: with
+        many channels and few images a layer seems informative about any labels, so read `excess`.
 
     Raises
     ------
     TypeError, ValueError, LookupError
-        If an argument is none of these; errors of an estimator name the layer, which is its y.
+        If an argument is not one of the above. Errors of an estimator name the layer, which is its y.
 
     Examples
     --------

@@ -44,7 +44,7 @@ def mutual_information(
     seed: Seed = 0,
     **settings: Any,
 ) -> MutualInformationResult:
-    """Estimate the mutual information between `x` and `y` with the estimator of that name.
+    """Estimate the mutual information between `x` and `y` with an estimator chosen by name.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def mutual_information(
     units, confidence, null, permutations, seed
         As in :meth:`MutualInformation.estimate`.
     **settings
-        Settings of the estimator, as ``k=3`` for KSG.
+        Settings of the estimator, such as ``k=3`` for KSG.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def mutual_information(
     Raises
     ------
     TypeError, ValueError
-        If there is no such method, if it has no such setting, or as by :meth:`MutualInformation.estimate`.
+        If there is no such method, if it has no such setting, or as for :meth:`MutualInformation.estimate`.
 
     Examples
     --------

@@ -36,13 +36,14 @@ class NeuralMutualInformation(MutualInformation):
     """Mutual information from a critic f(x, y) = g(x) . h(y), trained on one part of the data and evaluated on another.
 
     The data are divided into five parts: three train the critic, one decides when to stop, and the bound is evaluated
-    on the last. This is repeated with the parts in other roles, `rotations` times, and averaged. On unseen pairs
+    on the last. This is repeated `rotations` times with the parts in other roles, and averaged. The bounds, on unseen
+    pairs:
 
-    - ``"infonce"`` (van den Oord, Li & Vinyals 2018): ``<f_ii - log mean_j exp f_ij>``, a lower bound and at
+    - ``"infonce"`` (van den Oord, Li & Vinyals 2018): ``<f_ii - log mean_j exp f_ij>``, a lower bound of at
       most ``log K`` for K held-out samples;
-    - ``"nwj"`` (Nguyen, Wainwright & Jordan 2010): ``<f_ii> - <exp(f_ij - 1)>``, a lower bound of large
+    - ``"nwj"`` (Nguyen, Wainwright & Jordan 2010): ``<f_ii> - <exp(f_ij - 1)>``, a lower bound with large
       variance;
-    - ``"smile"`` (Song & Ermon 2020): ``<f_ii> - log <exp clip(f_ij, -5, 5)>``, no bound, but little
+    - ``"smile"`` (Song & Ermon 2020): ``<f_ii> - log <exp clip(f_ij, -5, 5)>``, not a bound, but with little
       variance; trained on the Jensen-Shannon objective.
 
     Columns enter as normal scores, labels as one-hot vectors. By far the slowest estimator here: useful where the
@@ -51,7 +52,7 @@ class NeuralMutualInformation(MutualInformation):
     Parameters
     ----------
     bound : {"infonce", "smile", "nwj"}
-        The bound that is maximized and reported.
+        The bound to maximize and report.
     hidden : int
         Width of the two hidden layers of g and of h.
     steps : int
@@ -59,7 +60,7 @@ class NeuralMutualInformation(MutualInformation):
     batch : int
         Pairs per step.
     rotations : int
-        How many of the five parts are used for evaluation in turn, 1 to 5.
+        How many of the five parts serve for evaluation in turn, 1 to 5.
 
     Raises
     ------

@@ -24,35 +24,34 @@ CHUNK_ELEMENTS = 2**22
 class NoisyChannelMutualInformation(MutualInformation):
     """Information between x and the noisy activations ``T = y + N(0, sigma^2 I)``, over the given samples.
 
-    The information between a continuous input and a deterministic layer is infinite, or log N on N distinct
-    samples whatever the layer does (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is
-    a property of the layer. For the N samples themselves it is exact up to Monte Carlo noise: the mixture of
-    Gaussians around all activations h_j is compared with the mixture around those that share the input's x (Goldfeld
-    et al. 2019):
+    The information between a continuous input and a deterministic layer is infinite, or log N on N distinct samples,
+    whatever the layer computes (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is a property
+    of the layer. For the N given samples the value is exact up to Monte Carlo noise: the mixture of Gaussians around all
+    activations h_j is compared with the mixture around those with the same x (Goldfeld et al. 2019):
 
         I = 1/(NM) sum_{i,m} log [ mean_{j: x_j = x_i} phi(h_i + sigma z_im - h_j) / mean_j phi(h_i + sigma
         z_im - h_j) ]
 
-    x may be the inputs, which are usually distinct, or labels, for I(T; Y). The result's `bracket` holds the
-    bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances, for
-    distinct x; they need no sampling. Noise is added to y, or to x where y holds labels.
+    x may be the inputs, which are usually distinct, or labels, for I(T; Y). For distinct x, the result's `bracket` holds
+    the bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances; they need no
+    sampling. Noise is added to y, or to x if y holds labels.
 
-    Keep `sigma` fixed over epochs and layers that are compared, or a change of scale is mistaken for information.
-    The standard error is that of a mean over the N samples, noise included: how much the value varies from one set of
-    samples to another. It does not include the bias, which grows with the number of columns: with many columns and few
-    samples any labels seem to be known, so use ``null="permutation"`` and read `excess`. All orders share their
+    Keep `sigma` fixed over the epochs and layers that you compare, or a change of scale is mistaken for information. The
+    standard error is that of a mean over the N samples, including noise: how much the value varies between sets of
+    samples. It does not include the bias, which grows with the number of columns: with many columns and few samples the
+    layer seems informative about any labels, so use ``null="permutation"`` and read `excess`. Permutations reuse the
     distances and take little time. The ceiling is the empirical entropy of x: that of the labels, or log N for N distinct
     inputs.
 
     Parameters
     ----------
     sigma : float
-        Standard deviation of the noise per column.
+        Standard deviation of the noise in each column.
     relative : bool
-        Whether `sigma` is a multiple of the root mean square deviation of the activations from their mean,
-        which makes the result independent of their scale. `noise_model` in the result states the noise used.
+        Whether `sigma` is a multiple of the activations' root mean square deviation from their mean, which makes the
+        result independent of their scale. The result's `noise_model` states the noise used.
     samples : int
-        Number M of noise draws per sample.
+        Number of noise draws per sample, M.
 
     Raises
     ------
@@ -87,7 +86,7 @@ class NoisyChannelMutualInformation(MutualInformation):
         if null is not None and _distinct(_groups(given)):
             raise ValueError(
                 f"null='permutation' is not informative here: with {len(given)} distinct {given.name}, every pairing "
-                f"with {noisy.name} gives the same value; give labels, or null=None"
+                f"with {noisy.name} gives the same value; pass labels, or null=None"
             )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:

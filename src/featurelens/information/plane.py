@@ -1,4 +1,4 @@
-"""The information plane: the information of layers about input and label while a network trains."""
+"""The information plane: how informative layers are about input and label while a network trains."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Results = dict[str, list[MutualInformationResult]]
 
 @final
 class InformationPlane:
-    """I(X; T) and I(T; Y) of chosen layers, epoch by epoch, through noise of a stated size.
+    """I(X; T) and I(T; Y) of chosen layers at each epoch, with noise of a stated size added to T.
 
     ::
 
@@ -64,34 +64,34 @@ class InformationPlane:
         plane.plot()
 
     A deterministic layer has infinite information about a continuous input, and log N about N distinct samples,
-    whatever it has learned (Amjad & Geiger 2018; Saxe et al. 2018). Measured here is the information through T + noise
+    whatever it has learned (Amjad & Geiger 2018; Saxe et al. 2018). This class measures the information in T + noise
     (Goldfeld et al. 2019). The noise is a fixed multiple of the layer's standard deviation, so that a mere change of
     scale is not mistaken for information.
 
     Parameters
     ----------
     model
-        The network; every `update` uses its present weights. It is restored afterwards.
+        The network; every `update` uses its current weights. It is restored afterwards.
     layers
         Selectors as for `ActivationRecorder`.
     loader, labels
         The probe set: one tensor or array `(N, C, H, W)`, or batches as for `ActivationRecorder.record`, which are kept
-        in memory; and `(N,)` of an integer type, by default those in the batches. With about 1000 images the ceiling
-        is log N = 6.9 nats; the cost grows with the square of N.
+        in memory; and integer labels `(N,)`, by default those in the batches. With 1000 images the ceiling is log N =
+        6.9 nats; the cost grows with the square of N.
     estimator
         By default `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     reduce
-        As for `ActivationRecorder`; by default a feature map is reduced to its mean, one number for each channel.
+        As for `ActivationRecorder`; by default feature maps are reduced to their means, one number for each channel.
     units
         "nats" or "bits".
     confidence
-        Level of the intervals, or None for no intervals. Most estimators derive them from disjoint parts of the probe
-        set, which takes at least 50 images.
+        Level of the confidence intervals, or None for none. Most estimators compute them from disjoint parts of the
+        probe set, which needs at least 50 images.
     null, permutations
-        "permutation" also measures I(T; Y) for that many random orders of the labels: with many channels and few
+        "permutation" also measures I(T; Y) for `permutations` random orders of the labels: with many channels and few
         images a layer seems informative about *any* labels. `plot` draws it beside the layer's path. None skips it.
     seed
-        For noise and orders, the same in every epoch.
+        Seed of the noise and the permutations, the same in every epoch.
 
     Attributes
     ----------
@@ -160,20 +160,20 @@ class InformationPlane:
         }
 
     def update(self, epoch: int, *, progress: bool = True) -> None:
-        """Measure every layer now, and record the results under `epoch`, which must be later than those before.
+        """Measure every layer now, and record the results under `epoch`, which must be later than earlier ones.
 
         `progress` shows a progress bar, if standard error is a terminal.
 
         Raises
         ------
         TypeError, ValueError
-            If `epoch` is not a later whole number, the plane was loaded without a model, or the estimator refuses a
+            If `epoch` is not a later whole number, the plane was loaded without a model, or the estimator rejects a
             layer; its message names the layer.
         """
         epoch = check_whole(epoch, argument="epoch", least=0)
         if self.model is None:
             raise ValueError(
-                "a plane from InformationPlane.load has no model: make it from the model and call resume(path)"
+                "a plane from InformationPlane.load has no model: create a plane with the model and call resume(path)"
             )
         if self.epochs and epoch <= self.epochs[-1]:
             raise ValueError(
@@ -209,7 +209,7 @@ class InformationPlane:
         from featurelens import plotting
 
         if not self.epochs:
-            raise ValueError("there is nothing to plot before the first update(epoch)")
+            raise ValueError("nothing to plot: call update(epoch) first")
         if title is None:
             title = f"T: {self._settings['reduce']} of each layer; {self._settings['estimator']}"
         return plotting.information_plane(
@@ -230,11 +230,11 @@ class InformationPlane:
 
     @property
     def label_entropy(self) -> float:
-        """Entropy of the labels in the probe set, in `units`: an upper bound of every I(T; Y)."""
+        """Entropy of the labels in the probe set, in `units`: an upper bound for every I(T; Y)."""
         return self._label_entropy / NATS_PER_UNIT[self.units]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all measurements to one file, which `load` and `resume` read; the model and data are not in it.
+        """Write all measurements, without model and data, to one file that `load` and `resume` read.
 
         Raises
         ------
@@ -250,7 +250,7 @@ class InformationPlane:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a plane that `save` wrote, to plot it; without a model it cannot be updated, see `resume`.
+        """Read a plane that `save` wrote, to plot it. It has no model and cannot be updated; for that, see `resume`.
 
         Raises
         ------
@@ -283,14 +283,14 @@ class InformationPlane:
         return plane
 
     def resume(self, path: str | os.PathLike[str]) -> None:
-        """Continue from the measurements that `save` wrote to `path`, so that an interrupted run can go on.
+        """Continue an interrupted run from the measurements that `save` wrote to `path`.
 
         Raises
         ------
         TypeError
             If `path` is not a path.
         ValueError
-            If `save` did not write the file, or it comes from other layers, another probe set or another estimator.
+            If `save` did not write the file, or its layers, probe set or estimator differ.
         """
         saved = self.load(path)
         for name, mine in self._settings.items():

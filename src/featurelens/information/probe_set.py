@@ -72,7 +72,7 @@ def record_rows(
     for name, values in recorded.items():
         if not isinstance(values, torch.Tensor):
             raise TypeError(
-                f"layer {name!r} returns {describe(values)}: choose a tensor of it with reduce={{{name!r}: function}}"
+                f"layer {name!r} returns {describe(values)}: choose one of its tensors with reduce={{{name!r}: function}}"
             )
         rows[name] = values.reshape(len(values), -1).float()
     return rows
@@ -83,7 +83,7 @@ def labels_in(batch: Any) -> torch.Tensor:
     labels = labels_of(batch)
     if labels is None:
         raise ValueError(
-            f"the batch {describe(batch)} has no labels: make batches (images, labels), or give labels (N,)"
+            f"the batch {describe(batch)} has no labels: yield batches (images, labels), or pass labels (N,)"
         )
     return check_labels(labels, argument="the labels of a batch")
 
@@ -100,7 +100,7 @@ def inputs_in(batch: Any, model: nn.Module) -> torch.Tensor:
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:
     """Join labels, or rows of inputs of one size."""
     if len({part.shape[1:] for part in parts}) > 1:
-        raise ValueError("against='inputs' needs inputs of one size; their sizes differ between batches")
+        raise ValueError("against='inputs' needs inputs of the same size; sizes differ between batches")
     return torch.cat(parts)
 
 

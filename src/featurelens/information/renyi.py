@@ -23,9 +23,9 @@ class RenyiMutualInformation(MutualInformation):
     """Matrix-based Rényi information ``S(A) + S(B) - S(A o B / tr(A o B))`` (Sánchez Giraldo, Rao & Principe 2015).
 
     A and B are Gram matrices of a Gaussian kernel (for labels: 1 if equal, else 0), scaled to trace one, and
-    ``S(A) = log tr(A^alpha) / (1 - alpha)``. Needs no densities and works in any dimension; but it is *not
-    Shannon's* mutual information, depends on the width of the kernel, and is not invariant under bijections.
-    Compare its values only with each other, at the same `sigma` and number of samples.
+    ``S(A) = log tr(A^alpha) / (1 - alpha)``. It needs no densities and works in any dimension. But it is *not
+    Shannon's* mutual information: it depends on the kernel width and is not invariant under bijections. Compare its
+    values only with each other, at the same `sigma` and number of samples.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class RenyiMutualInformation(MutualInformation):
     sigma : float or "median"
         Width of the kernel; ``"median"`` takes the median distance between samples, per side.
     max_samples : int
-        Larger data are subsampled at random to this many samples: a Gram matrix of N samples has N^2 entries.
+        Larger data sets are subsampled at random to this size: a Gram matrix of N samples has N^2 entries.
 
     Raises
     ------

@@ -29,7 +29,7 @@ def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generat
     blocks = min(BLOCKS, n // SMALLEST_BLOCK)
     if blocks < 2:
         raise ValueError(
-            f"confidence needs at least {2 * SMALLEST_BLOCK} samples; got {n}: give more, or confidence=None"
+            f"confidence needs at least {2 * SMALLEST_BLOCK} samples; got {n}: use more, or confidence=None"
         )
     size = n // blocks
     variances = []

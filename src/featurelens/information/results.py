@@ -74,7 +74,7 @@ class Estimate(InformationResult):
 
     @property
     def excess(self) -> float | None:
-        """The value minus the mean of the null, None without a null."""
+        """The value minus the mean of the null; None without a null."""
         return None if self.null_mean is None else self.value - self.null_mean
 
     def __float__(self) -> float:
@@ -100,30 +100,30 @@ class MutualInformationResult(Estimate):
     Attributes
     ----------
     value : float
-        The estimate, in `units`. Estimates of small values scatter around the truth, so it may be negative.
+        The estimate, in `units`. It may be negative: estimates of small values scatter around the true value.
     units : {"nats", "bits"}
         Unit of every information value here.
     method : str
-        The estimator with its settings, as ``"KSG(k=5, variant=1, marginals='normal-score')"``.
+        The estimator with its settings, such as ``"KSG(k=5, variant=1, marginals='normal-score')"``.
     n, dim_x, dim_y : int
-        Number of samples, and of columns of each side, as given.
+        Number of samples, and number of columns of `x` and `y` as passed.
     standard_error : float or None
         Standard deviation of the estimate over samples of this size; None without `confidence`.
     interval : tuple of float or None
-        ``(low, high)``: confidence interval for the sampling scatter. It does not include the estimator's bias.
+        ``(low, high)``: confidence interval for sampling variation. It does not include the estimator's bias.
     null_mean : float or None
         Mean estimate over permutations of the pairing: the value the estimator gives when there is no dependence.
     p_value : float or None
-        Share of permutations that reach `value`, the true pairing included: ``(1 + hits) / (1 + permutations)``.
+        Fraction of permutations that reach `value`, counting the true pairing: ``(1 + hits) / (1 + permutations)``.
     ceiling, label_entropy : float or None
-        The largest value that this estimator can return for this many samples; the entropy of the labels, where one
-        side holds recurring labels: the true value is no larger.
+        The largest value that the estimator can return for this many samples; the entropy of the labels, if one side
+        holds recurring labels: the true value is no larger.
     noise_model : str or None
         The noise that makes the information of a deterministic layer finite; None if none was assumed.
     bracket : tuple of float or None
-        Lower and upper bounds that need no sampling, where the method has them.
+        Lower and upper bounds that need no sampling, if the method has them.
     notes : tuple of str
-        Cautions, such as point masses or columns left out.
+        Cautions, such as point masses or omitted columns.
 
     Examples
     --------
@@ -145,7 +145,7 @@ class MutualInformationResult(Estimate):
     def saturated(self) -> bool:
         """Whether the estimate is above 0.6 of its ceiling, and should be read as a lower bound.
 
-        A ceiling at the entropy of the labels does not count: it limits the true value as well.
+        A ceiling at the entropy of the labels does not count, because it also limits the true value.
         """
         if not self.ceiling or (self.label_entropy is not None and self.ceiling >= self.label_entropy):
             return False
@@ -174,22 +174,22 @@ class MutualInformationResult(Estimate):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SpatialMutualInformationResult(Estimate):
-    """Information between image pixels and the activations at the same place, per pair of channels.
+    """Information between image pixels and activations at the same position, per pair of channels.
 
     Attributes
     ----------
     value : float
         Mean over images and pairs of channels, in `units`.
     per_pair, per_image : torch.Tensor
-        ``(C1, C2)`` float64: mean over images, per image channel and activation channel; ``(N,)``: over pairs.
+        ``(C1, C2)`` float64: mean over images, for each image channel and activation channel; ``(N,)``: mean over pairs.
     null_mean : float or None
         The same mean when every image is paired with the activations of *another* image. Read :attr:`excess`.
     null_per_pair : torch.Tensor or None
         ``(C1, C2)``: the null, per pair.
     p_value : float or None
-        Share of pairings, the true one included, with a mean of at least `value`.
+        Fraction of pairings, including the true one, with a mean of at least `value`.
     standard_error, interval
-        For the scatter over images: of the excess over the null if there is one, otherwise of the value.
+        For variation over images: of the excess over the null if there is one, otherwise of the value.
     units, method, n, dim_x, dim_y, ceiling, noise_model, notes
         As in :class:`MutualInformationResult`; `n` counts images, `dim_x` and `dim_y` channels.
     """
@@ -230,17 +230,17 @@ class SpatialMutualInformationResult(Estimate):
 class ChannelInformationResult(InformationResult):
     """Mutual information between each channel and the label, made by `channel_information`.
 
-    ``result[c]`` is channel c alone, as a `MutualInformationResult`; ``numpy.asarray(result)`` are the values.
+    ``result[c]`` is the `MutualInformationResult` of channel c; ``numpy.asarray(result)`` returns the values.
 
     Attributes
     ----------
     values : torch.Tensor
         ``(C,)`` float64, in `units`.
     null_mean, p_values : torch.Tensor or None
-        ``(C,)`` float64: mean over permutations of the labels, and the share of permutations (the true order
-        included) that reach the value.
+        ``(C,)`` float64: mean over permutations of the labels, and the fraction of permutations (including the true
+        order) that reach the value.
     label_entropy, ceiling : float or None
-        Entropy of the labels, an upper bound for every channel; logarithm of the number of bins, likewise.
+        Entropy of the labels, and logarithm of the number of bins: upper bounds for every channel.
     units, method, n, notes
         As in :class:`MutualInformationResult`.
 
@@ -269,22 +269,22 @@ class ChannelInformationResult(InformationResult):
         bins: int | Literal["auto"] = "auto",
         units: Units = "nats",
     ) -> Self:
-        """Estimate the information between every channel and the label from what `JointCounts` counted in one pass.
+        """Estimate the information between every channel and the label from the counts of `JointCounts`.
 
         Parameters
         ----------
         counts
-            ``recorder.stream(loader, fl.statistics.JointCounts(classes))["conv1"].joint_counts``, say.
+            For example ``recorder.stream(loader, fl.statistics.JointCounts(classes))["conv1"].joint_counts``.
         method
-            "binned" joins the cells into bins of equal count, as `channel_information` does for values cut to their
-            cells; "gaussian" assumes a normal distribution in each class and integrates their mixture.
+            "binned" joins the cells into bins of equal count, as `channel_information` would for values rounded to their
+            cells; "gaussian" assumes a normal distribution in each class and integrates the mixture.
         bins, units
-            As in `channel_information`; `bins` is for "binned".
+            As in `channel_information`; `bins` applies to "binned" only.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is none of the above, there are images of one class only, or a channel was not finite.
+            If an argument is not one of the above, all images are of one class, or a channel was not finite.
         """
         from featurelens.information.counts import information_of_joint_counts
 
@@ -296,7 +296,7 @@ class ChannelInformationResult(InformationResult):
         Raises
         ------
         TypeError, ValueError
-            If `k` is not a whole number from 0.
+            If `k` is not a whole number of at least 0.
         """
         k = check_whole(k, argument="k", least=0)
         return self.values.argsort(descending=True, stable=True)[:k].tolist()

@@ -1,4 +1,4 @@
-"""Mutual information between the pixels of an image and the activations at the same place."""
+"""Mutual information between the pixels of an image and the activations at the same position."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ def spatial_mutual_information(
     progress: bool = True,
     seed: Seed = 0,
 ) -> SpatialMutualInformationResult:
-    """Estimate the mutual information between a pixel and the activation at its place, within one image.
+    """Estimate the mutual information between pixels and the activations at the same position, within each image.
 
-    Each map is resized to its image (bilinear), the pixels of both are divided into bins, and their mutual information is
-    averaged over images, per pair of channels. It measures how well maps and image align, not the information that a
-    layer has about its input.
+    Each map is resized to its image (bilinear), both are binned, and their mutual information is averaged over images,
+    for each pair of channels. It measures how well maps and image align, not the information that a layer has about its
+    input.
 
     Parameters
     ----------
     images, activations
-        ``(N, C1, H, W)`` and ``(N, C2, h, w)``, of the same images in the same order.
+        ``(N, C1, H, W)`` and ``(N, C2, h, w)``, for the same images in the same order.
     bins
         Bins per map, at least 2: 16 by default, 255 for `legacy`.
     null, pairings
-        "cross_image" (default) also pairs images with others' activations, shifted by up to `pairings` different numbers of
-        places. None is the default for `legacy`.
+        "cross_image" (default) also pairs images with other images' activations, at up to `pairings` different shifts
+        along the batch. None is the default for `legacy`.
     legacy, strategy, correction
-        `legacy` is the common recipe, exactly: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats for
-        two independent 32x32 images). Otherwise as in :class:`BinnedMutualInformation`.
+        `legacy` is exactly the common recipe: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats for
+        two independent 32x32 images). `strategy` and `correction` are as in :class:`BinnedMutualInformation`.
     confidence, units, progress, seed
         As in :func:`channel_information`; `confidence` is the level of an interval over images, such as 0.95.
 
     Raises
     ------
     TypeError, ValueError
-        If shapes do not fit, values are not finite, or an option is not one of the above.
+        If shapes do not match, values are not finite, or an option is not one of the above.
 
     Examples
     --------
@@ -210,9 +210,9 @@ def _checked_maps(images: ArrayLike, activations: ArrayLike, recipe: _Recipe) ->
         sides.append(side)
     n = len(sides[0])
     if n != len(sides[1]):
-        raise ValueError(f"images and activations must pair up; got {n} and {len(sides[1])} of them")
+        raise ValueError(f"there must be as many images as activations; got {n} and {len(sides[1])}")
     if recipe.pairings and n < 2:
-        raise ValueError("null='cross_image' needs at least 2 images; got 1: give more, or null=None")
+        raise ValueError("null='cross_image' needs at least 2 images; got 1: use more, or null=None")
     if sides[0][0, 0].numel() < 2:
         raise ValueError(f"images must have at least 2 pixels; got {describe(images)}")
     return [sides[0], sides[1].to(sides[0].device)]

@@ -35,20 +35,20 @@ def tensors_in(
         found = first_tensor(batch)
         if found is None or found.ndim != shape.count(",") + 1 or 0 in found.shape:
             given = describe(batch if found is None else found)
-            raise ValueError(f"the loader must give {noun}s {shape} with no empty dimension; got {given}")
+            raise ValueError(f"the loader must yield {noun}s {shape} with no empty dimension; got {given}")
         like = like or found.shape[1:]
         if found.shape[1:] != like:
             raise ValueError(
-                f"the loader must give {noun}s of one shape; got {tuple(like)} and then, from {noun} {seen}, "
+                f"the loader must yield {noun}s of one shape; got {tuple(like)} and then, from {noun} {seen}, "
                 f"{tuple(found.shape[1:])}"
             )
         broken = ~found.flatten(1).isfinite().all(1)
         if bool(broken.any()):
             place = seen + int(broken.nonzero()[0])
             raise ValueError(
-                f"the loader must give finite {noun}s; {noun} {place} has NaN or infinite values"
+                f"the loader must yield finite {noun}s; {noun} {place} has NaN or infinite values"
             )
         seen += len(found)
         yield found.detach().cpu()
     if not seen:
-        raise ValueError(f"the loader gave no {noun}s; got {describe(loader)}")
+        raise ValueError(f"the loader yielded no {noun}s; got {describe(loader)}")

@@ -1,4 +1,4 @@
-"""Optimized images against real ones: how each objective ranks the user's own images."""
+"""Optimized images compared with real ones: how each objective ranks the user's own images."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ BATCH = 64
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RealImageComparison:
-    """Each objective on its optimized image and on real images; made by `MaximizationResult.compare`.
+    """Scores of optimized and real images for each objective; made by `MaximizationResult.compare`.
 
-    Diversity, which is a matter between images, is left out of all values here.
+    Diversity terms, which compare images with each other, are left out of all values here.
 
     Attributes
     ----------
     objectives : tuple of Objective
-        What was optimized, N of them.
+        The N objectives.
     images : torch.Tensor
         `(N, C, H, W)` in [0, 1]: the optimized images.
     scores : torch.Tensor
-        ``(N,)``: each objective on its optimized image.
+        ``(N,)``: score of each optimized image.
     data_maximum, data_minimum : torch.Tensor
-        ``(N,)``: each objective over the real images.
+        ``(N,)``: largest and smallest value of each objective over the real images.
     top_indices, top_scores : torch.Tensor
-        ``(N, K)``: the strongest real images by their place in the data, and their values, strongest first.
+        ``(N, K)``: indices of the strongest real images in the data, and their values, strongest first.
     top_images : torch.Tensor
-        ``(N, K, C, H, W)`` in [0, 1]: these images, in their own size.
+        ``(N, K, C, H, W)`` in [0, 1]: these images, at their own size.
     n : int
         Number of real images.
     """
@@ -66,13 +66,13 @@ class RealImageComparison:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """``(N,)``: score over data maximum; NaN where one of them is not positive."""
+        """``(N,)``: score divided by data maximum; NaN where one of them is not positive."""
         positive = (self.scores > 0) & (self.data_maximum > 0)
         return torch.where(positive, self.scores / self.data_maximum, torch.nan)
 
     @property
     def dead(self) -> torch.Tensor:
-        """``(N,)`` bool: at least two real images all give the same value, up to rounding, and the optimized none above."""
+        """``(N,)`` bool: all real images (at least two) give the same value, up to rounding, and the optimized no more."""
         largest = torch.maximum(self.data_maximum.abs(), self.data_minimum.abs())
         slack = 8 * torch.finfo(largest.dtype).eps * largest  # a few roundings
         same = self.data_maximum - self.data_minimum <= slack
@@ -80,23 +80,23 @@ class RealImageComparison:
 
     @property
     def judged(self) -> torch.Tensor:
-        """``(N,)`` bool: the objective asks for more than diversity, of which one image has none."""
+        """``(N,)`` bool: the objective has terms besides diversity, which a single image has none of."""
         terms = [[term for _, term in objective.terms] for objective in self.objectives]
         return torch.tensor([not all(isinstance(term, Diversity) for term in each) for each in terms])
 
     @property
     def stronger(self) -> torch.Tensor:
-        """``(N,)`` bool: the optimized image is above every real one."""
+        """``(N,)`` bool: the optimized image scores above every real one."""
         return self.judged & ~self.dead & (self.scores > self.data_maximum)
 
     @property
     def weaker(self) -> torch.Tensor:
-        """``(N,)`` bool: some real image is above the optimized one."""
+        """``(N,)`` bool: some real image scores above the optimized one."""
         return self.judged & ~self.dead & (self.scores < self.data_maximum)
 
     @property
     def uniform(self) -> torch.Tensor:
-        """``(N,)`` bool: the optimized image has one colour all over, as far as 256 levels can tell."""
+        """``(N,)`` bool: the optimized image is a single colour at 256 levels."""
         pixels = self.images.flatten(2)
         return (pixels.amax(2) - pixels.amin(2) < 1 / 255).all(1)
 
@@ -202,9 +202,11 @@ def compare(
     with visiting(result.model):
         for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
             if images.shape[1] != channels:
-                raise ValueError(f"the loader must give images (N, {channels}, H, W); got {describe(images)}")
+                raise ValueError(
+                    f"the loader must yield images (N, {channels}, H, W); got {describe(images)}"
+                )
             if not images.is_floating_point():
-                raise TypeError(f"the loader must give floating-point images; got {describe(images)}")
+                raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
             shown = result.preprocessing.for_view(images)
             outputs = layers.outputs(prepare(images.to(layers.device), real=True))
             values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()

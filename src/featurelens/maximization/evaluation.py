@@ -43,7 +43,7 @@ class Layers:
             if len(choices) > 1:
                 listed = ", ".join(choice.name for choice in choices[:4])
                 raise ValueError(
-                    f"an objective looks at one layer; {selector!r} means {count(len(choices), 'layer')}: {listed}"
+                    f"an objective uses one layer; {selector!r} matches {count(len(choices), 'layer')}: {listed}"
                     + (", ..." if len(choices) > 4 else "")
                 )
             name, call = choices[0].name, choices[0].call
@@ -57,12 +57,12 @@ class Layers:
         for name in self.calls:
             if called := [key for key in activations if key.startswith(f"{name}#")]:
                 raise ValueError(
-                    f"layer {name!r} is called {len(called)} times; say which call: {', '.join(called)}"
+                    f"layer {name!r} is called {len(called)} times; choose one call: {', '.join(called)}"
                 )
         for name, found in activations.items():
             if not name and len(tensors(found)) > 1:
                 raise ValueError(
-                    f"the model returns {describe(found)}: say which of them by the name of the layer that makes it, as in "
+                    f"the model returns {describe(found)}: choose one by the name of the layer that returns it, as in "
                     "fl.objectives.channel('head', 3); fl.list_layers(model) lists the names"
                 )
             first = first_tensor(found)
@@ -101,7 +101,7 @@ class Layers:
                     raise RuntimeError(explain(error, self.model, "a batch", (images,), {})) from error
         if missing := wanted - found.keys():
             name, call = missing.pop()
-            raise LookupError(f"this forward pass did not come to call {call} of layer {name!r}")
+            raise LookupError(f"this forward pass did not reach call {call} of layer {name!r}")
         return found
 
     def observed(self, term: Term, outputs: Outputs, images: torch.Tensor) -> torch.Tensor:
@@ -133,7 +133,7 @@ class Layers:
                 kinds, features = "(N, H, W, C) or (N, C, H, W)", "channels in the last axis"
             index = "" if wanted == "diversity" else "index, "
             raise ValueError(
-                f"layer {name or 'the output'!r} returns {shape}, which may be {kinds}: say "
+                f"layer {name or 'the output'!r} returns {shape}, which may be {kinds}: use "
                 f"fl.objectives.{wanted}({name!r}, {index}axis=-1) for {features}, axis=1 for channels"
             )
         return axis

@@ -53,5 +53,5 @@ def _term(name: str, given: dict[str, Any]) -> terms.Term:
 
 def _lost(activations: torch.Tensor) -> torch.Tensor:
     raise RuntimeError(
-        "the function of a custom objective is not saved, so that a loaded one cannot be evaluated"
+        "the function of a custom objective is not saved, so the loaded objective cannot be evaluated"
     )

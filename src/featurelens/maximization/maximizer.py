@@ -26,12 +26,12 @@ Wanted: TypeAlias = Objective | str | nn.Module
 Optimizer: TypeAlias = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
 FEWEST_FOR_COLOURS = 16
-"""From how many images on a sample's colours are used."""
+"""The number of images from which a sample's colours are used."""
 
 
 @final
 class ActivationMaximizer:
-    """Optimizes images that maximize channels, neurons, logits or any sum of them.
+    """Optimizes images to maximize channels, neurons, logits or any sum of them.
 
     ::
 
@@ -47,39 +47,39 @@ class ActivationMaximizer:
     model
         Any module that takes images `(N, C, H, W)`. It runs in eval mode and is restored afterwards.
     parametrization
-        Where the pixels come from: `FourierImage`, `PixelImage`, `PhaseImage` or `LatentImage`. By default a
+        How pixels are parametrized: `FourierImage`, `PixelImage`, `PhaseImage` or `LatentImage`. By default a
         `FourierImage` like `sample`.
     sample
-        A batch `(N, C, H, W)` of the model's inputs. It sets the images' shape, their colours (from 16 images on)
-        and, if it leaves [0, 1] and there is no `preprocess`, the range that images are scaled to.
+        A batch `(N, C, H, W)` of the model's inputs. It sets the images' shape, their colours (if it has at least 16
+        images) and, if its values leave [0, 1] and there is no `preprocess`, the range that images are scaled to.
     preprocess
-        What the model expects before its first layer: any callable on `(N, C, H, W)` in [0, 1], such as
-        torchvision's ``Normalize``.
+        Applied to images before the model: any callable on `(N, C, H, W)` in [0, 1], such as torchvision's
+        ``Normalize``.
     transforms
-        Small random changes in every step: "standard" (shifts, scales and rotations that grow with the image), None,
-        or a list of `Jitter`, `RandomScale`, `RandomRotate`, `Pad` and callables.
+        Small random transforms in every step: "standard" (shifts, scales and rotations that grow with the image),
+        None, or a list of `Jitter`, `RandomScale`, `RandomRotate`, `Pad` and callables.
     steps
         Number of optimization steps.
     lr
-        Step size of Adam; by default that of the parametrization, its `lr`.
+        Step size of Adam; by default the parametrization's `lr`.
     optimizer
-        Called with the list of parameters, returns the optimizer to use instead of Adam, and of `lr`.
+        Function of the list of parameters that returns an optimizer, used instead of Adam and `lr`.
     seed
-        The same seed gives the same images; an image depends on what it is batched with by rounding only. None
-        draws a fresh seed.
+        The same seed gives the same images; other images in the batch affect an image only by rounding. None draws a
+        new seed.
     autocast
-        Run the model in bfloat16 where it can be. Scores are always computed in full precision.
+        Run the model in bfloat16 where possible. Scores are always computed in full precision.
     redirect_relu
         Redirect ReLU gradients for this many steps; images that still get none continue until they do. 0 disables.
     chunk
-        How many images are optimized at a time; by default as many as suit a processor's cache or a device's memory.
+        How many images to optimize at a time; by default as many as suit the processor's cache or the device's memory.
     progress
         Show a progress bar, if standard error is a terminal.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not one of the above, or if nothing says what shape the images have.
+        If an argument is not one of the above, or nothing determines the images' shape.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class ActivationMaximizer:
         if optimizer is not None and not callable(optimizer):
             raise TypeError(f"optimizer must be callable on parameters; got {describe(optimizer)}")
         if lr is not None and optimizer is not None:
-            raise ValueError("give lr or optimizer=, not both: your own optimizer has its own step size")
+            raise ValueError("pass lr or optimizer=, not both: your own optimizer has its own step size")
         self.optimizer, self.lr = optimizer, parametrization.lr if lr is None else lr
         if not 0 < check_number(self.lr, argument="lr", expected="a positive number") < math.inf:
             raise ValueError(f"lr must be a positive number; got {describe(lr)}")
@@ -148,15 +148,15 @@ class ActivationMaximizer:
         Returns
         -------
         MaximizationResult
-            Image k is for objective k. Its score is that of the image itself, without transforms. If optimization
-            ends below its starting score, the starting image is returned.
+            Image k is for objective k. Its score is computed on the image without transforms. If optimization ends
+            below its starting score, the starting image is returned.
 
         Raises
         ------
         LookupError
             If a layer, channel or position does not exist.
         TypeError, ValueError
-            If something is no objective, or does not depend on the image.
+            If an item is not an objective, or does not depend on the image.
         RuntimeError
             If the model fails on the image, or an objective becomes NaN or infinite.
         """
@@ -171,11 +171,11 @@ class ActivationMaximizer:
         for item in objectives:
             if not isinstance(item, Objective | str | nn.Module):
                 raise TypeError(
-                    "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3' "
+                    "objectives are made by fl.objectives.channel, fl.objectives.logit, ..., or are text such as 'conv3' "
                     f"or 'conv3:7'; got {describe(item)}"
                 )
             if isinstance(item, Objective) and not item.layers:
-                raise ValueError(f"an objective must look at the model; {item} looks at the image only")
+                raise ValueError(f"an objective must use the model; {item} uses the image only")
             numbered = re.fullmatch(r"(.*):(-?\d+)", item, re.DOTALL) if isinstance(item, str) else None
             wanted.append(channel(numbered[1], int(numbered[2])) if numbered else item)
         if not wanted:
@@ -189,7 +189,7 @@ def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.M
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         channels = "C" if first is None else first.in_channels
         raise ValueError(
-            "the shape of the images is unknown: give sample=images[:64], or a parametrization such as "
+            "the shape of the images is unknown: pass sample=images[:64], or a parametrization such as "
             f"FourierImage(({channels}, H, W))"
         )
     statistics = None

@@ -1,7 +1,7 @@
 """What to maximize: activations of a network, sums of them, and penalties on the image.
 
-An objective, such as ``channel("conv3", 7) - 0.5 * channel("conv1", 1)``, is a description and touches no model.
-Higher is always better; penalties measure something unwanted, so they are subtracted.
+An objective, such as ``channel("conv3", 7) - 0.5 * channel("conv1", 1)``, only describes what to maximize; it holds no
+model. Higher is always better; penalties measure something unwanted, so subtract them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 @final
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of terms; made by `channel` and its siblings, combined with ``+``, ``-`` and ``*``.
+    """A weighted sum of terms; made by `channel` and similar functions, combined with ``+``, ``-`` and ``*``.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Objective:
 
     @property
     def layers(self) -> list[Selector]:
-        """The layers that it looks at, as they were chosen."""
+        """The layers that it uses, as they were selected."""
         return [term.layer for _, term in self.terms if isinstance(term, _terms.LayerTerm)]
 
     def __add__(self, other: object) -> Objective:
@@ -98,14 +98,14 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     index
         The channel, counted from 0; negative numbers count from the end.
     axis
-        Which axis of the layer's output `(N, ...)` holds the channels: by default 1, as in `(N, C, H, W)` and
-        `(N, D)`. Required for three axes, unless the layer is a ``Conv1d`` or similar: -1 for the features of tokens
-        `(N, L, D)`, 1 for the channels of `(N, C, L)`.
+        Axis of the channels in the layer's output: by default 1, as in `(N, C, H, W)` and `(N, D)`. Required for
+        outputs with three axes, unless the layer is a ``Conv1d`` or similar: -1 for the features of tokens `(N, L, D)`,
+        1 for the channels of `(N, C, L)`.
 
     Raises
     ------
     TypeError
-        If `layer` is no selector, or `index` or `axis` is not a whole number.
+        If `layer` is not a selector, or `index` or `axis` is not a whole number.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def neuron(
     Raises
     ------
     TypeError
-        If `layer` is no selector, `position` is no list or tuple, or a number is not whole.
+        If `layer` is not a selector, `position` not a list or tuple, or a number not whole.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def neuron(
 
 
 def logit(index: int) -> Objective:
-    """Maximize one number of the model's output `(N, classes)`.
+    """Maximize one logit of the model's output `(N, classes)`.
 
     Parameters
     ----------
@@ -170,19 +170,19 @@ def logit(index: int) -> Objective:
 def direction(
     layer: Selector, vector: torch.Tensor | Sequence[float], *, axis: int | None = None
 ) -> Objective:
-    """Maximize the mean over positions of the scalar product of activations with a vector over the channels.
+    """Maximize the dot product of activations with a vector over the channels, averaged over positions.
 
     Parameters
     ----------
     layer, axis
         As for `channel`.
     vector
-        ``(C,)``, one weight for each channel, used as it is (not normalized).
+        ``(C,)``, one weight for each channel, not normalized.
 
     Raises
     ------
     TypeError, ValueError
-        If `layer` is no selector, or `vector` is not a vector of finite numbers.
+        If `layer` is not a selector, or `vector` is not a vector of finite numbers.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def direction(
 
 
 def layer_energy(layer: Selector) -> Objective:
-    """Maximize the mean square of everything that `layer` returns (DeepDream).
+    """Maximize the mean square of the whole output of `layer` (DeepDream).
 
     Raises
     ------
@@ -218,11 +218,11 @@ def layer_energy(layer: Selector) -> Objective:
 
 
 def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
-    """Make the images of equal objectives differ in how a layer's channels are correlated.
+    """Make images that share an objective differ in the correlations between a layer's channels.
 
-    The value for an image is minus the mean cosine between its Gram matrix (channels against channels, over
-    positions) and those of the other images in the run that share its objective: from -1 (all alike) to 0 (nothing
-    in common); an only image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+    The value for an image is minus the mean cosine between its Gram matrix (channels by channels, summed over positions)
+    and those of the other images in the run with the same objective: from -1 (all alike) to 0 (nothing in common). A
+    single image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     Raises
     ------
     TypeError
-        If `layer` is no selector, or `axis` is not a whole number.
+        If `layer` is not a selector, or `axis` is not a whole number.
 
     Examples
     --------
@@ -244,9 +244,9 @@ def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
 
 
 def exponential(objective: Objective) -> Objective:
-    """Replace an activation `a` by ``-exp(-a)``, position by position, before the mean is taken.
+    """Replace an activation `a` by ``-exp(-a)`` at each position, before averaging over positions.
 
-    Maximizing it minimizes ``mean(exp(-a))``: inactive positions are pushed hardest, active ones hardly at all.
+    Maximizing it minimizes ``mean(exp(-a))``: the gradient is largest at inactive positions, small at active ones.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def exponential(objective: Objective) -> Objective:
     Raises
     ------
     TypeError
-        If `objective` is a sum, or has no activation to transform, or is transformed already.
+        If `objective` is a sum, has no activation to transform, or is already transformed.
 
     Examples
     --------
@@ -279,13 +279,13 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
     layer
         As for `channel`.
     function
-        Accepts what the layer returns for a batch, `(N, ...)`, and returns ``(N,)``, differentiably; higher is
-        better. Each value must depend on its own image alone. The objective is named after the function.
+        Differentiable function of the layer's output for a batch, `(N, ...)`, that returns ``(N,)``; higher is better.
+        Each value must depend on its own image only. The objective is named after the function.
 
     Raises
     ------
     TypeError
-        If `layer` is no selector, or `function` is not callable.
+        If `layer` is not a selector, or `function` is not callable.
 
     Examples
     --------
@@ -303,7 +303,7 @@ def custom(layer: Selector, function: Callable[[torch.Tensor], torch.Tensor]) ->
 
 
 def total_variation() -> Objective:
-    """Mean absolute difference of neighbouring pixels, in units of the range [0, 1]; subtract it.
+    """Mean absolute difference between neighbouring pixels, for pixel values in [0, 1]; subtract it.
 
     Examples
     --------
@@ -314,7 +314,7 @@ def total_variation() -> Objective:
 
 
 def l2() -> Objective:
-    """Contrast: the mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
+    """Contrast: mean squared distance of the pixels from mid-grey, at most 0.25; subtract it.
 
     Examples
     --------
@@ -325,7 +325,7 @@ def l2() -> Objective:
 
 
 def laplacian() -> Objective:
-    """Roughness: the mean square of the discrete Laplacian, edges continued outwards; subtract it.
+    """Roughness: mean square of the discrete Laplacian, with edges replicated; subtract it.
 
     Examples
     --------

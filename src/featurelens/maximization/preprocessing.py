@@ -79,7 +79,7 @@ class Preprocessing:
         lowest, highest = float(images.min()), float(images.max())
         if lowest < -ROUNDING or highest > 1 + ROUNDING:
             raise ValueError(
-                f"the loader must give images in [0, 1]; got values from {lowest:.3g} to {highest:.3g}: preprocess is "
-                "applied to them, or without it ActivationMaximizer(model, sample=images) learns another range"
+                f"the loader must yield images in [0, 1]; got values from {lowest:.3g} to {highest:.3g}: preprocess is "
+                "applied to them; without preprocess, ActivationMaximizer(model, sample=images) learns another range"
             )
         return images

@@ -32,13 +32,13 @@ class MaximizationResult:
     images : torch.Tensor
         `(N, C, H, W)` in [0, 1].
     scores : torch.Tensor
-        ``(N,)``: each objective on its own image, untransformed.
+        ``(N,)``: the objective of each image, without transforms.
     history : torch.Tensor
-        ``(steps, N)``: each objective in each step, on the transformed images.
+        ``(steps, N)``: the objective of each transformed image at each step.
     objectives : tuple of Objective
-        What the images were optimized for.
+        The objective of each image.
     model : torch.nn.Module or None
-        The user's model itself, for `compare`; None if the result was loaded without one.
+        The model itself, for `compare`; None if the result was loaded without one.
 
     Examples
     --------
@@ -74,23 +74,23 @@ class MaximizationResult:
     def compare(
         self, loader: torch.Tensor | Iterable[Any], *, top: int = 8, progress: bool = True
     ) -> RealImageComparison:
-        """Compare the images with real ones: which of these are strongest, and whether the optimized are stronger.
+        """Find the strongest real images for each objective, and compare their scores with the optimized image's.
 
         Parameters
         ----------
         loader
-            Images `(N, C, H, W)`, or a loader of batches of them (of tuples and dicts, the first tensor is used): in
-            [0, 1] if the maximizer was given `preprocess`, and else what the model takes. One pass is made.
+            Images `(N, C, H, W)`, or a loader of batches of them (the first tensor of a tuple or dict is used): in
+            [0, 1] if the maximizer has a `preprocess`, otherwise as the model takes them. It is read once.
         top
-            How many of the strongest images to keep for each objective.
+            How many of the strongest real images to keep for each objective.
         progress
             Show a progress bar, if standard error is a terminal.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is not one of the above, the loader gives no images, or such as do not fit, or the result
-            was loaded without its model.
+            If an argument is not one of the above, the loader yields no images or unsuitable ones, or the result was
+            loaded without its model.
         RuntimeError
             If the model fails on them.
         """
@@ -111,11 +111,11 @@ class MaximizationResult:
         return plotting.maximization_history(self, title=title, ax=ax)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, which is made if it is missing.
+        """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.
 
-        A minus is written as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt", weights_only=True)`` gives
-        images, scores, history, and the objectives as text. The model, `preprocess` and the functions of
-        `objectives.custom` are not saved.
+        A minus sign is spelled out, as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt",
+        weights_only=True)`` returns images, scores, history, and the objectives as text. The model, `preprocess` and the
+        functions of `objectives.custom` are not saved.
 
         Raises
         ------
@@ -141,19 +141,20 @@ class MaximizationResult:
         model: nn.Module | None = None,
         preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> Self:
-        """Read what `save` wrote into `folder`; `model`, and the maximizer's `preprocess`, are for `compare`.
+        """Read what `save` wrote into `folder`; pass `model`, and the maximizer's `preprocess`, to use `compare`.
 
         Raises
         ------
         TypeError, ValueError
-            If `folder` is not a path, `save` did not write there, or `preprocess` is missing for a `model`, or superfluous.
+            If `folder` is not a path, `save` did not write there, or `model` is passed and `preprocess` is missing or
+            superfluous.
         """
         folder = check_path(folder, argument="folder", expected="a path")
         content = read(folder / "result.pt", cls)
         model = None if model is None else check_module(model)
         used, low, high = (content.pop(name) for name in ("preprocess", "low", "high"))
         if model is not None and used is (preprocess is None):
-            hint = "with preprocess: give the same" if used else "without preprocess: leave it out"
+            hint = "with preprocess: pass the same" if used else "without preprocess: leave it out"
             raise ValueError(f"the images were optimized {hint}")
         return cls(**content, model=model, preprocessing=Preprocessing(preprocess, low, high))
 

@@ -68,7 +68,7 @@ class ChannelTerm(LayerTerm):
         axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
         if not 1 <= axis < len(shape):
             raise LookupError(
-                f"layer {self.layer_name!r} returns shape {shape}, which has no axis {self.channel_axis} of channels"
+                f"layer {self.layer_name!r} returns shape {shape}, which has no channel axis {self.channel_axis}"
             )
 
 
@@ -142,7 +142,7 @@ class Neuron(Unit):
         inside = (-size <= at < size for at, size in zip(self.position, sizes, strict=False))
         if len(sizes) != len(self.position) or not all(inside):
             raise LookupError(
-                f"layer {self.layer_name!r} has positions within {sizes}; got position {self.position}"
+                f"positions in layer {self.layer_name!r} must be within {sizes}; got position {self.position}"
             )
 
     def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -223,7 +223,7 @@ class Custom(LayerTerm):
         values: object = self.function(observed)
         if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
             raise ValueError(
-                f"{self.name} must return a number for each image, a tensor ({len(observed)},), for activations "
+                f"{self.name} must return one number for each image, a tensor ({len(observed)},), for activations "
                 f"{tuple(observed.shape)}; got {describe(values)}"
             )
         return values.float()[rows]

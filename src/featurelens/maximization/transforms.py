@@ -18,14 +18,14 @@ __all__ = ["Jitter", "Pad", "RandomRotate", "RandomScale", "Transform"]
 
 
 class Transform(ABC):
-    """Changes images `(N, C, H, W)`, differentiably and at random.
+    """A differentiable random transform of images `(N, C, H, W)`.
 
-    Derive from it to write your own; a change without random numbers can be a plain function of the images.
+    Subclass it to write your own; a transform without random numbers can be a plain function of the images.
 
     Attributes
     ----------
     numbers : int
-        How many random numbers from [0, 1) it needs for each image, 0 unless a class says otherwise.
+        How many random numbers from [0, 1) it needs for each image; 0 by default.
 
     Examples
     --------
@@ -42,15 +42,15 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the changed images; `numbers`, ``(N, self.numbers)``, are uniform in [0, 1)."""
+        """Return the transformed images; `numbers`, ``(N, self.numbers)``, are uniform in [0, 1)."""
 
 
 class AffineTransform(Transform):
-    """A transform that moves pixels by a matrix; neighbours in a chain become one matrix and one interpolation."""
+    """A transform by a matrix; consecutive ones in a chain are merged into one matrix and one interpolation."""
 
     @abstractmethod
     def matrices(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, 3, 3)``, from `numbers`: where a pixel comes from, in pixels (x, y, 1) from the centre."""
+        """Return ``(N, 3, 3)``, from `numbers`: maps each output pixel to its source, as (x, y, 1) from the centre."""
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return warp(images, self.matrices(numbers))
@@ -63,7 +63,7 @@ class AffineTransform(Transform):
 class Pad(Transform):
     """Add a margin of `pixels` around the images, filled with `fill`: "reflect", or a grey from 0 to 1.
 
-    Results are cropped to the images' size, so that Pad alone has no effect: it gives later transforms room.
+    Results are cropped to the images' size, so Pad alone has no effect; it gives later transforms room.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class Pad(Transform):
         Raises
         ------
         ValueError
-            If a margin to be reflected is wider than the images.
+            If a reflected margin would be wider than the images.
         """
         margin = (self.pixels,) * 4
         if self.fill == "reflect":
@@ -109,7 +109,7 @@ class Jitter(AffineTransform):
     Raises
     ------
     ValueError, TypeError
-        If `pixels` is not a whole number from 0.
+        If `pixels` is not a whole number of at least 0.
 
     Examples
     --------
@@ -130,7 +130,7 @@ class Jitter(AffineTransform):
 
 @final
 class RandomScale(AffineTransform):
-    """Enlarge each image about its centre by a factor between `low` and `high`.
+    """Scale each image about its centre by a factor between `low` and `high`.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return images
     if down < 0 or across < 0:
         raise ValueError(
-            f"the transforms left images of {tuple(images.shape[2:])} pixels, fewer than the model's {tuple(size)}"
+            f"the transforms returned images of {tuple(images.shape[2:])} pixels, smaller than the model's {tuple(size)}"
         )
     top, left = down // 2, across // 2
     return images[:, :, top : top + size[0], left : left + size[1]]

@@ -1,9 +1,8 @@
-"""Figures of what featurelens finds; the only room that knows matplotlib.
+"""Figures of the results; the only package that imports matplotlib.
 
 Every function accepts tensors (any device, any real dtype, with or without gradients), NumPy arrays or results, and
-returns a matplotlib `Figure` that belongs to the caller. Jupyter shows it as the value of a cell; a file is
-``figure.savefig("maps.png")``. With ``ax=`` the picture is drawn on that Axes, and the figure is the one it lies on.
-Pyplot keeps no reference.
+returns a matplotlib `Figure` to which pyplot keeps no reference. Jupyter shows it as the last expression of a cell; save
+it with ``figure.savefig("maps.png")``. With ``ax=``, the function draws on that Axes and returns its figure.
 """
 
 import lazy_loader

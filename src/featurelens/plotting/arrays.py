@@ -40,7 +40,9 @@ def check_labels(labels: Sequence[object] | Array | None, number: int, noun: str
     if isinstance(labels, torch.Tensor | np.ndarray):
         labels = labels.tolist()
     if len(labels) != number:
-        raise ValueError(f"labels must name all of {count(number, noun)}; got {count(len(labels), 'label')}")
+        raise ValueError(
+            f"labels must have one label for each of {count(number, noun)}; got {count(len(labels), 'label')}"
+        )
     return [str(label) for label in labels]
 
 

@@ -1,4 +1,4 @@
-"""A bar for each channel: what it knows, what it is worth, what it changes, and the values it takes."""
+"""A bar for each channel: its information, importance, effect on the output, and range of values."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STROKES = "; error bars: ±2 SE"
 def channel_bars(
     result: ChannelInformationResult, *, limit: int = 32, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw the information of each channel with the label, the most informative channel first.
+    """Draw the information between each channel and the label, most informative channel first.
 
-    The dark stroke is the null, the information left with shuffled labels: a bar no higher than it is not informative.
-    The labels' entropy is a line where it does not dwarf the bars.
+    The dark stroke is the null, the value with shuffled labels: a channel whose bar is no higher is not informative. The
+    label entropy is drawn as a line unless it would dwarf the bars.
 
     Parameters
     ----------
@@ -83,10 +83,9 @@ def channel_bars(
 def importance(
     result: ImportanceResult, *, limit: int = 32, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw what the task loses with each channel, the most important one first.
+    """Draw the importance of each channel, most important first.
 
-    The dark stroke on a bar spans two standard errors to either side: a bar whose stroke reaches zero may owe its
-    height to the choice of images.
+    Error bars are ±2 standard errors: if one reaches zero, the height of the bar may be due to the choice of images.
 
     Parameters
     ----------
@@ -125,14 +124,14 @@ def importance(
 def ablation_change(
     result: AblationResult, *, limit: int = 32, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw how much each channel changes the output, the one that changes most first.
+    """Draw how much ablating each channel changes the output, largest change first.
 
-    The height is the mean over the images of the mean squared difference from the plain output.
+    The height is the mean squared difference from the plain output, averaged over images.
 
     Parameters
     ----------
     result
-        From `ChannelAblator.sweep`, whatever its outputs are.
+        From `ChannelAblator.sweep`, with outputs of any kind.
     limit
         How many channels to show at most; the title says when there are more.
     title
@@ -171,14 +170,14 @@ def ablation_change(
 
 
 def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: Axes | None = None) -> Figure:
-    """Draw between which values each channel lies: its median, its middle half, and its middle 95 %.
+    """Draw the range of each channel's values: the median, the middle half, and the middle 95 %.
 
     Parameters
     ----------
     result
-        From a stream with `Histogram`.
+        From `ActivationRecorder.stream` with `Histogram`.
     title
-        The heading; by default "Values of every channel", of the layer if the result is a stream's.
+        The heading; by default "Values of every channel", with the layer if the result has one.
     ax
         Draw here instead of on a new figure.
 

@@ -46,9 +46,9 @@ def training_curves(
     best: int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw one line for each named sequence over the epochs, which are counted from 1.
+    """Draw one line over epochs for each named sequence; epochs count from 1.
 
-    Epochs whose value is NaN or infinite leave a gap and a cross at the foot of the picture.
+    NaN and infinite values leave a gap and a cross at the bottom of the chart.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def training_curves(
     title
         The heading; by default none.
     best
-        An epoch to point out, counted from 1.
+        An epoch to mark, counted from 1.
     ax
         Draw here instead of on a new figure.
 
@@ -102,17 +102,17 @@ def information_curves(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw information over epochs: a line for the estimate, a band for its interval, dashes for its null.
+    """Draw information over epochs: a line for the estimate, a band for its interval, a dashed line for its null.
 
-    A line that lies on its own dashes shows no information: the estimator returns as much for a broken pairing.
+    A line that lies on its null shows no information: the estimator returns as much for shuffled pairs.
 
     Parameters
     ----------
     curves
         Name (of a layer) -> one result for each epoch, as `MutualInformationResult` or
-        `SpatialMutualInformationResult`; or plain numbers ``(E,)``, which have neither unit nor null.
+        `SpatialMutualInformationResult`; or plain numbers ``(E,)``, without unit or null.
     epochs
-        The epochs of all curves, growing; by default they are counted from 1.
+        The epochs of all curves, increasing; by default 1, 2, ...
     ylabel
         What is measured; by default mutual information, with the unit of the results.
     title, ax
@@ -121,8 +121,8 @@ def information_curves(
     Raises
     ------
     TypeError, ValueError
-        If `curves` is not a mapping from names to non-empty sequences of results or of numbers, one of them does not
-        fit `epochs`, or units are mixed.
+        If `curves` is not a mapping from names to non-empty sequences of results or of numbers, one of them differs in
+        length from `epochs`, or units are mixed.
 
     Examples
     --------
@@ -158,8 +158,8 @@ def ablation_curves(
     Parameters
     ----------
     curves
-        From `ChannelAblator.curve`, or several of them by name: the least important channels first, the most important
-        first, in random order.
+        From `ChannelAblator.curve`; or a mapping from names to several, for example with the least important channels
+        first, the most important first, and in random order.
     title, ax
         As for `training_curves`; the title is by default the layer.
 
@@ -205,10 +205,10 @@ def ablation_curves(
 def maximization_history(
     result: MaximizationResult, *, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw how the objectives rose: a line each for up to seven, and else their median, quartiles and range.
+    """Draw the objectives over the steps: one line each for up to seven, otherwise median, quartiles and range.
 
-    The values of objectives of different kinds (other layers, other terms) cannot be compared: then each goes from its
-    lowest value, 0, to its highest, 1, and the legend says what these are.
+    Objectives of different kinds (other layers, other terms) cannot be compared. Each is then scaled from its lowest
+    value, 0, to its highest, 1, and the legend gives both values.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def read_named(
     """Return what `read` makes of the values under each name."""
     check_type(curves, Mapping, argument=argument, expected=f"a mapping from names to {values} over epochs")
     if not curves:
-        raise ValueError(f"{argument} is empty: give at least one name with its {values} over epochs")
+        raise ValueError(f"{argument} is empty: pass at least one name with its {values} over epochs")
     return {str(name): read(series, f"{argument}[{name!r}]") for name, series in curves.items()}
 
 
@@ -65,12 +65,12 @@ def common_units(units: Iterable[str | None], *, argument: str) -> str | None:
     named = [unit for unit in found if unit is not None]
     if len(named) == len(found):
         raise ValueError(
-            f"{argument} mixes {' and '.join(named)}: bring all results to one unit, as by "
+            f"{argument} mixes {' and '.join(named)}: convert all results to one unit, with "
             f"result.to({named[0]!r})"
         )
     raise ValueError(
-        f"{argument} mixes results in {' and '.join(named)} with plain numbers, which carry no unit: "
-        "give either everywhere"
+        f"{argument} mixes results in {' and '.join(named)} with plain numbers, which have no unit: "
+        "use one of them everywhere"
     )
 
 
@@ -98,7 +98,7 @@ def _read(values: OverEpochs, argument: str) -> Estimates:
     if not isinstance(values, list | tuple):
         raise TypeError(f"{argument} must be a sequence of results or numbers; got {describe(values)}")
     if not values:
-        raise ValueError(f"{argument} is empty: give at least one epoch")
+        raise ValueError(f"{argument} is empty: pass at least one epoch")
     results = [value for value in values if isinstance(value, Estimate)]
     if not results:
         try:

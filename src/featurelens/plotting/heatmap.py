@@ -34,10 +34,10 @@ def confusion_matrix(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw how often each true class, a row, was predicted as each class, a column.
+    """Draw how often each true class (row) was predicted as each class (column).
 
-    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; small numbers are
-    counts. Above 12 classes there is no room for counts, above 20 for colours only.
+    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; the small numbers are
+    counts. Counts are omitted above 12 classes, all numbers above 20.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def confusion_matrix(
     Raises
     ------
     TypeError, ValueError
-        If `matrix` is neither, counts are negative or all 0, or class numbers are not whole or out of range.
+        If `matrix` is neither, counts are negative or all 0, or class numbers are not whole numbers or out of range.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def class_importance(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw what every class, a row, loses with every channel, a column: red for a loss, blue for a gain.
+    """Draw the importance of every channel (column) for every class (row): red for a loss, blue for a gain.
 
     Parameters
     ----------
@@ -125,7 +125,9 @@ def class_importance(
     values = factor * to_floats(result.per_class)[ranks].T
     names = [str(name) for name in (classes if classes is not None else range(len(values)))]
     if len(names) != len(values):
-        raise ValueError(f"classes must name all of {len(values)} classes; got {count(len(names), 'name')}")
+        raise ValueError(
+            f"classes must have one name for each of {len(values)} classes; got {count(len(names), 'name')}"
+        )
     width = min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1)
     height = min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0)
     words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
@@ -142,7 +144,7 @@ def class_importance(
 def channel_correlations(
     result: CovarianceResult, *, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw the correlation between every two channels, correlated channels side by side.
+    """Draw the correlation between every two channels, with correlated channels side by side.
 
     Channels are ordered by their angle in the plane of the two strongest components (Friendly 2002, "Corrgrams:
     Exploratory displays for correlation matrices"). Constant channels have no correlation and are omitted.
@@ -150,9 +152,9 @@ def channel_correlations(
     Parameters
     ----------
     result
-        From a stream with `Covariance`.
+        From `ActivationRecorder.stream` with `Covariance`.
     title
-        The heading; by default "Correlation of channels", of the layer if the result is a stream's.
+        The heading; by default "Correlation of channels", with the layer if the result has one.
     ax
         Draw here instead of on a new figure.
 
@@ -172,7 +174,7 @@ def channel_correlations(
     check_type(result, CovarianceResult, argument="result", expected="a CovarianceResult")
     moving = np.flatnonzero(to_floats(result.covariance.diagonal()) > 0)
     if not len(moving):
-        raise ValueError("there is no correlation to draw: every channel is constant")
+        raise ValueError("no correlation to draw: every channel is constant")
     values = to_floats(result.correlation)[np.ix_(moving, moving)]
     order = _side_by_side(values)
     left = len(result.mean) - len(moving)
@@ -222,16 +224,18 @@ def _check_counts(matrix: Any, names: list[str] | None) -> Floats:
     if not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("matrix must hold counts, which are finite and not negative")
     if not counts.any():
-        raise ValueError("matrix must count one image at least; all counts are 0")
+        raise ValueError("matrix must count at least one image; all counts are 0")
     if names is not None and len(names) != rows:
-        raise ValueError(f"classes must name all of {count(rows, 'row')}; got {count(len(names), 'name')}")
+        raise ValueError(
+            f"classes must have one name for each of {count(rows, 'row')}; got {count(len(names), 'name')}"
+        )
     return counts
 
 
 def _count_pairs(labels: Any, predictions: Any, names: list[str] | None) -> Floats:
     true, predicted = _class_numbers(labels, "labels"), _class_numbers(predictions, "predictions")
     if len(true) != len(predicted):
-        raise ValueError(f"labels and predictions must pair up; got {len(true)} and {len(predicted)} of them")
+        raise ValueError(f"there must be as many labels as predictions; got {len(true)} and {len(predicted)}")
     classes = len(names) if names is not None else int(max(true.max(), predicted.max())) + 1
     for numbers, argument in ((true, "labels"), (predicted, "predictions")):
         if numbers.min() < 0 or numbers.max() >= classes:

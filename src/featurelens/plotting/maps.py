@@ -1,4 +1,4 @@
-"""Feature maps as numbered tiles, alone or beside the input that caused them."""
+"""Feature maps as numbered tiles, alone or beside their input."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def feature_maps(
 ) -> Figure:
     """Show every channel of one image's feature maps as a numbered tile.
 
-    Maps that are never negative are drawn in viridis, maps of both signs in RdBu_r with white at zero. A channel with
-    one value everywhere (a dead ReLU, say) is hatched and carries that value; NaN and infinite values are pink.
+    Maps without negative values are drawn in viridis, others in RdBu_r with white at zero. A constant channel (a dead
+    ReLU, say) is hatched and labelled with its value; NaN and infinite values are pink.
 
     Parameters
     ----------
     maps
-        Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. Put a transformer's tokens ``(N, L, D)`` back into
-        rows first: ``patches.mT.unflatten(2, (rows, columns))``. As ``tokens[:, None]`` they are one picture for each
-        image, and so is a series ``(N, C, L)``.
+        Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. Arrange a transformer's tokens ``(N, L, D)`` in rows
+        first: ``patches.mT.unflatten(2, (rows, columns))``. To draw tokens, or a series ``(N, C, L)``, as one picture
+        for each image, pass ``tokens[:, None]``.
     image
         Which image of the batch.
     scale
-        ``"map"`` scales the colours of each map separately, which shows patterns; ``"shared"`` gives all maps one
-        scale with a colour bar, which shows which are strong. Maps of 1x1 are always shared.
+        ``"map"`` scales the colours of each map separately, to show patterns; ``"shared"`` uses one scale with a colour
+        bar, to show which maps are strong. Maps of 1x1 always share a scale.
     limit
         How many channels to show at most; the title says when there are more.
     title

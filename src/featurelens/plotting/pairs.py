@@ -31,7 +31,7 @@ def pair_matrix(
 ) -> Figure:
     """Draw spatial information for every pair of image channel and activation channel.
 
-    With a null, what is drawn is the excess over it, the part that is not bias: red above, blue below.
+    With a null, the excess over it is drawn, the part that is not bias: red above the null, blue below.
 
     Parameters
     ----------

@@ -39,27 +39,27 @@ def information_plane(
 ) -> Figure:
     """Draw the path of every layer through the information plane: I(X;T) across, I(T;Y) upwards.
 
-    The filling of a marker is its epoch. A null is dashed, and hollow at the last epoch: what a layer shows of shuffled
-    labels. What it knows is its height above that. See Tishby & Zaslavsky (2015), "Deep learning and the information
-    bottleneck principle"; for a deterministic layer I(X;T) needs a noise model to be finite.
+    A marker's fill shows its epoch. The null, the layer's value for shuffled labels, is dashed, with a hollow marker at
+    the last epoch; only the height above it is information about the labels. See Tishby & Zaslavsky (2015), "Deep learning
+    and the information bottleneck principle". For a deterministic layer I(X;T) is finite only with a noise model.
 
     Parameters
     ----------
     x, y
         Layer -> I(X;T), and layer -> I(T;Y), one result (or number, ``(E,)``) for each epoch; the same layers in both.
-        Nulls are those of `y`.
+        Nulls are taken from `y`.
     epochs, title, ax
         As for `information_curves`.
     units
-        ``"nats"`` or ``"bits"``; needed for plain numbers only.
+        ``"nats"`` or ``"bits"``; required for plain numbers only.
     x_ceiling, label_entropy
-        The largest I(X;T) that can be seen, log n for n distinct images, and H(Y), the largest I(T;Y): grey lines where
-        a path comes above 0.6 of them, and words elsewhere.
+        The largest measurable I(X;T), log n for n distinct images, and H(Y), the largest I(T;Y): drawn as grey lines if a
+        path rises above 0.6 of them, otherwise as text.
 
     Raises
     ------
     TypeError, ValueError
-        If layers, epochs or units do not fit each other, or an argument is something else.
+        If layers, epochs or units do not match, or an argument is not one of the above.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def information_plane(
         raise ValueError(f"every path must have the same number of epochs; got {lengths}")
     for limit, argument in ((x_ceiling, "x_ceiling"), (label_entropy, "label_entropy")):
         if limit is not None and not check_number(limit, argument=argument) >= 0:
-            raise ValueError(f"{argument} must be a number from 0; got {describe(limit)}")
+            raise ValueError(f"{argument} must be a number of at least 0; got {describe(limit)}")
     numbers = read_epochs(epochs, lengths)
     ax = chart(ax, size=(7.0, 4.6), xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
     _draw_paths(ax, across, up, numbers)
@@ -95,7 +95,7 @@ def _read(
     every = [*across.values(), *up.values()]
     known = common_units((each.units for each in every), argument="x and y together")
     if known is None and units is None:
-        raise ValueError("x and y are plain numbers: say in which units, 'nats' or 'bits'")
+        raise ValueError("x and y are plain numbers: pass units='nats' or units='bits'")
     if known is not None and units not in (None, known):
         raise ValueError(f"units is {units!r}, but the results in x and y are in {known}")
     return across, up, known or str(units)

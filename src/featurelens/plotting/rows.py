@@ -1,4 +1,4 @@
-"""Images in rows, with words at the left: the strongest ones of channels, and beside optimized ones."""
+"""Rows of images with text at the left: the strongest images of channels, alone or beside optimized ones."""
 
 from __future__ import annotations
 
@@ -37,32 +37,33 @@ def strongest_images(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a row of pictures for each channel: the images that activate it most, strongest first.
+    """Draw a row for each channel: the images that activate it most, strongest first.
 
-    Above every picture stands the channel's value. With `receptive_field` only the part of the image that the unit sees
-    is shown, pale grey beyond its border. A channel with the same largest value in every image (a dead ReLU, say) is
-    hatched and carries that value.
+    Each image is labelled with the channel's value. With `receptive_field` only the part of the image that the unit
+    depends on is shown, pale grey beyond the image border. A channel with the same largest value in every image (a dead
+    ReLU, say) is hatched and labelled with that value.
 
     Parameters
     ----------
     result
-        From a stream with `TopK`.
+        From `ActivationRecorder.stream` with `TopK`.
     images
-        ``images[row]`` is the image ``(C, H, W)`` of that row of the data set, or a tuple that begins with it: a tensor
-        ``(N, C, H, W)``, or a map-style data set.
+        A tensor ``(N, C, H, W)`` or a map-style data set: ``images[row]`` is the image ``(C, H, W)`` in that row of the
+        data set, or a tuple that begins with it.
     channels
         Which channels; by default the first `limit`.
     receptive_field
-        From `receptive_field`, for the layer's maps and this size of images.
+        From the function `receptive_field`, for this layer and image size.
     limit
         How many channels to show at most; the title says when there are more.
     title, ax
-        As for `image_grid`; by default "Strongest images", of the layer if the result is a stream's.
+        As for `image_grid`; by default "Strongest images", with the layer if the result has one.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is something else, a channel does not exist, or the layer has no maps for a `receptive_field`.
+        If an argument is not one of the above, a channel does not exist, or `receptive_field` is passed for a layer
+        without maps.
 
     Examples
     --------
@@ -163,9 +164,9 @@ def comparison(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a row for each objective: its name, its optimized image, and the strongest real images beside it.
+    """Draw a row for each objective: its name, its optimized image, and the strongest real images.
 
-    Above every picture stands the value that the objective has for it.
+    Each image is labelled with its value of the objective.
 
     Parameters
     ----------
@@ -174,9 +175,9 @@ def comparison(
     limit
         How many objectives to show at most; the title says when there are more.
     shown
-        How many real images to show in a row at most.
+        How many real images to show at most in each row.
     title, ax
-        As for `image_grid`; by default the comparison in a sentence.
+        As for `image_grid`; by default a summary of the comparison.
 
     Raises
     ------

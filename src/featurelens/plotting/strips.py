@@ -30,10 +30,10 @@ def reconstructions(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Show one image, its full reconstruction, and the reconstruction with every channel kept alone or left out.
+    """Show an image, its full reconstruction, and the reconstructions with each channel kept alone or left out.
 
-    Under each stands its mean squared error against the original, unless pictures are scaled separately. A picture with
-    one value everywhere (of a dead channel, say) is hatched and carries that value.
+    Below each is its mean squared error against the original, unless pictures are scaled separately. A constant picture
+    (of a dead channel, say) is hatched and labelled with its value.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def reconstructions(
     image
         Which image of the batch.
     scale
-        "shared" draws all on the original's scale, values outside of which are cut; "each" scales every picture
-        separately, which shows patterns; "auto" chooses "shared" if the full reconstruction is nearer to the original
-        than its mean colour is, as a trained decoder's should be, and otherwise "each".
+        "shared" draws all on the original's scale and clips values outside it; "each" scales every picture separately,
+        to show patterns; "auto" chooses "shared" if the full reconstruction is closer to the original than its mean
+        colour is, as a trained decoder's should be, and otherwise "each".
     limit
         How many channels to show at most; the default title says when there are more.
     title
@@ -82,7 +82,7 @@ def ablation_gallery(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Show several images as `reconstructions` shows one, each in a row of its own.
+    """Show `reconstructions` of several images, one row for each.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _check(result: AblationResult, scale: Scale) -> bool:
     if result.baseline_error is None:
         raise ValueError(
             f"the outputs, {tuple(result.outputs.shape[2:])} for an image {tuple(result.images.shape[1:])}, are "
-            "not reconstructions: give the ablator a decoder, or name the reconstruction with output="
+            "not reconstructions: pass the ablator a decoder, or select the reconstruction with output="
         )
     images = to_floats(result.images)
     variance = ((images - images.mean((2, 3), keepdims=True)) ** 2).mean()

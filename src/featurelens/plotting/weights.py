@@ -32,20 +32,20 @@ def filters(
 ) -> Figure:
     """Show the filters of a convolution.
 
-    Filters over one input channel are drawn in RdBu_r with white at zero; filters over three channels as RGB pictures
-    in which mid-grey is zero; others as a table with a row for each filter and a column for each input channel. NaN and
-    infinite weights are pink.
+    Filters with one input channel are drawn in RdBu_r with white at zero; filters with three as RGB pictures in which
+    mid-grey is zero; others as a table with a row for each filter and a column for each input channel. NaN and infinite
+    weights are pink.
 
     Parameters
     ----------
     weight
-        ``(out, in, kh, kw)``, or a convolution (any module with such a ``weight``, also an `nn.ConvTranspose2d`).
+        ``(out, in, kh, kw)``, or a convolution (any module with such a ``weight``, including `nn.ConvTranspose2d`).
     scale
-        ``"filter"`` scales the colours of each filter separately; ``"shared"`` gives all one scale. Filters of a single
-        weight are always shared.
+        ``"filter"`` scales the colours of each filter separately; ``"shared"`` uses one scale for all. Filters of a
+        single weight always share a scale.
     limit
-        How many filters, and in a table how many input channels, to show at most; the title says when there are more.
-        By default 64 filters, and 16 by 16 in a table.
+        How many filters to show at most, and in a table how many input channels; the title says when there are more. By
+        default 64 filters, and 16 by 16 in a table.
     title
         The heading; by default the number and size of the filters.
     ax
@@ -125,7 +125,7 @@ def _weight_of(weight: object) -> object:
         return weight
     inner = getattr(weight, "weight", None)
     if not isinstance(inner, torch.Tensor):
-        raise TypeError(f"weight must be a tensor or a module that has one; got {describe(weight)}")
+        raise TypeError(f"weight must be a tensor or a module with a weight; got {describe(weight)}")
     if isinstance(weight, nn.ConvTranspose2d):  # stored as (in, out / groups, kh, kw)
         groups, (_, out, *kernel) = weight.groups, inner.shape
         return inner.reshape(groups, -1, out, *kernel).transpose(1, 2).flatten(0, 1)

@@ -70,13 +70,13 @@ class DatasetPass:
             may_be_time = f"{layer}.".startswith(self._time_first) and any(t.ndim == 3 for t in found)
             if may_be_time and not callable(self.engine.reduction_of(layer, int(call) if call else None)):
                 raise ValueError(
-                    f"layer {layer!r} returned {shapes(value)}, in which axis 0 is time, as batch_first=False says: "
-                    f"bring the batch there with reduce={{{layer!r}: function}}"
+                    f"layer {layer!r} returned {shapes(value)}, whose axis 0 is time (batch_first=False): "
+                    f"move the batch to axis 0 with reduce={{{layer!r}: function}}"
                 )
             if rows is not None and any(tensor.ndim == 0 or tensor.size(0) != rows for tensor in found):
                 raise ValueError(
                     f"layer {layer!r} returned {shapes(value)} for a batch of {rows}: axis 0 is not the batch, so "
-                    f"batches cannot be joined; bring it there with reduce={{{layer!r}: function}}, or leave the layer "
-                    "out"
+                    f"batches cannot be joined; move it there with reduce={{{layer!r}: function}}, or leave out the "
+                    "layer"
                 )
         return recorded

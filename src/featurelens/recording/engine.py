@@ -63,7 +63,7 @@ class Keeper:
             value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
             if not tensors(value):
                 raise TypeError(
-                    f"it must return a tensor, or something that holds one; got {describe(value)}"
+                    f"it must return a tensor, or a structure that contains one; got {describe(value)}"
                 )
         return map_tensors(partial(self._converted, reduction), value)
 
@@ -171,7 +171,7 @@ class Engine:
             layer = submodule(self.model, name)
             if isinstance(layer, torch.jit.ScriptModule):
                 raise TypeError(
-                    f"layer {name!r} is scripted, and hooks cannot see into scripted code: "
+                    f"layer {name!r} is scripted, and hooks do not run in scripted code: "
                     "record the module it was scripted from"
                 )
             hooks[layer] = lambda module, inputs, output, name=name: capture.take(name, output)
@@ -286,7 +286,7 @@ class Capture:
             self.error = error
             raise
         except CannotCopy as error:
-            said = f"layer {name!r} returned {describe(output)}, which cannot be kept: {error}; say what to keep of it with "
+            said = f"layer {name!r} returned {describe(output)}, which cannot be kept: {error}; choose what to keep with "
             self.error = RuntimeError(f"{said}reduce={{{name!r}: function}}")
             raise self.error from error
         except Exception as error:
@@ -346,7 +346,7 @@ def _warn_if_not_finite(value: Any) -> None:
         if nan or infinite:
             warnings.warn(
                 f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
-                "they are recorded as the layers return them",
+                "activations are recorded as the layers return them",
                 UserWarning,
                 stacklevel=4,
             )

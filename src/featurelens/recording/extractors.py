@@ -1,4 +1,4 @@
-"""`insert_extractors`: a copy of the model with extractor modules behind the chosen layers and operations."""
+"""`insert_extractors`: a copy of the model with extractor modules after the chosen layers and operations."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from featurelens.recording.rewrite import check_called
 
 @final
 class FeatureExtractor(nn.Module):
-    """An identity that keeps what passes through it.
+    """Identity module that stores the last value passed through it.
 
     Attributes
     ----------
     layer
-        The name of the layer or operation it stands behind, with ``#k`` for the k-th of several calls.
+        The name of the layer or operation it follows, with ``#k`` for the k-th of several calls.
     feature
-        A copy of the last value that passed, None before the first; part of the autograd graph where that is
-        recorded. It is not pickled or copied with the module.
+        A copy of the last value; None before the first. Part of the autograd graph if gradients are recorded. It is
+        not pickled or copied with the module.
     """
 
     def __init__(self, layer: str) -> None:
@@ -41,9 +41,9 @@ class FeatureExtractor(nn.Module):
         self.feature: Any = None
 
     def forward(self, value: Any) -> Any:
-        """Keep `value` and return it, one of the two a copy, so that changes in place do not reach what is kept.
+        """Store `value` and return it; one of the two is a copy, so in-place changes do not reach the stored value.
 
-        Where gradients are recorded the copy goes on, so that what is kept lies on their path.
+        If gradients are recorded the copy is returned, so that the stored value is on their path.
         """
         copied = map_tensors(torch.Tensor.clone, value)
         if torch.is_grad_enabled():
@@ -62,7 +62,7 @@ class FeatureExtractor(nn.Module):
 
 @final
 class TappedModule(nn.Module):
-    """A model rewritten so that extractor modules stand behind some of its layers; made by `insert_extractors`.
+    """A rewritten model with extractor modules after some of its layers; made by `insert_extractors`.
 
     It has the original's parameters and submodules under their original names, so that a `state_dict` loads
     both ways, and it can be trained, compiled, copied and pickled like any module.
@@ -91,18 +91,18 @@ class TappedModule(nn.Module):
 
     @property
     def extractors(self) -> Mapping[str, FeatureExtractor]:
-        """The extractors by layer name, in order; lookup also accepts what was asked for (``"conv_2"``)."""
+        """The extractors by layer name, in order; lookup also accepts the selectors you passed (``"conv_2"``)."""
         return _Extractors(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the original's forward, extractors included.
+        """Run the original's forward, with the extractors.
 
-        For inputs of a new shape, the original runs first, and both must return the same.
+        For inputs of a new shape, the original runs first, and both outputs must match.
 
         Raises
         ------
         RuntimeError
-            If they do not.
+            If the outputs differ.
         """
         original = self._original.__new__(self._original)
         # Its code, with the members of this module.
@@ -120,7 +120,7 @@ class _Extractors(Mapping[str, FeatureExtractor]):
         base, sign, call = name.partition("#")
         name = self._aliases.get(base, base) + sign + call
         if name not in self._by_name:
-            raise NoSuchLayer(f"no extractor stands behind {name!r}{near_misses(name, self._by_name)}")
+            raise NoSuchLayer(f"no extractor follows {name!r}{near_misses(name, self._by_name)}")
         return self._by_name[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -136,31 +136,31 @@ class _Extractors(Mapping[str, FeatureExtractor]):
 def insert_extractors(
     model: nn.Module, layers: Selector | Iterable[Selector], *, sample: Any = None
 ) -> TappedModule:
-    """Return a copy of `model` with an extractor behind each of the chosen layers.
+    """Return a copy of `model` with an extractor after each of the chosen layers.
 
     Parameters
     ----------
     model
-        An `nn.Sequential` or any module that `torch.fx` can trace. The copy shares nothing with it. Arguments of
-        forward that have a plain default are fixed at it in the copy.
+        An `nn.Sequential` or any module that `torch.fx` can trace. The copy shares nothing with it, and fixes arguments
+        of forward with a plain default to that default.
     layers
-        Selectors as for `ActivationRecorder`, also of functions and methods that the model calls outside its modules,
-        by the names of `list_operations` (``"relu"``, ``"add_1"``).
+        Selectors as for `ActivationRecorder`. Functions and methods that the model calls outside its modules can also
+        be selected, by the names that `list_operations` shows (``"relu"``, ``"add_1"``).
     sample
-        What the model takes, usually one batch of images `(N, C, H, W)`, or a tuple of arguments, to compare the copy
-        with the model at once. For inputs of a new shape they are compared when the copy is called.
+        The model's input, usually one batch of images `(N, C, H, W)`, or a tuple of arguments, on which to compare the
+        copy with the model at once. When called on inputs of a new shape, the copy is always compared.
 
     Returns
     -------
     TappedModule
         After a call, ``tapped.extractors["conv_2"].feature`` is what that layer returned, `(N, C, H, W)` for a
-        convolution. Works in train and eval mode; parts that were frozen stay so.
+        convolution. Works in train and eval mode; frozen parts stay frozen.
 
     Raises
     ------
     RuntimeError
-        If the model cannot be traced, usually as its control flow depends on the data, or if the copy's output
-        differs; the hooks backend of `ActivationRecorder` then still works.
+        If the model cannot be traced, usually because its control flow depends on the data, or if the copy's output
+        differs. The hooks backend of `ActivationRecorder` still works for such models.
     LookupError, TypeError, ValueError
         As for `ActivationRecorder`.
 
@@ -175,7 +175,7 @@ def insert_extractors(
     model = unwrap(check_module(model))
     if clash := {"_taps", "_aliases", "_programs", "extractors"} & {*model._modules, *vars(model)}:
         raise ValueError(
-            f"the model has a member called {clash.pop()!r}, a name that the inserted extractors need"
+            f"the model has an attribute named {clash.pop()!r}, a name that the inserted extractors need"
         )
     tapped = _tapped(model, layers)
     if sample is not None:

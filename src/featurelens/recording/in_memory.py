@@ -29,7 +29,7 @@ def record_in_memory(dataset: DatasetPass) -> Activations:
     if not parts and share.count > 1 and total:
         raise ValueError(f"share {share.index} of {share.count} is empty: the loader has {total} batches")
     if not parts:
-        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
+        raise ValueError(f"the loader yielded no batch; got {describe(dataset.loader)}")
     return Activations(_joined(parts), output=_joined_outputs(outputs, rows), aliases=engine.aliases)
 
 
@@ -45,8 +45,8 @@ def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
             layers[name] = concatenate([part.pop(name) for part in parts])
         except ValueError as error:
             raise ValueError(
-                f"layer {name!r} cannot be joined over batches: {error}; reduce={{{name!r}: function}} can bring "
-                "it to one shape"
+                f"batches of layer {name!r} cannot be joined: {error}; use reduce={{{name!r}: function}} to give "
+                "them one shape"
             ) from None
     return layers
 
@@ -74,7 +74,7 @@ def concatenate(batches: list[Any], join: Callable[[list[torch.Tensor]], Any] | 
     """
     outlines = sorted({outline(batch, lambda leaf: type(leaf).__name__) for batch in batches})
     if len(outlines) > 1:
-        raise ValueError(f"what it returns differs between batches: {outlines[0]} and {outlines[1]}")
+        raise ValueError(f"outputs differ between batches: {outlines[0]} and {outlines[1]}")
     parts = zip(*map(tensors, batches), strict=True)
     joined = iter([(join or cat)(list(part)) for part in parts])
     return map_tensors(lambda tensor: next(joined), batches[0])
@@ -93,5 +93,5 @@ def cat(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.nested.nested_tensor(rows, layout=parts[0].layout)
     if any(part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
         shapes = sorted({str(tuple(part.shape)) for part in parts})
-        raise ValueError(f"its shape differs between batches beyond axis 0: {' and '.join(shapes)}")
+        raise ValueError(f"shapes differ between batches beyond axis 0: {' and '.join(shapes)}")
     return torch.cat(parts)

@@ -35,7 +35,7 @@ def given_by(batch: Any, model: nn.Module, inputs: Inputs = None, rows: Rows = N
     args, kwargs = arguments(batch, model, inputs)
     if rows is None:
         return Given(args, kwargs, _counted_rows(model, args, kwargs))
-    return Given(args, kwargs, check_whole(rows(batch), argument="what rows returns", least=0))
+    return Given(args, kwargs, check_whole(rows(batch), argument="the return value of rows", least=0))
 
 
 def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -57,7 +57,7 @@ def arguments(batch: Any, model: nn.Module, inputs: Inputs = None) -> tuple[tupl
     if type(batch) not in (list, tuple):
         return (batch,), {}
     if not batch:
-        raise ValueError(f"the loader gave an empty batch: {batch!r}")
+        raise ValueError(f"the loader yielded an empty batch: {batch!r}")
     samples = all(isinstance(item, Mapping) and item.keys() == batch[0].keys() for item in batch)
     if isinstance(batch[0], str) or (len(batch) > 1 and samples):  # texts, or a dict for each row
         return (batch,), {}
@@ -112,7 +112,7 @@ def _unclear(batch: Any, model: nn.Module) -> ValueError:
     )
     return ValueError(
         f"which item of the batch {describe(batch)} is the input? forward takes "
-        f"{', '.join(inspect.signature(model.forward).parameters)}; say inputs=lambda batch: {example}"
+        f"{', '.join(inspect.signature(model.forward).parameters)}; pass inputs=lambda batch: {example}"
     )
 
 
@@ -127,7 +127,7 @@ def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
             if layer is not None:
                 raise ValueError(
                     f"axis 0 of the input {describe(value)} may be time, as layer {layer!r} has batch_first=False: "
-                    "say rows=lambda batch: followed by how many rows the batch has"
+                    "pass rows=lambda batch: <number of rows>"
                 )
             return value.size(0) if isinstance(value, torch.Tensor) else len(value)
         if isinstance(value, Mapping):
@@ -146,7 +146,7 @@ def _rows_of_list(values: list[Any] | tuple[Any, ...]) -> int:
         sizes = {len(v) for v in values if isinstance(v, torch.Tensor) and v.ndim > 3}
         if not images and len(sizes) != 1:
             raise ValueError(
-                f"how many rows are the input {describe(values)}? say rows=lambda batch: followed by their number"
+                f"how many rows has the input {describe(values)}? pass rows=lambda batch: <number of rows>"
             )
         return len(values) if images else sizes.pop()
     return len(values)

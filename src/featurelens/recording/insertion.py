@@ -11,7 +11,7 @@ from featurelens._tracing import Built, ModuleCall, Trace, Untraceable, trace_or
 
 
 class CannotRewrite(RuntimeError):
-    """A trace of a model does something else than the model; the message is complete and is raised unchanged."""
+    """A trace does not do what the model does; the message is complete and is raised unchanged."""
 
 
 def trace_for_rewriting(model: nn.Module, fixed: dict[str, Any]) -> Trace:
@@ -20,8 +20,8 @@ def trace_for_rewriting(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         return trace_or_explain(model, fixed)
     except Untraceable as error:
         raise CannotRewrite(
-            f"{type(model).__name__} cannot be rewritten, as its forward cannot be traced ({error}); control flow that "
-            'depends on the data is the usual reason. ActivationRecorder(..., backend="hooks") records any model'
+            f"{type(model).__name__} cannot be rewritten: its forward cannot be traced ({error}), usually because its "
+            'control flow depends on the data. ActivationRecorder(..., backend="hooks") records any model'
         ) from error
 
 

@@ -19,10 +19,10 @@ SEVERAL = {"chunk", "split", "tensor_split", "hsplit", "vsplit", "dsplit", "unbi
 def list_operations(model: nn.Module) -> LayerTable:
     """List the functions and methods that `model` calls outside its modules, by the names of its graph.
 
-    The rewrite backend accepts these names like those of layers. The list leaves out what returns no tensor (shapes,
-    sizes, arithmetic with them, assertions), and what only unpacks several tensors: those of ``q, k, v = x.chunk(3)``
-    are recorded together as ``chunk``. The list comes from a trace alone; recordings by these names are compared with a
-    run of the model.
+    The rewrite backend accepts these names like those of layers. The list omits operations that return no tensor
+    (shapes, sizes, arithmetic with them, assertions) and those that only unpack several tensors: the results of ``q, k,
+    v = x.chunk(3)`` are recorded together as ``chunk``. The list comes from a trace alone; recordings that use these
+    names are checked against a run of the model.
 
     Raises
     ------

@@ -68,15 +68,15 @@ class Program:
             called = [name for name, _ in layers]
             if {name: called.count(name) for name in self.calls} != self.calls or not _same(other, output):
                 difference = _first_difference(model, layers, *_copied(inputs))
-                raise CannotRewrite(self._refusal(model, f"it does something else: {difference}"))
+                raise CannotRewrite(self._refusal(model, f"it differs: {difference}"))
 
     @staticmethod
     def _refusal(model: nn.Module, reason: str) -> str:
         return (
-            f"{type(model).__name__} cannot be rewritten, as a trace of its forward is not the same: {reason}. What a "
-            "trace cannot see (shapes and dtypes in Python's own containers, types, random numbers, what changes "
-            'outside the model or from run to run) is the usual reason. ActivationRecorder(..., backend="hooks") '
-            "records any model"
+            f"{type(model).__name__} cannot be rewritten, because a trace of its forward is not equivalent: {reason}. "
+            "The usual cause is something a trace cannot see (shapes and dtypes in Python's own containers, types, "
+            "random numbers, state outside the model or that changes between runs). "
+            'ActivationRecorder(..., backend="hooks") records any model'
         )
 
     def _compiled(self) -> Callable[..., Any]:
@@ -202,15 +202,15 @@ def _first_difference(
     while at < min(len(expected), len(traced)) and _equal(expected[at], traced[at]):
         at += 1
     between = ", ".join(map(repr, operations.get(at, [])))
-    behind = f"behind layer {expected[at - 1][0]!r}" if at else "before the first layer"
+    behind = f"after layer {expected[at - 1][0]!r}" if at else "before the first layer"
     if at < len(expected) and (at == len(traced) or expected[at][0] != traced[at][0]):
-        return f"layer {expected[at][0]!r} is called {behind}, and is not in the trace"
+        return f"layer {expected[at][0]!r} is called {behind} but is not in the trace"
     if at < len(traced) and (at == len(expected) or expected[at][0] != traced[at][0]):
-        return f"layer {traced[at][0]!r} is in the trace {behind}, and is not called"
+        return f"layer {traced[at][0]!r} is in the trace {behind} but is not called"
     if at < len(expected):
         through = f" through {between}" if between else ""
         return (
-            f"the first difference is in what reaches or leaves layer {expected[at][0]!r}, {behind}{through}"
+            f"the first difference is in the input or output of layer {expected[at][0]!r}, {behind}{through}"
         )
     return f"the first difference is {behind}" + (f", in {between}" if between else "")
 

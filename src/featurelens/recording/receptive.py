@@ -1,4 +1,4 @@
-"""Which part of the image a unit of a layer sees."""
+"""The receptive field: which part of the image a unit of a layer depends on."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class ReceptiveField:
     Attributes
     ----------
     rows, columns : torch.Tensor
-        ``(H, 2)`` and ``(W, 2)`` int64, for each row and column of the map: the first pixel that it sees, and the one
-        behind the last.
+        ``(H, 2)`` and ``(W, 2)`` int64, for each row and column of the map: the first pixel that it depends on, and the
+        one after the last.
     """
 
     rows: torch.Tensor
     columns: torch.Tensor
 
     def box(self, position: Sequence[int] | torch.Tensor) -> tuple[int, int, int, int]:
-        """Return ``(top, bottom, left, right)`` in pixels, for slices, of what position ``(h, w)`` sees.
+        """Return the receptive field of position ``(h, w)`` as ``(top, bottom, left, right)`` in pixels, for slices.
 
         Raises
         ------
@@ -62,13 +62,13 @@ class ReceptiveField:
 
 
 def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, int]) -> ReceptiveField:
-    """Find the pixels that each position of a layer depends on, by marking them.
+    """Find the pixels that each position of a layer depends on, by changing them.
 
-    For each row and each column of pixels, an image runs with that row or column NaN, which propagates through zero
-    weights, inactive ReLUs and maxima of other values, as changes do not. Comparisons stop NaN (``torch.where(y > 0,
-    y, 0)``), so images with large changes up and down run too. Pixels that only act through a comparison, and made no
-    difference to it, may be missed. The field is clipped at the border of the image and includes padding's shadow; if
-    a network mixes all positions (attention, squeeze-and-excitation), every position sees the whole image.
+    Each row and each column of pixels is set to NaN in turn. NaN propagates where an ordinary change may not: through
+    zero weights, inactive ReLUs and maxima of other values. Comparisons stop NaN (``torch.where(y > 0, y, 0)``), so
+    images with large changes up and down run too. Pixels that act only through a comparison, without changing its
+    outcome, may be missed. The field is clipped at the border of the image. If a network mixes all positions
+    (attention, squeeze-and-excitation), every position depends on the whole image.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     LookupError
         If no layer matches.
     TypeError, ValueError
-        If an argument is not one of the above, or the layer returns no maps or several, or no pixel marks some of its
-        positions.
+        If an argument is not one of the above, the layer returns no maps or several, or some positions depend on no
+        pixel.
     RuntimeError
         If the model fails on images of that shape.
 
@@ -163,7 +163,7 @@ def _extent(marks: torch.Tensor, layer: str) -> torch.Tensor:
     """Return the first pixel that each position sees and the one behind the last, of marks ``(pixels, positions)``."""
     if not bool(marks.any(0).all()):
         raise ValueError(
-            f"layer {layer!r} has positions that no pixel was seen to mark, so that what they see cannot be told"
+            f"layer {layer!r} has positions that respond to no pixel, so their receptive field is unknown"
         )
     order = torch.arange(len(marks))[:, None]
     first = torch.where(marks, order, len(marks)).amin(0)

@@ -46,33 +46,33 @@ class ActivationRecorder:
     Parameters
     ----------
     model
-        Any module, on any device, in any mode; if compiled or wrapped for parallel training, names are of what is inside.
+        Any module, on any device, in any mode. If it is compiled or wrapped for parallel training, layers have the names
+        of the module inside.
     layers
         One selector or several: exact name, glob, ordinal alias (``"conv_2"``), module, module type, or predicate
-        ``(name, module) -> bool``; ``"act#1"`` is the first call of a module that is called several times, and
-        without ``#k`` every call is recorded. See `featurelens.layers`.
+        ``(name, module) -> bool``. ``"act#1"`` is the first call of a module that is called several times; without
+        ``#k`` every call is recorded. See `featurelens.layers`.
     backend
         "hooks" works on any model. "rewrite" traces the model's operations, so that functions and methods can be
         recorded as well, under the names of `list_operations` ("relu", "add").
     reduce
-        What to keep of each output, computed before anything is stored: None for all, "mean" or "max" over the
-        axes behind the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. Three axes are
-        `(N, C, L)` in `nn.Conv1d` and similar layers; others may return tokens `(N, L, D)`, and need a function. A
-        mapping from selectors reduces layers differently.
+        What to keep of each output, computed before anything is stored: None for all of it, "mean" or "max" over all
+        axes after the first two, `(N, C, H, W)` to `(N, C)`, or a function of the whole output. Outputs with three axes
+        are read as `(N, C, L)` for `nn.Conv1d` and similar layers; other layers may return tokens `(N, L, D)` and need a
+        function. A mapping from selectors reduces layers differently.
     detach
-        Record without the autograd graph. With False, what is recorded is part of it: gradients of later layers with
-        respect to it can be computed, as in Grad-CAM.
+        Record without the autograd graph. With False, activations stay in the graph, so gradients of later layers with
+        respect to them can be computed, as in Grad-CAM.
     clone
-        Copy, so that later operations in place cannot change what is kept. With False nothing is copied, and a
-        layer that is then changed in place is an error.
+        Copy, so that later in-place operations cannot change recorded activations. With False nothing is copied, and
+        changing a recorded output in place is an error.
     device, dtype
-        Where to keep activations, and as what floating-point type (``torch.float32`` under autocast, say); by
-        default both stay as the layer returns them.
+        Device and floating-point type of kept activations (``torch.float32`` under autocast); by default the output's.
     stop_early
         End the forward pass at the last call of the chosen layers; `output` is then None. A layer chosen by number
         (``"act#1"``) ends it at that call. For others, one complete pass counts the calls, and later passes with
-        inputs of the same structure, shapes and dtypes end after as many: only say True if the number of calls
-        depends on nothing else. A model that catches the exception which ends the pass runs to its end.
+        inputs of the same structure, shapes and dtypes end after as many: use True only if the number of calls
+        depends on nothing else. If the model catches the exception that ends the pass, it runs to its end.
     training
         False runs the model in eval mode; ``"keep"`` leaves every module in the mode it is in.
 
@@ -91,7 +91,7 @@ class ActivationRecorder:
     Hooks, modes, buffers (BatchNorm's statistics too), attributes and the global random state are restored when
     a call ends, even by an exception; a ``with`` block restores them too, except for random numbers drawn in it. The
     hooks backend runs the model on your data and nothing else. The rewrite backend also runs its Python code on
-    placeholders, to trace it, and once more on inputs of a new shape, to compare.
+    placeholders, to trace it, and once more on inputs of a new shape, to compare the outputs.
 
     A batch that is a tensor, a list of texts or a list of dicts is the input. Of other tuples and lists the first item
     is the input, and the others are labels. The items of a dict go to the arguments of forward of the same name, or
@@ -144,7 +144,7 @@ class ActivationRecorder:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of the chosen layers, in order; ``#k`` where one call was asked for."""
+        """The names of the chosen layers, in order; with ``#k`` if one call was selected."""
         return self._engine.layers
 
     def __repr__(self) -> str:
@@ -157,7 +157,7 @@ class ActivationRecorder:
         Parameters
         ----------
         *args, **kwargs
-            What the model takes, usually images `(N, C, H, W)`; tensors are moved to the model's device.
+            The model's arguments, usually images `(N, C, H, W)`; tensors are moved to the model's device.
         """
         self._check_free()
         with self._engine.visiting():
@@ -167,7 +167,7 @@ class ActivationRecorder:
     def held(self) -> Iterator[Callable[..., Activations]]:
         """Guard the model once around many calls: yields a function that does the same as ``recorder(images)``.
 
-        In the block the model is in the state in which a recorder runs it, and the flags of parameters may be changed.
+        In the block the model is in the state in which a recorder runs it, and parameter flags may be changed.
         """
         self._check_free()
         with self._engine.visiting():
@@ -220,14 +220,14 @@ class ActivationRecorder:
             makes the call and writes its share; rank 0 joins the shares, and all return the whole.
         resume
             Continue an interrupted recording in that folder: the files will be those of an uninterrupted run. Model,
-            layers and reductions must be the same, and so must the data. Their last batch in the folder is compared,
-            or all of them if the loader is no DataLoader over a map-style data set.
+            layers, reductions and data must be the same. The last saved batch is compared with the data, or all saved
+            batches if the loader is not a DataLoader over a map-style data set.
         shard
-            ``(index, count)``: one contiguous block of the batches, for the workers of an array job; `merge` joins
-            their stores. ``(0, 1)`` is everything, also in one rank of several.
+            ``(index, count)``: one contiguous block of the batches, for a worker of an array job; `merge` joins the
+            workers' stores. ``(0, 1)`` is everything, even in one of several ranks.
         inputs, rows
-            Functions of a batch: the model's input, a tuple of positional or a dict of keyword arguments; and the
-            number of its rows, by default the length of the first input. Errors ask for them where they are unclear.
+            Functions of a batch: the model's input, a tuple of positional or a dict of keyword arguments; and the number
+            of rows, by default the length of the first input. If either is ambiguous, an error asks for it.
         progress
             Show a progress bar, if standard error is a terminal.
 
@@ -247,7 +247,7 @@ class ActivationRecorder:
             check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
             return record_to_store(dataset, Path(to).absolute(), resume=resume)
         if resume:
-            raise ValueError("resume=True continues a recording in files: say with to= where it is")
+            raise ValueError("resume=True continues a recording on disk: pass its folder as to=")
         return record_in_memory(dataset)
 
     def stream(
@@ -261,7 +261,7 @@ class ActivationRecorder:
         shard: tuple[int, int] | None = None,
         progress: bool = True,
     ) -> StreamResult:
-        """Run the model over a data set once and gather statistics of what the layers return, keeping nothing else.
+        """Run the model over a data set once and keep only statistics of the layers' outputs.
 
         ::
 
@@ -270,8 +270,8 @@ class ActivationRecorder:
             result["conv1"].top_k.rows               # (C, 9): which images
 
         Statistics are computed inside the hook, from the layer's own memory, after `reduce`; `clone`, `device` and
-        `dtype` have no effect. Batches are added up exactly: one process, many ranks and merged blocks give the same
-        bits, as far as the model returns the same activations everywhere.
+        `dtype` have no effect. Sums over batches are exact: one process, many ranks and merged blocks give bitwise equal
+        results, if the model returns the same activations everywhere.
 
         Parameters
         ----------
@@ -280,10 +280,10 @@ class ActivationRecorder:
         statistics
             One or several for every layer, or a mapping from selectors to them that covers every recorded layer.
         labels
-            Returns the labels `(N,)` in a batch. By default they are the second item of a tuple or list, or
-            the item "label", "labels", "target", "targets" or "y" of a dict.
+            Function that returns the labels `(N,)` of a batch; by default they are the second item of a tuple or list,
+            or the item "label", "labels", "target", "targets" or "y" of a dict.
         shard
-            ``(index, count)``: one of so many blocks of batches; `StreamResult.merge` joins their results.
+            ``(index, count)``: one of `count` blocks of batches; `StreamResult.merge` joins their results.
 
         Raises
         ------
@@ -336,7 +336,7 @@ class ActivationRecorder:
 
     def _check_free(self) -> None:
         if self._block is not None:
-            raise RuntimeError("this recorder is recording already; make another one to nest them")
+            raise RuntimeError("this recorder is already recording; to nest recordings, make another one")
 
 
 def _device(given: torch.device | str | None) -> torch.device | None:

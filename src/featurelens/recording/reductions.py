@@ -13,7 +13,7 @@ from featurelens._structure import children_of, map_tensors, tensors
 from featurelens.layers import Choice, Selector, choose
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
-"""What to keep of a layer's output: all of it, its mean or maximum over positions, or what a function returns."""
+"""What to keep of a layer's output: all of it, its mean or maximum over positions, or a function of it."""
 
 
 class Unsuitable(ValueError):
@@ -30,7 +30,7 @@ def channels_first(
     def moved(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_nested:
             raise Unsuitable(
-                f"layer {layer!r} returns sequences of different lengths (a nested tensor): say what to keep with "
+                f"layer {layer!r} returns sequences of different lengths (a nested tensor): choose what to keep with "
                 f"reduce={{{layer!r}: lambda z: torch.nested.to_padded_tensor(z, 0.0)}}, or a function of your own"
             )
         axis = axis_of(tuple(tensor.shape))
@@ -45,7 +45,7 @@ def channels_first(
                 method = "mean" if reduction == "mean" else "amax"
                 last, first = (f"{z}.{method}({place if len(place) > 1 else place[0]})" for place in places)
             raise Unsuitable(
-                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be {kinds}: say "
+                f"layer {layer!r} returns {tuple(tensor.shape)}, which may be {kinds}: use "
                 f"reduce={{{layer!r}: lambda z: {last}}} for {features}, lambda z: {first} for channels"
             )
         return tensor if axis == 1 else tensor.movedim(axis, 1)
@@ -76,7 +76,7 @@ def reduced(output: Any, reduction: Reduction) -> Any:
 
 
 def over_positions(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Return the mean or maximum over all axes behind the first two."""
+    """Return the mean or maximum over all axes after the first two."""
     positions = tuple(range(2, tensor.ndim))
     return tensor.mean(positions) if reduction == "mean" else tensor.amax(positions)
 

@@ -80,8 +80,8 @@ def check_called(model: nn.Module, choices: Sequence[Choice], traces: Sequence[T
         if part is None or calls[choice.name]:
             raise NotCalled(not_reached(choice, calls[choice.name]))
         raise NotCalled(
-            f"layer {choice.name!r} lies inside {part!r}, a {type(model.get_submodule(part)).__name__} that is not "
-            'traced but kept whole: record it with ActivationRecorder(..., backend="hooks")'
+            f"layer {choice.name!r} is inside {part!r}, a {type(model.get_submodule(part)).__name__} that is traced "
+            'as one step: record it with ActivationRecorder(..., backend="hooks")'
         )
 
 

@@ -41,7 +41,7 @@ def stream(
     parts = share.gather(part)
     result = parts[0] if len(parts) == 1 else StreamResult.merge(parts)
     if not result.rows and (not may_be_empty or dataset.batches.total == 0):
-        raise ValueError(f"the loader gave no batch; got {describe(dataset.loader)}")
+        raise ValueError(f"the loader yielded no batch; got {describe(dataset.loader)}")
     return result
 
 
@@ -70,8 +70,8 @@ class _Streaming:
         args, kwargs, rows = batch.given
         if rows is None:
             raise ValueError(
-                f"{where} gives the model nothing that has rows; got {describe(batch.value)}: say "
-                "rows=lambda batch: followed by their number"
+                f"the model's input in {where} has no rows; got {describe(batch.value)}: pass "
+                "rows=lambda batch: <number of rows>"
             )
         labels = self._checked_labels(batch.value, rows, where)
         measures = {
@@ -97,7 +97,7 @@ class _Streaming:
                 continue
             if labels is None:
                 raise ValueError(
-                    f"{statistic} needs labels, and {where} has none: {describe(batch)}; give (images, labels) or say "
+                    f"{statistic} needs labels, and {where} has none: {describe(batch)}; yield (images, labels) or pass "
                     "labels=lambda batch: batch[...]"
                 )
             try:
@@ -118,11 +118,11 @@ class _Streaming:
             check_values(values)
         except (TypeError, ValueError) as error:
             raise Unsuitable(
-                f"layer {name!r} cannot be measured: {error}; choose with reduce={{{name!r}: function}}"
+                f"layer {name!r} cannot be measured: {error}; choose a tensor with reduce={{{name!r}: function}}"
             ) from None
         if len(values) != rows:
             raise Unsuitable(
-                f"layer {name!r} returned {tuple(values.shape)} for a batch of {rows}: axis 0 is not the batch; bring it "
+                f"layer {name!r} returned {tuple(values.shape)} for a batch of {rows}: axis 0 is not the batch; move it "
                 f"there with reduce={{{name!r}: function}}"
             )
         # A reduction must return a tensor, and a user's measurements may hold none.
@@ -165,7 +165,5 @@ def _as_statistics(statistics: object) -> tuple[Statistic, ...]:
         raise ValueError("statistics must be one or more; got none")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(
-            f"a layer's statistics must be of different kinds, or their results could not be told apart; got two of {twice!r}"
-        )
+        raise ValueError(f"each kind of statistic can be used once for a layer; got two of {twice!r}")
     return tuple(several)

@@ -65,10 +65,10 @@ def _write(dataset: DatasetPass, writer: StoreWriter) -> None:
         writer.append(dataset.record(batch), digest, aliases=dataset.engine.aliases)
     if number < first_new - 1:
         raise ValueError(
-            f"{os.fspath(writer.folder)!r} holds {kept.batches} batches, and the loader yields {number + 1} now"
+            f"{os.fspath(writer.folder)!r} holds {kept.batches} batches, and the loader now yields {number + 1}"
         )
     if not writer.progress.batches and (batches.share.count == 1 or batches.total == 0):
-        raise ValueError("the loader gave no batch")
+        raise ValueError("the loader yielded no batch")
 
 
 def _check_same_data(kept: Progress, again: Progress, folder: Path) -> None:
@@ -98,7 +98,7 @@ def _is_whole(path: Path, batches: Batches, recipe: Recipe, *, resume: bool) -> 
         )
     if share.count > 1 and _manifest(path) is not None:
         raise ValueError(
-            f"{os.fspath(path)!r} was begun by one worker, and this is one of {share.count}: go on with one, "
+            f"{os.fspath(path)!r} was started by one worker, and this is one of {share.count}: continue with one, "
             "or record to another folder"
         )
     return False
@@ -115,7 +115,7 @@ def _is_complete(folder: Path, batches: Batches, recipe: Recipe, numbers: range,
         kept = manifest.progress
         if kept.batches != len(numbers):
             raise ValueError(
-                f"{os.fspath(folder)!r} holds {kept.batches} batches, and the loader has {len(numbers)} now"
+                f"{os.fspath(folder)!r} holds {kept.batches} batches, and the loader now has {len(numbers)}"
             )
         given = last.given
         again = Progress(last_rows=given.rows or 0, last_input=batch_digest((given.args, given.kwargs)))

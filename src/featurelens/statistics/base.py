@@ -20,14 +20,14 @@ State = dict[str, Any]
 class Statistic(ABC):
     """A statistic of a layer's output that is gathered batch by batch, and merges from any parts of a data set.
 
-    A statistic is a small record of its settings and of what it has seen. ``update`` adds a batch, ``merge`` adds
-    what another statistic of the same settings has seen, ``compute`` returns the result. `ActivationRecorder.stream`
-    uses the statistics it is given as patterns: every layer gets fresh ones.
+    A statistic holds its settings and what it has measured so far. ``update`` adds a batch, ``merge`` adds the
+    measurements of another statistic with the same settings, ``compute`` returns the result. `ActivationRecorder.stream`
+    uses the statistics it is given as templates: every layer gets fresh ones.
 
-    To write your own, write a dataclass of its settings with three functions without side effects: `measure`
-    for one batch, `combine` for two measurements, whose result must not depend on order or grouping, and `summarize`.
-    Count in integers, or add with care: a float64 sum depends on its order. If it uses labels, set
-    ``needs_labels: ClassVar[bool] = True``.
+    To write your own, define a dataclass of its settings with three methods without side effects: `measure` for one
+    batch, `combine` for two measurements, and `summarize`. The result of `combine` must not depend on order or grouping:
+    integer counts are safe, float64 sums depend on their order. If it uses labels, set ``needs_labels: ClassVar[bool] =
+    True``.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Statistic(ABC):
         """Return the statistic of one batch `values` ``(N, C, ...)``, axis 1 being the channel.
 
         `values` belong to the model: do not change or keep them. `first_row` is the number of rows of the data set
-        before this batch, `labels` are those of the batch, if it has any.
+        before this batch; `labels` are the batch's labels, if any.
         """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Statistic(ABC):
         Raises
         ------
         ValueError
-            If they cannot belong to the same data, because their numbers of channels differ, say.
+            If they cannot belong to the same data, for example because their numbers of channels differ.
         """
 
     @abstractmethod
@@ -113,14 +113,16 @@ class Statistic(ABC):
         if labels is not None:
             check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,)")
             if labels.ndim == 0 or len(labels) != len(values):
-                raise ValueError(f"labels must be one for each of {len(values)} rows; got {describe(labels)}")
+                raise ValueError(
+                    f"labels must have one label for each of {len(values)} rows; got {describe(labels)}"
+                )
         with torch.no_grad():
             part = self.measure(values, self.rows if first_row is None else first_row, labels)
         self.absorb(part, len(values))
 
     @final
     def merge(self, other: Statistic) -> None:
-        """Add what another statistic of the same settings has seen elsewhere.
+        """Add the measurements of another statistic with the same settings.
 
         Raises
         ------
@@ -128,13 +130,13 @@ class Statistic(ABC):
             If `other` is another statistic, or has other settings.
         """
         if type(other) is not type(self) or not _same(settings(other), settings(self)):
-            raise ValueError(f"{self} merges only with a statistic of the same settings; got {other}")
+            raise ValueError(f"{self} merges only with a statistic with the same settings; got {other}")
         if other.state is not None:
             self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
 
     @final
     def absorb(self, part: State, rows: int) -> None:
-        """Add the state `part` of so many `rows`, which was measured elsewhere."""
+        """Add `part`, the state of `rows` rows measured elsewhere."""
         self.state = part if self.state is None else self.combine(self.state, part)
         self.rows += rows
 
@@ -154,7 +156,7 @@ class Statistic(ABC):
 
     @final
     def fresh(self) -> Self:
-        """Return a statistic of the same settings that has seen nothing."""
+        """Return a statistic with the same settings that has seen no data."""
         other = copy.copy(self)
         other.state, other.rows = None, 0
         return other
@@ -203,7 +205,7 @@ def check_values(values: object) -> None:
     kind = "quantized" if values.is_quantized else "meta" if values.is_meta else str(values.layout)
     if kind != "torch.strided" and not values.is_nested:
         raise TypeError(
-            f"values must be in a dense tensor; got a {kind.removeprefix('torch.')} {describe(values)}"
+            f"values must be a dense tensor; got a {kind.removeprefix('torch.')} {describe(values)}"
         )
     if values.is_nested or values.ndim < 2 or 0 in values.shape:
         raise ValueError(

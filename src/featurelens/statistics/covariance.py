@@ -26,15 +26,15 @@ class CovarianceResult:
     Attributes
     ----------
     count : int
-        Observations: positions of images at which every channel was finite.
+        Number of observations: image positions at which every channel was finite.
     mean : torch.Tensor
         ``(C,)`` float64.
     covariance : torch.Tensor
-        ``(C, C)`` float64, with `count` as its divisor.
+        ``(C, C)`` float64, with divisor `count`.
     not_finite : int
         Observations left out because a channel was NaN or infinite.
     layer : str or None
-        The layer it was measured on, if by `ActivationRecorder.stream`.
+        The layer, if measured by `ActivationRecorder.stream`.
     """
 
     count: int
@@ -45,7 +45,7 @@ class CovarianceResult:
 
     @property
     def correlation(self) -> torch.Tensor:
-        """Pearson correlation ``(C, C)``, NaN for a channel that never changes."""
+        """Pearson correlation ``(C, C)``, NaN for a constant channel."""
         scale = self.covariance.diagonal().sqrt()
         correlation = self.covariance / scale[:, None] / scale
         return correlation.clamp(-1, 1)
@@ -72,11 +72,11 @@ class CovarianceResult:
 @final
 @dataclass(eq=False)
 class Covariance(Statistic):
-    """Mean and covariance of the channels, every position of every image being one observation.
+    """Mean and covariance of the channels; each position of each image is one observation.
 
-    For the covariance of the means over positions, record with ``reduce="mean"``. An observation in which a channel
-    is NaN or infinite is left out completely, and counted. Sums are kept as in `Moments`, for one half of the matrix:
-    about 24 C^2 bytes.
+    For the covariance of the means over positions, record with ``reduce="mean"``. Observations in which a channel is
+    NaN or infinite are left out and counted. Sums are exact as in `Moments`, and kept for one half of the matrix: about
+    24 C^2 bytes.
 
     Examples
     --------

@@ -25,7 +25,7 @@ One addition puts less than 2^34 into a limb, so that 2^29 of them fit before on
 
 ORIGIN = 1152  # below the smallest float64, and a multiple of 32
 MASK = 2**32 - 1
-TOO_LARGE = "values are so large that their sums or squares leave the range of float64"
+TOO_LARGE = "values are so large that their sums or squares overflow float64"
 SPLITTER = 2.0**27 + 1  # Dekker's, for halves of 26 bits
 
 Integers = NDArray[np.int64]

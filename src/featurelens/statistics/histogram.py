@@ -33,14 +33,14 @@ class HistogramResult:
     ----------
     edges : torch.Tensor
         ``(B + 1,)`` float64, in the units of the activations; bin b holds ``edges[b] <= value < edges[b + 1]``. With
-        the user's own edges the outermost are infinite: the first and last bin hold what lies beyond. Otherwise the
-        bins of negative values mirror those of positive ones, and include their upper edge instead of the lower.
+        your own edges, the outermost edges are infinite: the first and last bins hold all values beyond yours. Without,
+        the bins of negative values mirror those of positive ones and include their upper edge instead of the lower.
     counts : torch.Tensor
         ``(C, B)`` int64.
     not_finite : torch.Tensor
-        ``(C,)`` int64: NaN and infinite values, which are in no bin.
+        ``(C,)`` int64: number of NaN and infinite values, which are in no bin.
     layer : str or None
-        The layer it was measured on, if by `ActivationRecorder.stream`.
+        The layer, if measured by `ActivationRecorder.stream`.
     """
 
     edges: torch.Tensor
@@ -49,15 +49,15 @@ class HistogramResult:
     layer: str | None = None
 
     def quantile(self, q: float | Sequence[float]) -> torch.Tensor:
-        """Return the value below which a share `q` of each channel lies, ``(C,)``, or ``(Q, C)`` for several.
+        """Return the `q` quantile of each channel, ``(C,)``, or ``(Q, C)`` for several.
 
-        Values are assumed to be spread evenly over a bin; a quantile in an infinite bin is infinite. NaN for a channel
-        without values.
+        Values are assumed to be uniform within a bin; a quantile in an infinite bin is infinite. NaN for a channel without
+        values.
 
         Raises
         ------
         TypeError, ValueError
-            If a share is not a number in [0, 1].
+            If `q` is not one or more numbers in [0, 1].
         """
         try:
             shares = torch.as_tensor(q, dtype=torch.float64)
@@ -102,9 +102,9 @@ class HistogramResult:
 class Histogram(Statistic):
     """Counts of each channel's values, over images and positions.
 
-    Without `edges` no range need be known: the bins are those of the floating-point numbers themselves (sign, exponent
-    and four bits of the mantissa), 16 for every doubling, each at most 6.25 % wide. Zero has its own bin, which only
-    values below 10^-39 share. Empty bins take no memory, and are joined in the result.
+    Without `edges`, the range need not be known in advance: bins follow the floating-point format (sign, exponent and
+    four bits of the mantissa), 16 for every doubling, each at most 6.25 % wide. Zero has its own bin, shared only with
+    values below 10^-39. Empty bins take no memory, and are merged in the result.
 
     Parameters
     ----------

@@ -25,12 +25,12 @@ class JointCountsResult:
     Attributes
     ----------
     counts : torch.Tensor
-        ``(C, 256, K)`` int64: images by cell and class; cell b of channel c holds ``start + b * width <= value <
-        start + (b + 1) * width``.
+        ``(C, 256, K)`` int64: number of images by cell and class; cell b of channel c holds ``start + b * width <= value
+        < start + (b + 1) * width``.
     start, width : torch.Tensor
         ``(C,)`` float64, in the units of the activations; a width of 0 for a channel without finite values.
     mean, variance : torch.Tensor
-        ``(C, K)`` float64 in each class, the number of images being the divisor; NaN for a class without images.
+        ``(C, K)`` float64 in each class, with divisor the number of images; NaN for a class without images.
     not_finite : torch.Tensor
         ``(C,)`` int64: images whose value was NaN or infinite, which are left out of all of the above.
     """
@@ -44,7 +44,7 @@ class JointCountsResult:
 
     @property
     def images(self) -> int:
-        """Number of images, those with values that are not finite included."""
+        """Number of images, including those with NaN or infinite values."""
         return int(self.counts[0].sum() + self.not_finite[0])
 
     def __str__(self) -> str:
@@ -63,8 +63,8 @@ class JointCounts(Statistic):
 
     They suffice to estimate the mutual information of each channel with the label, binned or Gaussian, without a second
     pass. For the maximum instead of the mean over positions, record with ``reduce="max"``. The 256 cells of a channel
-    have equal width, a power of two, and widen as its range does: a result depends on the data only, not on their
-    order. The table takes 2 KiB for each channel and class.
+    have equal width, a power of two, and widen with its range: the result depends on the data only, not on their order.
+    The table takes 2 KiB for each channel and class.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class JointCounts(Statistic):
     Raises
     ------
     TypeError, ValueError
-        If `classes` is not a whole number from 2.
+        If `classes` is not a whole number of at least 2.
 
     Examples
     --------

@@ -22,12 +22,12 @@ class MomentsResult:
     Attributes
     ----------
     count : torch.Tensor
-        ``(C,)`` int64: finite values.
+        ``(C,)`` int64: number of finite values.
     mean, variance, min, max : torch.Tensor
         ``(C,)`` float64, in the units of the activations (squared for the variance, whose divisor is `count`); NaN
         for a channel without a finite value.
     not_finite : torch.Tensor
-        ``(C,)`` int64: NaN and infinite values, which are left out of all of the above.
+        ``(C,)`` int64: number of NaN and infinite values, which are left out of all of the above.
     """
 
     count: torch.Tensor
@@ -59,8 +59,8 @@ class MomentsResult:
 class Moments(Statistic):
     """Count, mean, variance, minimum and maximum of each channel, over images and positions.
 
-    NaN and infinite values are counted and left out. Each batch is summed in float64 about its own mean, and batches
-    are added without rounding: however batches are split over workers, the result is the same to the last bit.
+    NaN and infinite values are counted and left out. Each batch is summed in float64 about its own mean, and batches are
+    added without rounding: the result is bitwise the same however batches are split over workers.
 
     Examples
     --------

@@ -56,13 +56,13 @@ class LayerStatistics:
 class StreamResult(Mapping[str, LayerStatistics]):
     """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
 
-    `ActivationRecorder.stream` makes it from `layers` and their statistics, with the `aliases` that lookup accepts.
-    The result of a share keeps its `origin`: its model, settings and order of the data.
+    Made by `ActivationRecorder.stream` from `layers` and their statistics, with the `aliases` that lookup accepts. The
+    result of a share keeps its `origin`: its model, settings and order of the data.
 
     Attributes
     ----------
     rows : int
-        Images (rows of the data set) that were seen.
+        Number of images (rows of the data set) measured.
     spans : tuple
         Which rows: pairs of a first row and the row after the last.
 
@@ -93,7 +93,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
     @property
     def rows(self) -> int:
-        """How many rows of the data set were seen."""
+        """Number of rows of the data set measured."""
         return sum(stop - start for start, stop in self.spans)
 
     def __getitem__(self, name: str) -> LayerStatistics:
@@ -117,7 +117,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file that `load` and ``torch.load(path, weights_only=True)`` read.
 
-        The file holds what the statistics have seen rather than their results, so that files can be merged.
+        The file holds the statistics' internal state rather than their results, so that files can be merged.
 
         Raises
         ------
@@ -150,18 +150,18 @@ class StreamResult(Mapping[str, LayerStatistics]):
 
     @classmethod
     def merge(cls, parts: Iterable[Self | str | os.PathLike[str]]) -> Self:
-        """Return the result of all rows together, from results, or files, of parts of one data set.
+        """Combine results, or files of them, that cover parts of one data set.
 
-        Whatever the parts and their order, the result is that of one pass, to the last bit. A missing part is not an
-        error, as it may be added later: `spans` lists the rows that are there, and a printed result mentions gaps.
+        The result is bitwise that of one pass, whatever the parts and their order. A missing part is not an error, as it
+        can be added later: `spans` lists the rows present, and a printed result mentions gaps.
 
         Raises
         ------
         TypeError
             If a part is neither a result nor the path of one.
         ValueError
-            If there is no part, or two parts have rows in common, other layers or other statistics, or come from
-            another model, other settings or another order of the data.
+            If there is no part, or if parts have rows in common or differ in layers, statistics, model, settings or
+            order of the data.
         """
         if isinstance(parts, str | os.PathLike | StreamResult) or not isinstance(parts, Iterable):
             raise TypeError(f"parts must be a list of results or of paths; got {describe(parts)}")
@@ -170,7 +170,7 @@ class StreamResult(Mapping[str, LayerStatistics]):
             check_type(result, StreamResult, argument="a part", expected="a StreamResult or a path")
         seen = [result for result in results if result.rows] or results
         if not seen:
-            raise ValueError("there is no part to merge")
+            raise ValueError("there are no parts to merge")
         first = seen[0]
         layers = {
             name: [statistic.fresh() for statistic in found] for name, found in first.statistics.items()
@@ -203,7 +203,7 @@ def _restored(statistic: str, settings: Mapping[str, Any], state: State, rows: i
     kind = kinds().get(statistic)
     if kind is None:
         raise ValueError(
-            f"the file holds a statistic {statistic!r}, which nothing defines: import its module first"
+            f"the file holds a statistic {statistic!r} that is not defined: import its module first"
         )
     restored = kind(**settings)
     restored.state, restored.rows = state, rows
@@ -233,7 +233,7 @@ def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
     joined: list[Span] = []
     for start, stop in sorted((int(start), int(stop)) for start, stop in spans if stop > start):
         if joined and start < joined[-1][1]:
-            raise ValueError(f"parts must not have rows in common; row {start} is in two of them")
+            raise ValueError(f"parts must not have rows in common; row {start} is in two parts")
         if joined and start == joined[-1][1]:
             joined[-1] = (joined[-1][0], stop)
         else:

@@ -29,17 +29,17 @@ class TopKResult:
     Attributes
     ----------
     values : torch.Tensor
-        ``(C, k)`` float64: the channel's largest value in that image; NaN where there were fewer than k images.
+        ``(C, k)`` float64: the channel's largest value in the image; NaN if there were fewer than k images.
     rows : torch.Tensor
         ``(C, k)`` int64: the image's row in the data set; -1 where there is none.
     positions : torch.Tensor
-        ``(C, k, D)`` int64: position of the value in the map, ``(h, w)`` for feature maps ``(N, C, H, W)``; D is 0
+        ``(C, k, D)`` int64: position of that value in the map, ``(h, w)`` for feature maps ``(N, C, H, W)``; D is 0
         for ``(N, C)``.
     tied : torch.Tensor
         ``(C,)`` bool: whether the channel's largest value is the same in every image of the data set, as in a dead
         channel. The listed images are then merely the first.
     layer : str or None
-        The layer it was measured on, if by `ActivationRecorder.stream`.
+        The layer, if measured by `ActivationRecorder.stream`.
     """
 
     values: torch.Tensor
@@ -79,20 +79,20 @@ class TopKResult:
 @final
 @dataclass(eq=False)
 class TopK(Statistic):
-    """The `k` images in which each channel is largest, with the value, the row and the position.
+    """The `k` images in which each channel has its largest values, with value, row and position.
 
-    Images of equal value are ranked by row; within an image the first position wins. NaN is never among the largest;
-    an infinite value may be.
+    Images with equal values are ranked by row; within an image the first position wins. NaN is never among the largest;
+    infinite values may be.
 
     Parameters
     ----------
     k : int
-        How many images for each channel.
+        Number of images for each channel.
 
     Raises
     ------
     TypeError, ValueError
-        If `k` is not a whole number from 1.
+        If `k` is not a whole number of at least 1.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class TopK(Statistic):
     def combine(self, one: State, other: State) -> State:
         check_same_channels(len(one["rows"]), len(other["rows"]))
         if one["positions"].shape[2] != other["positions"].shape[2]:
-            raise ValueError("maps must have as many dimensions in every batch")
+            raise ValueError("maps must have the same number of dimensions in every batch")
         ranked = {
             name: torch.cat([one[name], other[name]], dim=1) for name in ("values", "rows", "positions")
         }

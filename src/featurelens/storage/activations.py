@@ -25,13 +25,13 @@ class Activations(Mapping[str, Any]):
     from 1: ``act#1``, ``act#2``. Lookup also takes ordinal aliases (``acts["conv_2"]``). The
     values are tensors, `(N, C, H, W)` for a convolution, or whatever structure of tensors the layer returns.
 
-    A recorder makes them. `layers` maps exact names to outputs and `aliases` ordinal aliases to exact names; `live`
-    returns the layers so far while a recording goes on.
+    Made by a recorder. `layers` maps exact names to outputs, and `aliases` maps ordinal aliases to exact names; `live`
+    returns the layers so far during a recording.
 
     Attributes
     ----------
     output
-        What the model returned, or None where the forward pass was stopped early.
+        What the model returned, or None if the forward pass was stopped early.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Activations(Mapping[str, Any]):
         self._live = live  # returns the layers so far, while they are being recorded
 
     def freeze(self) -> None:
-        """End the recording: what the layers are now is what they stay."""
+        """End the recording; the contents no longer change."""
         self._layers, self._live = dict(self._current()), None
 
     def __getitem__(self, name: str) -> Any:
@@ -95,9 +95,9 @@ class Activations(Mapping[str, Any]):
         title: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw the feature maps that one image of the batch gave in `layer`; see `plotting.feature_maps`.
+        """Draw the feature maps of `layer` for one image of the batch; see `plotting.feature_maps`.
 
-        Of `(N, C, L)` and `(N, L, D)` it is one picture, with axis 1 downwards and axis 2 across.
+        `(N, C, L)` and `(N, L, D)` are drawn as one picture, with axis 1 downwards and axis 2 across.
         """
         from featurelens import plotting
 

@@ -154,7 +154,7 @@ def _final_name(path: Path) -> Path:
 def check_digest(digest: hashlib._Hash, path: Path, shard: Shard) -> None:
     """Raise an OSError unless `digest` is that of the shard when it was written."""
     if digest.hexdigest() != shard.sha256:
-        raise OSError(f"{os.fspath(path)!r} is damaged: its sha256 is not that of the manifest")
+        raise OSError(f"{os.fspath(path)!r} is damaged: its sha256 differs from the manifest's")
 
 
 def locate(folder: Path, shard: Shard) -> Path:
@@ -173,19 +173,17 @@ def locate(folder: Path, shard: Shard) -> Path:
     except FileNotFoundError:
         raise FileNotFoundError(f"{os.fspath(folder / shard.file)!r} is missing from the store") from None
     if size < shard.bytes or (size > shard.bytes and not shard.file.endswith(OPEN)):
-        raise OSError(
-            f"{os.fspath(path)!r} is damaged: it has {size} bytes, and was written with {shard.bytes}"
-        )
+        raise OSError(f"{os.fspath(path)!r} is damaged: it has {size} bytes, but {shard.bytes} were written")
     return path
 
 
 @final
 class StoredLayer(Sequence[Tensor]):
-    """One layer of a store: looks like a tensor `(N, ...)` whose rows are read when they are asked for.
+    """One layer of a store: behaves like a tensor `(N, ...)` whose rows are read from disk on access.
 
-    ``layer[rows]`` accepts an integer, a slice, integers in any order (a list, an array or a tensor), or a mask with
-    one truth value for each row, and returns a tensor in memory. ``layer[:]`` reads everything. An `ActivationStore`
-    makes it from the layer's `name`, its `layer` entry in the manifest, and the store's `folder`.
+    ``layer[rows]`` accepts an integer, a slice, integers in any order (a list, an array or a tensor), or a boolean mask
+    with one value for each row, and returns a tensor in memory. ``layer[:]`` reads everything. Made by an
+    `ActivationStore` from the layer's `name`, its `layer` entry in the manifest, and the store's `folder`.
 
     Attributes
     ----------
@@ -216,7 +214,7 @@ class StoredLayer(Sequence[Tensor]):
 
     @property
     def dtype(self) -> torch.dtype:
-        """As it was recorded.
+        """The dtype as recorded.
 
         Raises
         ------
@@ -226,7 +224,7 @@ class StoredLayer(Sequence[Tensor]):
         dtype = getattr(torch, self._layer.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise ValueError(  # noqa: TRY004  nobody passed a wrong type
-                f"layer {self.name!r} was recorded as {self._layer.dtype}, which torch {torch.__version__} does not know; "
+                f"layer {self.name!r} was recorded as {self._layer.dtype}, which torch {torch.__version__} does not support; "
                 "the store's other layers can be read"
             )
         return dtype
@@ -248,13 +246,13 @@ class StoredLayer(Sequence[Tensor]):
         is_list = numbers.dtype.kind in "iu" and numbers.ndim < 2
         if isinstance(rows, tuple) or not (is_mask or is_list or numbers.shape == (0,)):
             raise TypeError(
-                "rows are chosen by an integer, a slice, a list of integers or a mask, and further axes in the tensor "
+                "rows are indexed by an integer, a slice, a list of integers or a mask; index further axes of the tensor "
                 f"that is returned; got {describe(rows)}"
             )
         if is_mask:
             if len(numbers) != len(self):
                 raise IndexError(
-                    f"a mask of layer {self.name!r} has shape ({len(self)},); got {numbers.shape}"
+                    f"a mask for layer {self.name!r} must have shape ({len(self)},); got {numbers.shape}"
                 )
             numbers = np.flatnonzero(numbers)
         numbers = numbers.astype(np.int64)

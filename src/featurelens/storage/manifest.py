@@ -40,9 +40,9 @@ class Recipe:
         "reduce": "the reductions were {} and are now {}",
         "dtype": "dtype was {} and is now {}",
         "training": "training was {} and is now {}",
-        "batches": "the loader had {} batches and has now {}",
-        "order": "the loader's order differs (sha256 of the indices {:.12}... and now {:.12}...): give the same order "
-        "each time, by shuffle=False or a generator with the same seed",
+        "batches": "the loader had {} batches and now has {}",
+        "order": "the loader's order differs (sha256 of the indices {:.12}... and now {:.12}...): use the same order "
+        "each time, with shuffle=False or a generator with the same seed",
     }
 
     def difference(self, now: Recipe) -> str | None:
@@ -153,7 +153,7 @@ class Manifest:
             )
         if checksum != _digest(content):
             raise ValueError(
-                f"{os.fspath(path)!r} was changed after it was written: its own checksum no longer fits"
+                f"{os.fspath(path)!r} was changed after it was written: its checksum no longer matches"
             )
         del content["format"]
         layers = {name: _layer(**layer) for name, layer in content.pop("layers").items()}

@@ -46,13 +46,13 @@ def join_parts(
             raise ValueError("paths must name at least one part; got []")
         parents = {folder.resolve().parent for folder in folders}
         if to is None and len(parents) > 1:
-            raise ValueError("the parts lie in different folders: say with to= where the store is to be")
+            raise ValueError("the parts lie in different folders: pass the store's folder as to=")
         target = folders[0].parent if to is None else Path(to)
     merged = _merged({folder: Manifest.read(folder) for folder in folders}, target)
     if (target / NAME).exists():
         if Manifest.read(target) != merged:
             raise FileExistsError(
-                f"{os.fspath(target)!r} holds another store already: choose another folder with to="
+                f"{os.fspath(target)!r} already holds another store: choose another folder with to="
             )
     else:
         target.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _only_parts(folder: Path) -> list[Path]:
     if len(found) > 1:
         counts = " and of ".join(map(str, sorted(found)))
         raise ValueError(
-            f"{os.fspath(folder)!r} holds parts of {counts} workers: name those that belong together"
+            f"{os.fspath(folder)!r} holds parts of {counts} workers: list those that belong together"
         )
     return next(iter(found.values()))
 
@@ -108,18 +108,18 @@ def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
             )
         if index in seen:
             raise ValueError(
-                f"part {index} of {count} is there twice: {os.fspath(seen[index])!r} and {os.fspath(folder)!r}"
+                f"part {index} of {count} appears twice: {os.fspath(seen[index])!r} and {os.fspath(folder)!r}"
             )
         seen[index] = folder
         if not part.complete:
             raise ValueError(
-                f"{os.fspath(folder)!r} is not complete ({part.rows} rows): record it to its end with "
+                f"{os.fspath(folder)!r} is not complete ({part.rows} rows): finish it with "
                 f"shard=({index}, {count}), resume=True"
             )
     missing = [index for index in range(count) if index not in seen]
     if missing:
         listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-        raise ValueError(f"of {count} parts {len(missing)} are missing: {listed} (counted from 0)")
+        raise ValueError(f"{len(missing)} of {count} parts missing: {listed} (counted from 0)")
 
 
 def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
@@ -128,7 +128,7 @@ def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
     for folder, part in ordered:
         if (difference := one.recipe.difference(part.recipe)) is not None:
             raise ValueError(
-                f"{os.fspath(first)!r} and {os.fspath(folder)!r} were not recorded alike: {difference}"
+                f"{os.fspath(first)!r} and {os.fspath(folder)!r} were recorded differently: {difference}"
             )
         if part.layers:
             held.setdefault(
@@ -136,4 +136,4 @@ def _check_alike(ordered: list[tuple[Path, Manifest]]) -> None:
             )
     if len(held) > 1:
         described = " and ".join(f"{os.fspath(folder)!r} holds rows {rows}" for rows, folder in held.items())
-        raise ValueError(f"the parts must hold rows of one shape; {described}")
+        raise ValueError(f"all parts must hold rows of the same shape; {described}")

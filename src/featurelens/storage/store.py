@@ -18,23 +18,23 @@ from featurelens.storage.merging import join_parts
 
 @final
 class ActivationStore(Mapping[str, StoredLayer]):
-    """What layers returned for a data set, in a folder: an ordered mapping from layers to rows on disk.
+    """Activations of a data set on disk: an ordered mapping from layer names to rows.
 
-    `ActivationRecorder.record` makes one with ``to=path``; ``ActivationStore(path)`` opens it again, and reads
-    nothing but its manifest. Lookup accepts the names that `Activations` accepts. A layer's files are ordinary .npy
-    files, listed with their rows and sha256 in ``manifest.json``.
+    `ActivationRecorder.record` makes one with ``to=path``; ``ActivationStore(path)`` opens it again, and reads only its
+    manifest. Lookup accepts the same names as `Activations`. A layer's files are ordinary .npy files, listed with their
+    rows and sha256 in ``manifest.json``.
 
     Parameters
     ----------
     path
-        The folder. A recording that is not complete can be opened as well, with the rows that are safe.
+        The folder. An incomplete recording can be opened too; it has the rows saved so far.
 
     Raises
     ------
     FileNotFoundError
         If there is no store.
     ValueError
-        If its manifest was changed, or is of another format.
+        If its manifest was changed, or has another format.
 
     Examples
     --------
@@ -63,12 +63,12 @@ class ActivationStore(Mapping[str, StoredLayer]):
 
     @property
     def rows(self) -> int:
-        """How many rows every layer has."""
+        """Number of rows in every layer."""
         return self._manifest.rows
 
     @property
     def complete(self) -> bool:
-        """Whether the recording reached its end."""
+        """Whether the recording was finished."""
         return self._manifest.complete
 
     def __getitem__(self, name: str) -> StoredLayer:
@@ -105,13 +105,13 @@ class ActivationStore(Mapping[str, StoredLayer]):
         """Join the parts that the workers of an array job recorded into one store, in the order of the data set.
 
         Each worker calls ``recorder.record(loader, to=path, shard=(index, count))``; afterwards
-        ``fl.ActivationStore.merge(path)`` writes a manifest for the whole. The parts stay where they are and still
-        hold the rows. Under torch.distributed `record` does this itself.
+        ``fl.ActivationStore.merge(path)`` writes a manifest for the whole. The rows stay in the parts' folders. Under
+        torch.distributed `record` does this itself.
 
         Parameters
         ----------
         paths
-            The folder that all workers were given, or a list of the parts' own folders.
+            The folder that all workers recorded to, or a list of the parts' own folders.
         to
             Where to put the manifest; by default the folder that contains the parts.
 
@@ -124,7 +124,7 @@ class ActivationStore(Mapping[str, StoredLayer]):
         FileExistsError
             If there is another store at `to`.
         ValueError
-            If a part is missing, not complete or given twice, or if the parts were not recorded alike.
+            If a part is missing, incomplete or given twice, or if the parts were recorded differently.
 
         Examples
         --------
@@ -146,9 +146,9 @@ class ActivationStore(Mapping[str, StoredLayer]):
         Raises
         ------
         OSError
-            If files are missing or differ from what was written; the message names them.
+            If files are missing or have changed since they were written; the message names them.
         RuntimeError
-            If the recording, which was not complete when the store was opened, has been resumed since.
+            If the recording was incomplete when the store was opened, and has been resumed since.
         """
         damaged = []
         for shard in (shard for layer in self._manifest.layers.values() for shard in layer.all_shards):

@@ -110,12 +110,12 @@ class StoreWriter:
                 raise ValueError(
                     f"layer {name!r} returned rows of {writer.layer.dtype} {writer.layer.shape}, and in batch "
                     f"{self.progress.batches + 1} of {str(dtype).removeprefix('torch.')} {shape}: "
-                    "a store holds rows of one shape; reduce= can bring them to one"
+                    "a store holds rows of one shape; use reduce= to give them one"
                 )
 
     def _failure(self, error: OSError) -> str:
         advice = (
-            ", and once it can be written again, the same call with resume=True continues after them"
+            "; once it can be written again, the same call with resume=True continues after them"
             if error.errno in _PASSING
             else ""
         )
@@ -142,7 +142,7 @@ def writing(folder: Path, recipe: Recipe, share: tuple[int, int], *, resume: boo
     """
     path = os.fspath(folder)
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{path!r} is a file, and a store is a folder")
+        raise FileExistsError(f"{path!r} is a file, but a store is a folder")
     with ExitStack() as stack:
         with _explaining(lambda error: f"activations cannot be written to {path!r}: {error.strerror}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -161,17 +161,17 @@ def check_resumable(folder: Path, manifest: Manifest, recipe: Recipe, *, resume:
     if not resume:
         state = "complete" if manifest.complete else "not complete"
         raise FileExistsError(
-            f"{path!r} holds activations already ({manifest.rows} rows, {state}): continue with resume=True, "
+            f"{path!r} already holds activations ({manifest.rows} rows, {state}): continue with resume=True, "
             "or record to another folder"
         )
     if recipe.hidden:
         raise ValueError(
-            f"{path!r} cannot be resumed: it is not known whether the model is the one that was recorded, as "
+            f"{path!r} cannot be resumed: it cannot be checked that the model is the recorded one, because "
             f"{recipe.hidden}, cannot be inspected; record to another folder"
         )
     if (difference := manifest.recipe.difference(recipe)) is not None:
         raise ValueError(
-            f"{path!r} was recorded differently: {difference}; record to another folder, or make both alike"
+            f"{path!r} was recorded differently: {difference}; record to another folder, or use what was used then"
         )
 
 
@@ -192,7 +192,7 @@ def _starting_point(folder: Path, recipe: Recipe, share: tuple[int, int], resume
     except FileNotFoundError:
         if strangers := {path.name for path in folder.iterdir()} - {LOCK, f"{NAME}.new"}:
             raise FileExistsError(
-                f"{os.fspath(folder)!r} is not empty and holds no activations ({min(strangers)!r} is there): "
+                f"{os.fspath(folder)!r} is not empty and holds no activations (it contains {min(strangers)!r}): "
                 "record to a new folder"
             ) from None
     else:
@@ -225,8 +225,8 @@ def _checked_rows(layers: Mapping[str, Any]) -> int:
     for name, value in layers.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(  # noqa: TRY004  the caller's types are right, the model's output is not
-                f"layer {name!r} returned {shapes(value)}, and a store holds one tensor for each layer: choose it "
-                f"with reduce={{{name!r}: lambda output: output[0]}}, say"
+                f"layer {name!r} returned {shapes(value)}, but a store holds one tensor for each layer: choose one "
+                f"with reduce, for example reduce={{{name!r}: lambda output: output[0]}}"
             )
         if not is_storable(value):
             raise ValueError(
@@ -236,6 +236,6 @@ def _checked_rows(layers: Mapping[str, Any]) -> int:
     if len(set(rows.values())) > 1:
         raise ValueError(
             f"the layers returned different numbers of rows for one batch: {rows}; axis 0 must be the batch in all of "
-            "them: bring it there with reduce={layer: function}"
+            "them: move it there with reduce={layer: function}"
         )
     return next(iter(rows.values()))

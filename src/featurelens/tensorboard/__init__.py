@@ -1,4 +1,4 @@
-"""What featurelens finds, in TensorBoard beside the training that it belongs to.
+"""Write results to TensorBoard, next to the training curves.
 
 ::
 
@@ -10,8 +10,8 @@
             board.add(epoch, {"conv1": result})
         board.embedding(features, labels=names, sprites=images)
 
-Look at it with ``tensorboard --logdir runs --samples_per_plugin images=100``; without the last option
-TensorBoard shows ten of the epochs of each picture. Needs the extra: ``pip install featurelens[tensorboard]``.
+View it with ``tensorboard --logdir runs --samples_per_plugin images=100``; without the last option TensorBoard shows
+only ten epochs of each picture. Requires an extra: ``pip install featurelens[tensorboard]``.
 """
 
 from featurelens.tensorboard.writer import TensorBoardWriter

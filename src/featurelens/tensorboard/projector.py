@@ -37,7 +37,7 @@ def write_embedding(
         rows
     ):
         raise ValueError(
-            f"sprites must show all of {count(len(rows), 'vector')}; got {count(len(sprites), 'image')}"
+            f"sprites must have one image for each of {count(len(rows), 'vector')}; got {count(len(sprites), 'image')}"
         )
     folder = run.log_dir / "projector" / _folder_name(tag)
     folder.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def check_tag(tag: object, *, argument: str = "tag") -> str:
     """Return `tag` if it is a name that can be read; it becomes a heading, and the projector's a folder."""
     check_type(tag, str, argument=argument, expected="text")
     if not any(character.isalnum() for character in str(tag)):
-        raise ValueError(f"{argument} must be a name with a letter or a digit in it; got {tag!r}")
+        raise ValueError(f"{argument} must be a name with a letter or a digit; got {tag!r}")
     return str(tag)
 
 

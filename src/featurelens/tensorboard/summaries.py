@@ -54,7 +54,7 @@ def _writer_of(result: object) -> Callable[..., None]:
         if result and all(isinstance(value, kind) for value in result.values()):
             return write
     raise TypeError(
-        "result must have feature maps (N, C, H, W), results of estimators, or ablation curves under its names; "
+        "a mapping passed as result must hold feature maps (N, C, H, W), results of estimators, or ablation curves; "
         f"got {describe(result)}"
     )
 
@@ -74,7 +74,7 @@ def write_training(run: Run, epoch: int, values: Mapping[str, Any]) -> None:
             charts[group] = list(parts)
         for tag, each in parts.items():
             if tag in points:
-                raise ValueError(f"two of the values are called {tag!r}")
+                raise ValueError(f"two of the values are named {tag!r}")
             points[tag] = check_number(each, argument=repr(tag))
     run.scalars(epoch, points)
     run.chart("training", charts)

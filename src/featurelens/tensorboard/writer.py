@@ -1,4 +1,4 @@
-"""One run of TensorBoard, written from results."""
+"""Write results to a TensorBoard run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 
 @final
 class TensorBoardWriter:
-    """Writes results to one run of TensorBoard; nothing is written outside the ``with`` block.
+    """Writes results to one TensorBoard run, inside a ``with`` block.
 
-    A call that is refused writes nothing. *Custom Scalars* cannot draw tags with a parenthesis; those get no chart
-    there, and are found under *Scalars* like all others. TensorBoard merges what a directory holds already with what is
-    added: give each training a directory of its own.
+    A call that raises an error writes nothing. *Custom Scalars* cannot draw tags with a parenthesis; they appear only
+    under *Scalars*. TensorBoard merges everything in a directory, so use a separate directory for each training.
 
     Parameters
     ----------
     log_dir
-        The directory of the run; it is made when the block is entered. TensorBoard shows all runs below the directory
-        that it is started with.
+        The directory of the run, created when the block is entered. TensorBoard shows all runs below the directory it is
+        started with.
 
     Raises
     ------
@@ -37,9 +36,9 @@ class TensorBoardWriter:
     ImportError
         If the package ``tensorboard`` is not installed.
     RuntimeError
-        By every method, outside the ``with`` block.
+        From every method, outside the ``with`` block.
     TypeError, ValueError
-        By every method that has an epoch, if it is not a whole number from 0.
+        From every method with an epoch, if it is not a whole number of at least 0.
 
     Examples
     --------
@@ -64,7 +63,7 @@ class TensorBoardWriter:
         from featurelens.tensorboard.run import Run
 
         if self._run is not None:
-            raise RuntimeError(f"{self!r} is open already")
+            raise RuntimeError(f"{self!r} is already open")
         self._run = Run(self.log_dir, self._layout)
         return self
 
@@ -76,7 +75,7 @@ class TensorBoardWriter:
         return f"{type(self).__name__}({str(self.log_dir)!r})"
 
     def training(self, epoch: int, values: Mapping[str, float | Mapping[str, float]]) -> None:
-        """Write scalars, as ``{"loss": {"train": 0.41, "test": 0.52}, "learning rate": 1e-3}``.
+        """Write scalars, such as ``{"loss": {"train": 0.41, "test": 0.52}, "learning rate": 1e-3}``.
 
         The tags are ``loss/train``, ``loss/test``, ``learning rate``; *Custom Scalars* has a chart for each
         group.
@@ -84,14 +83,14 @@ class TensorBoardWriter:
         Parameters
         ----------
         epoch
-            When.
+            The epoch, a whole number of at least 0.
         values
-            Name to number (also a tensor of one, a scalar), or to a mapping from parts to numbers.
+            Mapping from names to numbers (or scalar tensors), or to mappings from parts to numbers.
 
         Raises
         ------
         TypeError
-            If a name is no text or a value no number.
+            If a name is not text or a value not a number.
         ValueError
             If two values would have the same tag.
         """
@@ -108,7 +107,7 @@ class TensorBoardWriter:
         image: int | None = None,
         classes: Sequence[object] | None = None,
     ) -> None:
-        """Write a result as its type asks for, under these tags.
+        """Write a result in the form that suits its type, under these tags.
 
         - layer -> feature maps ``(N, C, H, W)``: ``feature maps/LAYER`` of one `image`
         - a model: ``filters/LAYER`` of its 2-d convolutions
@@ -124,20 +123,21 @@ class TensorBoardWriter:
         Parameters
         ----------
         epoch
-            When.
+            The epoch, a whole number of at least 0.
         result
             One of the above. Other results have a ``.plot()``, whose figure can be added.
         tag
-            What ``TAG`` stands for; figures and images need it. By default ``"information"``, ``"maximization"``.
+            Replaces ``TAG``; required for figures and images, by default ``"information"`` or ``"maximization"``.
         image, classes
-            Which image of a batch is drawn, by default the first; and the name of each class, by default its number.
+            Which image of a batch to draw, by default the first; and the name of each class, by default its number.
 
         Raises
         ------
         TypeError
-            If `result` is something else, or an option does not go with it.
+            If `result` is not one of the above, or an option does not apply to it.
         ValueError
-            If `tag` has neither letter nor digit, or the result cannot be drawn: the batch has no such image, say.
+            If `tag` has neither letter nor digit, or the result cannot be drawn, for example because the batch has no
+            such image.
         """
         from featurelens.tensorboard.summaries import write_result
 
@@ -146,10 +146,10 @@ class TensorBoardWriter:
         write_result(self._open(epoch), epoch, result, given)
 
     def graph(self, model: nn.Module, sample: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-        """Write the graph of operations that a `sample` of the input goes through.
+        """Write the graph of operations that the model applies to `sample`.
 
-        It is traced by ``torch.jit.trace``: where the model decides by its data, the graph shows the branch that
-        `sample` took.
+        It is traced by ``torch.jit.trace``: where control flow depends on the data, the graph shows the branch that
+        `sample` takes.
 
         Parameters
         ----------
@@ -177,9 +177,9 @@ class TensorBoardWriter:
         sprites: Array | None = None,
         tag: str = "embedding",
     ) -> None:
-        """Write vectors for the projector, which turns them into a cloud of points in three dimensions.
+        """Write vectors for the projector, which shows them as points in three dimensions.
 
-        An embedding of the same tag that was written before is replaced.
+        It replaces an earlier embedding with the same tag.
 
         Parameters
         ----------
@@ -188,16 +188,16 @@ class TensorBoardWriter:
         labels
             The class name of each sample, ``(N,)``.
         sprites
-            ``(N, C, H, W)``, a small image to be shown for each point, coloured as by `plotting.image_grid`.
+            ``(N, C, H, W)``, a small image for each point, coloured as by `plotting.image_grid`.
         tag
-            The name of this cloud.
+            The name of the embedding.
 
         Raises
         ------
         TypeError
             If `vectors` or `sprites` are not tensors or arrays of real numbers.
         ValueError
-            If shapes do not fit each other, vectors are not finite, or `tag` has neither letter nor digit.
+            If shapes do not match, vectors are not finite, or `tag` has neither letter nor digit.
         """
         from featurelens.tensorboard.projector import write_embedding
 

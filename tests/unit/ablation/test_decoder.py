@@ -306,8 +306,8 @@ def features_of_two():
     decoder.decode(decoder.encode(batch()), features=torch.zeros(2, 6, 3, 3))
 
 
-ONLY = ": what can be mirrored are Conv2d, BatchNorm2d, ReLU, MaxPool2d and Dropout, one after the other"
-HINT = "; say which layer to decode from"
+ONLY = ": only these can be mirrored: Conv2d, BatchNorm2d, ReLU, MaxPool2d and Dropout, one after the other"
+HINT = "; choose the layer to decode from with layer="
 MISUSE = [
     (lambda: fl.DeconvDecoder("cnn"), TypeError, "encoder must be an nn.Module; got 'cnn'"),
     (
@@ -323,7 +323,7 @@ MISUSE = [
     (
         lambda: fl.DeconvDecoder(encoder(), nn.ReLU),
         ValueError,
-        "layer must be a single layer that is called once; got the class ReLU",
+        "layer must select one layer that is called once; got the class ReLU",
     ),
     (
         lambda: fl.DeconvDecoder(double(Functional)),
@@ -351,7 +351,7 @@ MISUSE = [
     (
         lambda: fl.DeconvDecoder(nn.ReLU()),
         ValueError,
-        "the encoder has no convolution to go back through; its steps are 0",
+        "the encoder has no convolution to mirror; its steps are 0",
     ),
     (
         lambda: fl.DeconvDecoder(nets.seeded(nets.Reused), "act"),
@@ -362,8 +362,8 @@ MISUSE = [
         lambda: fl.DeconvDecoder(nets.seeded(nets.DataDependent)),
         RuntimeError,
         (
-            "DataDependent cannot be traced (TraceError: forward makes a Python number of a tensor): "
-            "give the decoder a part of it that is a chain of layers"
+            "DataDependent cannot be traced (TraceError: forward converts a tensor to a Python number): "
+            "pass the decoder a part of it that is a chain of layers"
         ),
     ),
     (
@@ -376,7 +376,7 @@ MISUSE = [
         ValueError,
         (
             "the decoder does not start from layer '4': it mirrors 0, 1, 2, 3, 4 of Sequential, and the layer must "
-            "be one of these very modules"
+            "be one of these modules"
         ),
     ),
     (
@@ -395,7 +395,7 @@ MISUSE = [
     (
         lambda: fl.ChannelAblator(encoder(), "4", decoder=nn.Flatten(0)).sweep(batch()),
         ValueError,
-        "the decoder must make images (N, ...) of float64 tensor (3, 6, 3, 3); it made float64 tensor (162,)",
+        "the decoder must return images (N, ...) for float64 tensor (3, 6, 3, 3); it returned float64 tensor (162,)",
     ),
     (
         features_of_two,

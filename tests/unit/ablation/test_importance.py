@@ -203,7 +203,7 @@ def test_what_ran_in_full_is_told():
         [(batch(4), torch.tensor([0, 1, 0, 1]))] * 2
     )
     assert result.notes == (
-        "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)",
+        "the whole model ran for every variant (images of a batch affect each other, or change in place what is read again)",
     )
 
 
@@ -229,7 +229,7 @@ def test_notes_and_layers_are_read_in_a_notebook_too():
     ablator = fl.ChannelAblator(double(Coupled), "conv")
     data = [(batch(4), torch.tensor([0, 1, 0, 1]))]
     for result in (ablator.sweep(data[0]), ablator.importance(data), ablator.curve(data)):
-        assert str(result).endswith("in place on what is read again)")
+        assert str(result).endswith("change in place what is read again)")
         assert result.notes[0] in result._repr_html_()
         assert "3 channels of conv" in result._repr_html_()
 

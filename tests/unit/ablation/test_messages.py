@@ -35,7 +35,7 @@ class Widening(nn.Module):
 
 
 DIFFERENT = (
-    "layer 'act' is called 2 times, with different numbers of channels; say which call: "
+    "layer 'act' is called 2 times, with different numbers of channels; choose one call: "
     "act#1 (4 channels), act#2 (6 channels)"
 )
 
@@ -63,7 +63,7 @@ MISUSE = [
         ValueError,
         "layer must be a single layer; the class Conv2d matches 3: stem, left, right",
     ),
-    (lambda: ablator(axis=0), ValueError, "axis 0 is the batch; the channels must be in another one"),
+    (lambda: ablator(axis=0), ValueError, "axis 0 is the batch; the channels must be in another axis"),
     (lambda: ablator(axis="C"), TypeError, "axis must be a whole number; got 'C'"),
     (lambda: ablator(output=1.5), TypeError, "output must be a key, an index, a function or None; got 1.5"),
     (
@@ -112,13 +112,13 @@ MISUSE = [
     (
         lambda: ablator(decoder=nn.Identity(), output=0),
         ValueError,
-        "give a decoder or output=, not both: with a decoder the model's output is not used",
+        "pass a decoder or output=, not both: with a decoder the model's output is not used",
     ),
     (
         lambda: ablator("attn_in", Rows).sweep(X),
         ValueError,
         (
-            "layer 'attn_in' returns float32 tensor (4, 8, 8), which may be (N, L, D): say axis=-1 to ablate features of tokens, "
+            "layer 'attn_in' returns float32 tensor (4, 8, 8), which may be (N, L, D): use axis=-1 to ablate features of tokens, "
             "axis=1 for channels"
         ),
     ),
@@ -127,7 +127,7 @@ MISUSE = [
         ValueError,
         (
             "fill='resample' takes a channel from another image of the batch; batch 2 has one image: "
-            "give the DataLoader drop_last=True"
+            "pass drop_last=True to the DataLoader"
         ),
     ),
     (
@@ -154,10 +154,7 @@ MISUSE = [
     (
         lambda: ablator("bottom", Skips).sweep(X),
         TypeError,
-        (
-            "the model returns {'mask': float32 tensor (4, 1, 8, 8), 'size': 4}: say which tensor to look at "
-            "with output="
-        ),
+        ("the model returns {'mask': float32 tensor (4, 1, 8, 8), 'size': 4}: choose a tensor with output="),
     ),
     (
         lambda: ablator("bottom", Skips, output="size").sweep(X),
@@ -198,7 +195,7 @@ MISUSE = [
     (
         lambda: ablator("act", nets.Reused, decoder=nn.Identity()).sweep(X),
         ValueError,
-        "layer 'act' is called 3 times, and a decoder takes one of them: ask for 'act#1'",
+        "layer 'act' is called 3 times, but a decoder decodes one call: choose one, such as 'act#1'",
     ),
     (lambda: ablator("act", Widening).sweep(X), ValueError, DIFFERENT),
     (lambda: ablator("act", Widening).sweep(X, fill=torch.zeros(4)), ValueError, DIFFERENT),
@@ -214,7 +211,7 @@ MISUSE = [
     (
         lambda: ablator().importance(X),
         TypeError,
-        "the loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
+        "the loader must yield batches (images, labels); got float32 tensor (4, 1, 8, 8)",
     ),
     (
         lambda: ablator().importance(torch.utils.data.TensorDataset(*PAIR)),
@@ -224,16 +221,16 @@ MISUSE = [
             "wrap it in torch.utils.data.DataLoader"
         ),
     ),
-    (lambda: ablator().importance([]), ValueError, "the loader gave no batch; got []"),
+    (lambda: ablator().importance([]), ValueError, "the loader yielded no batch; got []"),
     (
         lambda: ablator().importance([X]),
         TypeError,
-        "the loader must give batches (images, labels); got float32 tensor (4, 1, 8, 8)",
+        "the loader must yield batches (images, labels); got float32 tensor (4, 1, 8, 8)",
     ),
     (
         lambda: ablator().importance([(X, "cat")]),
         TypeError,
-        "the loader must give batches (images, labels) of tensors; got (float32 tensor (4, 1, 8, 8), 'cat')",
+        "the loader must yield batches (images, labels) of tensors; got (float32 tensor (4, 1, 8, 8), 'cat')",
     ),
     (
         lambda: ablator().importance([(X, PAIR[1][:3])]),
@@ -251,7 +248,7 @@ MISUSE = [
     (
         lambda: ablator().importance([(X, PAIR[1] + 1)], metric="loss"),
         ValueError,
-        "labels must be from 0 to 2, as there are 3 class scores; got 1 to 3",
+        "labels must be from 0 to 2, for 3 class scores; got 1 to 3",
     ),
     (
         lambda: ablator().importance([PAIR], metric="auc"),
@@ -317,7 +314,7 @@ def test_lazy_layers_must_have_seen_a_batch():
 def test_scripted_layers_are_named():
     with pytest.warns(FutureWarning, match="deprecated"):
         model = nn.Sequential(torch.jit.script(nn.Conv2d(1, 2, 3)), nn.Flatten())
-    message = "a scripted Conv2d cannot be ablated, as hooks cannot see into scripted code: take the module"
+    message = "a scripted Conv2d cannot be ablated, as hooks do not run in scripted code: use the module"
     with pytest.raises(TypeError, match=message), fl.ChannelAblator(model, "0").ablated(0):
         pass
 

@@ -135,7 +135,7 @@ def test_what_cannot_be_replayed_runs_in_full_and_says_so(build, mode):
 @pytest.mark.parametrize("mix", MIXES)
 def test_images_that_act_on_each_other(mix, mode, size):
     result = same(double(lambda: Mixing(MIXES[mix])), "conv", batch(size) + 0.3, mode=mode, replayed=False)
-    assert "images of a batch act on each other" in result.notes[0]
+    assert "images of a batch affect each other" in result.notes[0]
 
 
 def test_scalars_of_the_weights_alone_do_not_matter():
@@ -167,7 +167,7 @@ def test_reasons_are_told():
 
     assert (
         note(Coupled)
-        == "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)"
+        == "the whole model ran for every variant (images of a batch affect each other, or change in place what is read again)"
     )
     assert (
         note(Branching) == "the whole model ran for every variant (forward depends on the values of tensors)"
@@ -265,7 +265,7 @@ def test_images_that_hardly_act_on_each_other_are_noticed_where_the_layer_hardly
     model = nets.seeded(Faint)
     result = fl.ChannelAblator(model, "conv").sweep(nets.images(), mode="drop")
     assert result.notes == (
-        "the whole model ran for every variant (images of a batch act on each other, or in place on what is read again)",
+        "the whole model ran for every variant (images of a batch affect each other, or change in place what is read again)",
     )
 
 

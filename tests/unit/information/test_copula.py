@@ -96,7 +96,7 @@ def test_redundant_columns_are_left_out_and_said():
     assert result.value == pytest.approx(
         CopulaMutualInformation(family="gaussian").estimate(z[:, :2], z[:, 2:]).value
     )
-    assert result.notes[0] == "1 columns of x follow from its others and were left out"
+    assert result.notes[0] == "1 columns of x are determined by the other columns and were left out"
 
 
 def test_one_side_determines_the_other():

@@ -137,7 +137,7 @@ def test_bad_input_is_named(x, y, error, message):
         (
             {"confidence": 1.5},
             ValueError,
-            "confidence must lie between 0 and 1, such as 0.95; got 1.5",
+            "confidence must be between 0 and 1, such as 0.95; got 1.5",
         ),
         ({"seed": 1.5}, TypeError, "seed must be an int, a torch.Generator or None; got 1.5"),
     ],

@@ -165,7 +165,7 @@ def test_lonely_labels_are_left_out_and_said():
     labels = (y[:, 0] > 0).int()
     labels[7] = 9
     result = KSGMutualInformation().estimate(x, labels)
-    assert "1 samples are alone in their label and were left out" in result.notes
+    assert "1 samples, each alone in its label, were left out" in result.notes
 
 
 @pytest.mark.parametrize(

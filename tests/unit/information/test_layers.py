@@ -116,7 +116,7 @@ WRONG = [
     (
         {"against": "labels"},
         ValueError,
-        r"the batch float32 tensor \(120, 1, 8, 8\) has no labels: make batches \(images, labels\), or give labels",
+        r"the batch float32 tensor \(120, 1, 8, 8\) has no labels: yield batches \(images, labels\), or pass labels",
     ),
     ({"progress": "yes"}, TypeError, "progress must be True or False; got 'yes'"),
     ({"per": "unit"}, ValueError, "per must be one of 'layer', 'channel'; got 'unit'"),
@@ -269,7 +269,7 @@ def test_labels_must_fit_the_batches():
         TypeError, match=r"the labels of a batch must be an integer tensor \(N,\); got float32"
     ):
         layer_information(model, "8", [(x, y.float())])
-    with pytest.raises(ValueError, match="against='inputs' needs inputs of one size"):
+    with pytest.raises(ValueError, match="against='inputs' needs inputs of the same size"):
         layer_information(plain()[:2], "0", [x, x[:, :, :4]], "inputs")
 
 

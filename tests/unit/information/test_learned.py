@@ -37,7 +37,7 @@ def test_latent_finds_what_neighbours_cannot():
     result = LatentMutualInformation().estimate(x, y, seed=0)
     assert result.value == pytest.approx(1.0217, abs=0.1)
     assert result.notes == (
-        "a lower bound: what the learned columns share",
+        "a lower bound: the information between the learned columns",
         "2 + 2 and 2 + 2 columns kept on the halves",
     )
 
@@ -141,9 +141,9 @@ def test_renyi_thins_large_data_and_says_so():
         (lambda: RenyiMutualInformation(alpha=1), ValueError, "alpha must be positive, finite and not 1; got 1"),
         (lambda: RenyiMutualInformation(sigma=-1.0), ValueError, "sigma must be positive, or 'median'; got -1.0"),
         (lambda: LatentMutualInformation().estimate(torch.rand(60), torch.rand(60)), ValueError,
-         "two halves to learn and to measure need at least 100 samples; got 60"),
+         "learning on one half and measuring on the other needs at least 100 samples; got 60"),
         (lambda: LatentMutualInformation().estimate(torch.arange(200), torch.arange(200)), TypeError,
-         "x or y must be continuous to be reduced; got integer labels for both"),
+         "x or y must be continuous; got integer labels for both"),
         (lambda: NeuralMutualInformation().estimate(torch.rand(20), torch.rand(20)), ValueError,
          "a critic needs at least 50 samples; got 20"),
     ],

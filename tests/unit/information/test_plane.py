@@ -41,7 +41,7 @@ def test_the_plane_over_epochs_saved_and_resumed(tmp_path):
 def test_messages_of_the_plane(tmp_path):
     model, (x, y) = plain(), probe()
     plane = InformationPlane(model, "8", x, y)
-    with pytest.raises(ValueError, match=r"there is nothing to plot before the first update\(epoch\)"):
+    with pytest.raises(ValueError, match=r"nothing to plot: call update\(epoch\) first"):
         plane.plot()
     plane.update(2)
     with pytest.raises(
@@ -162,7 +162,7 @@ def test_few_images():
     ksg = {"estimator": KSGMutualInformation(k=3), "reduce": lambda scores: scores[:, :1]}
     with pytest.raises(
         ValueError,
-        match="layer '8': confidence needs at least 50 samples; got 30: give more, or confidence=None",
+        match="layer '8': confidence needs at least 50 samples; got 30: use more, or confidence=None",
     ):
         InformationPlane(model, "8", x, y, **ksg).update(1)
     InformationPlane(model, "8", x, y, confidence=None, **ksg).update(1)
@@ -196,6 +196,6 @@ def test_a_loaded_plane_draws_what_was_measured_and_has_no_model(tmp_path):
     titles = [each.plot().axes[0].get_title(loc="left").replace("\n", " ") for each in (plane, loaded)]
     assert titles[0] == titles[1] == f"T: channel means of each layer; {plane.labels['8'][0].method}"
     with pytest.raises(
-        ValueError, match=r"from InformationPlane\.load has no model: make it from the model and call"
+        ValueError, match=r"from InformationPlane\.load has no model: create a plane with the model and call"
     ):
         loaded.update(2)

@@ -151,9 +151,9 @@ def test_arrays_and_bytes():
     [
         (torch.rand(2, 8, 8), torch.rand(2, 1, 8, 8), {}, "images must have shape (N, C, H, W) with no empty dimension; got float32 tensor (2, 8, 8)"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 0, 8, 8), {}, "activations must have shape (N, C, H, W) with no empty dimension; got float32 tensor (2, 0, 8, 8)"),
-        (torch.rand(2, 1, 8, 8), torch.rand(3, 1, 8, 8), {}, "images and activations must pair up; got 2 and 3 of them"),
+        (torch.rand(2, 1, 8, 8), torch.rand(3, 1, 8, 8), {}, "there must be as many images as activations; got 2 and 3"),
         (torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), math.nan), {}, "activations must be finite; got 128 NaN or infinite values"),
-        (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), {}, "null='cross_image' needs at least 2 images; got 1: give more, or null=None"),
+        (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), {}, "null='cross_image' needs at least 2 images; got 1: use more, or null=None"),
         (torch.rand(2, 1, 1, 1), torch.rand(2, 1, 8, 8), {}, "images must have at least 2 pixels; got float32 tensor (2, 1, 1, 1)"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"bins": 1}, "bins must be at least 2; got 1"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"null": "shuffle"}, "null must be one of None, 'cross_image'; got 'shuffle'"),

@@ -62,7 +62,7 @@ def test_preprocess_is_given_again_and_the_range_of_a_sample_is_kept(tmp_path):
     model = plain()
     prepared = result_of("conv_1", model, preprocess=torch.neg)
     prepared.save(tmp_path / "prepared")
-    with pytest.raises(ValueError, match="were optimized with preprocess: give the same"):
+    with pytest.raises(ValueError, match="were optimized with preprocess: pass the same"):
         fl.MaximizationResult.load(tmp_path / "prepared", model=model)
     loaded = fl.MaximizationResult.load(tmp_path / "prepared", model=model, preprocess=torch.neg)
     assert torch.allclose(loaded.compare(images()).scores, prepared.scores, atol=1e-5)

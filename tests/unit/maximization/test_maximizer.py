@@ -261,7 +261,7 @@ def test_a_model_that_fails_on_the_way():
         RuntimeError, match=r"the model failed on a batch \(float32 tensor \(2, 1, 8, 8\)\): ValueError: too"
     ):
         maximizer(Tiring(5, fails=True)).run("conv")
-    with pytest.raises(LookupError, match="this forward pass did not come to call 1 of layer 'conv'"):
+    with pytest.raises(LookupError, match="this forward pass did not reach call 1 of layer 'conv'"):
         maximizer(Tiring(5, fails=False)).run("conv")
 
 

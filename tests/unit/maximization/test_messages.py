@@ -35,18 +35,18 @@ def run(wanted, model=None, image=IMAGE, **settings):
         (
             fl.objectives.channel("conv_1", 0, axis=4),
             LookupError,
-            "returns shape (2, 4, 8, 8), which has no axis 4 of channels",
+            "returns shape (2, 4, 8, 8), which has no channel axis 4",
         ),
-        (fl.objectives.channel("conv_1", 0, axis=0), LookupError, "which has no axis 0 of channels"),
+        (fl.objectives.channel("conv_1", 0, axis=0), LookupError, "which has no channel axis 0"),
         (
             fl.objectives.neuron("conv_1", 0, (8, 0)),
             LookupError,
-            "has positions within (8, 8); got position (8, 0)",
+            "must be within (8, 8); got position (8, 0)",
         ),
         (
             fl.objectives.neuron("conv_1", 0, (1,)),
             LookupError,
-            "has positions within (8, 8); got position (1,)",
+            "must be within (8, 8); got position (1,)",
         ),
         (
             fl.objectives.direction("conv_1", [1.0]),
@@ -56,12 +56,12 @@ def run(wanted, model=None, image=IMAGE, **settings):
         (
             nn.Conv2d,
             TypeError,
-            "an objective is made by fl.objectives.channel, fl.objectives.logit, ..., or is text such as 'conv3'",
+            "objectives are made by fl.objectives.channel, fl.objectives.logit, ..., or are text such as 'conv3'",
         ),
         ([7], TypeError, "got 7"),
         ([], ValueError, "objectives must name at least one; got none"),
-        ("*", ValueError, "an objective looks at one layer; '*' means 9 layers: 0, 1, 2, 3, ..."),
-        (fl.objectives.l2(), ValueError, "an objective must look at the model; l2 looks at the image only"),
+        ("*", ValueError, "an objective uses one layer; '*' matches 9 layers: 0, 1, 2, 3, ..."),
+        (fl.objectives.l2(), ValueError, "an objective must use the model; l2 uses the image only"),
     ],
     ids=str,
 )
@@ -71,7 +71,7 @@ def test_objectives_that_do_not_fit(wanted, kind, text):
 
 
 def test_a_layer_that_is_called_several_times():
-    with says(ValueError, "layer 'act' is called 3 times; say which call: act#1, act#2, act#3"):
+    with says(ValueError, "layer 'act' is called 3 times; choose one call: act#1, act#2, act#3"):
         run("act", seeded(Reused))
 
 
@@ -216,7 +216,7 @@ def test_settings_that_make_no_sense(settings, kind, text):
 
 
 def test_what_the_maximizer_must_know():
-    text = "the shape of the images is unknown: give sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
+    text = "the shape of the images is unknown: pass sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
     with says(ValueError, text):
         fl.ActivationMaximizer(plain())
     with says(TypeError, "parametrization must be a PixelImage, FourierImage, ...; got (1, 8, 8)"):
@@ -250,7 +250,7 @@ def test_further_parametrizations_that_make_no_sense():
         fl.FourierImage((1, 8, 8), sd=-1)
     with says(ValueError, "decay must be a number; got inf"):
         fl.FourierImage((1, 8, 8), decay=float("inf"))
-    with says(TypeError, "decoder must be an nn.Module; got the class Linear: call it to make one"):
+    with says(TypeError, "decoder must be an nn.Module; got the class Linear: pass an instance"):
         fl.LatentImage(nn.Linear, 3)
     with says(ValueError, "latent_dim must be at least 1; got 0"):
         fl.LatentImage(flat(), 0)
@@ -259,29 +259,29 @@ def test_further_parametrizations_that_make_no_sense():
 
 
 def test_data_that_make_no_statistics():
-    with says(ValueError, "the loader gave no images"):
+    with says(ValueError, "the loader yielded no images"):
         fl.ImageStatistics.fit([])
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         fl.ImageStatistics.fit(3)
     with says(
         ValueError,
-        "the loader must give images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)",
+        "the loader must yield images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)",
     ):
         fl.ImageStatistics.fit(torch.rand(2, 3))
     with says(
         ValueError,
-        "the loader must give images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)",
+        "the loader must yield images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)",
     ):
         fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
-    with says(ValueError, "the loader must give finite images; image 0 has NaN or infinite values"):
+    with says(ValueError, "the loader must yield finite images; image 0 has NaN or infinite values"):
         fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
     with says(ValueError, "whitening needs at least 2 latents; got 1"):
         fl.LatentWhitening.fit(torch.rand(1, 4))
     with says(
-        ValueError, "the loader must give latents (N, D) with no empty dimension; got float32 tensor (4,)"
+        ValueError, "the loader must yield latents (N, D) with no empty dimension; got float32 tensor (4,)"
     ):
         fl.LatentWhitening.fit(torch.rand(4))
-    with says(ValueError, "the loader must give finite latents; latent 0 has NaN or infinite values"):
+    with says(ValueError, "the loader must yield finite latents; latent 0 has NaN or infinite values"):
         fl.LatentWhitening.fit(torch.full((3, 4), torch.nan))
 
 
@@ -399,11 +399,11 @@ def test_a_margin_that_cannot_be_reflected():
 
 def test_comparisons_with_what_does_not_fit():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
-    with says(ValueError, "the loader gave no images; got []"):
+    with says(ValueError, "the loader yielded no images; got []"):
         result.compare([])
-    with says(ValueError, "the loader must give images (N, 1, H, W); got float32 tensor (2, 3, 8, 8)"):
+    with says(ValueError, "the loader must yield images (N, 1, H, W); got float32 tensor (2, 3, 8, 8)"):
         result.compare(torch.rand(2, 3, 8, 8))
-    with says(TypeError, "the loader must give floating-point images; got uint8 tensor (2, 1, 8, 8)"):
+    with says(TypeError, "the loader must yield floating-point images; got uint8 tensor (2, 1, 8, 8)"):
         result.compare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         result.compare(3)
@@ -419,11 +419,11 @@ def test_real_images_that_cannot_be_compared():
     result = fl.ActivationMaximizer(plain(), IMAGE, steps=1).run("conv_1")
     broken = images(9).clone()
     broken[7, 0, 3, 3] = torch.nan
-    with says(ValueError, "the loader must give finite images; image 7 has NaN or infinite values"):
+    with says(ValueError, "the loader must yield finite images; image 7 has NaN or infinite values"):
         result.compare(broken.split(4))
-    with says(ValueError, "the loader must give images of one shape; got (1, 8, 8) and then, from image 3"):
+    with says(ValueError, "the loader must yield images of one shape; got (1, 8, 8) and then, from image 3"):
         result.compare([images(3), torch.rand(2, 1, 9, 9)])
-    text = "the loader must give images in [0, 1]; got values from "
+    text = "the loader must yield images in [0, 1]; got values from "
     with says(ValueError, text):
         result.compare(images() * 255)
     prepared = fl.ActivationMaximizer(plain(), IMAGE, steps=1, preprocess=torch.neg).run("conv_1")
@@ -480,7 +480,7 @@ class Tokens(nn.Module):
 
 @pytest.mark.parametrize("wanted", ["mlp", "mlp:0", fl.objectives.neuron("mlp", 0)], ids=str)
 def test_which_axis_of_tokens_holds_the_channels_must_be_said(wanted):
-    text = "layer 'mlp' returns (2, 8, 6), which may be (N, L, D) or (N, C, L): say fl.objectives.channel('mlp', index, axis=-1)"
+    text = "layer 'mlp' returns (2, 8, 6), which may be (N, L, D) or (N, C, L): use fl.objectives.channel('mlp', index, axis=-1)"
     with says(ValueError, text):
         run(wanted, seeded(Tokens))
 
@@ -500,7 +500,7 @@ def test_functions_of_the_users_that_return_something_else():
 
 
 def test_a_step_size_beside_an_optimizer_is_refused():
-    with says(ValueError, "give lr or optimizer=, not both: your own optimizer has its own step size"):
+    with says(ValueError, "pass lr or optimizer=, not both: your own optimizer has its own step size"):
         fl.ActivationMaximizer(plain(), IMAGE, lr=0.1, optimizer=torch.optim.SGD)
 
 

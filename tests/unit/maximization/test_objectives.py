@@ -163,7 +163,7 @@ def test_objectives_of_one_s_own_that_cannot_be_followed():
     maximizer = fl.ActivationMaximizer(plain(), fl.FourierImage((1, 8, 8)), steps=4, progress=False)
     with pytest.raises(TypeError, match=r"function must be callable on activations \(N, \.\.\.\); got 3"):
         fl.objectives.custom("conv_1", 3)
-    with pytest.raises(ValueError, match=r"must return a number for each image, a tensor \(2,\)"):
+    with pytest.raises(ValueError, match=r"must return one number for each image, a tensor \(2,\)"):
         maximizer.run(fl.objectives.custom("conv_1", torch.mean))
     with pytest.raises(ValueError, match="passes no gradient to the image: its function detaches it"):
         maximizer.run(fl.objectives.custom("conv_1", lambda activations: loudness(activations).detach()))
@@ -226,5 +226,5 @@ def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
 
 def test_a_logit_of_one_of_several_outputs_has_to_be_chosen():
     maximizer = fl.ActivationMaximizer(Tokens().eval(), fl.PixelImage((1, 8, 8)), steps=2, progress=False)
-    with pytest.raises(ValueError, match="say which of them by the name of the layer that makes it, as in "):
+    with pytest.raises(ValueError, match="choose one by the name of the layer that returns it, as in "):
         maximizer.run(fl.objectives.logit(2))

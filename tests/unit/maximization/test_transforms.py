@@ -92,7 +92,7 @@ def test_the_centre_of_what_is_left_is_given_to_the_model():
     assert torch.equal(flip(images, numbers(1, 0)), images.flip(3))
     assert torch.equal(Chain(None, (8, 10))(images, numbers(1, 0)), images)
     with pytest.raises(
-        ValueError, match=r"the transforms left images of \(4, 10\) pixels, fewer than the model's"
+        ValueError, match=r"the transforms returned images of \(4, 10\) pixels, smaller than the model's"
     ):
         Chain([lambda x: x[:, :, :4]], (8, 10))(images, numbers(1, 0))
 

@@ -209,7 +209,7 @@ def test_objectives_of_different_kinds_share_a_scale():
         (
             lambda: training_curves({}, ylabel="loss"),
             ValueError,
-            "curves is empty: give at least one name with its values over epochs",
+            "curves is empty: pass at least one name with its values over epochs",
         ),
         (
             lambda: training_curves({"train": []}, ylabel="loss"),
@@ -237,7 +237,7 @@ def test_objectives_of_different_kinds_share_a_scale():
         (
             lambda: information_curves({}),
             ValueError,
-            "curves is empty: give at least one name with its results (or numbers) over epochs",
+            "curves is empty: pass at least one name with its results (or numbers) over epochs",
         ),
         (
             lambda: information_curves({"a": estimate(1.0)}),
@@ -250,7 +250,7 @@ def test_objectives_of_different_kinds_share_a_scale():
         (
             lambda: information_curves({"a": []}),
             ValueError,
-            "curves['a'] is empty: give at least one epoch",
+            "curves['a'] is empty: pass at least one epoch",
         ),
         (
             lambda: information_curves({"a": ["high"]}),
@@ -268,17 +268,17 @@ def test_objectives_of_different_kinds_share_a_scale():
         (
             lambda: information_curves({"a": [estimate(1.0)], "b": [estimate(1.0, units="bits")]}),
             ValueError,
-            "curves mixes nats and bits: bring all results to one unit, as by result.to('nats')",
+            "curves mixes nats and bits: convert all results to one unit, with result.to('nats')",
         ),
         (
             lambda: information_curves({"a": [estimate(1.0), estimate(1.0, units="bits")]}),
             ValueError,
-            "curves['a'] mixes nats and bits: bring all results to one unit, as by result.to('nats')",
+            "curves['a'] mixes nats and bits: convert all results to one unit, with result.to('nats')",
         ),
         (
             lambda: information_curves({"a": [estimate(1.0)], "b": [0.5]}),
             ValueError,
-            "curves mixes results in nats with plain numbers, which carry no unit: give either everywhere",
+            "curves mixes results in nats with plain numbers, which have no unit: use one of them everywhere",
         ),
         (
             lambda: information_curves({"a": [1, 2]}, epochs=[1, 2, 3]),

@@ -131,7 +131,7 @@ def test_an_axes_of_the_callers_is_used():
 
 
 def test_no_image_at_all_is_refused():
-    with pytest.raises(ValueError, match=r"^matrix must count one image at least; all counts are 0$"):
+    with pytest.raises(ValueError, match=r"^matrix must count at least one image; all counts are 0$"):
         confusion_matrix(torch.zeros(2, 2))
 
 
@@ -146,7 +146,7 @@ def test_no_image_at_all_is_refused():
         (
             lambda: class_importance(worth(), classes=["cat"]),
             ValueError,
-            "classes must name all of 2 classes; got 1 name",
+            "classes must have one name for each of 2 classes; got 1 name",
         ),
         (
             lambda: confusion_matrix("counts"),
@@ -171,12 +171,12 @@ def test_no_image_at_all_is_refused():
         (
             lambda: confusion_matrix(np.eye(3), classes=["cat"]),
             ValueError,
-            "classes must name all of 3 rows; got 1 name",
+            "classes must have one name for each of 3 rows; got 1 name",
         ),
         (
             lambda: confusion_matrix((torch.tensor([0, 1]), torch.tensor([0]))),
             ValueError,
-            "labels and predictions must pair up; got 2 and 1 of them",
+            "there must be as many labels as predictions; got 2 and 1",
         ),
         (
             lambda: confusion_matrix((torch.tensor([0, 3]), torch.tensor([0, 1])), classes=["cat", "dog"]),

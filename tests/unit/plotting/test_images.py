@@ -140,7 +140,7 @@ def test_a_large_batch_is_limited_in_words():
         (
             lambda: image_grid(torch.rand(2, 1, 4, 4), labels=["one"]),
             ValueError,
-            "labels must name all of 2 images; got 1 label",
+            "labels must have one label for each of 2 images; got 1 label",
         ),
         (
             lambda: image_grid(torch.rand(2, 1, 4, 4), labels="ab"),

@@ -96,7 +96,7 @@ def test_limits_that_are_none(argument):
     paths = {"fc": [1.0, 2.0]}
     with pytest.raises(TypeError, match=rf"^{argument} must be a number; got 'x'$"):
         information_plane(paths, paths, units="nats", **{argument: "x"})
-    with pytest.raises(ValueError, match=rf"^{argument} must be a number from 0; got -1$"):
+    with pytest.raises(ValueError, match=rf"^{argument} must be a number of at least 0; got -1$"):
         information_plane(paths, paths, units="nats", **{argument: -1})
 
 
@@ -116,7 +116,7 @@ def test_limits_that_are_none(argument):
         (
             lambda: information_plane({"a": [1]}, {"a": [1]}),
             ValueError,
-            "x and y are plain numbers: say in which units, 'nats' or 'bits'",
+            "x and y are plain numbers: pass units='nats' or units='bits'",
         ),
         (
             lambda: information_plane({"a": [1]}, {"a": [1]}, units="bans"),
@@ -131,7 +131,7 @@ def test_limits_that_are_none(argument):
         (
             lambda: information_plane({"a": [estimate(1.0)]}, {"a": [estimate(1.0, units="bits")]}),
             ValueError,
-            "x and y together mixes nats and bits: bring all results to one unit, as by result.to('nats')",
+            "x and y together mixes nats and bits: convert all results to one unit, with result.to('nats')",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_pictures_that_are_scaled_separately_have_no_error_below():
             lambda: reconstructions(sweep(outputs=torch.rand(5, 3, 10), baseline=torch.rand(3, 10))),
             ValueError,
             (
-                "the outputs, (10,) for an image (1, 6, 6), are not reconstructions: give the ablator a decoder, or name "
+                "the outputs, (10,) for an image (1, 6, 6), are not reconstructions: pass the ablator a decoder, or select "
                 "the reconstruction with output="
             ),
         ),

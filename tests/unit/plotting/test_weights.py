@@ -106,7 +106,7 @@ def test_nan_is_pink():
         (
             lambda: filters(nn.ReLU()),
             TypeError,
-            "weight must be a tensor or a module that has one; got an object of type ReLU",
+            "weight must be a tensor or a module with a weight; got an object of type ReLU",
         ),
         (lambda: filters(nn.Linear(3, 2)), ValueError, "weight must be (out, in, kh, kw); got shape (2, 3)"),
         (

@@ -29,7 +29,7 @@ def test_of_three_axes_only_the_user_can_tell_the_channels(reduce, method):
     model = Encoder()
     for layer, shape, z in (("norm", r"\(8, 12, 16\)", "z"), ("lstm", r"\(8, 12, 4\)", r"z\[0\]")):
         message = (
-            rf"^layer '{layer}' returns {shape}, which may be \(N, L, D\) or \(N, C, L\): say reduce={{'{layer}': lambda z: "
+            rf"^layer '{layer}' returns {shape}, which may be \(N, L, D\) or \(N, C, L\): use reduce={{'{layer}': lambda z: "
             rf"{z}.{method}\(1\)}} for the features of tokens, lambda z: {z}.{method}\(2\) for channels$"
         )
         with pytest.raises(ValueError, match=message):
@@ -46,7 +46,7 @@ def test_statistics_and_information_ask_for_the_channels_of_three_axes():
     recorder = fl.ActivationRecorder(model, "norm")
     with pytest.raises(
         ValueError,
-        match=r"say reduce={'norm': lambda z: z.movedim\(-1, 1\)} for the features of tokens, lambda z: z for",
+        match=r"use reduce={'norm': lambda z: z.movedim\(-1, 1\)} for the features of tokens, lambda z: z for",
     ):
         recorder.stream([TOKENS], fl.statistics.Moments())
     with pytest.raises(ValueError, match=r"^layer 'norm' returns \(8, 12, 16\), which may be"):

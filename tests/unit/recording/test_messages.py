@@ -10,7 +10,7 @@ from tests.nets import Fails, Nested, Reused, images, plain, seeded
 
 CONSTRUCTOR = [
     ({"model": "resnet18"}, TypeError, "model must be an nn.Module; got 'resnet18'"),
-    ({"model": nn.ReLU}, TypeError, "model must be an nn.Module; got the class ReLU: call it to make one"),
+    ({"model": nn.ReLU}, TypeError, "model must be an nn.Module; got the class ReLU: pass an instance"),
     ({"model": None}, TypeError, "model must be an nn.Module; got None"),
     ({"layers": "conv"}, LookupError, r"no layer matches 'conv' \(9 layers: 0, 1, 2, 3, 4, 5, ...\)"),
     ({"layers": ()}, ValueError, r"layers must name at least one layer; got \(\)"),
@@ -81,8 +81,8 @@ def test_a_model_may_take_numpy_arrays():
 
 
 LOADERS = [
-    ([], ValueError, r"the loader gave no batch; got \[\]"),
-    (iter(()), ValueError, "the loader gave no batch; got an object of type tuple_iterator"),
+    ([], ValueError, r"the loader yielded no batch; got \[\]"),
+    (iter(()), ValueError, "the loader yielded no batch; got an object of type tuple_iterator"),
     (
         TensorDataset(images()),
         TypeError,
@@ -90,13 +90,13 @@ LOADERS = [
     ),
     (7, TypeError, "record takes a loader of batches; got 7"),
     ("folder", TypeError, "record takes a loader of batches; got 'folder'"),
-    ([()], ValueError, r"the loader gave an empty batch: \(\)"),
+    ([()], ValueError, r"the loader yielded an empty batch: \(\)"),
     (
         [{"a": images(), "b": 1}],
         ValueError,
         r"which item of the batch {'a': float32 .*, 'b': 1} is the input\? forward takes input",
     ),
-    ([[]], ValueError, r"the loader gave an empty batch: \[\]"),
+    ([[]], ValueError, r"the loader yielded an empty batch: \[\]"),
 ]
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_joined_names_the_layer():
     only = fl.ActivationRecorder(seeded(Nested), "lstm", reduce={"lstm": lambda out: out[0]})
     assert only.record([x, x])["lstm"].shape == (6, 2, 5)
     convolution = fl.ActivationRecorder(nn.Sequential(nn.Conv2d(1, 1, 3)), "0")
-    with pytest.raises(ValueError, match="layer '0' cannot be joined over batches: its shape differs"):
+    with pytest.raises(ValueError, match="batches of layer '0' cannot be joined: shapes differ"):
         convolution.record([images(), images(size=9)])
 
 
@@ -146,7 +146,7 @@ def test_a_block_without_a_forward():
     recorder = fl.ActivationRecorder(plain(), "conv_1")
     with pytest.raises(LookupError, match="layer '0' was never called"), recorder:
         pass
-    with recorder, pytest.raises(RuntimeError, match="this recorder is recording already"):
+    with recorder, pytest.raises(RuntimeError, match="this recorder is already recording"):
         recorder.model(images())
         recorder.__enter__()
 
@@ -177,7 +177,7 @@ def test_a_lazy_model():
 
 
 def test_one_call_that_was_recorded_is_named():
-    message = "of the calls of layer 'act' only one was recorded: act#2"
+    message = "only one call was recorded of layer 'act': act#2"
     recorder = fl.ActivationRecorder(Reused(), ["act#2", "conv1"])
     for recorded in (recorder(images()), recorder.stream([images()], fl.statistics.Moments())):
         with pytest.raises(KeyError) as caught:

@@ -107,7 +107,7 @@ def test_what_has_no_receptive_field_is_told():
 
     with pytest.raises(
         ValueError,
-        match=r"^layer '0' has positions that no pixel was seen to mark, so that what they see cannot be told$",
+        match=r"^layer '0' has positions that respond to no pixel, so their receptive field is unknown$",
     ):
         fl.receptive_field(nn.Sequential(Stops()), "0", (1, 4, 4))
     with pytest.raises(

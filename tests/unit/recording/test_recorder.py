@@ -54,7 +54,7 @@ def test_every_call_of_a_reused_module_is_there(backend):
     one = fl.ActivationRecorder(model, ["act#2"], backend=backend)(images())
     assert list(one) == ["act#2"]
     assert torch.equal(one["act#2"], expected["act"][1])
-    with pytest.raises(KeyError, match="of the calls of layer 'act' 3 were recorded: act#1, act#2, act#3"):
+    with pytest.raises(KeyError, match="3 calls were recorded of layer 'act': act#1, act#2, act#3"):
         acts["act"]
 
 
@@ -288,7 +288,7 @@ def test_operations_are_recorded_by_the_rewrite_backend():
 def test_a_name_that_means_a_layer_and_an_operation_is_told_apart():
     model = seeded(Reused)  # its nn.ReLU is relu_1 by alias, its second F.relu by the graph
     with pytest.raises(
-        LookupError, match=r"'relu_1' is both an operation .* ask for 'act', or .* '\[r\]elu_1'"
+        LookupError, match=r"'relu_1' is both an operation .* use 'act' for the layer, or .* '\[r\]elu_1'"
     ):
         fl.ActivationRecorder(model, "relu_1", backend="rewrite")
     acts = fl.ActivationRecorder(model, "[r]elu_1", backend="rewrite")(images())

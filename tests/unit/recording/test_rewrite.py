@@ -222,7 +222,7 @@ class Encoding(nn.Module):
 def test_a_layer_inside_a_part_that_is_kept_whole(layers, layer, part, kind):
     model, x = seeded(Encoding), torch.rand(2, 5, 8)
     message = (
-        f"layer {layer!r} lies inside {part!r}, a {kind} that is not traced but kept whole: record it with "
+        f"layer {layer!r} is inside {part!r}, a {kind} that is traced as one step: record it with "
         'ActivationRecorder(..., backend="hooks")'
     )
     with pytest.raises(LookupError) as caught:
@@ -238,14 +238,14 @@ def test_a_layer_inside_a_part_that_is_kept_whole(layers, layer, part, kind):
 
 def test_messages():
     tapped = fl.insert_extractors(plain(), "conv_1")
-    with pytest.raises(LookupError, match=r"no extractor stands behind 'conv_2' \(1 layers: 0\)"):
+    with pytest.raises(LookupError, match=r"no extractor follows 'conv_2' \(1 layers: 0\)"):
         tapped.extractors["conv_2"]
     assert "conv_2" not in tapped.extractors
     assert tapped.extractors.get("conv_2") is None
     model = nn.Sequential()
     model.extractors = nn.ReLU()
     with pytest.raises(
-        ValueError, match="the model has a member called 'extractors', a name that the inserted"
+        ValueError, match="the model has an attribute named 'extractors', a name that the inserted"
     ):
         fl.insert_extractors(model, "extractors")
     uncopyable = plain()

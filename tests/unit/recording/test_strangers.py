@@ -125,12 +125,12 @@ def test_the_first_difference_is_named():
             return self.b(y)
 
     with pytest.raises(
-        RuntimeError, match=r"Scaled cannot be rewritten, .* layer 'b', behind layer 'a' through .*'mul'"
+        RuntimeError, match=r"Scaled cannot be rewritten, .* layer 'b', after layer 'a' through .*'mul'"
     ):
         fl.insert_extractors(Scaled(), "a", sample=X)
     model = Stem(UNSEEN["a shape in a set"])
     with pytest.raises(
-        RuntimeError, match="layer 'stem' is called behind layer 'stem', and is not in the trace"
+        RuntimeError, match="layer 'stem' is called after layer 'stem' but is not in the trace"
     ):
         fl.ActivationRecorder(model, "stem", backend="rewrite")(X)
 
@@ -289,7 +289,7 @@ def test_a_batch_that_may_be_several_things_asks():
         {"a": X},
     ):
         with pytest.raises(
-            ValueError, match=r"which item of the batch .* is the input\? .*say inputs=lambda batch:"
+            ValueError, match=r"which item of the batch .* is the input\? .*pass inputs=lambda batch:"
         ):
             recorder.record([batch])
     labels, targets = torch.zeros(2), [{"boxes": X}, {"boxes": X}]
@@ -572,7 +572,7 @@ def test_a_list_of_images_has_as_many_rows_as_images():
     model = nn.Module()
     model.act, model.forward = nn.Identity(), lambda pair: model.act(pair[0])
     recorder, pairs = fl.ActivationRecorder(model, "act"), [((torch.rand(5, 2), torch.rand(5, 2)), "label")]
-    with pytest.raises(ValueError, match=r"how many rows are the input .*say rows=lambda batch:"):
+    with pytest.raises(ValueError, match=r"how many rows has the input .*pass rows=lambda batch:"):
         recorder.record(pairs)
     assert len(recorder.record(pairs, rows=lambda batch: 5)["act"]) == 5
 
@@ -584,7 +584,7 @@ def test_time_first_sequences_ask():
         ValueError, match=r"axis 0 of the input .* may be time, as layer '' has batch_first=False"
     ):
         fl.ActivationRecorder(recurrent, "").record([batch])
-    with pytest.raises(ValueError, match=r"layer '' returned .* in which axis 0 is time"):
+    with pytest.raises(ValueError, match=r"layer '' returned .* whose axis 0 is time"):
         fl.ActivationRecorder(recurrent, "").record([batch], rows=lambda batch: 2)
     last = fl.ActivationRecorder(recurrent, "", reduce=lambda out: out[0][-1])
     assert last.record([batch, batch], rows=lambda batch: 2)[""].shape == (4, 4)
@@ -603,7 +603,7 @@ def test_nested_tensors():
     assert acts["layers.0"].is_nested
     assert acts["layers.0"].size(0) == 6
     assert "nested" in repr(acts)
-    with pytest.raises(ValueError, match=r"nested tensor\): say what to keep .*to_padded_tensor"):
+    with pytest.raises(ValueError, match=r"nested tensor\): choose what to keep .*to_padded_tensor"):
         fl.ActivationRecorder(encoder, "layers.0", reduce="mean")(**batch)
 
 
@@ -612,7 +612,7 @@ def test_a_scripted_model_is_told():
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
     for layer in ("0", ""):
         with pytest.raises(
-            TypeError, match=f"layer '{layer}' is scripted, and hooks cannot see into scripted code"
+            TypeError, match=f"layer '{layer}' is scripted, and hooks do not run in scripted code"
         ):
             fl.ActivationRecorder(scripted, layer)(X)
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
     first, second = (
         recorder.stream(BATCHES, fl.statistics.Moments(), shard=(index, 2)) for index in range(2)
     )
-    with pytest.raises(ValueError, match=r"^parts must not have rows in common; row 0 is in two of them$"):
+    with pytest.raises(ValueError, match=r"^parts must not have rows in common; row 0 is in two parts$"):
         fl.StreamResult.merge([first, second, first])
     other = fl.ActivationRecorder(plain(), "3").stream(BATCHES, fl.statistics.Moments(), shard=(1, 2))
     with pytest.raises(ValueError, match=r"^parts must have the same layers; got \['0'\] and \['3'\]$"):
@@ -154,7 +154,7 @@ def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
     other = recorder.stream(BATCHES, fl.statistics.TopK(3), shard=(1, 2))
     with pytest.raises(ValueError, match=r"layer '0' has \[Moments\(\)\] and \[TopK\(k=3\)\]$"):
         fl.StreamResult.merge([first, other])
-    with pytest.raises(ValueError, match=r"^there is no part to merge$"):
+    with pytest.raises(ValueError, match=r"^there are no parts to merge$"):
         fl.StreamResult.merge([])
     with pytest.raises(TypeError, match=r"^parts must be a list of results or of paths; got"):
         fl.StreamResult.merge(first)
@@ -216,7 +216,7 @@ def test_misuse_is_told_before_anything_runs():
         (
             [fl.statistics.TopK(1), fl.statistics.TopK(2)],
             ValueError,
-            "could not be told apart; got two of 'top_k'$",
+            "once for a layer; got two of 'top_k'$",
         ),
         (
             {"0": fl.statistics.Moments()},
@@ -236,7 +236,7 @@ def test_misuse_is_told_before_anything_runs():
     for batch, message in (
         (
             images(4),
-            r"^JointCounts\(classes=2\) needs labels, and batch 1 has none: float32 tensor \(4, 1, 8, 8\); give",
+            r"^JointCounts\(classes=2\) needs labels, and batch 1 has none: float32 tensor \(4, 1, 8, 8\); yield",
         ),
         (
             (images(4), torch.tensor([0, 1, 2, 0])),
@@ -248,7 +248,7 @@ def test_misuse_is_told_before_anything_runs():
             recorder.stream([batch], joint)
     with pytest.raises(TypeError, match=r"^batch 1: labels must be integers; got float32 tensor \(4,\)$"):
         recorder.stream([(images(4), torch.rand(4))], joint)
-    with pytest.raises(ValueError, match=r"^the loader gave no batch; got \[\]$"):
+    with pytest.raises(ValueError, match=r"^the loader yielded no batch; got \[\]$"):
         recorder.stream([], fl.statistics.Moments())
     with pytest.raises(TypeError, match=r"^stream takes a loader of batches"):
         recorder.stream(4, fl.statistics.Moments())
@@ -270,7 +270,7 @@ def test_a_layer_that_cannot_be_measured_is_named():
         ),
         (
             lambda x: x[:, 0, 0, 0],
-            r"^layer 'layer' cannot be measured: values must have shape \(N, C\).*choose with reduce",
+            r"^layer 'layer' cannot be measured: values must have shape \(N, C\).*choose a tensor with reduce",
         ),
         (
             lambda x: x.transpose(0, 2),

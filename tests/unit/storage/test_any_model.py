@@ -148,7 +148,9 @@ def test_what_cannot_be_inspected_cannot_be_resumed(tmp_path):
     model = holding(torch.Generator())
     recorder = fl.ActivationRecorder(model, "layer")
     recorder.record([torch.rand(2, 3)], to=tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be resumed: .* as own, a Generator, cannot be inspected"):
+    with pytest.raises(
+        ValueError, match=r"cannot be resumed: .* because own, a Generator, cannot be inspected"
+    ):
         recorder.record([torch.rand(2, 3)], to=tmp_path, resume=True)
 
 
@@ -207,7 +209,8 @@ def test_a_store_outlives_the_working_directory_and_a_dtype_that_torch_does_not_
     object.__setattr__(unknown._layer, "dtype", "float3_e1m1")
     assert "float3_e1m1" in repr(unknown)
     with pytest.raises(
-        ValueError, match=r"'3' was recorded as float3_e1m1, which torch .* does not know; the store's other"
+        ValueError,
+        match=r"'3' was recorded as float3_e1m1, which torch .* does not support; the store's other",
     ):
         unknown[:]
     assert moved["0"].dtype is torch.float32

@@ -30,7 +30,7 @@ def test_a_truncated_shard_is_named_and_the_others_still_read(store):
     whole = store["2"][:]
     path.write_bytes(path.read_bytes()[:-1])
     fresh = fl.ActivationStore(store.path)
-    with pytest.raises(OSError, match=r"000001.npy' is damaged: it has 255 bytes, and was written with 256"):
+    with pytest.raises(OSError, match=r"000001.npy' is damaged: it has 255 bytes, but 256 were written"):
         fresh["2"][:]
     with pytest.raises(OSError, match=r"000001.npy' is damaged: it has 255 bytes"):
         fresh.verify()
@@ -45,7 +45,7 @@ def test_verify_names_every_damaged_file(store):
     removed.unlink()
     with pytest.raises(OSError) as caught:  # noqa: PT011  what it says is compared below
         store.verify()
-    assert "001-2/000001.npy' is damaged: its sha256 is not that of the manifest" in str(caught.value)
+    assert "001-2/000001.npy' is damaged: its sha256 differs from the manifest's" in str(caught.value)
     assert "002-4/000000.npy' is missing from the store" in str(caught.value)
 
 
@@ -58,7 +58,7 @@ def edit(store, change):
 
 def test_an_edited_manifest_is_refused(store):
     edit(store, lambda content: content["progress"].update(rows=24))
-    with pytest.raises(ValueError, match="was changed after it was written: its own checksum no longer fits"):
+    with pytest.raises(ValueError, match="was changed after it was written: its checksum no longer matches"):
         fl.ActivationStore(store.path)
     edit(store, lambda content: content.update(format=2))
     with pytest.raises(ValueError, match="has format 2, and this version of featurelens reads format 1"):
@@ -74,11 +74,13 @@ def test_a_damaged_open_shard_is_not_resumed(tmp_path, tiny):
         recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path)
     path = next((tmp_path / "002-4").glob("*.open"))
     path.write_bytes(path.read_bytes()[:-4] + b"abcd")
-    with pytest.raises(OSError, match="is damaged: its sha256 is not that of the manifest"):
+    with pytest.raises(OSError, match="is damaged: its sha256 differs from the manifest's"):
         recorder().record(loader(12), to=tmp_path, resume=True)
 
 
-TOLD = r"could not write to .*rows are safe there, and once it can be written again, the same call with resume=True"
+TOLD = (
+    r"could not write to .*rows are safe there; once it can be written again, the same call with resume=True"
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
@@ -143,11 +145,13 @@ class Untouched:
 def test_what_cannot_be_written_is_told_before_anything_is_run(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(FileExistsError, match="file' is a file, and a store is a folder"):
+    with pytest.raises(FileExistsError, match="file' is a file, but a store is a folder"):
         recorder().record(Untouched(), to=file)
     with pytest.raises(OSError, match=r"activations cannot be written to .*: Not a directory"):
         recorder().record(Untouched(), to=file / "store")
-    with pytest.raises(FileExistsError, match=r"is not empty and holds no activations \('file' is there\)"):
+    with pytest.raises(
+        FileExistsError, match=r"is not empty and holds no activations \(it contains 'file'\)"
+    ):
         recorder().record(Untouched(), to=tmp_path)
     assert file.read_text() == "mine"
 
@@ -189,5 +193,5 @@ def test_a_file_that_is_cut_short_after_the_store_was_opened_is_named(store):
     assert layer[0].shape == (2, 4, 4)
     path = shard(store, number=0)
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(OSError, match=r"000000.npy' is damaged: it has 255 bytes, and was written with 256"):
+    with pytest.raises(OSError, match=r"000000.npy' is damaged: it has 255 bytes, but 256 were written"):
         layer[0]

@@ -89,13 +89,13 @@ def test_a_complete_store_of_other_data_is_refused(tmp_path):
             recorder().record(kind(loader(seed=1)), to=path, resume=True)
         with pytest.raises(ValueError, match="batch 6 has 1 rows, and had 3"):
             recorder().record(kind(loader(21)), to=path, resume=True)
-        with pytest.raises(ValueError, match="the loader had 6 batches and has now 8"):
+        with pytest.raises(ValueError, match="the loader had 6 batches and now has 8"):
             recorder().record(kind(loader(31)), to=path, resume=True)
 
 
 def test_batches_of_a_loader_without_length_are_counted_once_there_is_one(tmp_path):
     recorder().record(iter(list(loader())), to=tmp_path)
-    with pytest.raises(ValueError, match="holds 6 batches, and the loader has 2 now"):
+    with pytest.raises(ValueError, match="holds 6 batches, and the loader now has 2"):
         recorder().record(loader(8), to=tmp_path, resume=True)
 
 
@@ -166,7 +166,7 @@ def test_without_resume_nothing_is_touched(tmp_path):
     before = files(tmp_path)
     with pytest.raises(
         FileExistsError,
-        match=r"holds activations already \(12 rows, not complete\): continue with resume=True",
+        match=r"already holds activations \(12 rows, not complete\): continue with resume=True",
     ):
         recorder().record(loader(), to=tmp_path)
     assert files(tmp_path) == before
@@ -219,7 +219,7 @@ DIFFERENT = {
     ),
     "dtype": (lambda: recorder(dtype=torch.float64), loader, "dtype was None and is now float64"),
     "training": (lambda: recorder(training="keep"), loader, r"training was False and is now 'keep' \(modes"),
-    "batches": (recorder, lambda: loader(31), "the loader had 6 batches and has now 8"),
+    "batches": (recorder, lambda: loader(31), "the loader had 6 batches and now has 8"),
     "batch size": (
         recorder,
         lambda: loader(18, batch_size=3),
@@ -234,7 +234,7 @@ DIFFERENT = {
     "fewer batches": (
         recorder,
         lambda: (batch for batch in list(loader())[:2]),
-        "holds 3 batches, and the loader yields 2 now",
+        "holds 3 batches, and the loader now yields 2",
     ),
 }
 
@@ -252,7 +252,7 @@ def test_what_differs_is_refused_and_named(tmp_path, kind):
 def test_a_loader_without_length_is_resumed_too(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         recorder().record(iter(Stops(loader(), 4)), to=tmp_path)
-    with pytest.raises(ValueError, match="holds 4 batches, and the loader yields 2 now"):
+    with pytest.raises(ValueError, match="holds 4 batches, and the loader now yields 2"):
         recorder().record(iter(list(loader())[:2]), to=tmp_path, resume=True)
     assert same(
         recorder().record(iter(list(loader())), to=tmp_path, resume=True), recorder().record(loader())

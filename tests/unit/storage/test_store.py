@@ -118,7 +118,7 @@ def test_lookup_takes_the_names_that_activations_take(tmp_path):
     store = fl.ActivationRecorder(seeded(Reused), ["act", "conv_2"]).record([images()], to=tmp_path)
     assert list(store) == ["act#1", "act#2", "act#3", "conv2"]
     assert store["conv_2"] is store["conv2"] is store["conv_2#1"]
-    with pytest.raises(KeyError, match="of the calls of layer 'act' 3 were recorded"):
+    with pytest.raises(KeyError, match="3 calls were recorded of layer 'act'"):
         store["act"]
     with pytest.raises(KeyError, match=r"no activations of 'conv3'; did you mean 'conv2'\?"):
         store["conv3"]
@@ -161,12 +161,12 @@ def test_rows_by_every_kind_of_index(tmp_path):
     [
         (23, IndexError, "row 23 is out of range: layer '2' has 23 rows"),
         ([0, -24], IndexError, "row -24 is out of range"),
-        ([True, False], IndexError, r"a mask of layer '2' has shape \(23,\); got \(2,\)"),
-        ((0, 1), TypeError, r"further axes in the tensor that is returned; got \(0, 1\)"),
-        (1.5, TypeError, "rows are chosen by an integer, a slice"),
+        ([True, False], IndexError, r"a mask for layer '2' must have shape \(23,\); got \(2,\)"),
+        ((0, 1), TypeError, r"further axes of the tensor that is returned; got \(0, 1\)"),
+        (1.5, TypeError, "rows are indexed by an integer, a slice"),
         (True, TypeError, "got True"),
         (torch.rand(3), TypeError, r"got float32 tensor \(3,\)"),
-        ([[0, 1]], TypeError, "rows are chosen by"),
+        ([[0, 1]], TypeError, "rows are indexed by"),
     ],
 )
 def test_a_wrong_index_is_told(tmp_path, rows, error, message):
@@ -187,7 +187,8 @@ def test_a_layer_serves_a_loader_and_its_workers(tmp_path):
 def test_what_no_file_can_hold_is_refused_and_leaves_nothing(tmp_path):
     nested = seeded(Nested)
     with pytest.raises(
-        ValueError, match=r"layer 'named' returned \(.*choose it with reduce=\{'named': lambda output"
+        ValueError,
+        match=r"layer 'named' returned \(.*choose one with reduce, for example reduce=\{'named': lambda output",
     ):
         fl.ActivationRecorder(nested, "named").record([images()], to=tmp_path / "a")
     assert files(tmp_path) == {}
@@ -219,9 +220,9 @@ def test_what_is_no_store_is_told(tmp_path):
         fl.ActivationStore(tmp_path)
     with pytest.raises(TypeError, match="path must be a folder's path; got 3"):
         fl.ActivationStore(3)
-    with pytest.raises(ValueError, match="the loader gave no batch"):
+    with pytest.raises(ValueError, match="the loader yielded no batch"):
         recorder().record([], to=tmp_path / "empty")
-    with pytest.raises(ValueError, match="resume=True continues a recording in files"):
+    with pytest.raises(ValueError, match="resume=True continues a recording on disk"):
         recorder().record(loader(), resume=True)
     with pytest.raises(TypeError, match="to must be a folder's path; got 3"):
         recorder().record(loader(), to=3)

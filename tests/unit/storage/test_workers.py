@@ -52,10 +52,12 @@ def test_parts_in_different_places_are_joined_by_name(tmp_path):
     for index in range(3):
         recorder().record(loader(), to=tmp_path / "abc"[index], shard=(index, 3))
     folders = [tmp_path / "abc"[index] / f"part-{index:05d}-of-00003" for index in (2, 0, 1)]
-    with pytest.raises(ValueError, match="the parts lie in different folders: say with to="):
+    with pytest.raises(
+        ValueError, match="the parts lie in different folders: pass the store's folder as to="
+    ):
         fl.ActivationStore.merge(folders)
     assert same(fl.ActivationStore.merge(folders, to=tmp_path / "whole"), expected)
-    with pytest.raises(FileExistsError, match="holds another store already"):
+    with pytest.raises(FileExistsError, match="already holds another store"):
         recorder().record(loader(8), to=tmp_path / "other")
         fl.ActivationStore.merge(folders, to=tmp_path / "other")
 
@@ -72,7 +74,7 @@ def test_a_part_is_resumed_and_merged_stores_are_complete(tmp_path):
         recorder().record(broken(), to=tmp_path, shard=(1, 2))
     with pytest.raises(FileNotFoundError, match="part-00001-of-00002' holds no activations"):
         fl.ActivationStore(tmp_path / "part-00001-of-00002")
-    with pytest.raises(FileExistsError, match="holds activations already"):
+    with pytest.raises(FileExistsError, match="already holds activations"):
         recorder().record(data(), to=tmp_path, shard=(0, 2))
     for index in range(2):
         recorder().record(data(), to=tmp_path, shard=(index, 2), resume=True)
@@ -92,7 +94,7 @@ def test_other_numbers_of_workers_are_refused(tmp_path):
         recorder().record(loader(), to=tmp_path)
     with pytest.raises(RuntimeError, match="the model failed on batch 3"):
         recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path / "one")
-    with pytest.raises(ValueError, match="was begun by one worker, and this is one of 2"):
+    with pytest.raises(ValueError, match="was started by one worker, and this is one of 2"):
         recorder().record([*list(loader(8)), torch.zeros(())], to=tmp_path / "one", shard=(0, 2), resume=True)
 
 
@@ -102,20 +104,22 @@ def other_model():
 
 def test_what_does_not_belong_together_is_not_joined(tmp_path):
     parts(tmp_path / "a", 3, skip=[1])
-    with pytest.raises(ValueError, match=r"of 3 parts 1 are missing: 1 \(counted from 0\)"):
+    with pytest.raises(ValueError, match=r"1 of 3 parts missing: 1 \(counted from 0\)"):
         fl.ActivationStore.merge(tmp_path / "a")
     parts(tmp_path / "b", 3, make=other_model)
     b = tmp_path / "b" / "part-00001-of-00003"
     a = sorted((tmp_path / "a").iterdir())
-    with pytest.raises(ValueError, match="were not recorded alike: the model's parameters or buffers differ"):
+    with pytest.raises(
+        ValueError, match="were recorded differently: the model's parameters or buffers differ"
+    ):
         fl.ActivationStore.merge([*a, b], to=tmp_path / "c")
     twice = shutil.copytree(a[0], tmp_path / "twice")
-    with pytest.raises(ValueError, match="part 0 of 3 is there twice"):
+    with pytest.raises(ValueError, match="part 0 of 3 appears twice"):
         fl.ActivationStore.merge([*a, twice], to=tmp_path / "c")
     parts(tmp_path / "d", 2)
     shutil.copytree(tmp_path / "d" / "part-00000-of-00002", tmp_path / "a" / "part-00000-of-00002")
     with pytest.raises(
-        ValueError, match="holds parts of 2 and of 3 workers: name those that belong together"
+        ValueError, match="holds parts of 2 and of 3 workers: list those that belong together"
     ):
         fl.ActivationStore.merge(tmp_path / "a")
     with pytest.raises(ValueError, match="the parts are of 2 and of 3 workers"):
@@ -142,7 +146,7 @@ def test_parts_of_different_orders_are_not_joined(tmp_path):
     for index in range(2):
         torch.manual_seed(index)
         recorder().record(loader(sampler=DrawsItsOrder()), to=tmp_path, shard=(index, 2))
-    with pytest.raises(ValueError, match="were not recorded alike: the loader's order differs"):
+    with pytest.raises(ValueError, match="were recorded differently: the loader's order differs"):
         fl.ActivationStore.merge(tmp_path)
 
 
@@ -162,7 +166,7 @@ def test_an_incomplete_part_is_not_joined(tmp_path):
         recorder().record([*data[:4], torch.zeros(()), data[5]], to=tmp_path, shard=(1, 2))
     with pytest.raises(
         ValueError,
-        match=r"part-00001-of-00002' is not complete \(4 rows\): record it to its end with shard=\(1, 2\), resume=True",
+        match=r"part-00001-of-00002' is not complete \(4 rows\): finish it with shard=\(1, 2\), resume=True",
     ):
         fl.ActivationStore.merge(tmp_path)
 
@@ -170,9 +174,9 @@ def test_an_incomplete_part_is_not_joined(tmp_path):
 def test_a_loader_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the loader shuffles without a seed"):
         recorder().record(loader(shuffle=True), to=tmp_path, shard=(0, 2))
-    with pytest.raises(ValueError, match="a share needs a loader with a length"):
+    with pytest.raises(ValueError, match="sharding needs a loader with a length"):
         recorder().record(iter([1]), shard=(0, 2))
-    with pytest.raises(ValueError, match="the loader gave no batch"):
+    with pytest.raises(ValueError, match="the loader yielded no batch"):
         recorder().record([], to=tmp_path, shard=(0, 2))
     assert files(tmp_path) == {}
 

@@ -99,17 +99,17 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.training(1, {"a": {"b/c": 1.0}, "a/b": {"c": 2.0}}),
             ValueError,
-            "two of the values are called 'a/b/c'",
+            "two of the values are named 'a/b/c'",
         ),
         (
             lambda b: b.add(1, {"conv1": result(0.5)}, tag=" "),
             ValueError,
-            "tag must be a name with a letter or a digit in it; got ' '",
+            "tag must be a name with a letter or a digit; got ' '",
         ),
         (
             lambda b: b.add(0, torch.zeros(1, 4, 4), tag=""),
             ValueError,
-            "tag must be a name with a letter or a digit in it; got ''",
+            "tag must be a name with a letter or a digit; got ''",
         ),
         (
             lambda b: b.add(1, Figure(), tag=2),
@@ -120,8 +120,8 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
             lambda b: b.add(1, {"conv1": 0.5}),
             TypeError,
             (
-                "result must have feature maps (N, C, H, W), results of estimators, or ablation curves under its "
-                "names; got {'conv1': 0.5}"
+                "a mapping passed as result must hold feature maps (N, C, H, W), results of estimators, or ablation curves; "
+                "got {'conv1': 0.5}"
             ),
         ),
         (
@@ -155,12 +155,12 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.embedding(torch.zeros(2, 3), labels=["one"]),
             ValueError,
-            "labels must name all of 2 vectors; got 1 label",
+            "labels must have one label for each of 2 vectors; got 1 label",
         ),
         (
             lambda b: b.embedding(torch.zeros(2, 3), sprites=torch.zeros(1, 1, 2, 2)),
             ValueError,
-            "sprites must show all of 2 vectors; got 1 image",
+            "sprites must have one image for each of 2 vectors; got 1 image",
         ),
         (
             lambda b: b.embedding(torch.full((2, 3), torch.nan)),
@@ -170,7 +170,7 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.__enter__(),
             RuntimeError,
-            "TensorBoardWriter('runs/here') is open already",
+            "TensorBoardWriter('runs/here') is already open",
         ),
     ],
 )
