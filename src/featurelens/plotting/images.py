@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def image_grid(
 ) -> Figure:
     """Show a batch of images in a grid.
 
-    One channel is drawn in grey, three as RGB, any other number as the mean over the channels in viridis.
+    One channel is drawn in grey, three as RGB. Of any other number the channels are drawn side by side, in viridis.
     Values in [0, 1] and ``uint8`` are shown as they are; a batch that leaves [0, 1] (normalized images) is
     stretched to it as a whole, and the note under the title says so. NaN and infinite values are pink.
 
@@ -189,8 +190,8 @@ def as_pictures(images: Array) -> Pictures:
     channels = values.shape[1]
     broken = not np.isfinite(values).all()
     if channels not in (1, 3):
-        values = values.mean(axis=1, keepdims=True)
-        notes.append(f"mean over {channels} channels")
+        values, columns = _side_by_side(values)
+        notes.append(f"{channels} channels, {columns} in a row")
     low, high = finite_range(values)
     if low < -1e-6 or high > 1 + 1e-6:
         values = (values - low) / ((high - low) or 1.0)
@@ -199,3 +200,14 @@ def as_pictures(images: Array) -> Pictures:
         notes.append(NOT_FINITE_NOTE)
     pixels = paint_not_finite(values.transpose(0, 2, 3, 1)) if channels == 3 else values[:, 0]
     return Pictures(pixels, colour_map("gray" if channels == 1 else "viridis"), tuple(notes))
+
+
+def _side_by_side(values: Floats) -> tuple[Floats, int]:
+    """Lay the channels of images ``(N, C, H, W)`` out as ``(N, 1, rows * H, columns * W)``; return them, and columns."""
+    n, channels, height, width = values.shape
+    columns = channels if channels < 4 else math.ceil(channels**0.5)
+    rows = math.ceil(channels / columns)
+    filled = np.full((n, rows * columns, height, width), finite_range(values)[0], dtype=values.dtype)
+    filled[:, :channels] = values
+    tiles = filled.reshape(n, rows, columns, height, width).swapaxes(2, 3)
+    return tiles.reshape(n, 1, rows * height, columns * width), columns

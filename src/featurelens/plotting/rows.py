@@ -205,13 +205,14 @@ def comparison(
 def _draw_comparison(
     comparison: RealImageComparison, rows: int, real: int, heading: str, ax: Axes | None
 ) -> Figure:
-    ratio = min(max(comparison.images.shape[2] / comparison.images.shape[3], 0.25), 4.0)
+    optimized = as_pictures(comparison.images[:rows])
+    height, width = optimized.pixels.shape[1:3]
+    ratio = min(max(height / width, 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size, left=TEXT)
     note = "left: the optimized image; right of it: the strongest real images"
     ax = page(grid.width + APART, grid.height, title=heading, note=note, ax=ax)
     # Apart, as a model may accept images of any size, so that real ones may have another than the optimized ones.
-    optimized = as_pictures(comparison.images[:rows])
     for k in range(rows):
         photographs = as_pictures(comparison.top_images[k, :real])
         tiles = [optimized.tile(k, f"{float(comparison.scores[k]):.3g}")]

@@ -207,7 +207,7 @@ def _note(result: AblationResult, pictures: Floats, *, shared: bool, hatched: bo
             "all on the original's scale, values clipped to it",
         ]
     if (channels := pictures.shape[2]) not in (1, 3):
-        parts.append(f"mean over {channels} channels")
+        parts.append(f"{channels} channels side by side")
     if result.fill != "zero":
         parts.append(f"ablated channels filled with {result.fill}")
     if hatched:

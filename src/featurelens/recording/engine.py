@@ -62,9 +62,7 @@ class Keeper:
         if callable(reduction):
             value = reduction(map_tensors(torch.Tensor.detach, output) if self.detach else output)
             if not tensors(value):
-                raise TypeError(
-                    f"it must return a tensor, or a structure that contains one; got {describe(value)}"
-                )
+                raise TypeError(f"it must return a tensor or a structure of tensors; got {describe(value)}")
         return map_tensors(partial(self._converted, reduction), value)
 
     def _converted(self, reduction: Reduction, tensor: torch.Tensor) -> torch.Tensor:

@@ -77,12 +77,17 @@ def test_bytes_are_pixels():
     np.testing.assert_allclose(image.get_array(), 0.2)
 
 
-def test_other_numbers_of_channels_are_averaged_and_the_note_says_so():
-    images = torch.rand(1, 5, 3, 3)
+@pytest.mark.parametrize(("channels", "rows", "columns"), [(2, 1, 2), (4, 2, 2), (6, 2, 3), (24, 5, 5)])
+def test_other_numbers_of_channels_lie_side_by_side_and_the_note_says_so(channels, rows, columns):
+    images = torch.rand(1, channels, 3, 4)
     figure = image_grid(images)
-    np.testing.assert_allclose(pictures(figure)[0].get_array(), images.double().mean(1)[0])
+    drawn = pictures(figure)[0].get_array()
+    assert drawn.shape == (3 * rows, 4 * columns)
+    for channel in range(channels):
+        down, across = 3 * (channel // columns), 4 * (channel % columns)
+        np.testing.assert_allclose(drawn[down : down + 3, across : across + 4], images[0, channel])
     assert pictures(figure)[0].get_cmap().name == "viridis"
-    assert note(figure) == "mean over 5 channels"
+    assert note(figure) == f"{channels} channels, {columns} in a row"
 
 
 def test_normalized_images_are_stretched_together_and_the_note_says_so():
