@@ -17,7 +17,7 @@ import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, final
 
@@ -87,15 +87,36 @@ def snapshot(
     model: nn.Module, *, randomness: bool = True, gradients: bool = True, evaluate: bool = False
 ) -> Undo:
     """Do what `preserved` does at the beginning of its block, and return what it does at the end."""
-    modules = all_modules(model)
-    with ExitStack() as stack:  # restores what was saved before something could not be
+    modules, undos = all_modules(model), list[Undo]()
+    try:  # what is to be changed is saved first
         if randomness:
-            stack.callback(set_random_state, random_state())
-        stack.callback(_parameters_kept(model, modules, gradients))
-        stack.callback(_ModuleState(modules, randomness).restore)
+            undos.append(partial(set_random_state, random_state()))
+        undos.append(_parameters_kept(model, modules, gradients))
+        if gradients:
+            _set_gradients_aside(modules)
+        state = _ModuleState(modules, randomness)
+        undos.append(state.restore)
+        state.use_copies()
         if evaluate:
-            stack.callback(_evaluated(modules))
-        return stack.pop_all().close
+            undos.append(_evaluated(modules))
+    except BaseException:
+        _undo(undos)
+        raise
+    return partial(_undo, undos)
+
+
+def _undo(undos: list[Undo]) -> None:
+    """Call all, the last first; again where Ctrl-C interrupts one, as a half restored model would be broken."""
+    error = None
+    for undo in reversed(undos):
+        try:
+            undo()
+        except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  raised at the end
+            error = raised
+            if isinstance(raised, KeyboardInterrupt):
+                undo()
+    if error is not None:
+        raise error
 
 
 def _evaluated(modules: list[nn.Module]) -> Undo:
@@ -145,6 +166,9 @@ class _ModuleState:
                 elif self._holds_tensors(value):
                     self._places.append((attributes, name, value))
         self._copies = shared_copies(self._tensors.values())
+
+    def use_copies(self) -> None:
+        """Put the copies where the tensors are."""
         for container, key, value in self._places:
             if isinstance(container, set):
                 container.remove(value)
@@ -231,10 +255,6 @@ def _parameters_kept(model: nn.Module, modules: list[nn.Module], gradients: bool
         id(p): p for module in modules for p in module._parameters.values() if p is not None
     }.values()
     saved = [(p, _address(p), p.data, _version(p), p.requires_grad, p.grad) for p in parameters]
-    if gradients:
-        for parameter in parameters:
-            if parameter.grad is not None:  # what a backward pass in the block adds goes to another tensor
-                parameter.grad = None
 
     def undo() -> None:
         changed = []
@@ -251,6 +271,13 @@ def _parameters_kept(model: nn.Module, modules: list[nn.Module], gradients: bool
             _warn_of_changes(model, changed)
 
     return undo
+
+
+def _set_gradients_aside(modules: list[nn.Module]) -> None:
+    """Make what a backward pass adds go to other tensors."""
+    for parameter in (p for module in modules for p in module._parameters.values() if p is not None):
+        if parameter.grad is not None:
+            parameter.grad = None
 
 
 def _version(tensor: torch.Tensor) -> int:
@@ -272,7 +299,7 @@ def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
         f"parameters changed in place while the model was recorded ({listed}); featurelens restores buffers and modes "
         "but keeps no copy of the parameters: do not train inside a recording block",
         RuntimeWarning,
-        stacklevel=7,
+        stacklevel=5,
     )
 
 

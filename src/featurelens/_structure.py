@@ -271,7 +271,8 @@ def end_sharing(originals: Collection[torch.Tensor], copies: dict[int, torch.Ten
     """Leave each original at its old address, even if a lazy copy of it lives on in what was recorded."""
     lazy = [tensor for tensor in originals if _is_lazy(tensor)]
     for tensor in lazy:
-        _make_own(copies.pop(id(tensor)))
+        if (copy := copies.pop(id(tensor), None)) is not None:  # an interrupted restoration is repeated
+            _make_own(copy)
     for tensor in lazy:
         tensor.data_ptr()  # asking for an address that may be written to ends the sharing
 

@@ -1,4 +1,5 @@
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -119,3 +120,32 @@ def test_arrays_and_generators_among_attributes_are_restored():
             drawn.append(model(torch.zeros(1)).item())
     assert drawn[0] == drawn[1]
     assert model.counts.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("line", range(1, 8))
+@pytest.mark.parametrize("function", ["_refill", "undo", "restore", "use_copies", "_set_gradients_aside"])
+def test_ctrl_c_in_the_guard_itself_leaves_the_model_as_it_was(function, line):
+    model = plain().train()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before, lines = snapshot(model), 0
+
+    def interrupt(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename.endswith("_guard.py") and frame.f_code.co_name == function:
+            lines += event == "line"
+            if lines == line:
+                lines += 1
+                raise KeyboardInterrupt
+        return interrupt
+
+    tracing = sys.gettrace()
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            with preserved(model, evaluate=True) as rewind:
+                model.extra = model[4].running_mean.add_(1)
+                sys.settrace(interrupt)
+                rewind()
+        finally:
+            sys.settrace(tracing)
+    assert snapshot(model) == before

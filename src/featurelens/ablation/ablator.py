@@ -300,9 +300,7 @@ class ChannelAblator:
         if isinstance(order, str):
             further = ", a sequence or a result of importance"
             check_choice(order, ("random",), argument="order", further=further)
-        listed = None if isinstance(order, str) else masks.check_channels(order)
-        if listed == []:
-            raise ValueError("order must name at least one channel; got none")
+        listed = None if isinstance(order, str) else masks.check_channels(order, argument="order")
         scores = score(
             self._layer,
             self.output,

@@ -182,7 +182,9 @@ def score(
                 scores.total = suffix.channels
                 if cumulative and channels is None:
                     channels = torch.randperm(scores.total, generator=generator).tolist()
-                scores.channels = chosen_channels(channels, scores.total)
+                scores.channels = chosen_channels(
+                    channels, scores.total, argument="order" if cumulative else "channels"
+                )
                 mask = one_by_one(scores.channels, scores.total, mode)
                 mask = mask.cumsum(0).bool() if cumulative else mask
             scores.add(suffix, mask.to(suffix.features.device), labels, chunk)

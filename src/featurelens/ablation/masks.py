@@ -264,7 +264,7 @@ def check_chunk(chunk: object) -> None:
         check_whole(chunk, argument="chunk", least=1)
 
 
-def check_channels(channels: object, total: int | None = None) -> list[int]:
+def check_channels(channels: object, total: int | None = None, *, argument: str = "channels") -> list[int]:
     """Return channels as a list; they must be different numbers from 0 to `total` - 1 (None: not known yet)."""
     if isinstance(channels, torch.Tensor | np.ndarray | np.generic):
         channels = channels.tolist()
@@ -275,20 +275,20 @@ def check_channels(channels: object, total: int | None = None) -> list[int]:
             raise TypeError
         listed = [operator.index(channel) for channel in listed]
     except TypeError:
-        raise TypeError(f"channels must be whole numbers; got {describe(channels)}") from None
+        raise TypeError(f"{argument} must be whole numbers; got {describe(channels)}") from None
     for channel, times in Counter(listed).items():
         if times > 1:
-            raise ValueError(f"channels must be different; got {channel} {times} times")
+            raise ValueError(f"{argument} must be different numbers; {channel} is given {times} times")
         if channel < 0 or (total is not None and channel >= total):
             allowed = "numbers from 0" if total is None else f"from 0 to {total - 1}"
-            raise ValueError(f"channels must be {allowed}; got {channel}")
+            raise ValueError(f"{argument} must be {allowed}; got {channel}")
     return listed
 
 
-def chosen_channels(channels: list[int] | None, total: int) -> list[int]:
-    """Return the channels to ablate one by one, all of `total` if None; there must be at least one."""
+def chosen_channels(channels: list[int] | None, total: int, *, argument: str = "channels") -> list[int]:
+    """Return the channels to ablate, all of `total` if None; there must be at least one."""
     if channels is None:
         return list(range(total))
     if not channels:
-        raise ValueError("channels must name at least one channel; got none")
-    return check_channels(channels, total)
+        raise ValueError(f"{argument} must name at least one channel; got none")
+    return check_channels(channels, total, argument=argument)

@@ -11,6 +11,7 @@ import torch
 
 from featurelens._batches import Batch
 from featurelens._checks import check_type, describe
+from featurelens._hooks import named_modules
 from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Call, Engine
@@ -138,9 +139,10 @@ def _assigned(
     if not isinstance(statistics, Mapping):
         return dict.fromkeys(calls, _as_statistics(statistics))
     assigned: dict[Call, tuple[Statistic, ...]] = {}
+    operations = tuple({name for name, _ in calls} - named_modules(engine.model, all_names=True).keys())
     for selector, wanted in statistics.items():
         checked = _as_statistics(wanted)
-        for choice in choose(engine.model, selector, tuple(name for name, _ in calls)):
+        for choice in choose(engine.model, selector, operations):
             call = (choice.name, choice.call)
             if call in calls:
                 assigned[call] = checked

@@ -96,7 +96,11 @@ MISUSE = [
     ),
     (lambda: ablator().sweep(X, channels=[0, 4]), ValueError, "channels must be from 0 to 3; got 4"),
     (lambda: ablator().sweep(X, channels=[-1]), ValueError, "channels must be numbers from 0; got -1"),
-    (lambda: ablator().sweep(X, channels=[1, 2, 1]), ValueError, "channels must be different; got 1 2 times"),
+    (
+        lambda: ablator().sweep(X, channels=[1, 2, 1]),
+        ValueError,
+        "channels must be different numbers; 1 is given 2 times",
+    ),
     (lambda: ablator().sweep(X, channels=["a"]), TypeError, "channels must be whole numbers; got ['a']"),
     (lambda: ablator().sweep(X, channels=[True]), TypeError, "channels must be whole numbers; got [True]"),
     (
@@ -202,7 +206,7 @@ MISUSE = [
     (lambda: ablator("act", Widening).importance([PAIR]), ValueError, DIFFERENT),
     (lambda: ablator("act", Widening).curve([PAIR], fill="mean"), ValueError, DIFFERENT),
     (lambda: inside([4]), ValueError, "channels must be from 0 to 3; got 4"),
-    (lambda: inside([1, 1]), ValueError, "channels must be different; got 1 2 times"),
+    (lambda: inside([1, 1]), ValueError, "channels must be different numbers; 1 is given 2 times"),
     (
         lambda: inside(0, fill="noise"),
         ValueError,
@@ -278,7 +282,12 @@ MISUSE = [
         ValueError,
         "order must be one of 'random', a sequence or a result of importance; got 'importance'",
     ),
-    (lambda: ablator().curve([PAIR], order=[0, 9]), ValueError, "channels must be from 0 to 3; got 9"),
+    (
+        lambda: ablator().curve([PAIR], order=[1, 1]),
+        ValueError,
+        "order must be different numbers; 1 is given 2 times",
+    ),
+    (lambda: ablator().curve([PAIR], order=[0, 9]), ValueError, "order must be from 0 to 3; got 9"),
     (
         lambda: ablator().curve([PAIR], order=ablator("right").importance([PAIR])),
         ValueError,

@@ -331,3 +331,9 @@ def test_user_written_statistics_travel_the_same_way(tmp_path):
         merged[""].moments  # noqa: B018
     with pytest.raises(KeyError, match=r"no activations of 'conv1'"):
         merged["conv1"]
+
+
+def test_an_unknown_layer_among_the_statistics_lists_every_layer_once():
+    recorder = fl.ActivationRecorder(plain(), "conv_1")
+    with pytest.raises(LookupError, match=r"no layer matches 'zz' \(9 layers: 0, 1, 2, 3, 4, 5, \.\.\.\)"):
+        recorder.stream(images(), {"zz": fl.statistics.Moments()})
