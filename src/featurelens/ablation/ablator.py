@@ -41,9 +41,9 @@ class ChannelAblator:
     In sweeps, importances and curves the part before the layer runs once for each batch, and what follows runs on
     batches of variants. This is valid if the images of a batch do not affect each other. That is tested first, at the
     cost of four variants: the plain features must give the same output alone, followed by features with all channels
-    ablated, and preceded by stronger ones. If they do not, or if forward reduces a batch to one number, turns tensors into
-    Python values or draws random numbers, the whole model runs for each variant. The test cannot find every interaction;
-    ``chunk=1`` gives each variant a batch of its own.
+    ablated, and preceded by stronger ones. If they do not, or if forward reduces a batch to one number, turns tensors
+    into Python values or draws random numbers, the whole model runs for each variant. The test cannot find every
+    interaction; ``chunk=1`` gives each variant a batch of its own.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ class ChannelAblator:
         """Ablate channels in every forward pass inside the block.
 
         Inside, the model is in eval mode. It is restored afterwards, including BatchNorm's statistics; gradients that a
-        backward pass adds to ``.grad`` are kept. Blocks may be nested. A RuntimeWarning at the end says if the model ran
-        without calling the layer.
+        backward pass adds to ``.grad`` are kept. Blocks may be nested. A RuntimeWarning at the end says if the model
+        ran without calling the layer.
 
         Parameters
         ----------
@@ -247,8 +247,8 @@ class ChannelAblator:
         channels
             Which channels; by default all.
         fill
-            As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then read twice: first for
-            the means, running the model only up to the layer, and then for the scores. Any other fill, including a
+            As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then read twice: first
+            for the means, running the model only up to the layer, and then for the scores. Any other fill, including a
             tensor, reads it once.
         chunk, seed, progress
             As for `sweep`.

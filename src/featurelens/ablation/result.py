@@ -133,7 +133,8 @@ class ImportanceResult(SavedResult):
     standard_error : torch.Tensor
         `(channels,)`, standard error of `importance` over the images, from paired differences.
     per_class : torch.Tensor or None
-        `(channels, classes)`, the importance for each class (NaN for a class without images); None without class labels.
+        `(channels, classes)`, the importance for each class (NaN for a class without images); None without class
+        labels.
     baseline : float
         The metric with nothing ablated.
     baseline_per_class : torch.Tensor or None

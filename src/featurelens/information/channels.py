@@ -38,13 +38,14 @@ def channel_information(
 ) -> ChannelInformationResult:
     """Estimate the mutual information between each single channel and the label.
 
-    Channel c gets the value of ``BinnedMutualInformation(bins=...).estimate(activations[:, c], labels)``, about a hundred
-    times as fast; a constant channel gets 0.
+    Channel c gets the value of ``BinnedMutualInformation(bins=...).estimate(activations[:, c], labels)``, about a
+    hundred times as fast; a constant channel gets 0.
 
     Parameters
     ----------
     activations, labels
-        ``(N, C)``, or ``(N, C, ...)``, which is first reduced by `reduce`, "mean" or "max"; ``(N,)`` integers or booleans.
+        ``(N, C)``, or ``(N, C, ...)``, which is first reduced by `reduce`, "mean" or "max"; ``(N,)`` integers or
+        booleans.
     bins
         Bins per channel, at most N; "auto" aims for five samples per cell: ``N / 5K`` for K labels, from 2 to 64.
     strategy, correction
@@ -57,8 +58,8 @@ def channel_information(
     Raises
     ------
     TypeError, ValueError
-        If shapes or lengths do not match, values are not finite, there is only one label, or an option is not one of the
-        above.
+        If shapes or lengths do not match, values are not finite, there is only one label, or an option is not one of
+        the above.
 
     Examples
     --------

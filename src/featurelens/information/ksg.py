@@ -135,9 +135,10 @@ class CorrectedKSGMutualInformation(MutualInformation):
     """KSG, minus its error on simulated data with the same dependence and known information.
 
     A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and as many samples of as many columns are
-    drawn from it. The error of KSG on these samples is known exactly, and is subtracted: ``KSG(data) - mean [KSG(drawn) -
-    I(copula)]``, with the copula's information as a control variate. For elliptical data the error vanishes with the
-    error of the fit; for other data, KSG still measures the rest. Labels are not accepted: they have no such copula.
+    drawn from it. The error of KSG on these samples is known exactly, and is subtracted:
+    ``KSG(data) - mean [KSG(drawn) - I(copula)]``, with the copula's information as a control variate. For elliptical
+    data the error vanishes with the error of the fit; for other data, KSG still measures the rest. Labels are not
+    accepted: they have no such copula.
 
     Parameters
     ----------

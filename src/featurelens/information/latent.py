@@ -41,8 +41,8 @@ class LatentMutualInformation(MutualInformation):
     Parameters
     ----------
     reduce : {"cca", "autoencoder"}
-        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps linear dependence, in as many pairs
-        as correlate on a held-out part; or an autoencoder per side, which keeps the largest variation.
+        Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps linear dependence, in as many
+        pairs as correlate on a held-out part; or an autoencoder per side, which keeps the largest variation.
     dim : int
         Largest number of columns per side.
     k : int

@@ -25,23 +25,23 @@ class NoisyChannelMutualInformation(MutualInformation):
     """Information between x and the noisy activations ``T = y + N(0, sigma^2 I)``, over the given samples.
 
     The information between a continuous input and a deterministic layer is infinite, or log N on N distinct samples,
-    whatever the layer computes (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is a property
-    of the layer. For the N given samples the value is exact up to Monte Carlo noise: the mixture of Gaussians around all
+    whatever the layer computes (Amjad & Geiger 2018; Saxe et al. 2018). With noise of a stated size it is a property of
+    the layer. For the N given samples the value is exact up to Monte Carlo noise: the mixture of Gaussians around all
     activations h_j is compared with the mixture around those with the same x (Goldfeld et al. 2019):
 
         I = 1/(NM) sum_{i,m} log [ mean_{j: x_j = x_i} phi(h_i + sigma z_im - h_j) / mean_j phi(h_i + sigma
         z_im - h_j) ]
 
-    x may be the inputs, which are usually distinct, or labels, for I(T; Y). For distinct x, the result's `bracket` holds
-    the bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances; they need no
-    sampling. Noise is added to y, or to x if y holds labels.
+    x may be the inputs, which are usually distinct, or labels, for I(T; Y). For distinct x, the result's `bracket`
+    holds the bounds of Kolchinsky & Tracey (2017), from pairwise Bhattacharyya and Kullback-Leibler distances; they
+    need no sampling. Noise is added to y, or to x if y holds labels.
 
-    Keep `sigma` fixed over the epochs and layers that you compare, or a change of scale is mistaken for information. The
-    standard error is that of a mean over the N samples, including noise: how much the value varies between sets of
+    Keep `sigma` fixed over the epochs and layers that you compare, or a change of scale is mistaken for information.
+    The standard error is that of a mean over the N samples, including noise: how much the value varies between sets of
     samples. It does not include the bias, which grows with the number of columns: with many columns and few samples the
     layer seems informative about any labels, so use ``null="permutation"`` and read `excess`. Permutations reuse the
-    distances and take little time. The ceiling is the empirical entropy of x: that of the labels, or log N for N distinct
-    inputs.
+    distances and take little time. The ceiling is the empirical entropy of x: that of the labels, or log N for N
+    distinct inputs.
 
     Parameters
     ----------

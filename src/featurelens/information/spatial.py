@@ -59,8 +59,8 @@ def spatial_mutual_information(
         "cross_image" (default) also pairs images with other images' activations, at up to `pairings` different shifts
         along the batch. None is the default for `legacy`.
     legacy, strategy, correction
-        `legacy` is exactly the common recipe: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats for
-        two independent 32x32 images). `strategy` and `correction` are as in :class:`BinnedMutualInformation`.
+        `legacy` is exactly the common recipe: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats
+        for two independent 32x32 images). `strategy` and `correction` are as in :class:`BinnedMutualInformation`.
     confidence, units, progress, seed
         As in :func:`channel_information`; `confidence` is the level of an interval over images, such as 0.95.
 

@@ -220,9 +220,9 @@ def layer_energy(layer: Selector) -> Objective:
 def diversity(layer: Selector, *, axis: int | None = None) -> Objective:
     """Make images that share an objective differ in the correlations between a layer's channels.
 
-    The value for an image is minus the mean cosine between its Gram matrix (channels by channels, summed over positions)
-    and those of the other images in the run with the same objective: from -1 (all alike) to 0 (nothing in common). A
-    single image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
+    The value for an image is minus the mean cosine between its Gram matrix (channels by channels, summed over
+    positions) and those of the other images in the run with the same objective: from -1 (all alike) to 0 (nothing in
+    common). A single image gets 0. See Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017.
 
     Parameters
     ----------

@@ -114,8 +114,8 @@ class MaximizationResult:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.
 
         A minus sign is spelled out, as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt",
-        weights_only=True)`` returns images, scores, history, and the objectives as text. The model, `preprocess` and the
-        functions of `objectives.custom` are not saved.
+        weights_only=True)`` returns images, scores, history, and the objectives as text. The model, `preprocess` and
+        the functions of `objectives.custom` are not saved.
 
         Raises
         ------

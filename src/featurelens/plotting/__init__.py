@@ -1,8 +1,8 @@
 """Figures of the results; the only package that imports matplotlib.
 
 Every function accepts tensors (any device, any real dtype, with or without gradients), NumPy arrays or results, and
-returns a matplotlib `Figure` to which pyplot keeps no reference. Jupyter shows it as the last expression of a cell; save
-it with ``figure.savefig("maps.png")``. With ``ax=``, the function draws on that Axes and returns its figure.
+returns a matplotlib `Figure` to which pyplot keeps no reference. Jupyter shows it as the last expression of a cell;
+save it with ``figure.savefig("maps.png")``. With ``ax=``, the function draws on that Axes and returns its figure.
 """
 
 import lazy_loader

@@ -29,8 +29,8 @@ def channel_bars(
 ) -> Figure:
     """Draw the information between each channel and the label, most informative channel first.
 
-    The dark stroke is the null, the value with shuffled labels: a channel whose bar is no higher is not informative. The
-    label entropy is drawn as a line unless it would dwarf the bars.
+    The dark stroke is the null, the value with shuffled labels: a channel whose bar is no higher is not informative.
+    The label entropy is drawn as a line unless it would dwarf the bars.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ def confusion_matrix(
 ) -> Figure:
     """Draw how often each true class (row) was predicted as each class (column).
 
-    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; the small numbers are
-    counts. Counts are omitted above 12 classes, all numbers above 20.
+    Colours and numbers are percent of the row, so that rare classes weigh as much as frequent ones; the small numbers
+    are counts. Counts are omitted above 12 classes, all numbers above 20.
 
     Parameters
     ----------

@@ -44,9 +44,9 @@ def feature_maps(
     Parameters
     ----------
     maps
-        Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. Arrange a transformer's tokens ``(N, L, D)`` in rows
-        first: ``patches.mT.unflatten(2, (rows, columns))``. To draw tokens, or a series ``(N, C, L)``, as one picture
-        for each image, pass ``tokens[:, None]``.
+        Activations, ``(N, C, H, W)``, or ``(C, H, W)`` of one image. Arrange a transformer's tokens ``(N, L, D)`` in
+        rows first: ``patches.mT.unflatten(2, (rows, columns))``. To draw tokens, or a series ``(N, C, L)``, as one
+        picture for each image, pass ``tokens[:, None]``.
     image
         Which image of the batch.
     scale

@@ -40,8 +40,9 @@ def information_plane(
     """Draw the path of every layer through the information plane: I(X;T) across, I(T;Y) upwards.
 
     A marker's fill shows its epoch. The null, the layer's value for shuffled labels, is dashed, with a hollow marker at
-    the last epoch; only the height above it is information about the labels. See Tishby & Zaslavsky (2015), "Deep learning
-    and the information bottleneck principle". For a deterministic layer I(X;T) is finite only with a noise model.
+    the last epoch; only the height above it is information about the labels. See Tishby & Zaslavsky (2015), "Deep
+    learning and the information bottleneck principle". For a deterministic layer I(X;T) is finite only with a noise
+    model.
 
     Parameters
     ----------
@@ -53,8 +54,8 @@ def information_plane(
     units
         ``"nats"`` or ``"bits"``; required for plain numbers only.
     x_ceiling, label_entropy
-        The largest measurable I(X;T), log n for n distinct images, and H(Y), the largest I(T;Y): drawn as grey lines if a
-        path rises above 0.6 of them, otherwise as text.
+        The largest measurable I(X;T), log n for n distinct images, and H(Y), the largest I(T;Y): drawn as grey lines if
+        a path rises above 0.6 of them, otherwise as text.
 
     Raises
     ------

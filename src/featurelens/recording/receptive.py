@@ -66,7 +66,7 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
 
     Each row and each column of pixels is set to NaN in turn. NaN propagates where an ordinary change may not: through
     zero weights, inactive ReLUs and maxima of other values. Comparisons stop NaN (``torch.where(y > 0, y, 0)``), so
-    images with large changes up and down run too. Pixels that act only through a comparison, without changing its
+    large increases and decreases are tried as well. Pixels that act only through a comparison, without changing its
     outcome, may be missed. The field is clipped at the border of the image. If a network mixes all positions
     (attention, squeeze-and-excitation), every position depends on the whole image.
 

@@ -21,13 +21,13 @@ class Statistic(ABC):
     """A statistic of a layer's output that is gathered batch by batch, and merges from any parts of a data set.
 
     A statistic holds its settings and what it has measured so far. ``update`` adds a batch, ``merge`` adds the
-    measurements of another statistic with the same settings, ``compute`` returns the result. `ActivationRecorder.stream`
-    uses the statistics it is given as templates: every layer gets fresh ones.
+    measurements of another statistic with the same settings, ``compute`` returns the result.
+    `ActivationRecorder.stream` uses the statistics it is given as templates: every layer gets fresh ones.
 
     To write your own, define a dataclass of its settings with three methods without side effects: `measure` for one
-    batch, `combine` for two measurements, and `summarize`. The result of `combine` must not depend on order or grouping:
-    integer counts are safe, float64 sums depend on their order. If it uses labels, set ``needs_labels: ClassVar[bool] =
-    True``.
+    batch, `combine` for two measurements, and `summarize`. The result of `combine` must not depend on order or
+    grouping: integer counts are safe, float64 sums depend on their order. If it uses labels, set ``needs_labels:
+    ClassVar[bool] = True``.
 
     Examples
     --------

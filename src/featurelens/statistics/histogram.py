@@ -51,8 +51,8 @@ class HistogramResult:
     def quantile(self, q: float | Sequence[float]) -> torch.Tensor:
         """Return the `q` quantile of each channel, ``(C,)``, or ``(Q, C)`` for several.
 
-        Values are assumed to be uniform within a bin; a quantile in an infinite bin is infinite. NaN for a channel without
-        values.
+        Values are assumed to be uniform within a bin; a quantile in an infinite bin is infinite. NaN for a channel
+        without values.
 
         Raises
         ------

@@ -25,8 +25,8 @@ class JointCountsResult:
     Attributes
     ----------
     counts : torch.Tensor
-        ``(C, 256, K)`` int64: number of images by cell and class; cell b of channel c holds ``start + b * width <= value
-        < start + (b + 1) * width``.
+        ``(C, 256, K)`` int64: number of images by cell and class; cell b of channel c holds ``start + b * width <=
+        value < start + (b + 1) * width``.
     start, width : torch.Tensor
         ``(C,)`` float64, in the units of the activations; a width of 0 for a channel without finite values.
     mean, variance : torch.Tensor

@@ -59,8 +59,8 @@ class MomentsResult:
 class Moments(Statistic):
     """Count, mean, variance, minimum and maximum of each channel, over images and positions.
 
-    NaN and infinite values are counted and left out. Each batch is summed in float64 about its own mean, and batches are
-    added without rounding: the result is bitwise the same however batches are split over workers.
+    NaN and infinite values are counted and left out. Each batch is summed in float64 about its own mean, and batches
+    are added without rounding: the result is bitwise the same however batches are split over workers.
 
     Examples
     --------

@@ -152,8 +152,8 @@ class StreamResult(Mapping[str, LayerStatistics]):
     def merge(cls, parts: Iterable[Self | str | os.PathLike[str]]) -> Self:
         """Combine results, or files of them, that cover parts of one data set.
 
-        The result is bitwise that of one pass, whatever the parts and their order. A missing part is not an error, as it
-        can be added later: `spans` lists the rows present, and a printed result mentions gaps.
+        The result is bitwise that of one pass, whatever the parts and their order. A missing part is not an error, as
+        it can be added later: `spans` lists the rows present, and a printed result mentions gaps.
 
         Raises
         ------

@@ -26,8 +26,8 @@ class TensorBoardWriter:
     Parameters
     ----------
     log_dir
-        The directory of the run, created when the block is entered. TensorBoard shows all runs below the directory it is
-        started with.
+        The directory of the run, created when the block is entered. TensorBoard shows all runs below the directory it
+        is started with.
 
     Raises
     ------
