@@ -210,7 +210,7 @@ def _draw_comparison(
     ratio = min(max(height / width, 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size, left=TEXT)
-    note = "left: the optimized image; right of it: the strongest real images"
+    note = "; ".join(["left: the optimized image; right of it: the strongest real images", *optimized.notes])
     ax = page(grid.width + APART, grid.height, title=heading, note=note, ax=ax)
     # Apart, as a model may accept images of any size, so that real ones may have another than the optimized ones.
     for k in range(rows):
