@@ -55,8 +55,8 @@ fl.plotting.image_grid(result.images[0][:, None], labels=names)
 # Time series and tokens
 # ----------------------
 #
-# The channels of ``nn.Conv1d`` are on axis 1. A layer of tokens ``(N, L, D)`` has its features last. featurelens cannot know
-# this, so pass ``axis=-1``.
+# The channels of ``nn.Conv1d`` are on axis 1, those of ``nn.Linear`` are last. Where a layer's type does not tell, as that of
+# the block as a whole, pass ``axis=-1``.
 
 series = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 60, 3))
 signals, labels = torch.randn(300, 2, 64), torch.arange(300) % 3
@@ -75,5 +75,5 @@ information["0"].plot()
 # %%
 
 tokens = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-ablator = fl.ChannelAblator(tokens, "linear1", axis=-1)
+ablator = fl.ChannelAblator(tokens, "linear1")
 print(ablator.sweep(torch.randn(4, 10, 16), channels=[0, 1, 2]))

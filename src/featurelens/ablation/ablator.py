@@ -60,9 +60,9 @@ class ChannelAblator:
         Which part of the model's output to measure, if the model returns more than a tensor: a key, an index, an
         attribute, or a function of the whole output.
     axis
-        The axis of the channels in the layer's output: 1 by default, as in `(N, C, H, W)` and `(N, C)`. Required for
-        outputs with three axes: -1 to ablate features of tokens `(N, L, D)`, 1 for `(N, C, L)`. For `nn.Conv1d`,
-        `nn.ConvTranspose1d` and `nn.BatchNorm1d` it is 1.
+        The axis of the channels in the layer's output: by default what the layer's type tells (1 for convolutions, -1 for
+        `nn.Linear` and `nn.LayerNorm`), else 1 as in `(N, C, H, W)` and `(N, C)`. Required where the output may be
+        `(N, L, D)` or `(N, H, W, C)`, which have them last: -1.
 
     Raises
     ------

@@ -98,9 +98,9 @@ def channel(layer: Selector, index: int, *, axis: int | None = None) -> Objectiv
     index
         The channel, counted from 0; negative numbers count from the end.
     axis
-        Axis of the channels in the layer's output: by default 1, as in `(N, C, H, W)` and `(N, D)`. Required for
-        outputs with three axes, unless the layer is a ``Conv1d`` or similar: -1 for the features of tokens `(N, L, D)`,
-        1 for the channels of `(N, C, L)`.
+        Axis of the channels in the layer's output: by default what the layer's type tells (1 for convolutions, -1 for
+        `nn.Linear` and `nn.LayerNorm`), else 1 as in `(N, C, H, W)` and `(N, C)`. Required where the output may be
+        `(N, L, D)` or `(N, H, W, C)`, which have them last: -1.
 
     Raises
     ------
