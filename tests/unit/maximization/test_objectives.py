@@ -214,7 +214,7 @@ def test_diversity_asks_for_the_axis_of_the_channels_and_takes_it():
     model = Tokens().eval()
     maximizer = fl.ActivationMaximizer(model, fl.PixelImage((1, 8, 8)), steps=2, progress=False)
     with pytest.raises(
-        ValueError, match=r"say fl\.objectives\.diversity\('mix', axis=-1\) for the features of tokens"
+        ValueError, match=r"use fl\.objectives\.diversity\('mix', axis=-1\) for the features of tokens"
     ):
         maximizer.run([fl.objectives.channel("patch", 0) + fl.objectives.diversity("mix")] * 2)
     result = maximizer.run([fl.objectives.diversity("mix", axis=-1)] * 2)
