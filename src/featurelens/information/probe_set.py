@@ -72,7 +72,7 @@ def record_rows(
     for name, values in recorded.items():
         if not isinstance(values, torch.Tensor):
             raise TypeError(
-                f"layer {name!r} returns {describe(values)}: choose one of its tensors with reduce={{{name!r}: function}}"
+                f"layer {name!r} returns {describe(values)}: choose a tensor with reduce={{{name!r}: function}}"
             )
         rows[name] = values.reshape(len(values), -1).float()
     return rows

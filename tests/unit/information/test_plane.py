@@ -53,7 +53,7 @@ def test_messages_of_the_plane(tmp_path):
     with pytest.raises(ValueError, match=r"was saved with layers \['8'\]; this plane has \['0'\]"):
         other.resume(tmp_path / "plane.pt")
     with pytest.raises(
-        TypeError, match=r"layer '0' returns \(float32 tensor .*: choose a tensor of it with reduce"
+        TypeError, match=r"layer '0' returns \(float32 tensor .*: choose a tensor with reduce"
     ):
         layer_information(
             nn.Sequential(nn.LSTM(8, 3, batch_first=True)),
