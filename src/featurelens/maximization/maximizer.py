@@ -136,7 +136,13 @@ class ActivationMaximizer:
     def __repr__(self) -> str:
         return f"ActivationMaximizer({type(self.model).__name__}, {self.parametrization!r})"
 
-    def run(self, objectives: Wanted | Iterable[Wanted]) -> MaximizationResult:
+    def run(
+        self,
+        objectives: Wanted | Iterable[Wanted],
+        *,
+        start: torch.Tensor | None = None,
+        record_every: int | None = None,
+    ) -> MaximizationResult:
         """Optimize one image for each objective.
 
         Parameters
@@ -144,6 +150,10 @@ class ActivationMaximizer:
         objectives
             An objective or several. Text names a layer, every channel of it (``"conv3"``), or one channel
             (``"conv3:7"``).
+        start
+            Images `(N, C, H, W)` in [0, 1] to begin from, one or as many as objectives; pixels are kept 0.01 from 0 and 1.
+        record_every
+            Keep the images every so many steps, as the result's `frames`.
 
         Returns
         -------
@@ -160,27 +170,35 @@ class ActivationMaximizer:
         RuntimeError
             If the model fails on the image, or an objective becomes NaN or infinite.
         """
-        if isinstance(objectives, Objective | str | nn.Module) or not isinstance(objectives, Iterable):
-            objectives = [objectives]
-        if isinstance(objectives, Mapping):
+        wanted = _listed(objectives)
+        if record_every is not None:
+            check_whole(record_every, argument="record_every", least=1)
+        return Optimization(self, wanted, start, record_every).run()
+
+
+def _listed(objectives: Wanted | Iterable[Wanted]) -> list[Wanted]:
+    """Return what is to be maximized, item by item, or raise an error that names what is not an objective."""
+    if isinstance(objectives, Objective | str | nn.Module) or not isinstance(objectives, Iterable):
+        objectives = [objectives]
+    if isinstance(objectives, Mapping):
+        raise TypeError(
+            "objectives must be one or a list of them, such as ['conv3:1', 'conv3:2'] for two channels of a layer; "
+            f"got {describe(objectives)}"
+        )
+    wanted: list[Wanted] = []
+    for item in objectives:
+        if not isinstance(item, Objective | str | nn.Module):
             raise TypeError(
-                "objectives must be one or a list of them, such as ['conv3:1', 'conv3:2'] for two channels of a layer; "
-                f"got {describe(objectives)}"
+                "objectives are made by fl.objectives.channel, fl.objectives.logit, ..., or are text such as 'conv3' "
+                f"or 'conv3:7'; got {describe(item)}"
             )
-        wanted: list[Wanted] = []
-        for item in objectives:
-            if not isinstance(item, Objective | str | nn.Module):
-                raise TypeError(
-                    "objectives are made by fl.objectives.channel, fl.objectives.logit, ..., or are text such as 'conv3' "
-                    f"or 'conv3:7'; got {describe(item)}"
-                )
-            if isinstance(item, Objective) and not item.layers:
-                raise ValueError(f"an objective must use the model; {item} uses the image only")
-            numbered = re.fullmatch(r"(.*):(-?\d+)", item, re.DOTALL) if isinstance(item, str) else None
-            wanted.append(channel(numbered[1], int(numbered[2])) if numbered else item)
-        if not wanted:
-            raise ValueError("objectives must name at least one; got none")
-        return Optimization(self, wanted).run()
+        if isinstance(item, Objective) and not item.layers:
+            raise ValueError(f"an objective must use the model; {item} uses the image only")
+        numbered = re.fullmatch(r"(.*):(-?\d+)", item, re.DOTALL) if isinstance(item, str) else None
+        wanted.append(channel(numbered[1], int(numbered[2])) if numbered else item)
+    if not wanted:
+        raise ValueError("objectives must name at least one; got none")
+    return wanted
 
 
 def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.Module) -> FourierImage:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from featurelens._checks import describe
+from featurelens._checks import check_type, describe
 from featurelens._hooks import visiting
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
@@ -30,9 +30,16 @@ if TYPE_CHECKING:
 class Optimization:
     """One image for each objective of one call of `ActivationMaximizer.run`."""
 
-    def __init__(self, maximizer: ActivationMaximizer, wanted: Sequence[Wanted]) -> None:
-        self.maximizer, self.wanted = maximizer, wanted
+    def __init__(
+        self,
+        maximizer: ActivationMaximizer,
+        wanted: Sequence[Wanted],
+        start: torch.Tensor | None = None,
+        record_every: int | None = None,
+    ) -> None:
+        self.maximizer, self.wanted, self.record_every = maximizer, wanted, record_every
         self.parametrization = maximizer.parametrization
+        self.given = None if start is None else self.parametrization.from_image(_movable(start))
         chosen = (item.layers if isinstance(item, Objective) else [item] for item in wanted)
         self.layers = Layers(maximizer.model, [selector for selectors in chosen for selector in selectors])
         self.root = _root(maximizer.seed)
@@ -56,6 +63,7 @@ class Optimization:
             objectives = [self.layers.with_axes(objective, outputs) for objective in objectives]
             Evaluation(self.layers, objectives).check(outputs, images)
             self._warn_of_probabilities(outputs)
+            self._check_start(len(objectives))
             names = self._names(objectives)
             chunks = self._chunks(objectives, images.shape[2] * images.shape[3])
             total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
@@ -63,14 +71,15 @@ class Optimization:
             with tqdm(total=total, desc="maximizing", unit="step", disable=quiet) as bar:
                 for rows in chunks:
                     evaluation = Evaluation(self.layers, [objectives[row] for row in rows])
-                    parts.append(self._optimize(evaluation, [names[row] for row in rows], bar.update))
-        found, history, scores = zip(*parts, strict=True)
+                    parts.append(self._optimize(evaluation, rows, [names[row] for row in rows], bar.update))
+        found, history, scores, frames = zip(*parts, strict=True)
         order = torch.tensor([row for rows in chunks for row in rows]).argsort()
         return MaximizationResult(
             images=torch.cat(found)[order],
             history=torch.cat(history, dim=1)[:, order],
             scores=torch.cat(scores)[order],
             objectives=tuple(objectives),
+            frames=torch.cat(frames)[order] if self.record_every else None,
             model=self.maximizer.model,
             preprocessing=self.maximizer.preprocessing,
         )
@@ -152,11 +161,11 @@ class Optimization:
         return chunks
 
     def _optimize(
-        self, evaluation: Evaluation, names: Sequence[str], tick: Callable[[], Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Optimize a chunk; return its images, history and scores."""
+        self, evaluation: Evaluation, rows: Sequence[int], names: Sequence[str], tick: Callable[[], Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Optimize a chunk; return its images, history, scores and frames."""
         torch.default_generator.manual_seed(self.root % 2**63)  # for models that draw; the guard restores it
-        parameters = self._start(self.root, names)
+        parameters = self._start(self.root, names, rows)
         first, first_scores = self._scored(evaluation, parameters, "at the start")
         chain = Chain(self.maximizer.transforms, (first.shape[2], first.shape[3]))
         size = (self.maximizer.steps, chain.numbers)
@@ -165,10 +174,12 @@ class Optimization:
         optimizer = self._optimizer(parameters)
         everyone = torch.ones(len(names), dtype=torch.bool, device=self.device)
         relus = RedirectedReLU(everyone, self.maximizer.redirect_relu)
-        history = []
+        history, frames = [], list[torch.Tensor]()
         for step in range(self.maximizer.steps):
             with relus if relus.on else nullcontext():
                 images = self.parametrization.images(parameters)
+                if self.record_every and step % self.record_every == 0:
+                    frames.append(images.detach().cpu())
                 changed = chain(images, numbers[step])
                 values = self._values(evaluation, images, changed, f"in step {step + 1}")
                 (parameters.grad,) = torch.autograd.grad(-values.sum(), [parameters])
@@ -178,10 +189,20 @@ class Optimization:
         last, last_scores = self._scored(evaluation, parameters, "at the end")
         better = last_scores >= first_scores
         images = torch.where(better[:, None, None, None], last, first)
-        return images.cpu(), torch.stack(history), torch.where(better, last_scores, first_scores).cpu()
+        scores = torch.where(better, last_scores, first_scores)
+        return images.cpu(), torch.stack(history), scores.cpu(), torch.stack([*frames, images.cpu()], dim=1)
 
-    def _start(self, root: int, names: Sequence[str]) -> torch.Tensor:
-        parameters = self.parametrization.start(_generators(root, "start", names))
+    def _check_start(self, objectives: int) -> None:
+        if self.given is not None and len(self.given) not in (1, objectives):
+            raise ValueError(
+                f"start must hold one image, or one for each of {objectives} objectives; got {len(self.given)}"
+            )
+
+    def _start(self, root: int, names: Sequence[str], rows: Sequence[int] = (0, 0)) -> torch.Tensor:
+        if self.given is None:
+            parameters = self.parametrization.start(_generators(root, "start", names))
+        else:
+            parameters = self.given[[row if len(self.given) > 1 else 0 for row in rows[: len(names)]]]
         return parameters.to(self.device, self.dtype).requires_grad_()
 
     def _optimizer(self, parameters: torch.Tensor) -> Adam | torch.optim.Optimizer:
@@ -216,6 +237,14 @@ class Optimization:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.parametrization.images(parameters).clamp(0, 1)
         return images, self._values(evaluation, images, images, when)
+
+
+def _movable(images: torch.Tensor) -> torch.Tensor:
+    """Return images whose pixels stay away from 0 and 1, where they would have no gradient."""
+    check_type(images, torch.Tensor, argument="start", expected="images (N, C, H, W)")
+    if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError(f"start must be images (N, C, H, W) of numbers in [0, 1]; got {describe(images)}")
+    return images.detach().cpu().double().clamp(0.01, 0.99)
 
 
 def _root(seed: Seed) -> int:

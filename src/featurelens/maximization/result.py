@@ -37,6 +37,8 @@ class MaximizationResult:
         ``(steps, N)``: the objective of each transformed image at each step.
     objectives : tuple of Objective
         The objective of each image.
+    frames : torch.Tensor or None
+        ``(N, F, C, H, W)``: each image every `record_every` steps, the starting image first and the result last.
     model : torch.nn.Module or None
         The model itself, for `compare`; None if the result was loaded without one.
 
@@ -54,6 +56,7 @@ class MaximizationResult:
     history: torch.Tensor
     objectives: tuple[Objective, ...]
     model: nn.Module | None
+    frames: torch.Tensor | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def __len__(self) -> int:
@@ -109,6 +112,35 @@ class MaximizationResult:
         from featurelens import plotting
 
         return plotting.maximization_history(self, title=title, ax=ax)
+
+    def plot_frames(
+        self, *, limit: int = 8, shown: int = 8, title: str | None = None, ax: Axes | None = None
+    ) -> Figure:
+        """Draw how images developed, one in each row; see `plotting.frames`."""
+        from featurelens import plotting
+
+        return plotting.frames(self, limit=limit, shown=shown, title=title, ax=ax)
+
+    def animate(self, path: str | os.PathLike[str], *, limit: int = 16, rate: int = 12) -> None:
+        """Write the frames as an animated GIF, the images beside each other.
+
+        Parameters
+        ----------
+        path
+            The file, such as ``"run.gif"``.
+        limit
+            How many images to show at most.
+        rate
+            Frames in a second.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not one of the above, or the run kept no frames.
+        """
+        from featurelens.plotting import write_animation
+
+        write_animation(self, check_path(path), limit=limit, rate=rate)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.

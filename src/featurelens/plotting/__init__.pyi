@@ -6,6 +6,8 @@ from .curves import ablation_curves as ablation_curves
 from .curves import information_curves as information_curves
 from .curves import maximization_history as maximization_history
 from .curves import training_curves as training_curves
+from .frames import frames as frames
+from .frames import write_animation as write_animation
 from .heatmap import channel_correlations as channel_correlations
 from .heatmap import class_importance as class_importance
 from .heatmap import confusion_matrix as confusion_matrix

@@ -53,6 +53,16 @@ class Parametrization(ABC):
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return the images `(N, C, H, W)` of parameters ``(N, ...)``, differentiably."""
 
+    def from_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the parameters of images `(N, C, H, W)` in [0, 1]: the inverse of `images`, where there is one.
+
+        Raises
+        ------
+        TypeError
+            If this parametrization has no inverse.
+        """
+        raise TypeError(f"{self!r} cannot begin from images: use a FourierImage or a PixelImage")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 

@@ -1,0 +1,112 @@
+"""How optimized images developed: as a strip of frames, and as an animated GIF."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from featurelens._checks import check_type, check_whole
+from featurelens.maximization import MaximizationResult
+from featurelens.plotting.images import as_pictures, image_grid
+
+SMALLEST = 128  # pixels across an image in a GIF: smaller ones are enlarged
+GAP = 2
+
+
+def frames(
+    result: MaximizationResult,
+    *,
+    limit: int = 8,
+    shown: int = 8,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Show how optimized images developed: one in each row, the starting image on the left, the result on the right.
+
+    Parameters
+    ----------
+    result
+        From ``ActivationMaximizer.run(..., record_every=k)``.
+    limit
+        How many images to show at most.
+    shown
+        How many frames of each, evenly spaced.
+    title, ax
+        As for `image_grid`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `result` is not a MaximizationResult with frames, or a number is below 1.
+
+    Examples
+    --------
+    >>> import featurelens as fl
+    >>> maximizer = fl.ActivationMaximizer(torch.nn.Conv2d(1, 4, 3), fl.FourierImage((1, 8, 8)), steps=8)
+    >>> len(frames(maximizer.run("", record_every=2), limit=3).axes[0].images)
+    15
+    """
+    kept = _frames_of(result)
+    rows = min(check_whole(limit, argument="limit", least=1), len(kept))
+    columns = min(check_whole(shown, argument="shown", least=1), kept.shape[1])
+    chosen = torch.linspace(0, kept.shape[1] - 1, columns).round().long()
+    scored = zip(result.objectives, result.scores.tolist(), strict=True)
+    ends = [f"{score:.3g}  {objective}" for objective, score in scored][:rows]
+    labels = [end if column == columns - 1 else "" for end in ends for column in range(columns)]
+    images = kept[:rows, chosen].flatten(0, 1)
+    return image_grid(images, labels=labels, columns=columns, limit=len(images), title=title, ax=ax)
+
+
+def write_animation(result: MaximizationResult, path: Path, *, limit: int = 16, rate: int = 12) -> None:
+    """Write the frames of a result as an animated GIF, the images beside each other.
+
+    Parameters
+    ----------
+    result
+        From ``ActivationMaximizer.run(..., record_every=k)``.
+    path
+        The file.
+    limit
+        How many images to show at most.
+    rate
+        Frames in a second.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `result` is not a MaximizationResult with frames, or a number is below 1.
+    """
+    from PIL import Image
+
+    kept = _frames_of(result)
+    kept = kept[: check_whole(limit, argument="limit", least=1)]
+    duration = 1000 / check_whole(rate, argument="rate", least=1)
+    pages = [Image.fromarray(_side_by_side(as_pictures(frame).rgb())) for frame in kept.transpose(0, 1)]
+    pages[0].save(path, format="GIF", save_all=True, append_images=pages[1:], duration=duration, loop=0)
+
+
+def _side_by_side(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay pictures ``(N, H, W, 3)`` out as one, enlarged until they can be seen, with white between them."""
+    scale = math.ceil(SMALLEST / max(pictures.shape[1:3]))
+    pictures = pictures.repeat(scale, axis=1).repeat(scale, axis=2)
+    n, height, width, _ = pictures.shape
+    columns = math.ceil(n**0.5)
+    rows = math.ceil(n / columns)
+    page = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        page[top : top + height, left : left + width] = picture
+    return page
+
+
+def _frames_of(result: MaximizationResult) -> torch.Tensor:
+    check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
+    if result.frames is None:
+        raise ValueError("this run kept no frames: pass record_every= to ActivationMaximizer.run")
+    return result.frames
