@@ -17,6 +17,7 @@ from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.evaluation import Evaluation, Layers
 from featurelens.maximization.files import read, write
 from featurelens.maximization.objectives import Objective
+from featurelens.maximization.plain_images import plain_images
 from featurelens.maximization.terms import Diversity
 from featurelens.recording.inputs import as_loader
 
@@ -50,6 +51,10 @@ class RealImageComparison:
         ``(N, K)``: indices of the strongest real images in the data, and their values, strongest first.
     top_images : torch.Tensor
         ``(N, K, C, H, W)`` in [0, 1]: these images, at their own size.
+    plain_scores : torch.Tensor
+        ``(N,)``: largest value of each objective over plain images: single colours, waves, and the mean of the data.
+    plain_images : torch.Tensor
+        `(N, C, H, W)`: the plain image that reaches it.
     n : int
         Number of real images.
     """
@@ -62,6 +67,8 @@ class RealImageComparison:
     top_indices: torch.Tensor
     top_scores: torch.Tensor
     top_images: torch.Tensor
+    plain_scores: torch.Tensor
+    plain_images: torch.Tensor
     n: int
 
     @property
@@ -95,6 +102,12 @@ class RealImageComparison:
         return self.judged & ~self.dead & (self.scores < self.data_maximum)
 
     @property
+    def plainer(self) -> torch.Tensor:
+        """``(N,)`` bool: some plain image scores clearly (5 %) above the optimized one, whose details thus mean little."""
+        clearly = self.plain_scores - self.scores > 0.05 * self.scores.abs()
+        return self.judged & ~self.dead & ~self.weaker & clearly
+
+    @property
     def uniform(self) -> torch.Tensor:
         """``(N,)`` bool: the optimized image is a single colour at 256 levels."""
         pixels = self.images.flatten(2)
@@ -112,6 +125,8 @@ class RealImageComparison:
         ):
             for row in which.nonzero().flatten().tolist():
                 words[row] = judgement
+        for row in self.plainer.nonzero().flatten().tolist():
+            words[row] += "; a plain image scores higher: do not trust the details"
         for row in self.uniform.nonzero().flatten().tolist():
             words[row] += "; the optimized image is a single colour"
         return tuple(words)
@@ -123,15 +138,15 @@ class RealImageComparison:
         return f"RealImageComparison({self._summary()})"
 
     def __str__(self) -> str:
-        rows = [("objective", "optimized", "real maximum", "ratio", "strongest images", "judgement")]
-        values = (self.scores, self.data_maximum, self.ratio, self.top_indices[:, :3])
+        rows = [("objective", "optimized", "real", "plain", "ratio", "strongest images", "judgement")]
+        values = (self.scores, self.data_maximum, self.plain_scores, self.ratio, self.top_indices[:, :3])
         columns = (self.objectives, *(value.tolist() for value in values), self.judgements)
-        for objective, score, maximum, ratio, top, judgement in zip(*columns, strict=True):
+        for objective, *numbers, ratio, top, judgement in zip(*columns, strict=True):
             share = "-" if math.isnan(ratio) else f"{ratio:.2f}"
             strongest = ", ".join(map(str, top))
-            rows.append((str(objective), f"{score:.3g}", f"{maximum:.3g}", share, strongest, judgement))
+            rows.append((str(objective), *(f"{value:.3g}" for value in numbers), share, strongest, judgement))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        sides = "<>>><<"
+        sides = "<>>>><<"
         lines = [
             "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
             for row in rows
@@ -144,6 +159,7 @@ class RealImageComparison:
             (int(self.stronger.sum()), "stronger than any of them"),
             (int(self.weaker.sum()), "weaker"),
             (int(self.dead.sum()), "dead"),
+            (int(self.plainer.sum()), "below a plain image"),
         ):
             if number:
                 parts.append(f"{number} {words}")
@@ -201,12 +217,7 @@ def compare(
     scores = []
     with visiting(result.model):
         for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
-            if images.shape[1] != channels:
-                raise ValueError(
-                    f"the loader must yield images (N, {channels}, H, W); got {describe(images)}"
-                )
-            if not images.is_floating_point():
-                raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
+            _check(images, channels)
             shown = result.preprocessing.for_view(images)
             outputs = layers.outputs(prepare(images.to(layers.device), real=True))
             values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()
@@ -215,6 +226,11 @@ def compare(
                 place += strongest.n
                 raise ValueError(f"objective {result.objectives[row]} is NaN for image {place} of the loader")
             strongest.add(values, shown)
+        plain = plain_images(tuple(result.images.shape[1:]), strongest.mean(result.images.shape[1:]))
+        parts = (part.to(layers.device) for part in torch.split(plain, BATCH))
+        plain_values = torch.cat(
+            [evaluation.matrix(layers.outputs(prepare(part)), part).cpu() for part in parts], dim=1
+        )
         for start in range(0, len(objectives), BATCH):
             images = result.images[start : start + BATCH].to(layers.device)
             part = Evaluation(layers, objectives[start : start + BATCH])
@@ -229,8 +245,17 @@ def compare(
         top_indices=strongest.indices,
         top_scores=strongest.scores,
         top_images=torch.stack(top_images),
+        plain_scores=plain_values.amax(1),
+        plain_images=plain[plain_values.argmax(1)],
         n=strongest.n,
     )
+
+
+def _check(images: torch.Tensor, channels: int) -> None:
+    if images.shape[1] != channels:
+        raise ValueError(f"the loader must yield images (N, {channels}, H, W); got {describe(images)}")
+    if not images.is_floating_point():
+        raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
 
 
 @final
@@ -243,6 +268,13 @@ class _Strongest:
         self.indices = torch.empty(objectives, 0, dtype=torch.long)
         self.images: dict[int, torch.Tensor] = {}
         self.minimum = torch.full((objectives,), torch.inf)
+        self._sum: torch.Tensor | None = None  # of all images
+
+    def mean(self, shape: torch.Size) -> torch.Tensor | None:
+        """Return the mean image, if the images have this shape ``(C, H, W)``."""
+        if self._sum is None or self._sum.shape != shape:
+            return None
+        return (self._sum / self.n).float().clamp(0, 1)
 
     def add(self, values: torch.Tensor, images: torch.Tensor) -> None:
         """Take in the values ``(objectives, B)`` of a batch of images."""
@@ -257,3 +289,5 @@ class _Strongest:
         for index in referenced - self.images.keys():
             self.images[index] = images[index - self.n].clone()
         self.n += len(images)
+        total = images.double().sum(0)
+        self._sum = total if self._sum is None else self._sum + total

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
+from featurelens.maximization.plain_images import plain_images
 from tests.nets import images, plain, seeded
 
 
@@ -99,7 +100,7 @@ def test_a_unit_that_only_the_optimized_image_wakes_is_not_dead():
 def test_it_prints_as_a_table():
     text = str(result_of(three_kinds(), "relu_1").compare(0.3 + 0.1 * images(20))).splitlines()
     assert text[0].split("  ")[0] == "objective"
-    assert text[2].startswith("relu_1:1           0             0      -  0, 1, 2")
+    assert text[2].startswith("relu_1:1           0      0      0      -  0, 1, 2")
     assert text[-1].startswith("3 objectives against 20 real images; ")
 
 
@@ -184,3 +185,31 @@ def test_an_image_of_one_colour_is_told():
         "stronger than any real image",
         "dead: neither real nor optimized images change it; the optimized image is a single colour",
     )
+
+
+def test_plain_images_are_scored_too():
+    """A filter that wants a colour: a picture made by too few steps loses to the plain colour, a good one does not."""
+    conv = nn.Conv2d(3, 2, 1, bias=False)
+    conv.weight.data[:] = torch.tensor([[-0.5, -0.5, 1.0], [0.5, 0.5, -1.0]]).view(2, 3, 1, 1)
+    data = 0.4 + 0.2 * torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for steps, plainer in ((4, True), (256, False)):
+        maximizer = fl.ActivationMaximizer(conv, fl.FourierImage((3, 16, 16)), steps=steps, progress=False)
+        found = maximizer.run("").compare(data, progress=False)
+        assert found.plain_scores.tolist() == pytest.approx([1.0, 1.0])
+        blue, yellow = found.plain_images.mean((2, 3)).tolist()
+        assert (blue, yellow) == ([0, 0, 1], [1, 1, 0])
+        assert found.plainer.tolist() == [plainer, plainer]
+        told = "stronger than any real image; a plain image scores higher: do not trust the details"
+        assert (told in found.judgements) == plainer
+    assert "2 below a plain image" not in repr(found)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 9, 16), (3, 32, 32), (5, 4, 40)])
+def test_plain_images_are_colours_waves_and_the_mean(shape):
+    mean = torch.rand(shape)
+    found = plain_images(shape, mean)
+    assert found.shape[1:] == shape
+    assert torch.equal(found[-1], mean)
+    assert float(found.min()) == 0
+    assert float(found.max()) == 1
+    assert len({tuple(image.flatten().tolist()) for image in found}) == len(found)

@@ -1,0 +1,47 @@
+"""Images that show nothing: single colours, waves, the mean of the data. What they reach needs no invented pattern."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+
+CYCLES = (1, 2, 4, 8)
+"""Waves across the image."""
+
+
+def plain_images(shape: tuple[int, ...], mean: torch.Tensor | None) -> torch.Tensor:
+    """Return plain images ``(P, C, H, W)`` in [0, 1] of `shape` ``(C, H, W)``; `mean` ``(C, H, W)`` is one of them.
+
+    >>> len(plain_images((3, 8, 8), None))
+    27
+    """
+    channels, height, width = shape
+    images = [*_colours(channels)[:, :, None, None].expand(-1, -1, height, width), *_waves(shape)]
+    return torch.stack([*images, *([] if mean is None else [mean])])
+
+
+def _colours(channels: int) -> torch.Tensor:
+    """Return colours ``(P, C)``: all corners of the colour cube, or each channel alone on and off, and grey."""
+    if channels <= 3:
+        corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=channels)))
+    else:
+        alone = torch.eye(channels)
+        corners = torch.cat([torch.zeros(1, channels), torch.ones(1, channels), alone, 1 - alone])
+    return torch.cat([corners, torch.full((1, channels), 0.5)])
+
+
+def _waves(shape: tuple[int, ...]) -> list[torch.Tensor]:
+    """Return black and white waves down, across and along the diagonal, as far as the image resolves them."""
+    channels, height, width = shape
+    down = torch.arange(height)[:, None] / height
+    across = torch.arange(width)[None, :] / width
+    waves = []
+    for cycles in CYCLES:
+        if 4 * cycles <= min(height, width):
+            for place in (down + 0 * across, across + 0 * down, down + across):
+                for phase in (0.0, 0.25, 0.5):
+                    wave = 0.5 + 0.5 * torch.cos(2 * math.pi * (cycles * place + phase))
+                    waves.append(wave.expand(channels, height, width))
+    return waves
