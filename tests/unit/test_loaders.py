@@ -71,11 +71,11 @@ def test_one_batch_for_a_sweep(batch):
 
 @pytest.mark.parametrize("verb", ["record", "stream", "compare", "fit", *WITH_LABELS])
 def test_an_empty_loader(verb):
-    with pytest.raises(ValueError, match=r"the loader gave no (batch|images); got"):
+    with pytest.raises(ValueError, match=r"the loader yielded no (batch|images); got"):
         (PLAIN | WITH_LABELS)[verb](plain(), [])
 
 
 def test_a_number_is_no_batch_of_images():
     for verb in ("compare", "fit"):
-        with pytest.raises(ValueError, match=r"must give images \(N, C, H, W\) .*; got float32 tensor \(\)"):
+        with pytest.raises(ValueError, match=r"must yield images \(N, C, H, W\) .*; got float32 tensor \(\)"):
             PLAIN[verb](plain(), torch.tensor(1.0))

@@ -133,7 +133,7 @@ class InformationPlane:
         self.model: nn.Module | None = check_module(model)
         self._batches = list(as_batches(loader, caller="InformationPlane"))
         if not self._batches:
-            raise ValueError(f"the loader gave no batch; got {describe(loader)}")
+            raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
         if labels is None:
             self._targets = joined([labels_in(batch) for batch in self._batches])
         else:
