@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     # "Raises: None" says that nothing is raised.
     (r"py:exc", r"None"),
     # Made and read by featurelens alone.
-    (r"py:class", r"(.*\.)?(Program|Term|Preparation)"),
+    (r"py:class", r"(.*\.)?(Program|Term|Preprocessing)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline"]

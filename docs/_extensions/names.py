@@ -86,7 +86,7 @@ def resolve_by_last_part(
     found = [
         name
         for name, entry in domain.objects.items()
-        if entry.objtype in {"class", "type"} and name.rpartition(".")[2] == last
+        if entry.objtype in {"class", "type"} and not entry.aliased and name.rpartition(".")[2] == last
     ]
     if len(found) != 1:
         return None

@@ -389,7 +389,8 @@ def test_messages():
         with pytest.raises(TypeError, match=f"{next(iter(wrong))} must be True or False; got"):
             fl.ActivationRecorder(model, "0", **wrong)
     with pytest.raises(
-        RuntimeError, match=r"reduce failed on layer '0': TypeError: it must return a tensor or a structure of tensors; got None"
+        RuntimeError,
+        match=r"reduce failed on layer '0': TypeError: it must return a tensor or a structure of tensors; got None",
     ):
         fl.ActivationRecorder(model, "0", reduce=lambda maps: None)(images())
     with pytest.raises(
