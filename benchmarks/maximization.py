@@ -171,6 +171,14 @@ def scores(model: nn.Module, images: Images) -> tuple[float, float]:
     return float(np.mean(clean)), float(np.mean(changed))
 
 
+def roughness(images: Images) -> float:
+    """Return the root mean square of the discrete Laplacian: how much fine detail the images have."""
+    stack = torch.stack([image.cpu() for image in images.values()])
+    padded = nn.functional.pad(stack, (1, 1, 1, 1), mode="replicate")
+    around = padded[..., 2:, 1:-1] + padded[..., :-2, 1:-1] + padded[..., 1:-1, 2:] + padded[..., 1:-1, :-2]
+    return float((around - 4 * stack).square().mean().sqrt())
+
+
 def perturbed(image: Tensor) -> list[Tensor]:
     """Return 32 versions of an image, made by torchvision: shifted by up to 2 pixels, scaled by 5 %, rotated by 5 degrees."""
     from torchvision.transforms import InterpolationMode
@@ -220,14 +228,18 @@ def compare_channels(model: nn.Module, options: argparse.Namespace) -> None:
     print(
         f"\n{CHANNELS} channels of {LAYER}, {STEPS} steps at {SIZE}x{SIZE}; peers: {len(some)} of the channels"
     )
-    print(f"{'':26}{'s per channel':>14}{'faster than':>14}{'score':>8}{'changed':>9}{'all 128':>9}")
+    print(
+        f"{'':26}{'s per channel':>14}{'faster than':>14}{'score':>8}{'changed':>9}{'roughness':>11}{'all 128':>9}"
+    )
     slowest = "lucent" if "lucent" in seconds else None
     for name, taken in seconds.items():
         same = {number: made[name][number] for number in some}
         clean, changed = scores(model, same)
         factor = f"{np.median(seconds[slowest]) / np.median(taken):.1f}x lucent" if slowest else ""
         whole = f"{scores(model, made[name])[0]:9.2f}" if len(made[name]) == CHANNELS else ""
-        print(f"{name:26}{np.median(taken):14.3f}{factor:>14}{clean:8.2f}{changed:9.2f}{whole}")
+        print(
+            f"{name:26}{np.median(taken):14.3f}{factor:>14}{clean:8.2f}{changed:9.2f}{roughness(same):11.2f}{whole}"
+        )
     if slowest:
         time_to_score(model, some, scores(model, made[slowest])[0], float(np.median(seconds[slowest])))
 
