@@ -14,6 +14,10 @@ def pages():
     return {path.resolve(): Page(path) for path in SITE.rglob("*.html")}
 
 
+def is_there(target, anchor):
+    return target not in pages() or anchor in pages()[target].anchors
+
+
 @needs_site
 def test_links_lead_to_pages_and_places_that_exist():
     broken = []
@@ -25,7 +29,8 @@ def test_links_lead_to_pages_and_places_that_exist():
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 broken.append(f"{path.relative_to(SITE)} -> {link}")
-            elif target in pages() and unquote(parts.fragment) not in pages()[target].anchors:
+            # On source pages Sphinx gives all names of a file the prefix of the first one that is documented.
+            elif "_modules" not in path.parts and not is_there(target, unquote(parts.fragment)):
                 broken.append(f"{path.relative_to(SITE)} -> {link} (no such place)")
     assert not broken
 
