@@ -55,7 +55,7 @@ class FourierImage(Canvas):
         shape: Sequence[int],
         *,
         statistics: ImageStatistics | None = None,
-        decay: float | None = 1.4,
+        decay: float | None = 1.5,
         sd: float = 0.1,
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
