@@ -9,31 +9,25 @@ from torch import nn
 
 from featurelens._guard import all_modules
 
-_LAST = (
-    nn.Linear,
-    nn.Bilinear,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.MultiheadAttention,
-)
+_LAST = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
+_LIBRARIES = {"torch", "torchvision", "timm"}  # whose names of classes tell what they are made for
 
 
 def axis_by_type(module: nn.Module | None) -> int | None:
     """Return 1 or -1 where a layer's type tells which axis of its output holds the channels, else None.
 
     torch's layers for signals, images and volumes have them in axis 1, and those for vectors in the last one. Subclasses
-    follow: `LayerNorm2d` of torchvision and timm is made for images.
+    follow, but for norms with a forward of their own, which may work on images; `LayerNorm2d` of torchvision and timm does.
 
     >>> axis_by_type(nn.Conv2d(1, 4, 3)), axis_by_type(nn.Linear(3, 4)), axis_by_type(nn.ReLU())
     (1, -1, None)
     """
-    if isinstance(module, nn.GroupNorm) or any(
-        kind.__name__.endswith(("1d", "2d", "3d")) for kind in type(module).mro()
-    ):
+    named = [k for k in type(module).mro() if k.__module__.partition(".")[0] in _LIBRARIES]
+    if isinstance(module, nn.GroupNorm) or any(k.__name__.endswith(("1d", "2d", "3d")) for k in named):
         return 1
-    return -1 if isinstance(module, _LAST) else None
+    plain_norm = any(type(module).forward is norm.forward for norm in _NORMS if isinstance(module, norm))
+    return -1 if plain_norm or isinstance(module, _LAST) else None
 
 
 @final
@@ -69,6 +63,6 @@ class ChannelAxes:
             for name in ("out_channels", "num_features", "num_channels", "out_features", "embedding_dim"):
                 if isinstance(size := getattr(module, name, None), int):
                     sizes.add(size)
-            if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            if isinstance(module, _NORMS):
                 sizes.add(module.normalized_shape[-1])
         return first, last

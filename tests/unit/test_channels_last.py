@@ -103,3 +103,25 @@ def test_models_in_use(build, last, first, unclear):
     for names, axis in ((last, -1), (first, 1), (unclear, None)):
         for name in names:
             assert axes.of(modules[name], tuple(shapes[name].shape)) == axis, name
+
+
+class EitherNorm(nn.LayerNorm):
+    """A norm of images in either order, as ConvNeXt of other libraries has it."""
+
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Patches2d(nn.Module):
+    """Named like torch's layers for images, and returns tokens."""
+
+    def forward(self, x):
+        return x.flatten(2).mT
+
+
+def test_classes_of_the_user_are_not_taken_by_their_names():
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 6, 4, 4), EitherNorm(6), Patches2d())).eval()
+    whole = fl.ActivationRecorder(model, "1")(data())["1"]
+    assert torch.equal(fl.ActivationRecorder(model, "1", reduce="mean")(data())["1"], whole.mean((2, 3)))
+    with pytest.raises(ValueError, match=r"layer '2' returns \(4, 25, 6\), which may be"):
+        fl.ActivationRecorder(model, "2", reduce="mean")(data())

@@ -37,6 +37,7 @@ class AblatedLayer:
     model: nn.Module
     choice: Choice
     axis: int | None
+    axes: ChannelAxes
 
     @classmethod
     def find(cls, model: nn.Module, layer: Selector, axis: int | None) -> Self:
@@ -60,7 +61,7 @@ class AblatedLayer:
             )
         if axis is None:
             axis = axis_by_type(submodule(model, choices[0].name))
-        return cls(model, choices[0], axis)
+        return cls(model, choices[0], axis, ChannelAxes(model))
 
     @property
     def name(self) -> str:
@@ -88,7 +89,7 @@ class AblatedLayer:
             raise ValueError(
                 f"layer {self.name!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
             )
-        if self.axis is None and ChannelAxes(self.model).of(None, tuple(output.shape)) is None:
+        if self.axis is None and self.axes.of(None, tuple(output.shape)) is None:
             kind, what = (
                 ("(N, L, D)", "features of tokens") if output.ndim == 3 else ("(N, H, W, C)", "the last axis")
             )

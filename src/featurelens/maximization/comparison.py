@@ -214,10 +214,11 @@ def compare(
     batches = as_loader(loader)
     if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
         batches = torch.split(batches[0], BATCH)
-    scores = []
+    scores, size = [], 1
     with visiting(result.model):
         for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
             _check(images, channels)
+            size = max(size, min(len(images), BATCH))  # some models take one image at a time
             shown = result.preprocessing.for_view(images)
             outputs = layers.outputs(prepare(images.to(layers.device), real=True))
             values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()
@@ -227,13 +228,13 @@ def compare(
                 raise ValueError(f"objective {result.objectives[row]} is NaN for image {place} of the loader")
             strongest.add(values, shown)
         plain = plain_images(tuple(result.images.shape[1:]), strongest.mean(result.images.shape[1:]))
-        parts = (part.to(layers.device) for part in torch.split(plain, BATCH))
+        parts = (part.to(layers.device) for part in torch.split(plain, size))
         plain_values = torch.cat(
             [evaluation.matrix(layers.outputs(prepare(part)), part).cpu() for part in parts], dim=1
         )
-        for start in range(0, len(objectives), BATCH):
-            images = result.images[start : start + BATCH].to(layers.device)
-            part = Evaluation(layers, objectives[start : start + BATCH])
+        for start in range(0, len(objectives), size):
+            images = result.images[start : start + size].to(layers.device)
+            part = Evaluation(layers, objectives[start : start + size])
             scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
     top_images = [torch.stack([strongest.images[i] for i in row]) for row in strongest.indices.tolist()]
     return RealImageComparison(

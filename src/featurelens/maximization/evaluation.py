@@ -33,7 +33,7 @@ class Layers:
     """The layers of a model that objectives look at: what they are called, and what they return."""
 
     def __init__(self, model: nn.Module, selectors: Iterable[Selector]) -> None:
-        self.model = model
+        self.model, self._axes = model, ChannelAxes(model)
         first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.device, self.dtype = first.device, first.dtype
         self.names: dict[Selector, str] = {}
@@ -126,7 +126,7 @@ class Layers:
         """Return the axis of a layer's channels, or raise an error if only the user can tell which one it is."""
         name = self.names[selector]
         shape = tuple(outputs[self.calls[name]].shape)
-        axis = ChannelAxes(self.model).of(submodule(self.model, self.calls[name][0]), shape)
+        axis = self._axes.of(submodule(self.model, self.calls[name][0]), shape)
         if axis is None:
             kinds, features = "(N, L, D) or (N, C, L)", "the features of tokens"
             if len(shape) > 3:

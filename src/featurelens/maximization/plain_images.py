@@ -10,6 +10,9 @@ import torch
 CYCLES = (1, 2, 4, 8)
 """Waves across the image."""
 
+MOST_ALONE = 16
+"""With more channels than these, none is tried alone: the images would fill the memory."""
+
 
 def plain_images(shape: tuple[int, ...], mean: torch.Tensor | None) -> torch.Tensor:
     """Return plain images ``(P, C, H, W)`` in [0, 1] of `shape` ``(C, H, W)``; `mean` ``(C, H, W)`` is one of them.
@@ -27,7 +30,8 @@ def _colours(channels: int) -> torch.Tensor:
     if channels <= 3:
         corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=channels)))
     else:
-        alone = torch.eye(channels)
+        channels_alone = channels if channels <= MOST_ALONE else 0
+        alone = torch.eye(channels)[:channels_alone]
         corners = torch.cat([torch.zeros(1, channels), torch.ones(1, channels), alone, 1 - alone])
     return torch.cat([corners, torch.full((1, channels), 0.5)])
 

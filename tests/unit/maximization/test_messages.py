@@ -533,4 +533,6 @@ def test_a_model_of_one_image_at_a_time_is_shown_one():
             return self.conv(image).view(1, 3, 6, 6)
 
     maximizer = fl.ActivationMaximizer(Single(), fl.FourierImage((1, 8, 8)), steps=2, chunk=1, progress=False)
-    assert len(maximizer.run("conv")) == 3
+    result = maximizer.run("conv")
+    assert len(result) == 3
+    assert len(result.compare(images(4)[..., :8, :8].clamp(0, 1).split(1), progress=False)) == 3

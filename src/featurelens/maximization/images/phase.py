@@ -60,9 +60,8 @@ class PhaseImage(Canvas):
         Bounding the pixels to [0, 1] weakens the waves, each a little differently; by how much is measured.
         """
         frequency = frequencies(*self.shape[1:])
-        ring = (
-            (frequency * min(self.shape[1:])).ceil().long()
-        )  # waves of about one length are measured together
+        # Waves of about one length are measured together.
+        ring = (frequency * min(self.shape[1:])).ceil().long()
         contrast = self._colours.square().sum(1).mean().sqrt()
         given = wanted.double()
         draws = max(1, PIXELS // frequency.numel())
