@@ -229,3 +229,10 @@ def test_phases_have_the_spectrum_of_the_data(shape):
         assert float((power[ring == number].sum() / wanted[ring == number].sum()).sqrt()) == pytest.approx(
             1, abs=0.02
         ), number
+
+
+def test_phases_of_data_of_one_colour_paint_that_colour():
+    statistics = fl.ImageStatistics.fit(torch.full((20, 3, 8, 8), 0.4), progress=False)
+    image = fl.PhaseImage((3, 8, 8), statistics=statistics)
+    drawn = image.images(image.start([torch.Generator().manual_seed(0)]))
+    assert torch.allclose(drawn, torch.full_like(drawn, 0.4), atol=0.01)

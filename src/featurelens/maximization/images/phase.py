@@ -75,7 +75,8 @@ class PhaseImage(Canvas):
             measured = torch.zeros(int(ring.max()) + 1, dtype=torch.float64)
             target = measured.index_add(0, ring.flatten(), wanted.double().square().flatten())
             measured = measured.index_add(0, ring.flatten(), power.flatten())
-            given = given * (target / measured).sqrt()[ring]
+            change = (target / measured).sqrt().nan_to_num(1.0).clamp(0.25, 4)  # data of one colour have no waves
+            given = given * change[ring]
             self._magnitudes = _for_free_phases(given)
 
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
