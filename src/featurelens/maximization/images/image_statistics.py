@@ -129,5 +129,5 @@ class ImageStatistics:
         if tuple(self.spectrum.shape) != (height, width):
             measured = "x".join(map(str, self.spectrum.shape))
             raise ValueError(f"statistics are of images of {measured} pixels; the image has {height}x{width}")
-        spectrum = self.spectrum.clamp(min=FLOOR * float(self.spectrum.max()))
+        spectrum = self.spectrum.clamp(min=max(FLOOR * float(self.spectrum.max()), 1e-12))
         return spectrum / spectrum.square().mean().sqrt()

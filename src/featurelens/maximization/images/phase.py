@@ -75,8 +75,9 @@ class PhaseImage(Canvas):
             measured = torch.zeros(int(ring.max()) + 1, dtype=torch.float64)
             target = measured.index_add(0, ring.flatten(), wanted.double().square().flatten())
             measured = measured.index_add(0, ring.flatten(), power.flatten())
-            change = (target / measured).sqrt().nan_to_num(1.0).clamp(0.25, 4)  # data of one colour have no waves
-            given = given * change[ring]
+            given = (
+                given * (target / measured).sqrt().clamp(0.25, 4)[ring]
+            )  # data of one colour have no waves
             self._magnitudes = _for_free_phases(given)
 
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
