@@ -196,7 +196,7 @@ def _counted(codes: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, tor
 
 def _bins(block: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
     """Return the bins between `edges` that values lie in, and one more for those that are not finite."""
-    bins = torch.bucketize(block, edges.to(block.device), right=True)
+    bins = torch.bucketize(block.contiguous(), edges.to(block.device), right=True)
     return bins.masked_fill(~torch.isfinite(block), len(edges) + 1)
 
 

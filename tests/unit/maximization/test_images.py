@@ -236,3 +236,14 @@ def test_phases_of_data_of_one_colour_paint_that_colour():
     image = fl.PhaseImage((3, 8, 8), statistics=statistics)
     drawn = image.images(image.start([torch.Generator().manual_seed(0)]))
     assert torch.allclose(drawn, torch.full_like(drawn, 0.4), atol=0.01)
+
+
+def test_statistics_bring_the_spectrum_and_brightness_is_no_stronger_than_a_pattern():
+    images = torch.rand(16, 3, 8, 6, generator=generator()) * torch.rand(16, 1, 1, 1, generator=generator(1))
+    statistics = fl.ImageStatistics.fit(images, progress=False)
+    measured = statistics.amplitudes(8, 6)
+    patterns = measured.flatten()[1:]
+    assert measured[0, 0] > patterns.max()
+    spectrum = fl.FourierImage((3, 8, 6), statistics=statistics)._spectrum
+    assert torch.equal(spectrum.flatten()[1:], patterns)
+    assert spectrum[0, 0] == patterns.max()

@@ -39,6 +39,7 @@ def test_a_stream_on_the_device_says_what_its_activations_say_on_the_cpu(dtype):
                 )
 
 
+@pytest.mark.changes_model  # the test itself moves it
 def test_receptive_fields_are_the_same_on_the_device():
     model = plain()
     here = fl.receptive_field(model, "3", (1, 8, 8))

@@ -26,11 +26,11 @@ class FourierImage(Canvas):
     shape
         ``(C, H, W)``; any channel count, odd and even sizes.
     statistics
-        Statistics of the user's data, for their colours. By default three channels are correlated as in natural
-        images, and those of any other number are uncorrelated.
+        Statistics of the user's data, for their colours and spectrum. By default three channels are correlated as in
+        natural images, and those of any other number are uncorrelated.
     decay
-        The spectrum falls as ``1 / frequency ** decay``: natural images have 1, white noise has 0. A larger value gives
-        smoother images and lower scores. None uses the spectrum of the statistics.
+        Let the spectrum fall as ``1 / frequency ** decay`` instead: white noise has 0, natural images about 1. A larger
+        value gives smoother images and lower scores. Without statistics it is 1.5 by default.
     sd
         Standard deviation of the noise to start from, in units of the data's own contrast.
 
@@ -47,6 +47,7 @@ class FourierImage(Canvas):
     True
     """
 
+    lr = 0.02
     per_image = True  # or frequencies that hardly matter would move at full step, until the pixels saturate
 
     @torch.inference_mode(False)
@@ -55,12 +56,15 @@ class FourierImage(Canvas):
         shape: Sequence[int],
         *,
         statistics: ImageStatistics | None = None,
-        decay: float | None = 1.5,
+        decay: float | None = None,
         sd: float = 0.1,
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
-        self.decay = decay
+        if decay is None and statistics is None:
+            decay = 1.5
         self._spectrum = spectrum(self.shape, statistics, decay)
+        # Brightness may be as strong as a pattern, not stronger, or images become white or black and stay so.
+        self._spectrum[0, 0] = self._spectrum.flatten()[1:].max() if self._spectrum.numel() > 1 else 1.0
         self._down, self._across = (fourier_basis.basis(n)[0] for n in self.shape[1:])
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
