@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Self, final
 
-import numpy as np
 import torch
 
-from featurelens._checks import count, describe
-from featurelens._hooks import visiting
-from featurelens.maximization.batches import tensors_in
-from featurelens.maximization.evaluation import Evaluation, Layers
+from featurelens._checks import count
 from featurelens.maximization.files import read, write
 from featurelens.maximization.objectives import Objective
-from featurelens.maximization.plain_images import plain_images
+from featurelens.maximization.paths import PathSimilarity
 from featurelens.maximization.terms import Diversity
-from featurelens.recording.inputs import as_loader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from featurelens.maximization.result import MaximizationResult
-
-BATCH = 64
 
 
 @final
@@ -55,6 +45,14 @@ class RealImageComparison:
         ``(N,)``: largest value of each objective over plain images: single colours, waves, and the mean of the data.
     plain_images : torch.Tensor
         `(N, C, H, W)`: the plain image that reaches it.
+    path : PathSimilarity
+        Through which channels the objectives are reached, in optimized and in real images.
+    transfer : torch.Tensor or None
+        ``(N,)``: share of 64 random real images that the second network finds less like the strongest real ones than
+        the optimized image: 1 if it stands out among them as the strongest do, 0.5 if no more than any image.
+    frechet_distance, frechet_random : float
+        Fréchet distance of the optimized images to the strongest real ones, as Gaussians in what the model returns, and
+        that of 64 random real images; NaN for one image.
     n : int
         Number of real images.
     """
@@ -69,6 +67,10 @@ class RealImageComparison:
     top_images: torch.Tensor
     plain_scores: torch.Tensor
     plain_images: torch.Tensor
+    path: PathSimilarity
+    transfer: torch.Tensor | None = None
+    frechet_distance: float
+    frechet_random: float
     n: int
 
     @property
@@ -108,6 +110,11 @@ class RealImageComparison:
         return self.judged & ~self.dead & ~self.weaker & clearly
 
     @property
+    def detours(self) -> torch.Tensor:
+        """``(N,)`` bool: the optimized image reaches its objective through other channels than the strongest real ones."""
+        return self.judged & ~self.dead & self.path.detours
+
+    @property
     def uniform(self) -> torch.Tensor:
         """``(N,)`` bool: the optimized image is a single colour at 256 levels."""
         pixels = self.images.flatten(2)
@@ -127,6 +134,8 @@ class RealImageComparison:
                 words[row] = judgement
         for row in self.plainer.nonzero().flatten().tolist():
             words[row] += "; a plain image scores higher: do not trust the details"
+        for row in self.detours.nonzero().flatten().tolist():
+            words[row] += "; by another path than real images: do not trust the picture"
         for row in self.uniform.nonzero().flatten().tolist():
             words[row] += "; the optimized image is a single colour"
         return tuple(words)
@@ -160,6 +169,7 @@ class RealImageComparison:
             (int(self.weaker.sum()), "weaker"),
             (int(self.dead.sum()), "dead"),
             (int(self.plainer.sum()), "below a plain image"),
+            (int(self.detours.sum()), "by another path"),
         ):
             if number:
                 parts.append(f"{number} {words}")
@@ -173,6 +183,12 @@ class RealImageComparison:
 
         return plotting.comparison(self, limit=limit, shown=shown, title=title, ax=ax)
 
+    def plot_paths(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
+        """Draw, layer by layer, how much optimized images have in common with real ones; see `plotting.paths`."""
+        from featurelens import plotting
+
+        return plotting.paths(self, title=title, ax=ax)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, `path`, that `load` and ``torch.load(path, weights_only=True)`` read.
 
@@ -181,7 +197,7 @@ class RealImageComparison:
         TypeError
             If `path` is not a path.
         """
-        write(path, self)
+        write(path, self, path=vars(self.path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -192,103 +208,5 @@ class RealImageComparison:
         TypeError, ValueError
             If `path` is not a path, or `save` did not write the file.
         """
-        return cls(**read(path, cls))
-
-
-def compare(
-    result: MaximizationResult, loader: torch.Tensor | Iterable[Any], *, top: int, progress: bool
-) -> RealImageComparison:
-    """Evaluate the objectives of `result` on its own images and on those that `loader` yields."""
-    if result.model is None:
-        raise ValueError(
-            "the result was loaded without its model: MaximizationResult.load(folder, model=model)"
-        )
-    # One image alone has no diversity.
-    objectives = [
-        Objective(tuple((w, term) for w, term in objective.terms if not isinstance(term, Diversity)))
-        for objective in result.objectives
-    ]
-    layers = Layers(result.model, [layer for objective in result.objectives for layer in objective.layers])
-    evaluation, strongest = Evaluation(layers, objectives), _Strongest(len(objectives), top)
-    prepare, channels = result.preprocessing.for_model, result.images.shape[1]
-    batches = as_loader(loader)
-    if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
-        batches = torch.split(batches[0], BATCH)
-    scores, size = [], 1
-    with visiting(result.model):
-        for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
-            _check(images, channels)
-            size = max(size, min(len(images), BATCH))  # some models take one image at a time
-            shown = result.preprocessing.for_view(images)
-            outputs = layers.outputs(prepare(images.to(layers.device), real=True))
-            values = evaluation.matrix(outputs, shown.to(layers.device)).cpu()
-            if bool(values.isnan().any()):
-                row, place = values.isnan().nonzero()[0].tolist()
-                place += strongest.n
-                raise ValueError(f"objective {result.objectives[row]} is NaN for image {place} of the loader")
-            strongest.add(values, shown)
-        plain = plain_images(tuple(result.images.shape[1:]), strongest.mean(result.images.shape[1:]))
-        parts = (part.to(layers.device) for part in torch.split(plain, size))
-        plain_values = torch.cat(
-            [evaluation.matrix(layers.outputs(prepare(part)), part).cpu() for part in parts], dim=1
-        )
-        for start in range(0, len(objectives), size):
-            images = result.images[start : start + size].to(layers.device)
-            part = Evaluation(layers, objectives[start : start + size])
-            scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
-    top_images = [torch.stack([strongest.images[i] for i in row]) for row in strongest.indices.tolist()]
-    return RealImageComparison(
-        objectives=result.objectives,
-        images=result.images,
-        scores=torch.cat(scores),
-        data_maximum=strongest.scores[:, 0],
-        data_minimum=strongest.minimum,
-        top_indices=strongest.indices,
-        top_scores=strongest.scores,
-        top_images=torch.stack(top_images),
-        plain_scores=plain_values.amax(1),
-        plain_images=plain[plain_values.argmax(1)],
-        n=strongest.n,
-    )
-
-
-def _check(images: torch.Tensor, channels: int) -> None:
-    if images.shape[1] != channels:
-        raise ValueError(f"the loader must yield images (N, {channels}, H, W); got {describe(images)}")
-    if not images.is_floating_point():
-        raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
-
-
-@final
-class _Strongest:
-    """The strongest images so far for each objective, in the memory of these images alone."""
-
-    def __init__(self, objectives: int, top: int) -> None:
-        self.top, self.n = top, 0
-        self.scores = torch.empty(objectives, 0)
-        self.indices = torch.empty(objectives, 0, dtype=torch.long)
-        self.images: dict[int, torch.Tensor] = {}
-        self.minimum = torch.full((objectives,), torch.inf)
-        self._sum: torch.Tensor | None = None  # of all images
-
-    def mean(self, shape: torch.Size) -> torch.Tensor | None:
-        """Return the mean image, if the images have this shape ``(C, H, W)``."""
-        if self._sum is None or self._sum.shape != shape:
-            return None
-        return (self._sum / self.n).float().clamp(0, 1)
-
-    def add(self, values: torch.Tensor, images: torch.Tensor) -> None:
-        """Take in the values ``(objectives, B)`` of a batch of images."""
-        self.minimum = torch.minimum(self.minimum, values.amin(1))
-        indices = torch.arange(self.n, self.n + len(images)).expand(len(values), -1)
-        scores, indices = torch.cat([self.scores, values], 1), torch.cat([self.indices, indices], 1)
-        # A stable sort: of equal images the first stays first, however the data are batched.
-        order = scores.argsort(dim=1, descending=True, stable=True)[:, : self.top]
-        self.scores, self.indices = scores.gather(1, order), indices.gather(1, order)
-        referenced = set(self.indices.flatten().tolist())
-        self.images = {index: image for index, image in self.images.items() if index in referenced}
-        for index in referenced - self.images.keys():
-            self.images[index] = images[index - self.n].clone()
-        self.n += len(images)
-        total = images.double().sum(0)
-        self._sum = total if self._sum is None else self._sum + total
+        content = read(path, cls)
+        return cls(**content | {"path": PathSimilarity(**content["path"])})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, final
@@ -14,7 +15,7 @@ from torch import nn
 from featurelens._channels import ChannelAxes
 from featurelens._checks import count, describe
 from featurelens._failure import explain
-from featurelens._hooks import StopForward, hooked, submodule
+from featurelens._hooks import StopForward, hooked, submodule, visiting
 from featurelens._structure import first_tensor, tensors
 from featurelens.layers import Selector, choose
 from featurelens.maximization.objectives import Objective
@@ -26,6 +27,18 @@ MOST_VALUES = 2**25
 
 Outputs: TypeAlias = Mapping[tuple[str, int], torch.Tensor]
 """What layers returned, by name and number of the call."""
+
+
+@contextmanager
+def differentiating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Run modules inside the block with gradients for what they are given, not for their parameters; then restore them."""
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(visiting(module, autograd=True))
+            for parameter in module.parameters():
+                if parameter.requires_grad and not parameter.is_inference():
+                    parameter.requires_grad_(False)
+        yield
 
 
 @final

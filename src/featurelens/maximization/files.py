@@ -13,12 +13,12 @@ from featurelens.maximization import terms
 from featurelens.maximization.objectives import Objective
 
 
-def write(path: str | os.PathLike[str], result: Any, **content: Any) -> None:
+def write(path: str | os.PathLike[str], result: Any, /, **content: Any) -> None:
     """Write the tensors, numbers and objectives of a result; these as text for people, and term by term for `read`."""
     content |= {
         field.name: value
         for field in fields(result)
-        if isinstance(value := getattr(result, field.name), torch.Tensor | int)
+        if isinstance(value := getattr(result, field.name), torch.Tensor | int | float)
     }
     parts = [
         [(weight, type(term).__name__, _plain(term)) for weight, term in o.terms] for o in result.objectives

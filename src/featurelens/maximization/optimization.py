@@ -6,16 +6,15 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from featurelens._checks import check_type, describe
-from featurelens._hooks import visiting
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
-from featurelens.maximization.evaluation import Evaluation, Layers, Outputs
+from featurelens.maximization.evaluation import Evaluation, Layers, Outputs, differentiating
 from featurelens.maximization.objectives import Objective, channel
 from featurelens.maximization.relu import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
@@ -87,12 +86,7 @@ class Optimization:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Restore the model, and the networks of the parametrization, when the block ends."""
-        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
-            for module in (*self.parametrization.modules, self.maximizer.model):
-                stack.enter_context(visiting(module, autograd=True))
-                for parameter in module.parameters():
-                    if parameter.requires_grad and not parameter.is_inference():
-                        parameter.requires_grad_(False)  # only images need gradients
+        with differentiating([*self.parametrization.modules, self.maximizer.model]):
             # The C library of Linux returns to the system what is free above twice the largest block that was ever
             # freed, up to 32 MiB. After this it keeps what a step frees: asking for it anew costs up to half of a step.
             torch.empty(2**25 - 2**16, dtype=torch.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_path, check_whole, count
-from featurelens.maximization.comparison import RealImageComparison, compare
+from featurelens.maximization.comparing import compare
+from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.files import read, write
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.preprocessing import Preprocessing
@@ -75,9 +76,15 @@ class MaximizationResult:
         return f"{count(len(self), 'image')} of {shape}, {count(len(self.history), 'step')}"
 
     def compare(
-        self, loader: torch.Tensor | Iterable[Any], *, top: int = 8, progress: bool = True
+        self,
+        loader: torch.Tensor | Iterable[Any],
+        *,
+        top: int = 8,
+        seeds: Sequence[MaximizationResult] = (),
+        network: nn.Module | None = None,
+        progress: bool = True,
     ) -> RealImageComparison:
-        """Find the strongest real images for each objective, and compare their scores with the optimized image's.
+        """Compare each optimized image with real ones: its score, and the path by which it reaches it.
 
         Parameters
         ----------
@@ -86,6 +93,10 @@ class MaximizationResult:
             [0, 1] if the maximizer has a `preprocess`, otherwise as the model takes them. It is read once.
         top
             How many of the strongest real images to keep for each objective.
+        seeds
+            Results for the same objectives from maximizers with other seeds, for `PathSimilarity.agreement`.
+        network
+            A second network that takes the same images, for `RealImageComparison.transfer`.
         progress
             Show a progress bar, if standard error is a terminal.
 
@@ -97,7 +108,8 @@ class MaximizationResult:
         RuntimeError
             If the model fails on them.
         """
-        return compare(self, loader, top=check_whole(top, argument="top", least=1), progress=progress)
+        check_whole(top, argument="top", least=1)
+        return compare(self, loader, top=top, seeds=seeds, network=network, progress=progress)
 
     def plot(
         self, *, limit: int = 64, columns: int | None = None, title: str | None = None, ax: Axes | None = None

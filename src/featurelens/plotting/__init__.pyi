@@ -17,6 +17,7 @@ from .images import write_images as write_images
 from .maps import feature_maps as feature_maps
 from .maps import input_and_feature_maps as input_and_feature_maps
 from .pairs import pair_matrix as pair_matrix
+from .paths import paths as paths
 from .plane import information_plane as information_plane
 from .rows import comparison as comparison
 from .rows import strongest_images as strongest_images
