@@ -36,12 +36,11 @@ from reference import CifarClassifier, Dataset, MnistCNN, accuracy, fit, load, s
 CHANNELS = 32
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "the default": {"": {}},
-    "decay": {str(decay): {"decay": decay} for decay in (0.0, 1.0, 1.25, 1.75, 2.0)},
-    "lr": {str(lr): {"lr": lr} for lr in (0.0125, 0.025, 0.1, 0.2)},
-    "steps": {str(steps): {"steps": steps} for steps in (32, 128, 512)},
+    "decay": {str(decay): {"decay": decay} for decay in (0.0, 1.0, 1.5, 2.0)},
+    "lr": {str(lr): {"lr": lr} for lr in (0.005, 0.01, 0.05, 0.1)},
+    "steps": {str(steps): {"steps": steps} for steps in (64, 1024)},
     "transforms": {
         "none": {"transforms": None},
-        "shifts only": {"transforms": lambda size: [fl.transforms.Jitter(max(1, size // 16))]},
         "twice as far": {
             "transforms": lambda size: [
                 fl.transforms.Jitter(max(1, size // 8)),
@@ -53,26 +52,26 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "penalty": {
         "total variation": {"penalty": total_variation()},
         "10 total variation": {"penalty": 10 * total_variation()},
-        "laplacian": {"penalty": laplacian()},
         "10 laplacian": {"penalty": 10 * laplacian()},
     },
-    "parametrization": {
+    "realism": {str(weight): {"realism": weight} for weight in (0.5, 2.0, 8.0)},
+    "images": {
+        "without statistics": {"statistics": False},
         "PixelImage": {"parametrization": fl.PixelImage},
         "PhaseImage": {"parametrization": fl.PhaseImage},
-        "statistics": {"statistics": True},
-        "the data's spectrum": {"statistics": True, "decay": None},
     },
 }
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with its judge, the layer whose channels are looked at, and its data."""
+    """A network with its judge, the layer whose channels are looked at, those held to real images, and its data."""
 
     name: str
     model: nn.Module
     judge: nn.Module
     layer: str
+    held: tuple[str, ...]
     data: Dataset
 
 
@@ -106,10 +105,10 @@ def resnet() -> nn.Module:
     return model
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "classifier": (CifarClassifier, "conv3"),
-    "mnist": (MnistCNN, "conv2"),
-    "resnet": (resnet, "layer3.0.conv2"),
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
+    "classifier": (CifarClassifier, "conv3", ("relu1", "relu2")),
+    "mnist": (MnistCNN, "conv2", ("relu1",)),
+    "resnet": (resnet, "layer3.0.conv2", ("layer1", "layer2")),
 }
 
 
@@ -119,11 +118,11 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
     data: dict[str, Dataset] = {}
     found = []
     for name in options.networks:
-        build, layer = NETWORKS[name]
+        build, layer, held = NETWORKS[name]
         source = "mnist" if name == "mnist" else options.data
         data[source] = data.get(source) or load(source, options.data_dir)
         models = [trained(name, build, data[source], seed, options) for seed in (0, 1)]
-        found.append(Subject(name, *models, layer, data[source]))
+        found.append(Subject(name, *models, layer, held, data[source]))
     return found
 
 
@@ -156,13 +155,10 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
     for family in options.families:
         for name, setting in FAMILIES[family].items():
             start = time.perf_counter()
-            channels, scores = run(
-                subject,
-                setting,
-                penalized=[fl.objectives.channel(subject.layer, int(k)) for k in channel_numbers(subject)],
-            )
+            units = [fl.objectives.channel(subject.layer, int(k)) for k in channel_numbers(subject)]
+            channels, scores = run(subject, setting, units)
             seconds = time.perf_counter() - start
-            classes, _ = run(subject, setting, penalized=[logit(k) for k in range(10)])
+            classes, _ = run(subject, setting, [logit(k) for k in range(10)])
             reference = reference or scores
             right, probability = recognised(subject.judge, classes)
             label = f"{family} {name}".strip()
@@ -182,28 +178,31 @@ def channel_numbers(subject: Subject) -> Tensor:
     return torch.linspace(0, module.out_channels - 1, CHANNELS).long()
 
 
-def run(subject: Subject, setting: dict[str, Any], penalized: list[fl.Objective]) -> tuple[Tensor, float]:
+def run(subject: Subject, setting: dict[str, Any], objectives: list[fl.Objective]) -> tuple[Tensor, float]:
     """Return the images ``(N, C, H, W)`` for objectives under a setting, and their mean score without its penalty."""
-    setting = dict(setting)
-    shape = tuple(subject.data.test_images.shape[1:])
-    kind = setting.pop("parametrization", fl.FourierImage)
-    penalty, given = setting.pop("penalty", None), {}
-    if setting.pop("statistics", False):
-        given["statistics"] = fl.ImageStatistics.fit(subject.data.train_images[:5000], progress=False)
+    setting, images = dict(setting), subject.data.train_images
+    shape, given = tuple(images.shape[1:]), {}
+    if setting.pop("statistics", True):
+        given["statistics"] = fl.ImageStatistics.fit(images[:64], progress=False)
     if "decay" in setting:
         given["decay"] = setting.pop("decay")
+    kind, penalty = setting.pop("parametrization", fl.FourierImage), setting.pop("penalty", None)
+    if weight := setting.pop("realism", None):
+        device = next(subject.model.parameters()).device
+        real = images[:512].to(device)
+        parts = [fl.objectives.realism(subject.model, layer, real, progress=False) for layer in subject.held]
+        penalty = -weight * sum(parts[1:], start=parts[0])
     if callable(setting.get("transforms")):
         setting["transforms"] = setting["transforms"](shape[-1])
     maximizer = fl.ActivationMaximizer(subject.model, kind(shape, **given), progress=False, **setting)
-    wanted = [objective - penalty for objective in penalized] if penalty else penalized
-    images = maximizer.run(wanted).images
-    layer, numbers = penalized[0].layers[0], [objective.terms[0][1].index for objective in penalized]
+    made = maximizer.run([objective - penalty for objective in objectives] if penalty else objectives).images
+    layer, numbers = objectives[0].layers[0], [objective.terms[0][1].index for objective in objectives]
     with torch.no_grad():
-        found = fl.ActivationRecorder(subject.model, layer)(
-            images.to(next(subject.model.parameters()).device)
-        )[layer]
+        found = fl.ActivationRecorder(subject.model, layer)(made.to(next(subject.model.parameters()).device))[
+            layer
+        ]
     values = found.flatten(2).mean(2) if found.ndim > 2 else found
-    return images, float(values[range(len(numbers)), numbers].mean())
+    return made, float(values[range(len(numbers)), numbers].mean())
 
 
 def roughness(images: Tensor) -> float:

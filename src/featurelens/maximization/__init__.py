@@ -9,7 +9,7 @@ from featurelens.maximization.images.latent import LatentImage, LatentWhitening
 from featurelens.maximization.images.phase import PhaseImage
 from featurelens.maximization.images.pixel import PixelImage
 from featurelens.maximization.maximizer import ActivationMaximizer
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.result import MaximizationResult
 
 __all__ = [

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from featurelens._checks import check_flag, check_type, describe
 from featurelens._structure import first_tensor
 from featurelens.recording.inputs import as_loader
+
+BATCH = 64
+"""How many images of a tensor make a batch."""
+
+
+def in_batches(loader: torch.Tensor | Iterable[Any]) -> Iterable[Any]:
+    """Return `loader`, or the batches of images that are one tensor or array."""
+    batches = as_loader(loader)
+    whole = isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim
+    return torch.split(batches[0], BATCH) if whole else batches
 
 
 def tensors_in(

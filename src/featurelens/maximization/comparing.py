@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_type, describe
 from featurelens._hooks import unwrap, visiting
 from featurelens.maximization import trust
-from featurelens.maximization.batches import tensors_in
+from featurelens.maximization.batches import BATCH, in_batches, tensors_in
 from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.evaluation import Evaluation, Layers
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.paths import Paths
 from featurelens.maximization.plain_images import plain_images
 from featurelens.maximization.preprocessing import Preprocessing
 from featurelens.maximization.real_images import RealImages
 from featurelens.maximization.terms import Diversity
-from featurelens.recording.inputs import as_loader
 
 if TYPE_CHECKING:
     from featurelens.maximization.result import MaximizationResult
 
-BATCH = 64
 RANDOM_PATHS = 8
 """How many random images' paths are looked at: their mean is all that is shown."""
 
@@ -115,10 +112,9 @@ def _read(
 ) -> tuple[RealImages, int]:
     """Read all real images; return what is kept of them, and how many the model takes at a time."""
     layers, channels, size = evaluation.layers, result.images.shape[1], 1
-    batches = as_loader(loader)
-    if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
-        batches = torch.split(batches[0], BATCH)
-    for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
+    for images in tensors_in(
+        in_batches(loader), "image", "(N, C, H, W)", title="comparing", progress=progress
+    ):
         _check(images, channels)
         size = max(size, min(len(images), BATCH))  # some models take one image at a time
         shown = result.preprocessing.for_view(images)

@@ -11,7 +11,7 @@ import torch
 
 from featurelens._checks import count
 from featurelens.maximization.files import read, write
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.paths import PathSimilarity
 from featurelens.maximization.terms import Diversity
 

@@ -18,7 +18,7 @@ from featurelens._failure import explain
 from featurelens._hooks import StopForward, hooked, submodule, visiting
 from featurelens._structure import first_tensor, tensors
 from featurelens.layers import Selector, choose
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.terms import ChannelTerm, Diversity, LayerTerm, Term
 from featurelens.recording import ActivationRecorder
 
@@ -133,10 +133,13 @@ class Layers:
     def channels(self, selector: Selector, outputs: Outputs) -> int:
         """Return how many channels a layer has."""
         shape = outputs[self.calls[self.names[selector]]].shape
-        return int(shape[self._axis(selector, outputs, "channel")])
+        return int(shape[self.axis(selector, outputs)])
 
-    def _axis(self, selector: Selector, outputs: Outputs, wanted: str) -> int:
-        """Return the axis of a layer's channels, or raise an error if only the user can tell which one it is."""
+    def axis(self, selector: Selector, outputs: Outputs, call: str = "channel({!r}, index, axis=-1)") -> int:
+        """Return the axis of a layer's channels, or raise an error if only the user can tell which one it is.
+
+        The error says how `call` names an axis.
+        """
         name = self.names[selector]
         shape = tuple(outputs[self.calls[name]].shape)
         axis = self._axes.of(submodule(self.model, self.calls[name][0]), shape)
@@ -144,10 +147,9 @@ class Layers:
             kinds, features = "(N, L, D) or (N, C, L)", "the features of tokens"
             if len(shape) > 3:
                 kinds, features = "(N, H, W, C) or (N, C, H, W)", "channels in the last axis"
-            index = "" if wanted == "diversity" else "index, "
             raise ValueError(
                 f"layer {name or 'the output'!r} returns {shape}, which may be {kinds}: use "
-                f"fl.objectives.{wanted}({name!r}, {index}axis=-1) for {features}, axis=1 for channels"
+                f"fl.objectives.{call.format(name)} for {features}, axis=1 for channels"
             )
         return axis
 
@@ -156,8 +158,8 @@ class Layers:
         terms = []
         for weight, term in objective.terms:
             if isinstance(term, ChannelTerm) and term.axis is None:
-                wanted = "diversity" if isinstance(term, Diversity) else "channel"
-                if (axis := self._axis(term.layer, outputs, wanted)) != 1:
+                calls = ["diversity({!r}, axis=-1)"] if isinstance(term, Diversity) else []
+                if (axis := self.axis(term.layer, outputs, *calls)) != 1:
                     term = replace(term, axis=axis)  # noqa: PLW2901
             terms.append((weight, term))
         return Objective(tuple(terms))

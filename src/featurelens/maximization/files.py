@@ -10,7 +10,8 @@ import torch
 
 from featurelens import _saving
 from featurelens.maximization import terms
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
+from featurelens.maximization.realism import Realism
 
 
 def write(path: str | os.PathLike[str], result: Any, /, **content: Any) -> None:
@@ -44,7 +45,7 @@ def _plain(term: terms.Term) -> dict[str, Any]:
 
 
 def _term(name: str, given: dict[str, Any]) -> terms.Term:
-    kind = getattr(terms, name)
+    kind: Any = Realism if name == Realism.__name__ else getattr(terms, name)
     if not issubclass(kind, terms.Term):
         raise TypeError
     term: terms.Term = kind(**given, function=_lost) if kind is terms.Custom else kind(**given)

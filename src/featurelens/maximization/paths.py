@@ -19,7 +19,7 @@ from featurelens._channels import ChannelAxes
 from featurelens._hooks import hooked, named_modules
 from featurelens._structure import first_tensor
 from featurelens.maximization.evaluation import Evaluation, Layers, differentiating
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 
 SHARED = 0.2
 """The least that the strongest real images must have in common for a layer to tell a path from another."""

@@ -15,7 +15,7 @@ from featurelens._checks import check_module, check_path, check_whole, count
 from featurelens.maximization.comparing import compare
 from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.files import read, write
-from featurelens.maximization.objectives import Objective
+from featurelens.maximization.objective import Objective
 from featurelens.maximization.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
