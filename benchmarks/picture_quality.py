@@ -7,7 +7,7 @@ another seed, the judge. They are trained on the first run (a GPU helps: ``--dev
 
 For each setting the table gives
 
-- *score*: the mean activation of the channels, as a multiple of the default's,
+- *score*: the mean activation of the channels,
 - *roughness*: the root mean square of the discrete Laplacian, as a multiple of that of real images,
 - *colour*: the mean over pixels of the largest channel less the smallest, likewise (for grey images, of contrast),
 - *recognised*: how many of ten class images the judge recognises, and its mean probability.
@@ -151,7 +151,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
         f"\n{subject.name}, {subject.layer}: real images have roughness {rough:.3f}, colour {colourful:.3f}"
     )
     print(f"{'':32}{'score':>8}{'roughness':>11}{'colour':>8}{'recognised':>12}{'':>6}{'seconds':>9}")
-    reference, shown = 0.0, {}
+    shown: dict[str, Tensor] = {}
     for family in options.families:
         for name, setting in FAMILIES[family].items():
             start = time.perf_counter()
@@ -159,11 +159,10 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
             channels, scores = run(subject, setting, units)
             seconds = time.perf_counter() - start
             classes, _ = run(subject, setting, [logit(k) for k in range(10)])
-            reference = reference or scores
             right, probability = recognised(subject.judge, classes)
             label = f"{family} {name}".strip()
             print(
-                f"{label:32}{scores / reference:8.2f}{roughness(channels) / rough:11.2f}"
+                f"{label:32}{scores:8.2f}{roughness(channels) / rough:11.2f}"
                 f"{colour(channels) / colourful:8.2f}{right:9} of 10{probability:6.2f}{seconds:9.1f}",
                 flush=True,
             )
