@@ -16,6 +16,7 @@ from featurelens._hooks import visiting
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.evaluation import Evaluation, Layers
 from featurelens.maximization.files import read, write
+from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.objectives import Objective
 from featurelens.maximization.plain_images import plain_images
 from featurelens.maximization.terms import Diversity
@@ -214,10 +215,10 @@ def compare(
     batches = as_loader(loader)
     if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
         batches = torch.split(batches[0], BATCH)
-    scores, size = [], 1
+    scores, size, shape = [], 1, LAYOUTS[result.images.ndim]
     with visiting(result.model):
-        for images in tensors_in(batches, "image", "(N, C, H, W)", title="comparing", progress=progress):
-            _check(images, channels)
+        for images in tensors_in(batches, "image", shape, title="comparing", progress=progress):
+            _check(images, shape.replace("C", str(channels)), channels)
             size = max(size, min(len(images), BATCH))  # some models take one image at a time
             shown = result.preprocessing.for_view(images)
             outputs = layers.outputs(prepare(images.to(layers.device), real=True))
@@ -252,9 +253,9 @@ def compare(
     )
 
 
-def _check(images: torch.Tensor, channels: int) -> None:
+def _check(images: torch.Tensor, shape: str, channels: int) -> None:
     if images.shape[1] != channels:
-        raise ValueError(f"the loader must yield images (N, {channels}, H, W); got {describe(images)}")
+        raise ValueError(f"the loader must yield images {shape}; got {describe(images)}")
     if not images.is_floating_point():
         raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
 
