@@ -260,7 +260,7 @@ def warp(images: torch.Tensor, matrices: torch.Tensor | None) -> torch.Tensor:
         flat[:, ::2, ::2] = matrices
         return warp(images[:, :, None], flat)[:, :, 0]
     sizes = images.shape[:1:-1]  # width, height, ...
-    ratio = torch.tensor([[*(other / size for other in sizes), 2 / size] for size in sizes]).to(images)
+    ratio = images.new_tensor([[*(other / size for other in sizes), 2 / size] for size in sizes])
     grid = F.affine_grid(matrices[:, :-1].to(images) * ratio, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 

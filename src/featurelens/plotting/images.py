@@ -12,20 +12,8 @@ from matplotlib.figure import Figure
 from featurelens._checks import check_type, check_whole, count
 from featurelens.maximization import MaximizationResult
 from featurelens.maximization.layouts import LAYOUTS
-from featurelens.plotting.arrays import (
-    Array,
-    check_array,
-    check_labels,
-    check_limit,
-)
-from featurelens.plotting.grid import (
-    LABEL,
-    Grid,
-    arrange,
-    break_label,
-    draw_grid,
-    label_size,
-)
+from featurelens.plotting.arrays import Array, check_array, check_labels, check_limit
+from featurelens.plotting.grid import LABEL, Grid, arrange, break_label, draw_grid, label_size
 from featurelens.plotting.page import figure_of, first_of, page, room
 from featurelens.plotting.pictures import Signals, drawn
 
