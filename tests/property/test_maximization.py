@@ -1,6 +1,7 @@
 """What holds for every size, channel count, seed and network."""
 
 import math
+import unittest.mock
 
 import torch
 from hypothesis import given, settings
@@ -40,8 +41,7 @@ def test_amplitudes_hold_the_power_of_the_image(shape, seed):
     images = drawn((2, *shape), seed)
     amplitudes = fourier_basis.analyse(images)
     assert torch.allclose(amplitudes.square().flatten(2).sum(2), images.square().flatten(2).sum(2))
-    bases = [fourier_basis.basis(n)[0] for n in shape[1:]]
-    assert torch.allclose(fourier_basis.along_axes(bases, amplitudes), images)
+    assert torch.allclose(fourier_basis.synthesize(amplitudes, fourier_basis.bases(shape[1:])), images)
     assert torch.allclose(
         amplitudes.flatten(2)[..., 0], images.flatten(2).sum(2) / math.prod(shape[1:]) ** 0.5
     )
@@ -49,13 +49,16 @@ def test_amplitudes_hold_the_power_of_the_image(shape, seed):
 
 @given(shapes, seeds)
 @settings(deadline=None)
-def test_matrices_are_multiplied_along_their_own_axes(shape, seed):
-    values = drawn((2, *shape), seed)
-    matrices = [drawn((n, n), seed + n) - 0.5 for n in shape[1:]]
+def test_long_axes_have_the_same_waves_without_a_matrix(shape, seed):
+    values, matrices = drawn((2, *shape), seed), [fourier_basis.basis(n)[0] for n in shape[1:]]
     expected = values
     for axis, matrix in enumerate(matrices, start=2):
         expected = torch.tensordot(expected, matrix, ([axis], [1])).movedim(-1, axis)
-    assert torch.allclose(fourier_basis.along_axes(matrices, values), expected)
+    assert torch.allclose(fourier_basis.synthesize(values, matrices), expected)
+    assert torch.allclose(fourier_basis.synthesize(values, [None] * len(matrices)), expected)
+    assert torch.allclose(fourier_basis.analyse(expected), values)
+    with unittest.mock.patch.object(fourier_basis, "LONGEST", 1):
+        assert torch.allclose(fourier_basis.analyse(expected), values)
 
 
 @given(axes, seeds)

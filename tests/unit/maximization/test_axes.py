@@ -169,8 +169,9 @@ def correlated(size, n=600):
     mix = torch.tensor([[0.08, 0.02], [0.06, -0.03]], dtype=torch.float64)
     falling = fourier_basis.frequencies(*size).clamp(min=1 / max(size)) ** -1.0
     noise = torch.randn(n, 2, *size, dtype=torch.float64, generator=generator())
-    bases = [fourier_basis.basis(k)[0] for k in size]
-    waves = fourier_basis.along_axes(bases, noise * falling / falling.square().mean().sqrt())
+    waves = fourier_basis.synthesize(
+        noise * falling / falling.square().mean().sqrt(), fourier_basis.bases(size)
+    )
     return 0.5 + torch.einsum("dc,nc...->nd...", mix, waves)
 
 

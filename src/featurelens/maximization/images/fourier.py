@@ -66,12 +66,11 @@ class FourierImage(Canvas):
         # Brightness may be as strong as a pattern, not stronger, or images become white or black and stay so.
         waves = self._spectrum.view(-1)
         waves[0] = waves[1:].max() if len(waves) > 1 else 1.0
-        self._bases = [fourier_basis.basis(n)[0] for n in self.shape[1:]]
+        self._bases = fourier_basis.bases(self.shape[1:])
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return the images `(N, C, H, W)`."""
-        bases = [basis.to(parameters) for basis in self._bases]
-        return self._paint(fourier_basis.along_axes(bases, parameters * self._spectrum.to(parameters)))
+        return self._paint(fourier_basis.synthesize(parameters * self._spectrum.to(parameters), self._bases))
 
     def from_image(self, images: torch.Tensor) -> torch.Tensor:
         """Return the amplitudes of images `(N, C, H, W)` in [0, 1]: the inverse of `images`."""
