@@ -198,10 +198,9 @@ class RandomRotate(AffineTransform):
         turns = []
         for number, (one, other) in enumerate(itertools.combinations(range(axes), 2)):
             angles = math.radians(self.degrees) * (2 * numbers[:, number] - 1)
-            turn = _identities(numbers, axes)
-            turn[:, one, one] = turn[:, other, other] = angles.cos()
-            turn[:, other, one] = angles.sin()
-            turn[:, one, other] = -turn[:, other, one]
+            cos, sin = angles.cos(), angles.sin()
+            turn, both = _identities(numbers, axes), slice(one, other + 1, other - one)
+            turn[:, both, both] = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
             turns.append(turn)
         return functools.reduce(torch.matmul, turns) if turns else _identities(numbers, axes)
 
@@ -277,6 +276,8 @@ def _identities(numbers: torch.Tensor, axes: int) -> torch.Tensor:
 
 def _centre(images: torch.Tensor, size: torch.Size) -> torch.Tensor:
     found = images.shape[2:]
+    if found == size:
+        return images
     if any(has < wants for has, wants in zip(found, size, strict=True)):
         raise ValueError(
             f"the transforms returned images of {tuple(found)} pixels, smaller than the model's {tuple(size)}"
