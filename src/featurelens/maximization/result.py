@@ -30,7 +30,7 @@ class MaximizationResult:
     Attributes
     ----------
     images : torch.Tensor
-        `(N, C, H, W)` in [0, 1].
+        `(N, C, H, W)` in [0, 1]; ``(N, C, L)`` if the model takes signals, ``(N, C, D, H, W)`` if it takes volumes.
     scores : torch.Tensor
         ``(N,)``: the objective of each image, without transforms.
     history : torch.Tensor
@@ -146,7 +146,8 @@ class MaximizationResult:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.
 
         A minus sign is spelled out, as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt",
-        weights_only=True)`` returns images, scores, history, and the objectives as text. The model, `preprocess` and
+        weights_only=True)`` returns images, scores, history, and the objectives as text. Images are written pixel by pixel,
+        volumes as slices, signals as line charts. The model, `preprocess` and
         the functions of `objectives.custom` are not saved.
 
         Raises

@@ -48,7 +48,7 @@ class Transform(ABC):
         """Return the transformed images; `numbers`, ``(N, self.numbers)``, are uniform in [0, 1)."""
 
     def needed(self, axes: int) -> int:
-        """Return how many random numbers it needs for each image of `axes` spatial axes: `numbers`, if it is a constant."""
+        """Return how many random numbers an image of `axes` spatial axes needs: always `numbers`, unless overridden."""
         return self.numbers
 
 
@@ -57,9 +57,9 @@ class AffineTransform(Transform):
 
     @abstractmethod
     def matrices(self, numbers: torch.Tensor, axes: int) -> torch.Tensor:
-        """Return ``(N, axes + 1, axes + 1)``: each maps an output pixel to its source, as (x, y, 1) from the centre.
+        """Return ``(N, axes + 1, axes + 1)``, from random `numbers`: each maps an output pixel to its source.
 
-        The last spatial axis comes first: (x, 1) in signals, (x, y, z, 1) in volumes.
+        Both are (x, y, 1) from the centre; the last spatial axis comes first, (x, 1) in signals and (x, y, z, 1) in volumes.
         """
 
     def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
