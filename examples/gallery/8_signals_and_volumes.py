@@ -69,16 +69,16 @@ print(f"a spike is predicted in {before:.0%} of the windows before one, and in {
 
 # %%
 # What the channels of the second convolution respond to at the centre of the window, beside the strongest real windows. Most
-# want the end of a spike, where the voltage falls: larger than any real one.
+# want a long spike and its end, where the voltage falls. Channel 3 is still below the real windows: it needs more ``steps``.
 
 maximizer = fl.ActivationMaximizer(model, sample=signals, transforms=None)
 channels = maximizer.run([fl.objectives.neuron("conv_2", channel) for channel in range(6)])
 channels.compare(signals).plot()
 
 # %%
-# And what makes the network expect a spike, or none. It expects one if the last spike is long ago and the voltage climbs
-# ever since, and none right after a spike, as this neuron needs about 70 ms to fire again. A larger `decay` than the default
-# gives smooth signals.
+# What makes the network expect a spike, or none: it expects one if the last spike is long past and the voltage has climbed
+# since, and none soon after a spike. This neuron needs about 70 ms to fire again. A larger ``decay`` than the default gives
+# smooth signals.
 
 maximizer = fl.ActivationMaximizer(
     model,

@@ -135,6 +135,11 @@ def test_transforms_are_differentiable_and_each_image_is_moved_on_its_own(size):
     assert torch.autograd.gradcheck(lambda x: chain(x, numbers[:1]), (small,))
 
 
+@pytest.mark.parametrize(("size", "number"), [((23,), 1 + 1), ((6, 9), 2 + 1 + 1), ((5, 4, 7), 3 + 1 + 3)])
+def test_no_more_random_numbers_are_drawn_than_there_are_shifts_scales_and_turns(size, number):
+    assert Chain("standard", size).numbers == number
+
+
 # penalties
 
 
@@ -204,6 +209,11 @@ def test_random_phases_have_the_spectrum_of_the_data(size):
         of_ring = ring == number
         if bool(of_ring.any()):
             assert float((power[of_ring].sum() / wanted[of_ring].sum()).sqrt()) == pytest.approx(1, abs=0.02)
+    edge = (
+        ...,
+        0,
+    )  # waves that are constant along the last axis, which a real transform treats by themselves
+    assert float((power[edge].sum() / wanted[edge].sum()).sqrt()) == pytest.approx(1, abs=0.04)
 
 
 @by_size
