@@ -58,6 +58,7 @@ def image_grid(
 
     Examples
     --------
+    >>> import torch
     >>> figure = image_grid(torch.rand(12, 3, 32, 32), labels=range(12), title="Noise")
     >>> len(figure.axes[0].images)
     12
@@ -101,6 +102,7 @@ def maximization(
 
     Examples
     --------
+    >>> import torch
     >>> import featurelens as fl
     >>> model = torch.nn.Conv2d(1, 4, 3)
     >>> result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run(model)
@@ -125,7 +127,7 @@ def write_images(images: Array, paths: Sequence[Path]) -> None:
 
     Examples
     --------
-    >>> import pathlib, tempfile
+    >>> import pathlib, tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_images(torch.rand(1, 3, 8, 8), [pathlib.Path(folder) / "image.png"])
     """
