@@ -153,7 +153,8 @@ class ActivationMaximizer:
             An objective or several. Text names a layer, every channel of it (``"conv3"``), or one channel
             (``"conv3:7"``).
         start
-            Images `(N, C, H, W)` (signals, volumes) in [0, 1] to begin from, one or as many as objectives; pixels are kept 0.01 from 0 and 1.
+            Images `(N, C, H, W)`, or signals or volumes, in [0, 1] to begin from, one or as many as objectives; pixels are
+            kept 0.01 from 0 and 1.
         record_every
             Keep the images every so many steps, as the result's `frames`.
 

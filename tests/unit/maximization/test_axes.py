@@ -12,6 +12,7 @@ from torch import nn
 
 import featurelens as fl
 from featurelens.maximization.images import fourier_basis
+from featurelens.maximization.images.fourier import spectrum
 from featurelens.maximization.plain_images import plain_images
 from featurelens.maximization.terms import Laplacian, TotalVariation
 from featurelens.maximization.transforms import Chain, Jitter, Pad, RandomRotate, RandomScale, standard, warp
@@ -214,6 +215,17 @@ def test_random_phases_have_the_spectrum_of_the_data(size):
         0,
     )  # waves that are constant along the last axis, which a real transform treats by themselves
     assert float((power[edge].sum() / wanted[edge].sum()).sqrt()) == pytest.approx(1, abs=0.04)
+
+
+@pytest.mark.parametrize("size", [(256,), (128, 128), (40, 40, 40)], ids=str)
+def test_by_default_octaves_fall_alike_for_any_number_of_axes(size):
+    waves = fourier_basis.frequencies(*size) * size[0]
+    for power, share in (
+        (fl.FourierImage((1, *size))._spectrum.square(), 0.5),
+        (spectrum(size, None, None).square(), 1.0),
+    ):
+        low, high = (power[(waves >= first) & (waves < 2 * first)].sum() for first in (5, 10))
+        assert float(high / low) == pytest.approx(share, rel=0.12)
 
 
 @by_size

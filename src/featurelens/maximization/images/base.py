@@ -20,8 +20,8 @@ STEEPNESS = 4.0
 class Parametrization(ABC):
     """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1].
 
-    Signals ``(N, C, L)`` and volumes ``(N, C, D, H, W)`` are images, too, with one spatial axis or three. Derive from it to optimize something other than pixels, Fourier coefficients, phases or latents: here, a single
-    grey for each image.
+    Signals ``(N, C, L)`` and volumes ``(N, C, D, H, W)`` are images, too, with one spatial axis or three. Derive from it
+    to optimize something other than pixels, Fourier coefficients, phases or latents: here, a single grey for each image.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Canvas(Parametrization):
         check_type(
             images, torch.Tensor, argument="images", expected=f"a tensor {LAYOUTS[len(self.shape) + 1]}"
         )
-        if images.ndim == 0 or tuple(images.shape[1:]) != self.shape:
+        if tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
         floating = images.is_floating_point()
         if not floating or not bool(((images >= 0) & (images <= 1)).all()):

@@ -30,7 +30,8 @@ class FourierImage(Canvas):
         natural images, and those of any other number are uncorrelated.
     decay
         Let the spectrum fall as ``1 / frequency ** decay`` instead: white noise has 0, natural images about 1. A larger
-        value gives smoother images and lower scores. Without statistics it is 1.5 by default.
+        value gives smoother images and lower scores. Without statistics it is 1.5 by default, 1 for signals and 2 for
+        volumes: there are fewer or more waves of high frequency, and so each octave has half the power of the one below.
     sd
         Standard deviation of the noise to start from, in units of the data's own contrast.
 
@@ -61,7 +62,7 @@ class FourierImage(Canvas):
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
         if decay is None and statistics is None:
-            decay = 1.5
+            decay = (len(self.shape[1:]) + 1) / 2
         self._spectrum = spectrum(self.shape[1:], statistics, decay)
         # Brightness may be as strong as a pattern, not stronger, or images become white or black and stay so.
         waves = self._spectrum.view(-1)
@@ -81,7 +82,7 @@ def spectrum(size: tuple[int, ...], statistics: ImageStatistics | None, decay: f
     """Return how strong each wave is, ``(H, W)`` of mean square 1: as ``1 / frequency ** decay``, None for the data's."""
     if decay is None and statistics is not None:
         return statistics.amplitudes(*size)
-    decay = 1.0 if decay is None else decay
+    decay = len(size) / 2 if decay is None else decay  # all octaves are equally strong
     if not math.isfinite(check_number(decay, argument="decay")):
         raise ValueError(f"decay must be a number; got {describe(decay)}")
     falling = fourier_basis.frequencies(*size).clamp(min=1 / max(size)) ** -float(decay)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from featurelens.maximization.layouts import per_channel
 
 LONGEST = 512
-"""Up to this length an axis is multiplied by a matrix, which is faster there; a fast Fourier transform needs no memory."""
+"""Up to this length an axis is multiplied by a matrix; beyond it a fast Fourier transform is faster, and small."""
 
 
 @torch.inference_mode(False)  # inference tensors could not take part where gradients are computed
