@@ -29,12 +29,10 @@ def image_grid(
 ) -> Figure:
     """Show a batch of images in a grid.
 
-    One channel is drawn in grey, three as RGB. Of any other number the channels are drawn side by side, in viridis.
-    Values in [0, 1] and ``uint8`` are shown as they are; a batch that leaves [0, 1] (normalized images) is
-    stretched to it as a whole, and the note under the title says so. NaN and infinite values are pink.
-
-    Of volumes, four evenly spaced slices along their first spatial axis are shown. Signals are charts with a line for each
-    channel, 0 at the bottom and 1 at the top; NaN and infinite values are gaps.
+    One channel is drawn in grey, three as RGB, any other number side by side in viridis. Values in [0, 1] and ``uint8``
+    are shown as they are; a batch that leaves [0, 1] (normalized images) is stretched to it as a whole, and the note under
+    the title says so. NaN and infinite values are pink. Of volumes, four evenly spaced slices along their first spatial
+    axis are shown. Signals are charts with a line for each channel, with gaps at NaN and infinite values.
 
     Parameters
     ----------
