@@ -10,6 +10,7 @@ import torch
 
 from featurelens._checks import check_flag, check_type, describe
 from featurelens._structure import first_tensor
+from featurelens.maximization.layouts import any_of
 from featurelens.recording.inputs import as_loader
 
 BATCH = 64
@@ -24,11 +25,11 @@ def in_batches(loader: torch.Tensor | Iterable[Any]) -> Iterable[Any]:
 
 
 def tensors_in(
-    loader: torch.Tensor | Iterable[Any], noun: str, shape: str, *, title: str, progress: bool
+    loader: torch.Tensor | Iterable[Any], noun: str, *shapes: str, title: str, progress: bool
 ) -> Iterator[torch.Tensor]:
     """Yield the first tensor of each batch of `loader` (which may itself be one batch), on the CPU.
 
-    `noun` and `shape` are for errors: each batch must hold, say, "image" of shape "(N, C, H, W)".
+    Each batch must hold what `noun` names, "image" say, and have as many axes as one of `shapes`, "(N, C, H, W)" say.
 
     Raises
     ------
@@ -38,13 +39,13 @@ def tensors_in(
     """
     from tqdm import tqdm
 
-    loader = as_loader(loader)
+    loader, shape = as_loader(loader), any_of(shapes)
     check_type(loader, Iterable, argument="loader", expected=f"{noun}s {shape} or a loader of them")
     check_flag(progress, argument="progress")
     seen, like = 0, None
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if progress else True):
         found = first_tensor(batch)
-        if found is None or found.ndim != shape.count(",") + 1 or 0 in found.shape:
+        if found is None or found.ndim not in [each.count(",") + 1 for each in shapes] or 0 in found.shape:
             given = describe(batch if found is None else found)
             raise ValueError(f"the loader must yield {noun}s {shape} with no empty dimension; got {given}")
         like = like or found.shape[1:]

@@ -128,9 +128,9 @@ def _read(
     return real, size
 
 
-def _check(images: torch.Tensor, channels: int) -> None:
+def _check(images: torch.Tensor, shape: str, channels: int) -> None:
     if images.shape[1] != channels:
-        raise ValueError(f"the loader must yield images (N, {channels}, H, W); got {describe(images)}")
+        raise ValueError(f"the loader must yield images {shape}; got {describe(images)}")
     if not images.is_floating_point():
         raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
 

@@ -16,6 +16,7 @@ from featurelens._random import Seed, check_seed
 from featurelens.maximization.images.base import Parametrization
 from featurelens.maximization.images.fourier import FourierImage
 from featurelens.maximization.images.image_statistics import ImageStatistics
+from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.objectives import Objective, channel
 from featurelens.maximization.optimization import Optimization
 from featurelens.maximization.preprocessing import Preprocessing
@@ -45,12 +46,13 @@ class ActivationMaximizer:
     Parameters
     ----------
     model
-        Any module that takes images `(N, C, H, W)`. It runs in eval mode and is restored afterwards.
+        Any module that takes images `(N, C, H, W)`, signals ``(N, C, L)`` or volumes ``(N, C, D, H, W)``. It runs in eval
+        mode and is restored afterwards.
     parametrization
         How pixels are parametrized: `FourierImage`, `PixelImage`, `PhaseImage` or `LatentImage`. By default a
         `FourierImage` like `sample`.
     sample
-        A batch `(N, C, H, W)` of the model's inputs. It sets the images' shape, their colours (if it has at least 16
+        A batch of the model's inputs, such as `(N, C, H, W)`. It sets the images' shape, their colours (if it has at least 16
         images) and, if its values leave [0, 1] and there is no `preprocess`, the range that images are scaled to.
     preprocess
         Applied to images before the model: any callable on `(N, C, H, W)` in [0, 1], such as torchvision's
@@ -151,7 +153,8 @@ class ActivationMaximizer:
             An objective or several. Text names a layer, every channel of it (``"conv3"``), or one channel
             (``"conv3:7"``).
         start
-            Images `(N, C, H, W)` in [0, 1] to begin from, one or as many as objectives; pixels are kept 0.01 from 0 and 1.
+            Images `(N, C, H, W)`, or signals or volumes, in [0, 1] to begin from, one or as many as objectives; pixels are
+            kept 0.01 from 0 and 1.
         record_every
             Keep the images every so many steps, as the result's `frames`.
 
@@ -204,11 +207,12 @@ def _listed(objectives: Wanted | Iterable[Wanted]) -> list[Wanted]:
 def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.Module) -> FourierImage:
     """Return the parametrization of images like those of `sample`."""
     if sample is None:
-        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = "C" if first is None else first.in_channels
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
+        layout = LAYOUTS[4 if first is None else len(first.kernel_size) + 2].replace("N, ", "")
+        channels = "C" if first is None else str(first.in_channels)
         raise ValueError(
             "the shape of the images is unknown: pass sample=images[:64], or a parametrization such as "
-            f"FourierImage(({channels}, H, W))"
+            f"FourierImage({layout.replace('C', channels)})"
         )
     statistics = None
     if len(sample) >= FEWEST_FOR_COLOURS:

@@ -15,6 +15,7 @@ from featurelens._checks import check_type, describe
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
 from featurelens.maximization.evaluation import Evaluation, Layers, Outputs, differentiating
+from featurelens.maximization.layouts import ANY, is_batch
 from featurelens.maximization.objectives import Objective, channel
 from featurelens.maximization.relu import RedirectedReLU
 from featurelens.maximization.result import MaximizationResult
@@ -64,7 +65,7 @@ class Optimization:
             self._warn_of_probabilities(outputs)
             self._check_start(len(objectives))
             names = self._names(objectives)
-            chunks = self._chunks(objectives, images.shape[2] * images.shape[3])
+            chunks = self._chunks(objectives, images[0, 0].numel())
             total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
             parts = []
             with tqdm(total=total, desc="maximizing", unit="step", disable=quiet) as bar:
@@ -96,9 +97,9 @@ class Optimization:
         """Run the model on two images, or one, to see whether everything fits, before anything is optimized."""
         parameters = self._start(0, ["first", "second"][: self.maximizer.chunk])
         images: object = self.parametrization.images(parameters)
-        if not isinstance(images, torch.Tensor) or images.ndim != 4 or len(images) != len(parameters):
+        if not is_batch(images) or len(images) != len(parameters):
             raise ValueError(
-                f"{self.parametrization!r} must give images (N, C, H, W), one for each row of its parameters; "
+                f"{self.parametrization!r} must give images {ANY}, one for each row of its parameters; "
                 f"got {describe(images)} for parameters {tuple(parameters.shape)}"
             )
         low, high = float(images.detach().min()), float(images.detach().max())
@@ -161,7 +162,7 @@ class Optimization:
         torch.default_generator.manual_seed(self.root % 2**63)  # for models that draw; the guard restores it
         parameters = self._start(self.root, names, rows)
         first, first_scores = self._scored(evaluation, parameters, "at the start")
-        chain = Chain(self.maximizer.transforms, (first.shape[2], first.shape[3]))
+        chain = Chain(self.maximizer.transforms, tuple(first.shape[2:]))
         size = (self.maximizer.steps, chain.numbers)
         drawn = [torch.rand(size, generator=each) for each in _generators(self.root, "transforms", names)]
         numbers = torch.stack(drawn, dim=1).to(self.device, self.dtype)
@@ -182,7 +183,7 @@ class Optimization:
             tick()
         last, last_scores = self._scored(evaluation, parameters, "at the end")
         better = last_scores >= first_scores
-        images = torch.where(better[:, None, None, None], last, first)
+        images = torch.where(better.view(-1, *[1] * (first.ndim - 1)), last, first)
         scores = torch.where(better, last_scores, first_scores)
         return images.cpu(), torch.stack(history), scores.cpu(), torch.stack([*frames, images.cpu()], dim=1)
 
@@ -235,9 +236,9 @@ class Optimization:
 
 def _movable(images: torch.Tensor) -> torch.Tensor:
     """Return images whose pixels stay away from 0 and 1, where they would have no gradient."""
-    check_type(images, torch.Tensor, argument="start", expected="images (N, C, H, W)")
+    check_type(images, torch.Tensor, argument="start", expected=f"images {ANY}")
     if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError(f"start must be images (N, C, H, W) of numbers in [0, 1]; got {describe(images)}")
+        raise ValueError(f"start must be images of numbers in [0, 1]; got {describe(images)}")
     return images.detach().cpu().double().clamp(0.01, 0.99)
 
 

@@ -7,6 +7,8 @@ import math
 
 import torch
 
+from featurelens.maximization.layouts import per_channel
+
 CYCLES = (1, 2, 4, 8)
 """Waves across the image."""
 
@@ -15,13 +17,13 @@ MOST_ALONE = 16
 
 
 def plain_images(shape: tuple[int, ...], mean: torch.Tensor | None) -> torch.Tensor:
-    """Return plain images ``(P, C, H, W)`` in [0, 1] of `shape` ``(C, H, W)``; `mean` ``(C, H, W)`` is one of them.
+    """Return plain images ``(P, C, ...)`` in [0, 1] of `shape` ``(C, ...)``; `mean` ``(C, ...)`` is one of them.
 
     >>> len(plain_images((3, 8, 8), None))
     27
     """
-    channels, height, width = shape
-    images = [*_colours(channels)[:, :, None, None].expand(-1, -1, height, width), *_waves(shape)]
+    colours = [per_channel(colour, len(shape) - 1).expand(shape) for colour in _colours(shape[0])]
+    images = [*colours, *_waves(shape)]
     return torch.stack([*images, *([] if mean is None else [mean])])
 
 
@@ -37,15 +39,15 @@ def _colours(channels: int) -> torch.Tensor:
 
 
 def _waves(shape: tuple[int, ...]) -> list[torch.Tensor]:
-    """Return black and white waves down, across and along the diagonal, as far as the image resolves them."""
-    channels, height, width = shape
-    down = torch.arange(height)[:, None] / height
-    across = torch.arange(width)[None, :] / width
+    """Return black and white waves along each axis and along the diagonal, as far as the image resolves them."""
+    places = list(torch.meshgrid(*(torch.arange(n) / n for n in shape[1:]), indexing="ij"))
+    if len(places) > 1:
+        places.append(torch.stack(places).sum(0))
     waves = []
     for cycles in CYCLES:
-        if 4 * cycles <= min(height, width):
-            for place in (down + 0 * across, across + 0 * down, down + across):
+        if 4 * cycles <= min(shape[1:]):
+            for place in places:
                 for phase in (0.0, 0.25, 0.5):
                     wave = 0.5 + 0.5 * torch.cos(2 * math.pi * (cycles * place + phase))
-                    waves.append(wave.expand(channels, height, width))
+                    waves.append(wave.expand(shape))
     return waves

@@ -9,6 +9,7 @@ from typing import Self, final
 import torch
 
 from featurelens._checks import check_type, describe
+from featurelens.maximization.layouts import ANY, is_batch, per_channel
 
 ROUNDING = 1e-3
 """By how much images may leave [0, 1] and still count as being in it."""
@@ -17,7 +18,7 @@ ROUNDING = 1e-3
 @final
 @dataclass(frozen=True)
 class Preprocessing:
-    """The user's function, or the range of the user's sample ``(C, 1, 1)``, or nothing."""
+    """The user's function, or the range of the user's sample, ``(C, 1, ...)``, or nothing."""
 
     function: Callable[[torch.Tensor], torch.Tensor] | None = None
     low: torch.Tensor | None = None
@@ -29,19 +30,18 @@ class Preprocessing:
     ) -> Self:
         """Check what the user gave."""
         if preprocess is not None and not callable(preprocess):
-            raise TypeError(f"preprocess must be callable on images (N, C, H, W); got {describe(preprocess)}")
+            raise TypeError(f"preprocess must be callable on images (N, C, ...); got {describe(preprocess)}")
         if sample is None:
             return cls(preprocess)
-        check_type(sample, torch.Tensor, argument="sample", expected="a tensor of images (N, C, H, W)")
-        if sample.ndim != 4 or 0 in sample.shape or not sample.is_floating_point():
+        check_type(sample, torch.Tensor, argument="sample", expected=f"a tensor of images {ANY}")
+        if not is_batch(sample) or 0 in sample.shape or not sample.is_floating_point():
             raise ValueError(
-                "sample must be floating-point images (N, C, H, W) with no empty dimension; "
-                f"got {describe(sample)}"
+                f"sample must be floating-point images {ANY} with no empty dimension; got {describe(sample)}"
             )
         values = sample.detach().cpu().transpose(0, 1).flatten(1).float()
         if not bool(values.isfinite().all()):
             raise ValueError("sample must be finite; got NaN or infinite values")
-        low, high = values.amin(1)[:, None, None], values.amax(1)[:, None, None]
+        low, high = (per_channel(ends, sample.ndim - 2) for ends in (values.amin(1), values.amax(1)))
         if float(low.min()) >= 0 and float(high.max()) <= 1:
             return cls(preprocess)
         if preprocess is not None:

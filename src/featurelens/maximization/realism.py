@@ -14,6 +14,7 @@ from featurelens._hooks import unwrap, visiting
 from featurelens.layers import Selector
 from featurelens.maximization.batches import in_batches, tensors_in
 from featurelens.maximization.evaluation import Layers
+from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.terms import ChannelTerm
 
 QUANTILES = 16
@@ -68,7 +69,7 @@ def measured(
     total, sums, squares = torch.zeros(3, dtype=torch.float64)
     with visiting(model):
         for images in tensors_in(
-            in_batches(loader), "image", "(N, C, H, W)", title="measuring", progress=progress
+            in_batches(loader), "image", *LAYOUTS.values(), title="measuring", progress=progress
         ):
             outputs = layers.outputs(images)
             if axis is None:

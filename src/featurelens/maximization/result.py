@@ -31,7 +31,7 @@ class MaximizationResult:
     Attributes
     ----------
     images : torch.Tensor
-        `(N, C, H, W)` in [0, 1].
+        `(N, C, H, W)` in [0, 1]; ``(N, C, L)`` if the model takes signals, ``(N, C, D, H, W)`` if it takes volumes.
     scores : torch.Tensor
         ``(N,)``: the objective of each image, without transforms.
     history : torch.Tensor
@@ -134,7 +134,7 @@ class MaximizationResult:
         return plotting.frames(self, limit=limit, shown=shown, title=title, ax=ax)
 
     def animate(self, path: str | os.PathLike[str], *, limit: int = 16, rate: int = 12) -> None:
-        """Write the frames as an animated GIF, the images beside each other.
+        """Write the frames as an animated GIF, the images beside each other: signals as charts, volumes as slices.
 
         Parameters
         ----------
@@ -158,8 +158,9 @@ class MaximizationResult:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.
 
         A minus sign is spelled out, as in ``001_minus-conv3-7.png``. ``torch.load(folder / "result.pt",
-        weights_only=True)`` returns images, scores, history, and the objectives as text. The model, `preprocess` and
-        the functions of `objectives.custom` are not saved.
+        weights_only=True)`` returns images, scores, history, and the objectives as text. The PNG files show images pixel by
+        pixel, volumes as four slices, and signals as line charts. The model, `preprocess` and the functions of
+        `objectives.custom` are not saved.
 
         Raises
         ------

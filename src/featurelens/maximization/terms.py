@@ -245,9 +245,9 @@ class TotalVariation(Penalty):
     name = "total variation"
 
     def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        down, across = observed.diff(dim=-2).abs(), observed.diff(dim=-1).abs()
-        pairs = max(down[0].numel() + across[0].numel(), 1)
-        return (down.flatten(1).sum(1) + across.flatten(1).sum(1))[rows] / pairs
+        steps = [observed.diff(dim=axis).abs().flatten(1) for axis in range(2, observed.ndim)]
+        pairs = max(sum(each.shape[1] for each in steps), 1)
+        return torch.stack([each.sum(1) for each in steps]).sum(0)[rows] / pairs
 
 
 @final
@@ -267,6 +267,8 @@ class Laplacian(Penalty):
     name = "laplacian"
 
     def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        wide = torch.nn.functional.pad(observed, (1, 1, 1, 1), mode="replicate")
-        around = wide[..., 2:, 1:-1] + wide[..., :-2, 1:-1] + wide[..., 1:-1, 2:] + wide[..., 1:-1, :-2]
-        return (around - 4 * observed).square().flatten(1).mean(1)[rows]
+        laplacian = torch.zeros_like(observed)
+        for axis in range(2, observed.ndim):
+            first, last = observed.narrow(axis, 0, 1), observed.narrow(axis, -1, 1)
+            laplacian = laplacian + observed.diff(n=2, dim=axis, prepend=first, append=last)
+        return laplacian.square().flatten(1).mean(1)[rows]

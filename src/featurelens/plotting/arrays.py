@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurelens._checks import check_whole, count, describe
+from featurelens.maximization.layouts import any_of
 
 Array: TypeAlias = torch.Tensor | NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
@@ -25,7 +26,7 @@ def check_array(value: object, layouts: dict[int, str], *, argument: str) -> Arr
         raise TypeError(f"{argument} must hold real numbers; got {kind}")
     shape = tuple(value.shape)
     if len(shape) not in layouts:
-        raise ValueError(f"{argument} must be {' or '.join(layouts.values())}; got shape {shape}")
+        raise ValueError(f"{argument} must be {any_of(layouts.values())}; got shape {shape}")
     if 0 in shape:
         raise ValueError(f"{argument} is empty: its shape is {shape}")
     return value

@@ -14,6 +14,7 @@ INK = "#1f2328"
 QUIET = "#6a737d"
 PALE = "#d8dce1"
 NOT_FINITE = "#ff00a8"  # in no colour map, so that NaN never looks like a value
+NAMES = ("blue", "red", "green", "pink", "orange", "light blue", "black")  # of these:
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito
 
 NOT_FINITE_NOTE = "pink: NaN or infinite"
@@ -44,6 +45,13 @@ def paint_not_finite(picture: Floats) -> Floats:
     painted = np.where(np.isfinite(picture), picture, 0.0).clip(0, 1)
     painted[broken] = to_rgb(NOT_FINITE)
     return painted
+
+
+def line_colours(number: int) -> list[Any]:
+    """Return a colour for each of `number` lines: the usual series, or from dark to bright if it is too short."""
+    if number <= len(SERIES):
+        return list(SERIES[:number])
+    return list(mpl.colormaps["viridis"](np.linspace(0, 0.9, number)))
 
 
 def text_colour(background: Any) -> str:

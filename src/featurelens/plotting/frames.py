@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from featurelens._checks import check_type, check_whole
 from featurelens.maximization import MaximizationResult
-from featurelens.plotting.images import as_pictures, image_grid
+from featurelens.plotting.images import image_grid
+from featurelens.plotting.pictures import Signals, drawn, lay_out
 
 SMALLEST = 128  # pixels across an image in a GIF: smaller ones are enlarged
 GAP = 2
@@ -82,27 +83,26 @@ def write_animation(result: MaximizationResult, path: Path, *, limit: int = 16, 
     TypeError, ValueError
         If `result` is not a MaximizationResult with frames, or a number is below 1.
     """
-    from PIL import Image
-
     kept = _frames_of(result)
     kept = kept[: check_whole(limit, argument="limit", least=1)]
     duration = 1000 / check_whole(rate, argument="rate", least=1)
-    pages = [Image.fromarray(_side_by_side(as_pictures(frame).rgb())) for frame in kept.transpose(0, 1)]
+    pages = [_page(frame) for frame in kept.transpose(0, 1)]
     pages[0].save(path, format="GIF", save_all=True, append_images=pages[1:], duration=duration, loop=0)
 
 
-def _side_by_side(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay pictures ``(N, H, W, 3)`` out as one, enlarged until they can be seen, with white between them."""
-    scale = math.ceil(SMALLEST / max(pictures.shape[1:3]))
-    pictures = pictures.repeat(scale, axis=1).repeat(scale, axis=2)
-    n, height, width, _ = pictures.shape
-    columns = math.ceil(n**0.5)
-    rows = math.ceil(n / columns)
-    page = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
-    for index, picture in enumerate(pictures):
-        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
-        page[top : top + height, left : left + width] = picture
-    return page
+def _page(frame: torch.Tensor) -> Any:
+    """Return what images ``(N, C, ...)`` look like at one time, for Pillow."""
+    from PIL import Image
+
+    pictures = drawn(frame)
+    if isinstance(pictures, Signals):
+        file = io.BytesIO()
+        image_grid(frame, limit=len(frame)).savefig(file, format="png")
+        return Image.open(file).convert("RGB")
+    pixels = pictures.rgb()
+    scale = math.ceil(SMALLEST / max(pixels.shape[1:3]))
+    gap = GAP if frame.ndim == 4 else 3 * scale  # wider than between the slices of a volume
+    return Image.fromarray(lay_out(pixels.repeat(scale, axis=1).repeat(scale, axis=2), gap=gap))
 
 
 def _frames_of(result: MaximizationResult) -> torch.Tensor:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.patches import Rectangle
 
 from featurelens.plotting.arrays import Floats
-from featurelens.plotting.colours import INK, PALE, QUIET
+from featurelens.plotting.colours import INK, PALE, QUIET, line_colours
 
 GAP = 0.08
 LABEL = 0.16  # height of the line of text above a tile
@@ -29,6 +31,50 @@ class Tile:
     label: str = ""
     limits: tuple[float, float] = (0.0, 1.0)
     constant: float | None = None  # the only value of a map without a pattern
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape[:2]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One small chart: a line for each channel of a signal ``(C, L)`` in [0, 1]."""
+
+    values: Floats
+    label: str = ""
+    constant: float | None = None
+    shape: ClassVar[tuple[int, ...]] = (1, 2)  # height and width, in any unit
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Several pictures of one size in the place of one, row by row: slices of a volume."""
+
+    tiles: tuple[Tile, ...]
+    label: str = ""
+    constant: float | None = None
+
+    @property
+    def columns(self) -> int:
+        return mosaic_columns(len(self.tiles))
+
+    @property
+    def rows(self) -> int:
+        return math.ceil(len(self.tiles) / self.columns)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        height, width = self.tiles[0].shape
+        return self.rows * height, self.columns * width
+
+
+AnyTile: TypeAlias = Tile | Lines | Mosaic
+
+
+def mosaic_columns(count: int) -> int:
+    """Return how many of `count` pictures stand side by side where rows and columns are about as many."""
+    return math.ceil(math.sqrt(count))
 
 
 @dataclass(frozen=True)
@@ -91,18 +137,28 @@ def _best_columns(count: int, ratio: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def draw_grid(ax: Axes, tiles: list[Tile], grid: Grid, cmap: Colormap | None = None) -> None:
+def draw_grid(ax: Axes, tiles: Sequence[AnyTile], grid: Grid, cmap: Colormap | None = None) -> None:
     """Draw `tiles` on a page."""
     for index, tile in enumerate(tiles):
         draw_tile(ax, tile, grid.corner(index), grid.tile, cmap)
 
 
 def draw_tile(
-    ax: Axes, tile: Tile, corner: tuple[float, float], size: tuple[float, float], cmap: Colormap | None
+    ax: Axes,
+    tile: AnyTile,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    cmap: Colormap | None,
 ) -> None:
     """Draw one picture with a hairline around it and its label above."""
     (x, y), (width, height) = corner, size
-    if tile.constant is None:
+    if tile.constant is not None:
+        _draw_constant(ax, tile.constant, corner, size)
+    elif isinstance(tile, Lines):
+        _draw_lines(ax, tile.values, corner, size)
+    elif isinstance(tile, Mosaic):
+        _draw_mosaic(ax, tile, corner, size, cmap)
+    else:
         # Magnified pixels keep their edges; a map with more pixels than the tile has is averaged, not sampled.
         magnified = tile.pixels.shape[1] <= width * ax.figure.dpi
         ax.imshow(
@@ -115,14 +171,37 @@ def draw_tile(
             interpolation_stage="rgba",
             aspect="equal",
         )
-    else:
-        _draw_constant(ax, tile.constant, corner, size)
-    frame = Rectangle((x, y), width, height, fill=False, edgecolor=PALE, linewidth=0.5, clip_on=False)
-    ax.add_patch(frame)
+    if not isinstance(tile, Mosaic) or tile.constant is not None:
+        frame = Rectangle((x, y), width, height, fill=False, edgecolor=PALE, linewidth=0.5, clip_on=False)
+        ax.add_patch(frame)
     if tile.label:
         colour = INK if tile.constant is None else QUIET
         text = "\n".join(_shorten(line, width) for line in tile.label.splitlines())
         ax.text(x, y - 0.025, text, fontsize=label_size(width), color=colour, ha="left", va="bottom")
+
+
+def _draw_lines(ax: Axes, values: Floats, corner: tuple[float, float], size: tuple[float, float]) -> None:
+    """Draw the channels of a signal over a pale line at 0.5; 0 and 1 lie just inside the frame."""
+    (x, y), (width, height) = corner, size
+    ax.plot([x, x + width], [y + height / 2] * 2, color=PALE, linewidth=0.5)
+    place = x + width * (np.arange(values.shape[1]) + 0.5) / values.shape[1]
+    marker = "." if len(place) == 1 else ""
+    for channel, colour in zip(values, line_colours(len(values)), strict=True):
+        up = 0.05 + 0.9 * channel
+        ax.plot(place, y + height * (1 - up), color=colour, linewidth=0.8, marker=marker, markersize=3)
+
+
+def _draw_mosaic(
+    ax: Axes, mosaic: Mosaic, corner: tuple[float, float], size: tuple[float, float], cmap: Colormap | None
+) -> None:
+    """Draw the parts of a mosaic, each in its own frame."""
+    gap = 0.03 * size[0]
+    columns, rows = mosaic.columns, mosaic.rows
+    part = ((size[0] + gap) / columns - gap, (size[1] + gap) / rows - gap)
+    grid = Grid(columns, rows, part, gap=gap, label=0.0)
+    for index, tile in enumerate(mosaic.tiles):
+        across, down = grid.corner(index)
+        draw_tile(ax, tile, (corner[0] + across, corner[1] + down), part, cmap)
 
 
 def _draw_constant(ax: Axes, value: float, corner: tuple[float, float], size: tuple[float, float]) -> None:

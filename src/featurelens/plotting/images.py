@@ -1,34 +1,21 @@
-"""Images as pictures: in a grid, and in files."""
+"""Images as pictures, volumes as slices and signals as lines: in a grid, and in files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.image
-import numpy as np
-import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from featurelens._checks import check_type, check_whole, count
 from featurelens.maximization import MaximizationResult
-from featurelens.plotting.arrays import (
-    Array,
-    Floats,
-    check_array,
-    check_labels,
-    check_limit,
-    finite_range,
-    to_floats,
-)
-from featurelens.plotting.colours import NOT_FINITE_NOTE, colour_map, paint_not_finite
-from featurelens.plotting.grid import LABEL, Grid, Tile, arrange, break_label, draw_grid, label_size
+from featurelens.maximization.layouts import LAYOUTS
+from featurelens.plotting.arrays import Array, check_array, check_labels, check_limit
+from featurelens.plotting.grid import LABEL, Grid, arrange, break_label, draw_grid, label_size
 from featurelens.plotting.page import figure_of, first_of, page, room
+from featurelens.plotting.pictures import Signals, drawn
 
 
 def image_grid(
@@ -42,14 +29,15 @@ def image_grid(
 ) -> Figure:
     """Show a batch of images in a grid.
 
-    One channel is drawn in grey, three as RGB. Of any other number the channels are drawn side by side, in viridis.
-    Values in [0, 1] and ``uint8`` are shown as they are; a batch that leaves [0, 1] (normalized images) is
-    stretched to it as a whole, and the note under the title says so. NaN and infinite values are pink.
+    One channel is drawn in grey, three as RGB, any other number side by side in viridis. Values in [0, 1] and ``uint8``
+    are shown as they are; a batch that leaves [0, 1] (normalized images) is stretched to it as a whole, and the note under
+    the title says so. NaN and infinite values are pink. Of volumes, four evenly spaced slices along their first spatial
+    axis are shown. Signals are charts with a line for each channel, with gaps at NaN and infinite values.
 
     Parameters
     ----------
     images
-        ``(N, C, H, W)``.
+        ``(N, C, H, W)``, volumes ``(N, C, D, H, W)`` or signals ``(N, C, L)``.
     labels
         One for each image, written above it.
     columns
@@ -64,21 +52,22 @@ def image_grid(
     Raises
     ------
     TypeError, ValueError
-        If `images` is not ``(N, C, H, W)`` of real numbers or is empty, or `labels` has another length.
+        If `images` is not one of these, of real numbers, or is empty, or `labels` has another length.
 
     Examples
     --------
+    >>> import torch
     >>> figure = image_grid(torch.rand(12, 3, 32, 32), labels=range(12), title="Noise")
     >>> len(figure.axes[0].images)
     12
     """
-    images = check_array(images, {4: "(N, C, H, W)"}, argument="images")
+    images = check_array(images, LAYOUTS, argument="images")
     names = check_labels(labels, len(images), "image")
     shown = check_limit(limit, len(images))
     if columns is not None:
         check_whole(columns, argument="columns", least=1)
-    pictures = as_pictures(images[:shown])
-    names, grid = _labelled(names[:shown], pictures.pixels.shape[1:3], columns, room(ax))
+    pictures = drawn(images[:shown])
+    names, grid = _labelled(names[:shown], pictures.shape, columns, room(ax))
     heading = first_of(title or ("" if shown == len(images) else "Images"), shown, len(images))
     ax = page(grid.width, grid.height, title=heading, note="; ".join(pictures.notes), ax=ax)
     draw_grid(ax, [pictures.tile(i, names[i]) for i in range(shown)], grid, pictures.cmap)
@@ -111,6 +100,7 @@ def maximization(
 
     Examples
     --------
+    >>> import torch
     >>> import featurelens as fl
     >>> model = torch.nn.Conv2d(1, 4, 3)
     >>> result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2).run(model)
@@ -124,7 +114,9 @@ def maximization(
 
 
 def write_images(images: Array, paths: Sequence[Path]) -> None:
-    """Write each of ``(N, C, H, W)`` images, pixel by pixel, to the PNG file at its place in `paths`.
+    """Write each of `images`, as for `image_grid`, to the PNG file at its place in `paths`.
+
+    Images and the slices of volumes are written pixel by pixel, signals as a line chart.
 
     Raises
     ------
@@ -133,15 +125,20 @@ def write_images(images: Array, paths: Sequence[Path]) -> None:
 
     Examples
     --------
-    >>> import pathlib, tempfile
+    >>> import pathlib, tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_images(torch.rand(1, 3, 8, 8), [pathlib.Path(folder) / "image.png"])
     """
-    images = check_array(images, {4: "(N, C, H, W)"}, argument="images")
+    images = check_array(images, LAYOUTS, argument="images")
     if len(paths) != len(images):
         raise ValueError(f"paths must name all of {count(len(images), 'image')}; got {len(paths)}")
-    for pixels, path in zip(as_pictures(images).rgb(), paths, strict=True):
-        matplotlib.image.imsave(path, pixels)
+    pictures = drawn(images)
+    if isinstance(pictures, Signals):
+        for index, path in enumerate(paths):
+            image_grid(images[index : index + 1]).savefig(path)
+    else:
+        for pixels, path in zip(pictures.rgb(), paths, strict=True):
+            matplotlib.image.imsave(path, pixels)
 
 
 def _labelled(
@@ -157,57 +154,3 @@ def _labelled(
         if needed <= label:
             return broken, grid
         label = needed  # which may make the tiles smaller, and the lines more
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """``(N, H, W)`` values for a colour map or ``(N, H, W, 3)`` RGB, in [0, 1], and what was done to them."""
-
-    pixels: Floats
-    cmap: Colormap
-    notes: tuple[str, ...]
-
-    def rgb(self) -> NDArray[np.uint8]:
-        """Return ``(N, H, W, 3)`` bytes, as image files hold them."""
-        if self.pixels.ndim == 4:
-            coloured = self.pixels
-        elif self.cmap.name == "gray":  # exactly: a colour map has its own way of rounding to 256 shades
-            coloured = paint_not_finite(np.stack([self.pixels] * 3, axis=-1))
-        else:
-            coloured = self.cmap(self.pixels)[..., :3]
-        rounded: NDArray[np.uint8] = np.rint(255 * coloured).astype(np.uint8)
-        return rounded
-
-    def tile(self, index: int, label: str) -> Tile:
-        return Tile(self.pixels[index], label)
-
-
-def as_pictures(images: Array) -> Pictures:
-    """Turn ``(N, C, H, W)`` images into pictures."""
-    values, notes = to_floats(images), []
-    if images.dtype in (torch.uint8, np.uint8):
-        values = values / 255
-    channels = values.shape[1]
-    broken = not np.isfinite(values).all()
-    if channels not in (1, 3):
-        values, columns = _side_by_side(values)
-        notes.append(f"{channels} channels, {columns} in a row")
-    low, high = finite_range(values)
-    if low < -1e-6 or high > 1 + 1e-6:
-        values = (values - low) / ((high - low) or 1.0)
-        notes.append(f"stretched from [{low:.3g}, {high:.3g}] to [0, 1]")
-    if broken:
-        notes.append(NOT_FINITE_NOTE)
-    pixels = paint_not_finite(values.transpose(0, 2, 3, 1)) if channels == 3 else values[:, 0]
-    return Pictures(pixels, colour_map("gray" if channels == 1 else "viridis"), tuple(notes))
-
-
-def _side_by_side(values: Floats) -> tuple[Floats, int]:
-    """Lay the channels of images ``(N, C, H, W)`` out as ``(N, 1, rows * H, columns * W)``; return them, and columns."""
-    n, channels, height, width = values.shape
-    columns = channels if channels < 4 else math.ceil(channels**0.5)
-    rows = math.ceil(channels / columns)
-    filled = np.full((n, rows * columns, height, width), finite_range(values)[0], dtype=values.dtype)
-    filled[:, :channels] = values
-    tiles = filled.reshape(n, rows, columns, height, width).swapaxes(2, 3)
-    return tiles.reshape(n, 1, rows * height, columns * width), columns

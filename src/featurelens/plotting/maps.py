@@ -20,8 +20,8 @@ from featurelens.plotting.arrays import (
 )
 from featurelens.plotting.colours import NOT_FINITE_NOTE, colour_map, is_signed, limits
 from featurelens.plotting.grid import LABEL, Tile, arrange, draw_grid, draw_tile
-from featurelens.plotting.images import as_pictures
 from featurelens.plotting.page import HEIGHT, WIDTH, figure_of, first_of, page, room
+from featurelens.plotting.pictures import as_pictures
 
 LAYOUTS = {4: "(N, C, H, W)", 3: "(C, H, W)"}
 BETWEEN = 0.3  # inches between the input and its feature maps

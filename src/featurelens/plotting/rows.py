@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from featurelens._checks import check_type, count, describe
 from featurelens.maximization import RealImageComparison
 from featurelens.plotting.arrays import check_limit
 from featurelens.plotting.colours import INK, NOT_FINITE_NOTE, QUIET
-from featurelens.plotting.grid import Grid, Tile, draw_tile
-from featurelens.plotting.images import as_pictures
+from featurelens.plotting.grid import AnyTile, Grid, draw_tile
 from featurelens.plotting.page import LINE, about, figure_of, first_of, page, room, wrap
+from featurelens.plotting.pictures import drawn
 from featurelens.recording import ReceptiveField
 from featurelens.statistics import TopKResult
 
@@ -110,10 +111,10 @@ def _draw_strongest(
 ) -> Figure:
     most = result.rows.shape[1]
     places = [(row, rank) for row, c in enumerate(shown) for rank in range(most) if result.rows[c, rank] >= 0]
-    pictures = as_pictures(
+    pictures = drawn(
         torch.stack([_picture(result, images, shown[row], rank, receptive_field) for row, rank in places])
     )
-    height, width = pictures.pixels.shape[1:3]
+    height, width = pictures.shape
     across = min(IMAGE, (room(ax)[0] - NAME) / most - 0.08)
     grid = Grid(most, len(shown), (across, across * height / width), left=NAME)
     notes = ["receptive fields; pale grey lies outside the image"] if receptive_field is not None else []
@@ -125,7 +126,7 @@ def _draw_strongest(
         value = float(result.values[shown[row], rank])
         tile = pictures.tile(index, f"{value:.3g}")
         if result.tied[shown[row]]:
-            tile = Tile(tile.pixels, constant=value)
+            tile = replace(tile, label="", constant=value)
         draw_tile(ax, tile, grid.corner(row * most + rank), grid.tile, pictures.cmap)
     for row, channel in enumerate(shown):
         y = grid.corner(row * most)[1] + grid.tile[1] / 2
@@ -205,8 +206,8 @@ def comparison(
 def _draw_comparison(
     comparison: RealImageComparison, rows: int, real: int, heading: str, ax: Axes | None
 ) -> Figure:
-    optimized = as_pictures(comparison.images[:rows])
-    height, width = optimized.pixels.shape[1:3]
+    optimized = drawn(comparison.images[:rows])
+    height, width = optimized.shape
     ratio = min(max(height / width, 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size, left=TEXT)
@@ -214,15 +215,15 @@ def _draw_comparison(
     ax = page(grid.width + APART, grid.height, title=heading, note=note, ax=ax)
     # Apart, as a model may accept images of any size, so that real ones may have another than the optimized ones.
     for k in range(rows):
-        photographs = as_pictures(comparison.top_images[k, :real])
-        tiles = [optimized.tile(k, f"{float(comparison.scores[k]):.3g}")]
+        photographs = drawn(comparison.top_images[k, :real])
+        tiles: list[AnyTile] = [optimized.tile(k, f"{float(comparison.scores[k]):.3g}")]
         if not bool(comparison.dead[k]):  # or any image would be as strong as another
             values = comparison.top_scores[k, :real].tolist()
             tiles += [photographs.tile(column, f"{value:.3g}") for column, value in enumerate(values)]
         for column, tile in enumerate(tiles):
             x, y = grid.corner(k * grid.columns + column)
             place = (x + (APART if column else 0), y)
-            draw_tile(ax, tile, place, _fitted(tile.pixels.shape, size), photographs.cmap)
+            draw_tile(ax, tile, place, _fitted(tile.shape, size), photographs.cmap)
         _describe(ax, str(comparison.objectives[k]), comparison.judgements[k], y)
     return figure_of(ax)
 

@@ -13,8 +13,8 @@ from featurelens.ablation import AblationResult
 from featurelens.plotting.arrays import Floats, check_image, check_limit, finite_range, only_value, to_floats
 from featurelens.plotting.colours import NOT_FINITE_NOTE, QUIET
 from featurelens.plotting.grid import Tile, arrange, draw_tile, label_size
-from featurelens.plotting.images import Pictures, as_pictures
 from featurelens.plotting.page import figure_of, first_of, layer_name, page, room
+from featurelens.plotting.pictures import Pictures, as_pictures
 
 BELOW = 0.15  # inches under a picture for its error
 

@@ -15,7 +15,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, Pr
 
 from featurelens._checks import count
 from featurelens.plotting.arrays import Array, check_array, check_labels, to_floats
-from featurelens.plotting.images import as_pictures
+from featurelens.plotting.pictures import as_pictures
 from featurelens.tensorboard.run import Run, check_tag
 
 LARGEST_SHEET = 8192  # pixels; browsers draw no larger texture

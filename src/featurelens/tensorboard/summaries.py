@@ -24,8 +24,8 @@ from featurelens.information import (
 from featurelens.maximization import MaximizationResult
 from featurelens.plotting.arrays import Array, check_array
 from featurelens.plotting.estimates import interval_of
-from featurelens.plotting.images import as_pictures
 from featurelens.plotting.page import figure_of
+from featurelens.plotting.pictures import as_pictures
 from featurelens.tensorboard.run import Charts, Run, check_tag, join
 
 Information: TypeAlias = MutualInformationResult | SpatialMutualInformationResult | ChannelInformationResult

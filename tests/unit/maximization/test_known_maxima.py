@@ -52,3 +52,22 @@ def test_the_known_maximum_is_found_and_nothing_else_is_in_the_image(name, seed)
         3, SIZE, SIZE
     )  # elsewhere the pixel hardly matters
     assert float(((result.images[0] > 0.5) != best.bool())[clear].float().mean()) <= 0.01
+
+
+WAVES = [(nn.Conv1d, (64,)), (nn.Conv1d, (1000,)), (nn.Conv2d, (24, 20)), (nn.Conv3d, (24, 12, 12))]
+
+
+@pytest.mark.parametrize(("layer", "size"), WAVES, ids=[str(size) for _, size in WAVES])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_known_wave_is_found_on_any_number_of_axes(layer, size, seed):
+    places = torch.meshgrid(*(torch.arange(float(n)) / n for n in size), indexing="ij")
+    phase = sum(cycles * place for cycles, place in zip((2, 1, 1), places, strict=False))
+    weight = torch.stack([torch.cos(2 * math.pi * phase), -torch.sin(2 * math.pi * phase)])
+    filter_ = layer(2, 1, size, bias=False)
+    filter_.weight.data[0] = weight
+    image = fl.FourierImage((2, *size))
+    result = fl.ActivationMaximizer(filter_, image, transforms=None, seed=seed, progress=False).run("")
+    lowest, highest = float(weight.clamp(max=0).sum()), float(weight.clamp(min=0).sum())
+    assert (float(result.scores[0]) - lowest) / (highest - lowest) >= 0.985
+    clear = weight.abs() > 0.1
+    assert float(((result.images[0] > 0.5) != (weight > 0))[clear].float().mean()) <= 0.01

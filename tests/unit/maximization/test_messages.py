@@ -144,7 +144,10 @@ def test_decoders_that_do_not_fit():
         run("conv_1", image=fl.LatentImage(flat(2), 3))
     with says(RuntimeError, "the decoder failed on latents (2, 4): RuntimeError"):
         run("conv_1", image=fl.LatentImage(flat(), 4))
-    with says(ValueError, "the decoder must return images (N, C, H, W); got float32 tensor (2, 3)"):
+    with says(
+        ValueError,
+        "the decoder must return images (N, C, L), (N, C, H, W) or (N, C, D, H, W); got float32 tensor (2, 3)",
+    ):
         run("conv_1", image=fl.LatentImage(nn.Linear(3, 3), 3))
     with says(ValueError, "LatentImage(Sequential, 3) must give images in [0, 1]; got values from -"):
         run("conv_1", image=fl.LatentImage(flat(last=nn.Identity), 3))
@@ -164,13 +167,14 @@ class Own(fl.Parametrization):
 @pytest.mark.parametrize(
     ("change", "came"),
     [
-        (torch.sigmoid, "float32 tensor (2, 4, 100)"),
+        (lambda parameters: parameters.flatten(1), "float32 tensor (2, 400)"),
+        (lambda parameters: parameters[:1].sigmoid(), "float32 tensor (1, 4, 100)"),
         (lambda parameters: parameters[:1, None].sigmoid(), "float32 tensor (1, 1, 4, 100)"),
         (lambda parameters: None, "None"),
     ],
 )
 def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
-    text = "Own() must give images (N, C, H, W), one for each row of its parameters; got "
+    text = "Own() must give images (N, C, L), (N, C, H, W) or (N, C, D, H, W), one for each row of its parameters; got "
     with says(ValueError, f"{text}{came} for parameters (2, 4, 100)"):
         run("conv_1", image=Own(change))
 
@@ -190,7 +194,7 @@ def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
             ValueError,
             "transforms must be 'standard', None or a list of them; got 'none'",
         ),
-        ({"transforms": [3]}, TypeError, "a transform is callable on images (N, C, H, W); got 3"),
+        ({"transforms": [3]}, TypeError, "a transform is callable on images (N, C, ...); got 3"),
         (
             {"transforms": fl.transforms.Jitter(2)},
             TypeError,
@@ -198,9 +202,22 @@ def test_parametrizations_of_the_user_s_that_give_no_images(change, came):
         ),
         ({"optimizer": "adam"}, TypeError, "optimizer must be callable on parameters; got 'adam'"),
         ({"autocast": 1}, TypeError, "autocast must be True or False; got 1"),
-        ({"preprocess": 0.5}, TypeError, "preprocess must be callable on images (N, C, H, W); got 0.5"),
-        ({"sample": [1]}, TypeError, "sample must be a tensor of images (N, C, H, W); got [1]"),
-        ({"sample": torch.rand(3, 8, 8)}, ValueError, "sample must be floating-point images (N, C, H, W)"),
+        ({"preprocess": 0.5}, TypeError, "preprocess must be callable on images (N, C, ...); got 0.5"),
+        (
+            {"sample": [1]},
+            TypeError,
+            "sample must be a tensor of images (N, C, L), (N, C, H, W) or (N, C, D, H, W); got [1]",
+        ),
+        (
+            {"sample": torch.rand(8, 8)},
+            ValueError,
+            "sample must be floating-point images (N, C, L), (N, C, H, W) or (N, C, D, H, W) with no empty dimension",
+        ),
+        (
+            {"sample": torch.rand(4, 0, 8)},
+            ValueError,
+            "with no empty dimension; got float32 tensor (4, 0, 8)",
+        ),
         ({"sample": images() * torch.nan}, ValueError, "sample must be finite; got NaN or infinite values"),
         (
             {"sample": images() * 3, "preprocess": torch.neg},
@@ -216,9 +233,15 @@ def test_settings_that_make_no_sense(settings, kind, text):
 
 
 def test_what_the_maximizer_must_know():
-    text = "the shape of the images is unknown: pass sample=images[:64], or a parametrization such as FourierImage((1, H, W))"
-    with says(ValueError, text):
-        fl.ActivationMaximizer(plain())
+    text = "the shape of the images is unknown: pass sample=images[:64], or a parametrization such as FourierImage"
+    for model, shape in (
+        (plain(), "(1, H, W)"),
+        (nn.Conv1d(2, 3, 5), "(2, L)"),
+        (nn.Sequential(nn.Conv3d(4, 3, 5), nn.Flatten()), "(4, D, H, W)"),
+        (nn.Linear(4, 3), "(C, H, W)"),
+    ):
+        with says(ValueError, text + f"({shape})"):
+            fl.ActivationMaximizer(model)
     with says(TypeError, "parametrization must be a PixelImage, FourierImage, ...; got (1, 8, 8)"):
         fl.ActivationMaximizer(plain(), (1, 8, 8))
     with says(TypeError, "model must be an nn.Module; got 3"):
@@ -227,9 +250,15 @@ def test_what_the_maximizer_must_know():
 
 @pytest.mark.parametrize("kind", [fl.PixelImage, fl.FourierImage, fl.PhaseImage])
 def test_parametrizations_that_make_no_sense(kind):
-    text = "shape must be (C, H, W), three integers from 1: channels, height, width; got "
-    for shape, got in (((28, 28), "(28, 28)"), ((0, 4, 4), "(0, 4, 4)"), ("abc", "'abc'"), (28, "28")):
-        with says(ValueError, text + got):
+    text = "shape must be (C, L), (C, H, W) or (C, D, H, W), integers from 1: channels, then the size of the signal, "
+    for shape, got in (
+        ((784,), "(784)"),
+        ((1, 2, 3, 4, 5), "(1, 2, 3, 4, ...)"),
+        ((0, 4, 4), "(0, 4, 4)"),
+        ("abc", "'abc'"),
+        (28, "28"),
+    ):
+        with says(ValueError, f"{text}image or volume; got {got}"):
             kind(shape)
     statistics = fl.ImageStatistics.fit(torch.rand(4, 3, 8, 8))
     with says(ValueError, "statistics are of images with 3 channels; the image has 1"):
@@ -242,6 +271,12 @@ def test_further_parametrizations_that_make_no_sense():
     statistics = fl.ImageStatistics.fit(torch.rand(4, 3, 8, 8))
     with says(ValueError, "statistics are of images of 8x8 pixels; the image has 9x8"):
         fl.PhaseImage((3, 9, 8), statistics=statistics)
+    with says(ValueError, "statistics are of images of 8x8 pixels; the image has 64"):
+        fl.FourierImage((3, 64), statistics=statistics)
+    with says(ValueError, "images must be (N, 2, 16); got float32 tensor (1, 2, 4, 4)"):
+        fl.FourierImage((2, 16)).from_image(torch.rand(1, 2, 4, 4))
+    with says(TypeError, "images must be a tensor (N, C, D, H, W); got 3"):
+        fl.PixelImage((2, 4, 4, 4)).from_image(3)
     with says(ValueError, "images must be (N, 1, 8, 8); got float32 tensor (1, 1, 9, 9)"):
         IMAGE.from_image(torch.rand(1, 1, 9, 9))
     with says(ValueError, "images must be floating-point numbers in [0, 1]"):
@@ -261,11 +296,14 @@ def test_further_parametrizations_that_make_no_sense():
 def test_data_that_make_no_statistics():
     with says(ValueError, "the loader yielded no images"):
         fl.ImageStatistics.fit([])
-    with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
+    with says(
+        TypeError,
+        "loader must be images (N, C, L), (N, C, H, W) or (N, C, D, H, W) or a loader of them; got 3",
+    ):
         fl.ImageStatistics.fit(3)
     with says(
         ValueError,
-        "the loader must yield images (N, C, H, W) with no empty dimension; got float32 tensor (2, 3)",
+        "the loader must yield images (N, C, L), (N, C, H, W) or (N, C, D, H, W) with no empty dimension; got float32 tensor (2, 3)",
     ):
         fl.ImageStatistics.fit(torch.rand(2, 3))
     with says(
@@ -407,6 +445,8 @@ def test_comparisons_with_what_does_not_fit():
         result.compare(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with says(TypeError, "loader must be images (N, C, H, W) or a loader of them; got 3"):
         result.compare(3)
+    with says(ValueError, "images (N, C, H, W) with no empty dimension; got float32 tensor (2, 1, 8)"):
+        result.compare(torch.rand(2, 1, 8))
     with says(ValueError, "top must be at least 1; got 0"):
         result.compare(images(), top=0)
     with says(TypeError, "progress must be True or False; got 3"):

@@ -37,7 +37,7 @@ def test_jitter_shifts_by_whole_pixels(shift):
 
 def test_jitter_reaches_every_shift_equally():
     drawn = torch.rand(20000, 2, generator=torch.Generator().manual_seed(0))
-    shifts = Jitter(2).matrices(drawn)[:, :2, 2]
+    shifts = Jitter(2).matrices(drawn, 2)[:, :2, 2]
     counts = torch.stack([(shifts == step).sum(0) for step in range(-2, 3)]) / 20000
     assert torch.allclose(counts, torch.tensor(0.2), atol=0.02)
 

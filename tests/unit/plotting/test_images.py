@@ -138,9 +138,9 @@ def test_a_large_batch_is_limited_in_words():
     [
         (lambda: image_grid(None), TypeError, "images must be a tensor or a NumPy array; got None"),
         (
-            lambda: image_grid(torch.rand(3, 4, 4)),
+            lambda: image_grid(torch.rand(4, 4)),
             ValueError,
-            "images must be (N, C, H, W); got shape (3, 4, 4)",
+            "images must be (N, C, L), (N, C, H, W) or (N, C, D, H, W); got shape (4, 4)",
         ),
         (
             lambda: image_grid(torch.rand(2, 1, 4, 4), labels=["one"]),

@@ -11,6 +11,7 @@ from torch import nn
 
 from featurelens._checks import check_number, check_type, describe
 from featurelens.maximization.images.image_statistics import NATURAL_COLOURS, ImageStatistics
+from featurelens.maximization.layouts import LAYOUTS, per_channel
 
 STEEPNESS = 4.0
 """Slope of the logistic curve that bounds the pixels, so that around mid-grey the image equals the pattern."""
@@ -19,8 +20,8 @@ STEEPNESS = 4.0
 class Parametrization(ABC):
     """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1].
 
-    Derive from it to optimize something other than pixels, Fourier coefficients, phases or latents: here, a single
-    grey for each image.
+    Signals ``(N, C, L)`` and volumes ``(N, C, D, H, W)`` are images, too, with one spatial axis or three. Derive from it
+    to optimize something other than pixels, Fourier coefficients, phases or latents: here, a single grey for each image.
 
     Attributes
     ----------
@@ -81,22 +82,24 @@ class Canvas(Parametrization):
     ) -> None:
         given: object = shape
         sizes = list(given) if isinstance(given, list | tuple) else []
-        if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
+        if len(sizes) + 1 not in LAYOUTS or not all(type(size) is int and size >= 1 for size in sizes):
             raise ValueError(
-                f"shape must be (C, H, W), three integers from 1: channels, height, width; got {describe(shape)}"
+                "shape must be (C, L), (C, H, W) or (C, D, H, W), integers from 1: channels, then the size of the "
+                f"signal, image or volume; got {describe(shape)}"
             )
-        self.shape = (sizes[0], sizes[1], sizes[2])
+        self.shape: tuple[int, ...] = tuple(sizes)
         self.statistics, self.sd = statistics, check_spread(sd)
-        # The mean colour (C,), and the matrix (C, C) that colours an uncorrelated pattern.
-        self._mean = torch.full(self.shape[:1], 0.5, dtype=torch.float64)
+        # The mean colour (C, 1, ...), and the matrix (C, C) that colours an uncorrelated pattern.
+        mean = torch.full(self.shape[:1], 0.5, dtype=torch.float64)
         if statistics is not None:
             check_type(statistics, ImageStatistics, argument="statistics", expected="ImageStatistics or None")
             statistics.check_channels(self.shape[0])
-            self._mean, self._colours = statistics.mean.double(), statistics.colours().double()
+            mean, self._colours = statistics.mean.double(), statistics.colours().double()
         elif self.shape[0] == 3:
             self._colours = torch.tensor(NATURAL_COLOURS, dtype=torch.float64)
         else:
             self._colours = 0.25 * torch.eye(self.shape[0], dtype=torch.float64)
+        self._mean = per_channel(mean, len(self.shape) - 1)
 
     def __repr__(self) -> str:
         extra = "" if self.statistics is None else f", statistics={self.statistics!r}"
@@ -111,14 +114,16 @@ class Canvas(Parametrization):
         if self.shape[0] == 1:
             mixed = pattern * self._colours.item()
         else:
-            mixed = torch.einsum("dc,nchw->ndhw", self._colours.to(pattern), pattern)
+            mixed = torch.einsum("dc,nc...->nd...", self._colours.to(pattern), pattern)
         middle = STEEPNESS * (self._mean - 0.5)
-        return torch.sigmoid(STEEPNESS * mixed + middle.to(pattern)[:, None, None])
+        return torch.sigmoid(STEEPNESS * mixed + middle.to(pattern))
 
     def _unpaint(self, images: torch.Tensor) -> torch.Tensor:
         """Return the pattern of images: the inverse of `_paint` for pixels strictly between 0 and 1."""
-        check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
+        check_type(
+            images, torch.Tensor, argument="images", expected=f"a tensor {LAYOUTS[len(self.shape) + 1]}"
+        )
+        if tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
         floating = images.is_floating_point()
         if not floating or not bool(((images >= 0) & (images <= 1)).all()):
@@ -128,7 +133,7 @@ class Canvas(Parametrization):
         tiny = torch.finfo(images.dtype).eps
         values = torch.logit(images.clamp(tiny, 1 - tiny)) / STEEPNESS + 0.5
         contrasts = torch.linalg.inv(self._colours).to(images)
-        return torch.einsum("dc,nchw->ndhw", contrasts, values - self._mean.to(images)[:, None, None])
+        return torch.einsum("dc,nc...->nd...", contrasts, values - self._mean.to(images))
 
 
 def check_spread(sd: float) -> float:

@@ -24,13 +24,14 @@ class FourierImage(Canvas):
     Parameters
     ----------
     shape
-        ``(C, H, W)``; any channel count, odd and even sizes.
+        ``(C, H, W)``, ``(C, L)`` for signals or ``(C, D, H, W)`` for volumes; any channel count, odd and even sizes.
     statistics
         Statistics of the user's data, for their colours and spectrum. By default three channels are correlated as in
         natural images, and those of any other number are uncorrelated.
     decay
         Let the spectrum fall as ``1 / frequency ** decay`` instead: white noise has 0, natural images about 1. A larger
-        value gives smoother images and lower scores. Without statistics it is 1.5 by default.
+        value gives smoother images and lower scores. Without statistics it is 1.5 by default, 1 for signals and 2 for
+        volumes: there are fewer or more waves of high frequency, and so each octave has half the power of the one below.
     sd
         Standard deviation of the noise to start from, in units of the data's own contrast.
 
@@ -61,31 +62,28 @@ class FourierImage(Canvas):
     ) -> None:
         super().__init__(shape, statistics=statistics, sd=sd)
         if decay is None and statistics is None:
-            decay = 1.5
-        self._spectrum = spectrum(self.shape, statistics, decay)
+            decay = (len(self.shape[1:]) + 1) / 2
+        self._spectrum = spectrum(self.shape[1:], statistics, decay)
         # Brightness may be as strong as a pattern, not stronger, or images become white or black and stay so.
-        self._spectrum[0, 0] = self._spectrum.flatten()[1:].max() if self._spectrum.numel() > 1 else 1.0
-        self._down, self._across = (fourier_basis.basis(n)[0] for n in self.shape[1:])
+        waves = self._spectrum.view(-1)
+        waves[0] = waves[1:].max() if len(waves) > 1 else 1.0
+        self._bases = fourier_basis.bases(self.shape[1:])
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return the images `(N, C, H, W)`."""
-        down, across = self._down.to(parameters), self._across.to(parameters)
-        return self._paint(down @ (parameters * self._spectrum.to(parameters)) @ across.T)
+        return self._paint(fourier_basis.synthesize(parameters * self._spectrum.to(parameters), self._bases))
 
     def from_image(self, images: torch.Tensor) -> torch.Tensor:
         """Return the amplitudes of images `(N, C, H, W)` in [0, 1]: the inverse of `images`."""
         return fourier_basis.analyse(self._unpaint(images)) / self._spectrum.to(images)
 
 
-def spectrum(
-    shape: tuple[int, int, int], statistics: ImageStatistics | None, decay: float | None
-) -> torch.Tensor:
+def spectrum(size: tuple[int, ...], statistics: ImageStatistics | None, decay: float | None) -> torch.Tensor:
     """Return how strong each wave is, ``(H, W)`` of mean square 1: as ``1 / frequency ** decay``, None for the data's."""
-    height, width = shape[1:]
     if decay is None and statistics is not None:
-        return statistics.amplitudes(height, width)
-    decay = 1.0 if decay is None else decay
+        return statistics.amplitudes(*size)
+    decay = len(size) / 2 if decay is None else decay  # all octaves are equally strong
     if not math.isfinite(check_number(decay, argument="decay")):
         raise ValueError(f"decay must be a number; got {describe(decay)}")
-    falling = fourier_basis.frequencies(height, width).clamp(min=1 / max(height, width)) ** -float(decay)
+    falling = fourier_basis.frequencies(*size).clamp(min=1 / max(size)) ** -float(decay)
     return falling / falling.square().mean().sqrt()

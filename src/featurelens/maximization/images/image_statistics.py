@@ -12,6 +12,7 @@ import torch
 from featurelens._checks import count
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images import fourier_basis
+from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.preprocessing import ROUNDING
 
 NATURAL_COLOURS = ((0.231, 0.079, 0.022), (0.239, 0.006, -0.041), (0.248, -0.079, 0.019))
@@ -36,7 +37,8 @@ class ImageStatistics:
     covariance : torch.Tensor
         ``(C, C)``: covariance of the channels over all pixels.
     spectrum : torch.Tensor
-        ``(H, W)``: root mean square amplitude of each wave of the real Fourier basis, averaged over channels.
+        ``(H, W)``, ``(L,)`` or ``(D, H, W)``: root mean square amplitude of each wave of the real Fourier basis,
+        averaged over channels.
     low, high : torch.Tensor
         ``(C,)``: smallest and largest value of each channel.
     n : int
@@ -62,7 +64,8 @@ class ImageStatistics:
         Parameters
         ----------
         loader
-            Images `(N, C, H, W)`, or a loader of batches of them: tensors, or tuples or dicts whose first tensor is one.
+            Images `(N, C, H, W)`, signals ``(N, C, L)`` or volumes ``(N, C, D, H, W)``, or a loader of batches of them:
+            tensors, or tuples or dicts whose first tensor is one.
         progress
             Show a progress bar, if standard error is a terminal.
 
@@ -73,19 +76,20 @@ class ImageStatistics:
         """
         n, means, total, products, power = 0, [], torch.zeros(()), torch.zeros(()), torch.zeros(())
         low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
-        for batch in tensors_in(loader, "image", "(N, C, H, W)", title="measuring", progress=progress):
+        for batch in tensors_in(loader, "image", *LAYOUTS.values(), title="measuring", progress=progress):
             images = batch.double()
             pixels = images.transpose(0, 1).flatten(1)  # (C, N*H*W)
             n, total, products = n + len(images), total + pixels.sum(1), products + pixels @ pixels.T
-            means.append(images.mean((2, 3)))
-            patterns = images - means[-1][:, :, None, None]
+            average = images.mean(tuple(range(2, images.ndim)), keepdim=True)
+            means.append(average.flatten(1))
+            patterns = images - average
             power = power + fourier_basis.analyse(patterns).square().mean(1).sum(0)
             low, high = torch.minimum(low, pixels.amin(1)), torch.maximum(high, pixels.amax(1))
         positions = power.numel()
         mean, power = total / (n * positions), power / n
         covariance = products / (n * positions) - mean[:, None] * mean
         # The mean of each image is its amplitude of frequency 0: what counts is how it differs between images.
-        power[0, 0] = (torch.cat(means) - mean).square().mean() * positions
+        power.view(-1)[0] = (torch.cat(means) - mean).square().mean() * positions
         spectrum = power.sqrt()
         return cls(mean.float(), covariance.float(), spectrum.float(), low.float(), high.float(), n)
 
@@ -118,16 +122,16 @@ class ImageStatistics:
         colours: torch.Tensor = directions * variances.clamp(min=FLOOR * strongest).sqrt()
         return colours
 
-    def amplitudes(self, height: int, width: int) -> torch.Tensor:
+    def amplitudes(self, *size: int) -> torch.Tensor:
         """Return the spectrum ``(H, W)``, scaled to mean square 1, for images of the size that was measured.
 
         Raises
         ------
         ValueError
-            If that was not `height` x `width`.
+            If that was not `size`.
         """
-        if tuple(self.spectrum.shape) != (height, width):
-            measured = "x".join(map(str, self.spectrum.shape))
-            raise ValueError(f"statistics are of images of {measured} pixels; the image has {height}x{width}")
+        if self.spectrum.shape != size:
+            measured, wanted = ("x".join(map(str, each)) for each in (self.spectrum.shape, size))
+            raise ValueError(f"statistics are of images of {measured} pixels; the image has {wanted}")
         spectrum = self.spectrum.clamp(min=max(FLOOR * float(self.spectrum.max()), 1e-12))
         return spectrum / spectrum.square().mean().sqrt()

@@ -13,6 +13,7 @@ from featurelens._checks import check_module, check_type, check_whole, count, de
 from featurelens._structure import first_tensor
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images.base import Parametrization, check_spread, normal
+from featurelens.maximization.layouts import ANY, is_batch
 
 
 @final
@@ -105,7 +106,7 @@ class LatentImage(Parametrization):
     Parameters
     ----------
     decoder
-        Takes latents ``(N, latent_dim)``, returns images `(N, C, H, W)` in [0, 1]. It runs in eval mode and is
+        Takes latents ``(N, latent_dim)``, returns images `(N, C, H, W)` in [0, 1], or signals or volumes. It runs in eval mode and is
         restored afterwards.
     latent_dim
         Number of latents of an image.
@@ -176,6 +177,6 @@ class LatentImage(Parametrization):
             raise RuntimeError(
                 f"the decoder failed on latents {tuple(latents.shape)}: {type(error).__name__}: {error}"
             ) from error
-        if drawn is None or drawn.ndim != 4 or len(drawn) != len(latents):
-            raise ValueError(f"the decoder must return images (N, C, H, W); got {describe(drawn)}")
+        if not is_batch(drawn) or len(drawn) != len(latents):
+            raise ValueError(f"the decoder must return images {ANY}; got {describe(drawn)}")
         return drawn.to(parameters.dtype)

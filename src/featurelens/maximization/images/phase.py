@@ -28,7 +28,7 @@ class PhaseImage(Canvas):
     Parameters
     ----------
     shape
-        ``(C, H, W)``; any channel count, odd and even sizes.
+        ``(C, H, W)``, ``(C, L)`` for signals or ``(C, D, H, W)`` for volumes; any channel count, odd and even sizes.
     statistics
         Colours and spectrum of the user's own data; by default as for `FourierImage`.
     decay
@@ -52,7 +52,7 @@ class PhaseImage(Canvas):
         self, shape: Sequence[int], *, statistics: ImageStatistics | None = None, decay: float | None = None
     ) -> None:
         super().__init__(shape, statistics=statistics)
-        self._calibrate(spectrum(self.shape, statistics, decay))
+        self._calibrate(spectrum(self.shape[1:], statistics, decay))
 
     def _calibrate(self, wanted: torch.Tensor) -> None:
         """Choose the magnitudes so that images with random phases have the spectrum ``(H, W)`` that is wanted.
@@ -71,7 +71,7 @@ class PhaseImage(Canvas):
         quarters = torch.cat([drawn + quarter * math.pi / 2 for quarter in range(4)])
         for _ in range(ROUNDS):
             images = self.images(quarters)
-            power = analyse(images - self._mean[:, None, None]).square().mean((0, 1)) / contrast**2
+            power = analyse(images - self._mean).square().mean((0, 1)) / contrast**2
             measured = torch.zeros(int(ring.max()) + 1, dtype=torch.float64)
             target = measured.index_add(0, ring.flatten(), wanted.double().square().flatten())
             measured = measured.index_add(0, ring.flatten(), power.flatten())
@@ -89,7 +89,7 @@ class PhaseImage(Canvas):
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return the images `(N, C, H, W)`."""
         waves = torch.polar(self._magnitudes.to(parameters).expand_as(parameters), parameters)
-        return self._paint(torch.fft.irfft2(waves, s=self.shape[1:], norm="ortho"))
+        return self._paint(torch.fft.irfftn(waves, s=self.shape[1:], norm="ortho"))
 
 
 def _for_free_phases(spectrum: torch.Tensor) -> torch.Tensor:
@@ -99,6 +99,6 @@ def _for_free_phases(spectrum: torch.Tensor) -> torch.Tensor:
     what they hold cancels.
     """
     found = magnitudes(spectrum)
-    alone = [0, -1] if spectrum.shape[1] % 2 == 0 else [0]
-    found[:, alone] *= math.sqrt(2)
+    alone = [0, -1] if spectrum.shape[-1] % 2 == 0 else [0]
+    found[..., alone] *= math.sqrt(2)
     return found

@@ -16,7 +16,7 @@ class PixelImage(Canvas):
     Parameters
     ----------
     shape
-        ``(C, H, W)``.
+        ``(C, H, W)``, ``(C, L)`` for signals or ``(C, D, H, W)`` for volumes.
     statistics
         Statistics of the user's data, for how their colours are correlated; by default those of natural images for
         three channels.
