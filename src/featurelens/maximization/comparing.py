@@ -14,6 +14,7 @@ from featurelens.maximization import trust
 from featurelens.maximization.batches import BATCH, in_batches, tensors_in
 from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.evaluation import Evaluation, Layers
+from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.objective import Objective
 from featurelens.maximization.paths import Paths
 from featurelens.maximization.plain_images import plain_images
@@ -112,10 +113,9 @@ def _read(
 ) -> tuple[RealImages, int]:
     """Read all real images; return what is kept of them, and how many the model takes at a time."""
     layers, channels, size = evaluation.layers, result.images.shape[1], 1
-    for images in tensors_in(
-        in_batches(loader), "image", "(N, C, H, W)", title="comparing", progress=progress
-    ):
-        _check(images, channels)
+    shape = LAYOUTS[result.images.ndim]
+    for images in tensors_in(in_batches(loader), "image", shape, title="comparing", progress=progress):
+        _check(images, shape.replace("C", str(channels)), channels)
         size = max(size, min(len(images), BATCH))  # some models take one image at a time
         shown = result.preprocessing.for_view(images)
         outputs = layers.outputs(result.preprocessing.for_model(images.to(layers.device), real=True))

@@ -35,13 +35,18 @@ def drawn(*shape, seed=0):
 
 def network(axes, channels=2):
     conv = CONVOLUTIONS[axes]
-    layers = OrderedDict(
-        conv1=conv(channels, 5, 3, padding=1),
-        norm=NORMS[axes](5),
-        relu=nn.ReLU(),
-        conv2=conv(5, 3, 3, padding=1),
-    )
-    return seeded(lambda: nn.Sequential(layers))
+
+    def build():
+        return nn.Sequential(
+            OrderedDict(
+                conv1=conv(channels, 5, 3, padding=1),
+                norm=NORMS[axes](5),
+                relu=nn.ReLU(),
+                conv2=conv(5, 3, 3, padding=1),
+            )
+        )
+
+    return seeded(build)
 
 
 # transforms
