@@ -55,6 +55,8 @@ def main() -> None:
     compare_channels(model, options)
     compare_classes(model, judge, options)
     compare_resnet(options)
+    compare_step(model, options)
+    first_layer(model)
 
 
 def networks(options: argparse.Namespace) -> list[nn.Module]:
@@ -309,6 +311,83 @@ def compare_resnet(options: argparse.Namespace) -> None:
     print(f"\nResNet-18 at 224x224, {layer}, {steps} steps: seconds per channel")
     for name, values in taken.items():
         print(f"{name:26}{min(values):14.3f}")
+
+
+def first_layer(model: nn.Module) -> None:
+    """Score the first layer's channels beside those of images whose pixels are optimized one by one."""
+    kinds = (fl.FourierImage((3, SIZE, SIZE)), fl.PixelImage((3, SIZE, SIZE)))
+    ours, pixels = (fl.ActivationMaximizer(model, kind, progress=False).run("conv1").scores for kind in kinds)
+    share = ours / pixels
+    print(
+        f"\nfirst layer: FourierImage's mean score is {float(ours.mean() / pixels.mean()):.2f} of PixelImage's; "
+        f"{int((share >= 0.97).sum())} of {len(share)} channels reach .97"
+    )
+
+
+def compare_step(model: nn.Module, options: argparse.Namespace, rounds: int = 9) -> None:
+    """Time a step beside a hand-written forward and backward pass of the same network, batch and type."""
+    from torchvision.models import resnet18
+
+    larger = seeded(lambda: resnet18(weights=None)).to(options.device).eval()
+    print("\na step as a multiple of a hand-written forward and backward pass, median (and quartiles)")
+    for name, network, layer, size, batch, steps in (
+        ("classifier", model, LAYER, SIZE, 64, 24),
+        ("ResNet-18", larger, "layer3.0.conv1", 224, 8, 3),
+    ):
+        objectives = [fl.objectives.channel(layer, number) for number in range(batch)]
+        ratios = []
+        for round_ in range(rounds + 1):
+            taken = step_time(network, objectives, size, steps) / by_hand(network, layer, size, batch, steps)
+            if round_:  # the first warms up
+                ratios.append(taken)
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        print(f"{name:26}{middle:14.2f} ({low:.2f} to {high:.2f}), {batch} images of {size}x{size}")
+
+
+def step_time(model: nn.Module, objectives: list[fl.Objective], size: int, steps: int) -> float:
+    """Return the seconds of one step: what `steps` more of them add to a run."""
+    image, seconds = fl.FourierImage((3, size, size)), []
+    for number in (1, 1 + steps):
+        maximizer = fl.ActivationMaximizer(
+            model, image, steps=number, redirect_relu=0, chunk=len(objectives), progress=False
+        )
+        seconds.append(timed(lambda maximizer=maximizer: maximizer.run(objectives).images)[0])
+    return (seconds[1] - seconds[0]) / steps
+
+
+def by_hand(model: nn.Module, layer: str, size: int, batch: int, steps: int) -> float:
+    """Return the seconds of one forward pass up to a layer and the backward pass to the images."""
+    found: list[Tensor] = []
+    module = model.get_submodule(layer)
+
+    class Stop(Exception):
+        pass
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        found.append(output)
+        raise Stop
+
+    images = torch.rand(batch, 3, size, size, device=next(model.parameters()).device)
+    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handle = module.register_forward_hook(keep)
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    start = time.perf_counter()
+    try:
+        for _ in range(steps):
+            found.clear()
+            with contextlib.suppress(Stop):
+                model(images)
+            value = found[0][range(batch), range(batch)].mean((1, 2)).sum()
+            torch.autograd.grad(value, [images])
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / steps
+    finally:
+        handle.remove()
+        for parameter in wanted:
+            parameter.requires_grad_(True)
 
 
 if __name__ == "__main__":

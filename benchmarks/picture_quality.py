@@ -224,11 +224,23 @@ def recognised(judge: nn.Module, images: Tensor) -> tuple[int, float]:
 
 
 def draw(shown: dict[str, Tensor], path: Path, subject: Subject) -> None:
-    """Draw one row for each setting: four channels, then four classes."""
-    images = torch.cat(list(shown.values()))
-    labels = [label if column == 0 else "" for label in shown for column in range(8)]
-    title = f"{subject.name}: four channels of {subject.layer} and four classes under each setting"
-    fl.plotting.image_grid(images, labels=labels, columns=8, limit=len(images), title=title).savefig(path)
+    """Draw a strip for each setting, in two columns: four channels, then four classes."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(11, 0.62 * rows + 0.5), dpi=120, layout="constrained")
+    figure.suptitle(
+        f"{subject.name}: four channels of {subject.layer} and four classes under each setting", fontsize=11
+    )
+    axes = figure.subplots(rows, 2, squeeze=False).T.flatten()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, (label, images) in zip(axes, shown.items(), strict=False):
+        strip = torch.cat([nn.functional.pad(image, (0, 2), value=1.0) for image in images], dim=2)
+        ax.imshow(strip.permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=1)
+        ax.text(-4, strip.shape[1] / 2, label, ha="right", va="center", fontsize=8)
+        ax.set_xlim(-85 * strip.shape[1] / 32, strip.shape[2])
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
