@@ -1,5 +1,6 @@
 from . import objectives as objectives
 from . import plotting as plotting
+from . import similarity as similarity
 from . import statistics as statistics
 from . import transforms as transforms
 from .ablation import AblationCurve as AblationCurve
