@@ -8,7 +8,7 @@ columns as images they are 1 for anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -249,6 +249,17 @@ class _RSA(Measure):
             sides = [_ranks(side) for side in sides]
         one, other = (side - side.mean() for side in sides)
         return float((one @ other) / (one.norm() * other.norm()))
+
+    def for_pairings(self, pair: Pair) -> tuple[Measure, Pair]:
+        if self.correlation == "pearson":
+            return self, pair
+        above = tuple(torch.triu_indices(len(pair.x), len(pair.x), 1, device=pair.x.device))
+        sides = []
+        for side in (pair.x, pair.y):  # a pairing changes no rank
+            ranks = torch.zeros_like(side)
+            ranks[above] = _ranks(side[above])
+            sides.append(ranks + ranks.T)
+        return replace(self, correlation="pearson"), Pair(sides[0], sides[1], True)
 
     def _distances(self, values: torch.Tensor) -> torch.Tensor:
         if self.distance == "euclidean":

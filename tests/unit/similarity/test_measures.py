@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featurelens as fl
-from featurelens.similarity import cka, procrustes, rsa
+from featurelens.similarity import cka, measures, procrustes, rsa
 
 MEASURES = {
     "cka": cka,
@@ -213,3 +213,16 @@ def test_settings_are_checked():
         rsa(x, x, correlation="kendall")
     with pytest.raises(TypeError, match="angular must be"):
         procrustes(x, x, angular=1)
+
+
+@each_measure
+def test_the_null_is_that_of_each_pairing_by_itself(measure):
+    x, y = normal(30, 3).round(), normal(30, 4, seed=1)
+    orders = [torch.arange(30), torch.arange(30).flip(0)]
+    instances = {cka: measures._CKA("linear", 1.0, True), procrustes: measures._Procrustes(False)}
+    instance = instances.get(measure, measures._RSA("euclidean", "spearman"))
+    pair = instance.prepare(x, y)
+    faster, fixed = instance.for_pairings(pair)
+    for order in orders:
+        expected = instance.value(pair.select(orders[0], order))
+        assert faster.value(fixed.select(orders[0], order)) == pytest.approx(expected, abs=1e-9)
