@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal, final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_flag, check_module, count, describe
+from featurelens._checks import check_choice, check_flag, check_module, describe
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation import masks
+from featurelens.ablation.blocks import closed_in_order
 from featurelens.ablation.decoder import DeconvDecoder
-from featurelens.ablation.importance import Metric, not_finite, score
+from featurelens.ablation.importance import Variants, not_finite, score
+from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
 from featurelens.ablation.masks import AblatedLayer, ChannelHooks, Fill, Mode
-from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
+from featurelens.ablation.metrics import Metric, scorer
+from featurelens.ablation.result import AblationResult
 from featurelens.ablation.suffix import Output, following
 from featurelens.layers import Selector, not_reached
 
@@ -154,7 +156,7 @@ class ChannelAblator:
             self._layer, masks.check_channels(channels), mode, masks.check_fill(fill), make_generator(seed)
         )
         check_materialized(self.model)
-        with exclusively(self.model), _closed_in_order(self.model) as block:
+        with exclusively(self.model), closed_in_order(self.model) as block:
             block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
             block.callback(self.model.register_forward_pre_hook(hooks.begin).remove)
             block.enter_context(self._layer.hooked(hooks.change))
@@ -223,6 +225,7 @@ class ChannelAblator:
         loader: Iterable[Any],
         *,
         metric: Metric = "accuracy",
+        ignore_index: int = -100,
         mode: Mode = "drop",
         channels: Iterable[int] | None = None,
         fill: Fill = "zero",
@@ -237,11 +240,15 @@ class ChannelAblator:
         Parameters
         ----------
         loader
-            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch. Integer labels `(N,)`
-            are classes.
+            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch.
         metric
             "accuracy"; "loss", the increase of the cross-entropy in nats; or a function ``(outputs, labels) -> (N,)``
-            that scores every image, higher being better.
+            that scores every image, higher being better. For the two names, labels are classes `(N,)` for outputs
+            `(N, classes)`, or of every pixel, `(N, H, W)` for `(N, classes, H, W)`; or they are 0 or 1 for each output:
+            `(N,)` for a single logit, `(N, K)` for K labels that may hold together. Where an image has several labels,
+            all labels count alike. Outputs that are probabilities are noticed, and named in the notes.
+        ignore_index
+            Labels of this value do not count.
         mode
             "drop" ablates the channel, "keep" all others.
         channels
@@ -260,7 +267,8 @@ class ChannelAblator:
         """
         check_choice(mode, masks.MODES, argument="mode")
         named = None if channels is None else masks.check_channels(channels)
-        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, named, mode)
+        how, variants = scorer(metric, ignore_index), Variants(named, mode)
+        scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.importance(self.layer, mode)
 
     def curve(
@@ -269,6 +277,7 @@ class ChannelAblator:
         *,
         order: ImportanceResult | Iterable[int] | Literal["random"] = "random",
         metric: Metric = "accuracy",
+        ignore_index: int = -100,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -281,7 +290,7 @@ class ChannelAblator:
         order
             The channels in the order in which to drop them. A result of `importance` drops the least important first
             (pass ``worth.order("most")`` for the reverse); "random" drops all in an order drawn from `seed`.
-        loader, metric, fill, chunk, progress
+        loader, metric, ignore_index, fill, chunk, progress
             As for `importance`.
         seed
             For the random order and "resample".
@@ -301,41 +310,6 @@ class ChannelAblator:
             further = ", a sequence or a result of importance"
             check_choice(order, ("random",), argument="order", further=further)
         listed = None if isinstance(order, str) else masks.check_channels(order, argument="order")
-        scores = score(
-            self._layer,
-            self.output,
-            loader,
-            metric,
-            fill,
-            chunk,
-            seed,
-            progress,
-            listed,
-            "drop",
-            cumulative=True,
-        )
+        how, variants = scorer(metric, ignore_index), Variants(listed, "drop", cumulative=True)
+        scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.curve(self.layer)
-
-
-_blocks: WeakKeyDictionary[nn.Module, list[ExitStack]] = WeakKeyDictionary()
-
-
-@contextmanager
-def _closed_in_order(model: nn.Module) -> Iterator[ExitStack]:
-    """Close a stack of guards at the end of the block, together with those opened after it.
-
-    Each guard restores what it found, so an outer one that ended first would have its work undone by an inner one.
-    """
-    blocks, block = _blocks.setdefault(model, []), ExitStack()
-    blocks.append(block)
-    try:
-        yield block
-    finally:
-        inner = blocks[blocks.index(block) + 1 :] if block in blocks else []
-        while block in blocks:
-            blocks.pop().close()
-        if inner:
-            raise RuntimeError(
-                f"a block of `ablated` ended before {count(len(inner), 'block')} opened inside it: all were closed, "
-                "and the model was restored; close the innermost first"
-            )
