@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
@@ -16,12 +16,15 @@ from featurelens._random import Seed, make_generator
 from featurelens.ablation import masks
 from featurelens.ablation.blocks import closed_in_order
 from featurelens.ablation.decoder import DeconvDecoder
-from featurelens.ablation.importance import Variants, not_finite, score
+from featurelens.ablation.following import following
+from featurelens.ablation.hooks import ChannelHooks
+from featurelens.ablation.importance import score
 from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
-from featurelens.ablation.masks import AblatedLayer, ChannelHooks, Fill, Mode
+from featurelens.ablation.layer import AblatedLayer, Part
+from featurelens.ablation.masks import Fill, Groups, Mode, Name, Variants, check_fill
 from featurelens.ablation.metrics import Metric, scorer
 from featurelens.ablation.result import AblationResult
-from featurelens.ablation.suffix import Output, following
+from featurelens.ablation.suffix import Output, not_finite
 from featurelens.layers import Selector, not_reached
 
 
@@ -55,6 +58,15 @@ class ChannelAblator:
         One layer that returns a tensor: exact name, ordinal alias (``"conv_2"``) or module. If the layer is called
         several times, every call is ablated; ``"act#1"`` is the first call only. In sweeps, importances and curves all
         ablated calls must have the same number of channels.
+    groups
+        Channels to ablate together: the number of equal groups of neighbouring channels (the heads of an attention layer), a
+        list of lists of channels, or a dict from names to such lists. Where methods and results speak of channels, these
+        are then the groups, by number or name.
+    positions
+        Ablate channels only where this mask is True, `(H, W)` for an output `(N, C, H, W)`: all axes but those of the batch
+        and the channels. With ``groups=1`` all channels are ablated there.
+    part
+        Which part of the layer's output to ablate, if it returns more than a tensor: an index, a key, or an attribute.
     decoder
         If given, sweeps return its output instead of the model's: a `DeconvDecoder`, or any module that turns the
         layer's output into images `(N, C, H, W)`.
@@ -69,7 +81,8 @@ class ChannelAblator:
     Raises
     ------
     TypeError, LookupError, ValueError
-        If `model` is not a module, `layer` is not one of its layers, or both `decoder` and `output` are given.
+        If `model` is not a module, `layer` is not one of its layers, both `decoder` and `output` are given, or another
+        argument is wrong.
 
     Examples
     --------
@@ -84,6 +97,9 @@ class ChannelAblator:
         model: nn.Module,
         layer: Selector,
         *,
+        groups: int | Sequence[Iterable[int]] | Mapping[str, Iterable[int]] | None = None,
+        positions: Any = None,
+        part: Part = None,
         decoder: nn.Module | None = None,
         output: Output = None,
         axis: int | None = None,
@@ -91,7 +107,8 @@ class ChannelAblator:
         self.model = unwrap(check_module(model))
         if output is not None and not isinstance(output, str | int) and not callable(output):
             raise TypeError(f"output must be a key, an index, a function or None; got {describe(output)}")
-        self._layer = AblatedLayer.find(self.model, layer, axis)
+        self._groups, positions = Groups.of(groups), masks.check_positions(positions)
+        self._layer = AblatedLayer.find(self.model, layer, axis, part, positions)
         if decoder is not None:
             if output is not None:
                 raise ValueError(
@@ -115,7 +132,7 @@ class ChannelAblator:
 
     @contextmanager
     def ablated(
-        self, channels: int | Iterable[int], *, mode: Mode = "drop", fill: Fill = "zero", seed: Seed = 0
+        self, channels: Name | Iterable[Name], *, mode: Mode = "drop", fill: Fill = "zero", seed: Seed = 0
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
@@ -126,7 +143,7 @@ class ChannelAblator:
         Parameters
         ----------
         channels
-            Channel numbers, from 0; an empty list changes nothing.
+            Channel numbers, from 0, or groups; an empty list changes nothing.
         mode
             "drop" ablates these channels, "keep" all others.
         fill
@@ -152,9 +169,8 @@ class ChannelAblator:
         tensor([0., 0.], grad_fn=<IndexBackward0>)
         """
         check_choice(mode, masks.MODES, argument="mode")
-        hooks = ChannelHooks(
-            self._layer, masks.check_channels(channels), mode, masks.check_fill(fill), make_generator(seed)
-        )
+        names, filler = self._groups.check(channels), check_fill(fill)
+        hooks = ChannelHooks(self._layer, self._groups, names, mode, filler, make_generator(seed))
         check_materialized(self.model)
         with exclusively(self.model), closed_in_order(self.model) as block:
             block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
@@ -170,7 +186,7 @@ class ChannelAblator:
         images: Any,
         *,
         mode: Mode = "drop",
-        channels: Iterable[int] | None = None,
+        channels: Iterable[Name] | None = None,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -181,7 +197,8 @@ class ChannelAblator:
         Parameters
         ----------
         images
-            One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; labels in it are ignored.
+            One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; or as it comes from a loader: a
+            dict, or inputs and labels, ``((a, b), labels)`` for a model of two inputs. Labels are ignored.
         mode, channels
             "drop" ablates one of `channels` at a time, "keep" all channels but that one; by default every channel.
         fill, seed
@@ -199,20 +216,19 @@ class ChannelAblator:
         check_choice(mode, masks.MODES, argument="mode")
         check_flag(progress, argument="progress")
         masks.check_chunk(chunk)
-        named = None if channels is None else masks.check_channels(channels)
-        filler, images = masks.check_fill(fill), self._layer.images_in(images)
+        names = None if channels is None else self._groups.check(channels)
+        filler, given, generator = check_fill(fill), self._layer.inputs_in(images), make_generator(seed)
         with following(
-            self._layer, images, filler, make_generator(seed), output=self.output, decoder=self.decoder
+            self._layer, given, filler, generator, output=self.output, decoder=self.decoder
         ) as suffix:
-            listed = masks.chosen_channels(named, suffix.channels)
-            mask = masks.one_by_one(listed, suffix.channels, mode).to(suffix.features.device)
+            listed, mask = Variants(self._groups, names, mode).mask(suffix.channels, generator)
             outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
-            for part, values in suffix.outputs(mask, chunk, progress=progress):
+            for part, values in suffix.outputs(mask.to(suffix.features.device), chunk, progress=progress):
                 outputs[part] = values
         return AblationResult(
             outputs=outputs,
             baseline=suffix.baseline,
-            images=images.detach().to(suffix.baseline.device, copy=True),
+            images=suffix.images.detach().to(suffix.baseline.device, copy=True),
             channels=tuple(listed),
             layer=self.layer,
             mode=mode,
@@ -227,7 +243,7 @@ class ChannelAblator:
         metric: Metric = "accuracy",
         ignore_index: int = -100,
         mode: Mode = "drop",
-        channels: Iterable[int] | None = None,
+        channels: Iterable[Name] | None = None,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -240,7 +256,8 @@ class ChannelAblator:
         Parameters
         ----------
         loader
-            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch.
+            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch. Models of several inputs
+            take tuples or dicts of them in the place of images.
         metric
             "accuracy"; "loss", the increase of the cross-entropy in nats; or a function ``(outputs, labels) -> (N,)``
             that scores every image, higher being better. For the two names, labels are classes `(N,)` for outputs
@@ -266,8 +283,8 @@ class ChannelAblator:
             As for `sweep`; ValueError also if the loader is empty, or its labels do not fit the outputs.
         """
         check_choice(mode, masks.MODES, argument="mode")
-        named = None if channels is None else masks.check_channels(channels)
-        how, variants = scorer(metric, ignore_index), Variants(named, mode)
+        names = None if channels is None else self._groups.check(channels)
+        how, variants = scorer(metric, ignore_index), Variants(self._groups, names, mode)
         scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.importance(self.layer, mode)
 
@@ -275,7 +292,7 @@ class ChannelAblator:
         self,
         loader: Iterable[Any],
         *,
-        order: ImportanceResult | Iterable[int] | Literal["random"] = "random",
+        order: ImportanceResult | Iterable[Name] | Literal["random"] = "random",
         metric: Metric = "accuracy",
         ignore_index: int = -100,
         fill: Fill = "zero",
@@ -309,7 +326,7 @@ class ChannelAblator:
         if isinstance(order, str):
             further = ", a sequence or a result of importance"
             check_choice(order, ("random",), argument="order", further=further)
-        listed = None if isinstance(order, str) else masks.check_channels(order, argument="order")
-        how, variants = scorer(metric, ignore_index), Variants(listed, "drop", cumulative=True)
+        names = None if isinstance(order, str) else self._groups.check(order, argument="order")
+        how, variants = scorer(metric, ignore_index), Variants(self._groups, names, "drop", cumulative=True)
         scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.curve(self.layer)

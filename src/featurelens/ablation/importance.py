@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 
+from featurelens._batches import Given
 from featurelens._checks import describe
 from featurelens._random import Seed, make_generator
+from featurelens._structure import tensors
+from featurelens.ablation.following import following
 from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
-from featurelens.ablation.masks import (
-    AblatedLayer,
-    Fill,
-    Mode,
-    check_chunk,
-    check_fill,
-    chosen_channels,
-    one_by_one,
-)
+from featurelens.ablation.layer import AblatedLayer
+from featurelens.ablation.masks import Fill, Mode, Name, Variants, check_chunk, check_fill
 from featurelens.ablation.metrics import Scorer
 from featurelens.ablation.paired import PairedDifferences, is_hit
-from featurelens.ablation.suffix import Output, Suffix, following
+from featurelens.ablation.suffix import Output, Suffix, not_finite
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import checked_loader, labels_of
 from featurelens.recording.reductions import Unsuitable
@@ -53,7 +49,7 @@ class Scores:
         self.n = self.total = self._values = self._broken = 0
         self.counts = self.plain = self.sums = torch.zeros(())
         self._paired = PairedDifferences()
-        self.channels: list[int] = []
+        self.channels: list[Name] = []
         self.fill, self._notes = "tensor", dict[str, None]()
 
     @property
@@ -121,29 +117,6 @@ class Scores:
         )
 
 
-@final
-@dataclass(frozen=True)
-class Variants:
-    """Which variants are scored: of one channel each or, `cumulative`, of more and more channels.
-
-    Without `channels` these are all of the layer's, for cumulative variants in random order.
-    """
-
-    channels: list[int] | None
-    mode: Mode
-    cumulative: bool = False
-
-    def mask(self, total: int, generator: torch.Generator) -> tuple[list[int], torch.Tensor]:
-        """Return the channels of a layer with `total` of them, and the mask `(V, total)` of the variants."""
-        channels = self.channels
-        if channels is None and self.cumulative:
-            channels = torch.randperm(total, generator=generator).tolist()
-        argument = "order" if self.cumulative else "channels"
-        channels = chosen_channels(channels, total, argument=argument)
-        mask = one_by_one(channels, total, self.mode)
-        return channels, mask.cumsum(0).bool() if self.cumulative else mask
-
-
 def score(
     layer: AblatedLayer,
     output: Output,
@@ -172,16 +145,16 @@ def score(
     mask: torch.Tensor | None = None
     bar = tqdm(batches, desc="ablating", unit="batch", disable=None if progress else True)
     for number, batch in enumerate(bar, 1):
-        images, labels = _labelled(layer, batch, f"images of batch {number}")
-        if len(images) == 1 and scores.fill == "resample":
+        given, labels = _labelled(layer, batch, f"images of batch {number}")
+        if given.rows == 1 and scores.fill == "resample":
             raise ValueError(
                 f"fill='resample' takes a channel from another image of the batch; batch {number} has one image: "
                 "pass drop_last=True to the DataLoader"
             )
-        with following(layer, images, filled, generator, output=output) as suffix:
+        with following(layer, given, filled, generator, output=output) as suffix:
             if mask is None:
                 scores.channels, mask = variants.mask(suffix.channels, generator)
-                scores.total = suffix.channels
+                scores.total = len(variants.groups.names(suffix.channels))
             scores.add(suffix, mask.to(suffix.features.device), labels, chunk)
     if mask is None:
         raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
@@ -201,24 +174,24 @@ def _means(layer: AblatedLayer, loader: Iterable[Any], progress: bool) -> dict[i
         others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
         return features.mean(others) if others else features
 
+    def inputs(batch: Any) -> Any:
+        args, kwargs, _ = _labelled(layer, batch, "images")[0]
+        return inspect.signature(layer.model.forward).bind(*args, **kwargs).arguments if kwargs else args
+
     recorder = ActivationRecorder(layer.model, layer.name, reduce=by_image)
-    recorded = recorder.record(loader, progress=progress).values()
+    recorded = recorder.record(loader, inputs=inputs, progress=progress).values()
     return {call: found.double().mean(0) for call, found in enumerate(recorded, layer.choice.call or 1)}
 
 
-def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images and labels of a batch: a pair, or a dict with labels under a usual name."""
+def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[Given, torch.Tensor]:
+    """Return the model's inputs and the labels in a batch: a pair, or a dict with labels under a usual name."""
     labels = labels_of(batch)
     if labels is None:
         raise TypeError(f"the loader must yield batches (images, labels); got {describe(batch)}")
-    images = layer.images_in(batch, where=where) if isinstance(batch, Mapping) else batch[0]
-    if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
+    first = batch if isinstance(batch, Mapping) else batch[0]
+    if not isinstance(labels, torch.Tensor) or not tensors(first):
         raise TypeError(f"the loader must yield batches (images, labels) of tensors; got {describe(batch)}")
-    if labels.ndim == 0 or images.ndim == 0 or len(labels) != len(images):
+    given = layer.inputs_in(first if isinstance(first, torch.Tensor) else batch, where=where)
+    if labels.ndim == 0 or len(labels) != given.rows:
         raise ValueError(f"a batch must have as many labels as images; got {describe(batch)}")
-    return layer.images_in(images, where=where), labels
-
-
-def not_finite(broken: int, total: int) -> tuple[str, ...]:
-    """Return the note on outputs that are NaN or infinite, if there are any."""
-    return (f"{broken} of {total} outputs are not finite",) if broken else ()
+    return given, labels

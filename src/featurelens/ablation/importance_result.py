@@ -66,7 +66,7 @@ class ImportanceResult(SavedResult):
     importance: torch.Tensor
     standard_error: torch.Tensor
     baseline: float
-    channels: tuple[int, ...]
+    channels: tuple[int | str, ...]
     n: int
     layer: str
     metric: str
@@ -78,7 +78,7 @@ class ImportanceResult(SavedResult):
     counts: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
 
-    def order(self, first: Literal["least", "most"] = "least") -> list[int]:
+    def order(self, first: Literal["least", "most"] = "least") -> list[int | str]:
         """Return the channels ordered by importance, "least" or "most" `first`; equal ones keep their order.
 
         Raises
@@ -90,7 +90,7 @@ class ImportanceResult(SavedResult):
         ranks = self.importance.argsort(descending=first == "most", stable=True).tolist()
         return [self.channels[rank] for rank in ranks]
 
-    def top(self, k: int) -> list[int]:
+    def top(self, k: int) -> list[int | str]:
         """Return the `k` most important channels, most important first; all of them if there are fewer.
 
         Raises
@@ -109,7 +109,7 @@ class ImportanceResult(SavedResult):
         """
         return None if self.p_value is None else false_discovery_rates(self.p_value)
 
-    def significant(self, rate: float = 0.05) -> list[int]:
+    def significant(self, rate: float = 0.05) -> list[int | str]:
         """Return the channels whose removal has an effect, of either sign, most important first.
 
         At most a share `rate` of them is expected to be there by chance.
@@ -215,7 +215,7 @@ class AblationCurve(SavedResult):
     """
 
     values: torch.Tensor
-    order: tuple[int, ...]
+    order: tuple[int | str, ...]
     total: int
     n: int
     layer: str

@@ -53,7 +53,7 @@ class AblationResult(SavedResult):
     outputs: torch.Tensor
     baseline: torch.Tensor
     images: torch.Tensor
-    channels: tuple[int, ...]
+    channels: tuple[int | str, ...]
     layer: str
     mode: str
     fill: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,7 @@ def _filled(fill: str) -> str:
 def _draw_bars(
     ax: Axes | None,
     heights: Floats,
-    names: list[int],
+    names: Sequence[object],
     spans: Floats | None = None,
     *,
     colours: str | list[str] = SERIES[0],
