@@ -204,7 +204,7 @@ class ChannelAblator:
         fill, seed
             As for `ablated`; "mean" is over these images.
         chunk
-            How many variants run at once; by default, their largest tensor has 2^20 elements (2^26 on a GPU).
+            How many variants run at once; by default, their largest tensor has 2^21 elements (2^26 on a GPU).
         progress
             Show a progress bar, if standard error is a terminal.
 

@@ -94,7 +94,10 @@ class Groups:
         tensor([[False, False,  True,  True]])
         """
         mask = torch.zeros(len(names), total, dtype=torch.bool)
-        size = total // self.given if isinstance(self.given, int) else 1
+        if self.given is None:
+            mask[range(len(names)), [int(name) for name in names]] = True
+            return mask
+        size = total // self.given if isinstance(self.given, int) else 0
         if isinstance(self.given, int) and size * self.given != total:
             raise ValueError(f"groups={self.given} must divide the number of channels; the layer has {total}")
         for row, name in enumerate(names):

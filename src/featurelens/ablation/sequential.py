@@ -93,8 +93,8 @@ class SequentialPass:
 
 def sequential_pass(layer: AblatedLayer, given: Given) -> SequentialPass | None:
     """Return a pass through a model that is a sequence of torch's own layers from the given one on, else None."""
-    steps = _steps(layer.model)
-    places = [place for place, step in enumerate(steps) if step is layer.module]
+    steps, ablated = _steps(layer.model), layer.module
+    places = [place for place, step in enumerate(steps) if step is ablated]
     if len(places) != 1 or layer.choice.call not in (None, 1) or layer.part is not None:
         return None
     if (
@@ -103,8 +103,8 @@ def sequential_pass(layer: AblatedLayer, given: Given) -> SequentialPass | None:
         or any(not _keeps_images(step) for step in steps[places[0] + 1 :])
     ):
         return None
-    if any(step is layer.module for other in steps if other is not layer.module for step in other.modules()):
-        return None  # which is called in another step, too
+    if any(ablated in other.modules() for other in steps if other is not ablated and other._modules):
+        return None  # which may be called in another step, too
     return SequentialPass(layer, given, steps[: places[0] + 1], steps[places[0] + 1 :])
 
 

@@ -22,9 +22,8 @@ from featurelens.ablation.sequential import sequential_pass
 Output: TypeAlias = str | int | Callable[[Any], torch.Tensor] | None
 """Which part of the model's output is measured."""
 
-# Of the largest tensor in a chunk. On the CPU 4 MiB of float32 already make up for what a replay costs; with 16 MiB, the
-# allocator returns the memory of a chunk to the system, and the next chunk pays for every page again.
-ELEMENTS = {"cpu": 2**20}
+# Of the largest tensor in a chunk: on the CPU enough to make up for what a replay costs.
+ELEMENTS = {"cpu": 2**21}
 ELEMENTS_ELSEWHERE = 2**26
 # glibc keeps freed memory for the next chunk, whose pages it would else have to fetch anew, up to twice the largest block that
 # it has seen freed; it heeds blocks of at most 32 MiB.

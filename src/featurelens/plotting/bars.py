@@ -266,8 +266,8 @@ def _draw_bars(
     ax.bar(places, heights, width=0.72, color=colours, zorder=2)
     if spans is not None:
         ax.vlines(places, heights - spans, heights + spans, color=INK, linewidth=1.4, zorder=4)
-    name_channels(ax, [str(name) for name in names])
     ax.set_xlim(-0.7, len(heights) - 0.3)
+    name_channels(ax, [str(name) for name in names])
     ax.axhline(0, color=QUIET, linewidth=0.8, zorder=1)
     return ax
 

@@ -18,7 +18,7 @@ from featurelens._checks import check_type, count, describe
 from featurelens.ablation import ImportanceResult
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.bars import lost, read_importance
-from featurelens.plotting.chart import chart, name_channels
+from featurelens.plotting.chart import chart, name_channels, name_rows
 from featurelens.plotting.colours import INK, PALE, QUIET, colour_map, limits, text_colour
 from featurelens.plotting.page import WIDTH, about, figure_of, quiet
 from featurelens.statistics import CovarianceResult
@@ -121,7 +121,9 @@ def class_importance(
     """
     ranks, factor, heading = read_importance(result, limit, title, " by class")
     if result.per_class is None:
-        raise ValueError("the result has no classes: its labels were not whole numbers (N,)")
+        raise ValueError(
+            "the result has no classes: its metric was your own, or its labels were not one class for each image"
+        )
     values = factor * to_floats(result.per_class)[ranks].T
     names = [str(name) for name in (classes if classes is not None else range(len(values)))]
     if len(names) != len(values):
@@ -136,7 +138,7 @@ def class_importance(
     legible = len(ranks) <= 18 and len(names) <= 20
     unit = _write_values(picture, values, whole=factor == 100) if legible else ""
     _add_bar(picture, lost(result) + unit)
-    picture.axes.set_yticks(range(len(names)), names, fontsize=8 if len(names) <= 20 else 6, color=INK)
+    name_rows(picture.axes, names)
     name_channels(picture.axes, [str(result.channels[rank]) for rank in ranks])
     return figure_of(picture.axes)
 
