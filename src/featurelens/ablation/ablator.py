@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import nn
@@ -14,8 +14,9 @@ from featurelens._checks import check_choice, check_flag, check_module, describe
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation import masks
+from featurelens.ablation.attention import heads_of
 from featurelens.ablation.blocks import closed_in_order
-from featurelens.ablation.decoder import DeconvDecoder
+from featurelens.ablation.decoder_suffix import check_decoder
 from featurelens.ablation.following import following
 from featurelens.ablation.hooks import ChannelHooks
 from featurelens.ablation.importance import score
@@ -110,17 +111,36 @@ class ChannelAblator:
         self._groups, positions = Groups.of(groups), masks.check_positions(positions)
         self._layer = AblatedLayer.find(self.model, layer, axis, part, positions)
         if decoder is not None:
-            if output is not None:
-                raise ValueError(
-                    "pass a decoder or output=, not both: with a decoder the model's output is not used"
-                )
-            decoder = unwrap(check_module(decoder, argument="decoder"))
-            if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(self._layer.module):
-                raise ValueError(
-                    f"the decoder does not start from layer {self.layer!r}: it mirrors {', '.join(decoder.layers)} of "
-                    f"{type(decoder.encoder).__name__}, and the layer must be one of these modules"
-                )
+            decoder = check_decoder(decoder, self._layer, output)
         self.decoder, self.output, self.axis = decoder, output, self._layer.channel_axis
+
+    @classmethod
+    def of_heads(cls, model: nn.Module, layer: Selector, *, output: Output = None) -> Self:
+        """Return an ablator of the heads of an attention layer: what each adds before the output projection.
+
+        Channels are then the numbers of heads, in every method. The layer is an `nn.MultiheadAttention`, as in torch's and
+        torchvision's transformers, or one with `num_heads` and a linear output projection, such as timm's attention.
+
+        Parameters
+        ----------
+        model, layer, output
+            As for the class.
+
+        Raises
+        ------
+        TypeError, LookupError, ValueError
+            As for the class; TypeError also if the layer is no such attention.
+
+        Examples
+        --------
+        >>> model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> ChannelAblator.of_heads(model, "self_attn").sweep(torch.rand(3, 5, 8)).channels
+        (0, 1)
+        """
+        ablator = cls(model, layer, output=output)
+        ablator._layer = AblatedLayer.find(ablator.model, layer, -1, heads=True)
+        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module)), -1
+        return ablator
 
     @property
     def layer(self) -> str:
@@ -169,8 +189,8 @@ class ChannelAblator:
         tensor([0., 0.], grad_fn=<IndexBackward0>)
         """
         check_choice(mode, masks.MODES, argument="mode")
-        names, filler = self._groups.check(channels), check_fill(fill)
-        hooks = ChannelHooks(self._layer, self._groups, names, mode, filler, make_generator(seed))
+        names, drawn = self._groups.check(channels), make_generator(seed)
+        hooks = ChannelHooks(self._layer, self._groups, names, mode, check_fill(fill), drawn)
         check_materialized(self.model)
         with exclusively(self.model), closed_in_order(self.model) as block:
             block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
@@ -218,9 +238,7 @@ class ChannelAblator:
         masks.check_chunk(chunk)
         names = None if channels is None else self._groups.check(channels)
         filler, given, generator = check_fill(fill), self._layer.inputs_in(images), make_generator(seed)
-        with following(
-            self._layer, given, filler, generator, output=self.output, decoder=self.decoder
-        ) as suffix:
+        with following(self._layer, given, filler, generator, self.output, self.decoder) as suffix:
             listed, mask = Variants(self._groups, names, mode).mask(suffix.channels, generator)
             outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
             for part, values in suffix.outputs(mask.to(suffix.features.device), chunk, progress=progress):

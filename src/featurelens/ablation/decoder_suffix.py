@@ -9,11 +9,13 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import describe, first_line
+from featurelens._checks import check_module, describe, first_line
 from featurelens._failure import explain
+from featurelens._hooks import unwrap
 from featurelens.ablation.decoder import DeconvDecoder
+from featurelens.ablation.layer import AblatedLayer
 from featurelens.ablation.replay import Change, PlainPass
-from featurelens.ablation.suffix import Suffix
+from featurelens.ablation.suffix import Output, Suffix
 
 
 @final
@@ -76,3 +78,16 @@ class DecoderSuffix(Suffix):
                 f"the decoder must return images (N, ...) for {describe(batch)}; it returned {describe(decoded)}"
             )
         return decoded
+
+
+def check_decoder(decoder: Any, layer: AblatedLayer, output: Output) -> nn.Module:
+    """Return a decoder that starts from the layer, or raise an error; it goes with no `output`."""
+    if output is not None:
+        raise ValueError("pass a decoder or output=, not both: with a decoder the model's output is not used")
+    module = unwrap(check_module(decoder, argument="decoder"))
+    if isinstance(module, DeconvDecoder) and not module.mirrors(layer.module):
+        raise ValueError(
+            f"the decoder does not start from layer {layer.name!r}: it mirrors {', '.join(module.layers)} of "
+            f"{type(module.encoder).__name__}, and the layer must be one of these modules"
+        )
+    return module

@@ -24,7 +24,6 @@ def following(
     given: Given,
     fill: Filler | Mapping[int, torch.Tensor],
     generator: torch.Generator,
-    *,
     output: Output = None,
     decoder: nn.Module | None = None,
 ) -> Iterator[Suffix]:

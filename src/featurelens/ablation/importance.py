@@ -165,6 +165,10 @@ def score(
 
 def _means(layer: AblatedLayer, loader: Iterable[Any], progress: bool) -> dict[int, torch.Tensor]:
     """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
+    if layer.heads:
+        raise ValueError(
+            "fill='mean' over a loader is not there for attention heads: pass a tensor, or another fill"
+        )
 
     def by_image(output: Any) -> torch.Tensor:
         try:

@@ -18,6 +18,7 @@ from featurelens._channels import ChannelAxes, axis_by_type
 from featurelens._checks import check_whole, describe
 from featurelens._hooks import hooked, submodule
 from featurelens._structure import tensors
+from featurelens.ablation.attention import heads_hooked
 from featurelens.layers import Choice, Selector, choose
 from featurelens.recording.inputs import arguments
 
@@ -38,6 +39,8 @@ class AblatedLayer:
         The index, key or attribute of the tensor that has them.
     positions
         A mask over all axes but those of the batch and the channels: only there, channels are ablated.
+    heads
+        Ablate the heads of an attention layer, before its output projection, in the place of its output.
     """
 
     model: nn.Module
@@ -46,6 +49,7 @@ class AblatedLayer:
     axes: ChannelAxes
     part: Part = None
     positions: torch.Tensor | None = None
+    heads: bool = False
 
     @classmethod
     def find(
@@ -55,6 +59,7 @@ class AblatedLayer:
         axis: int | None,
         part: Part = None,
         positions: torch.Tensor | None = None,
+        heads: bool = False,
     ) -> Self:
         """Return the one layer that `layer` selects.
 
@@ -80,7 +85,7 @@ class AblatedLayer:
             )
         if axis is None:
             axis = axis_by_type(submodule(model, choices[0].name))
-        return cls(model, choices[0], axis, ChannelAxes(model), part, positions)
+        return cls(model, choices[0], axis, ChannelAxes(model), part, positions, heads)
 
     @property
     def name(self) -> str:
@@ -209,5 +214,9 @@ class AblatedLayer:
                 f"a scripted {layer.original_name} cannot be ablated, as hooks do not run in scripted code: "
                 "use the module it was scripted from"
             )
+        if self.heads:
+            with heads_hooked(layer, receive):
+                yield
+            return
         with hooked({layer: lambda module, args, output: receive(output)}):
             yield

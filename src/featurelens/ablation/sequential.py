@@ -95,7 +95,7 @@ def sequential_pass(layer: AblatedLayer, given: Given) -> SequentialPass | None:
     """Return a pass through a model that is a sequence of torch's own layers from the given one on, else None."""
     steps, ablated = _steps(layer.model), layer.module
     places = [place for place, step in enumerate(steps) if step is ablated]
-    if len(places) != 1 or layer.choice.call not in (None, 1) or layer.part is not None:
+    if len(places) != 1 or layer.choice.call not in (None, 1) or layer.part is not None or layer.heads:
         return None
     if (
         len(given.args) != 1
