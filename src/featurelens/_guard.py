@@ -318,7 +318,7 @@ def same_random_state(one: Any, other: Any) -> bool:
     """Return whether nothing was drawn between two calls of `random_state`."""
     if isinstance(one, dict):
         return all(same_random_state(one[key], other[key]) for key in one if key in other)
-    if isinstance(one, list | tuple):
+    if isinstance(one, list | tuple) and not _ATOMS.issuperset(map(type, one)):  # Python's has 625 numbers
         return all(map(same_random_state, one, other))
     same = one == other
     return bool(same if isinstance(same, bool) else same.all())

@@ -90,6 +90,31 @@ def hooked(
         yield
 
 
+@contextmanager
+def forwards(model: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
+    """Send every module's forward through ``call(module, forward, args, kwargs)`` in the block.
+
+    This wraps forward and not the module's call, so that a user's hooks run as usual.
+    """
+
+    def through(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: call(module, forward, args, kwargs)
+
+    saved: list[tuple[dict[str, Any], Any]] = []
+    try:
+        for module in all_modules(model):
+            if not isinstance(module, torch.jit.ScriptModule):
+                own = vars(module)
+                saved.append((own, own.get("forward")))
+                own["forward"] = through(module, module.forward)
+        yield
+    finally:
+        for own, forward in saved:
+            own["forward"] = forward
+            if forward is None:
+                del own["forward"]
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the module that the user wrote, inside torch.compile's or a parallel wrapper."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)

@@ -2,7 +2,8 @@
 
 from featurelens.ablation.ablator import ChannelAblator
 from featurelens.ablation.decoder import DeconvDecoder, Encoding
-from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
+from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
+from featurelens.ablation.result import AblationResult
 
 __all__ = [
     "AblationCurve",

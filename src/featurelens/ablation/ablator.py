@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, final
-from weakref import WeakKeyDictionary
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_flag, check_module, count, describe
+from featurelens._checks import check_choice, check_flag, check_module, describe
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation import masks
-from featurelens.ablation.decoder import DeconvDecoder
-from featurelens.ablation.importance import Metric, not_finite, score
-from featurelens.ablation.masks import AblatedLayer, ChannelHooks, Fill, Mode
-from featurelens.ablation.result import AblationCurve, AblationResult, ImportanceResult
-from featurelens.ablation.suffix import Output, following
+from featurelens.ablation.attention import heads_of
+from featurelens.ablation.blocks import closed_in_order
+from featurelens.ablation.decoder_suffix import check_decoder
+from featurelens.ablation.following import following
+from featurelens.ablation.hooks import ChannelHooks
+from featurelens.ablation.importance import score
+from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
+from featurelens.ablation.layer import AblatedLayer, Part
+from featurelens.ablation.masks import Fill, Groups, Mode, Name, Variants, check_fill
+from featurelens.ablation.metrics import Metric, scorer
+from featurelens.ablation.result import AblationResult
+from featurelens.ablation.suffix import Output, not_finite
 from featurelens.layers import Selector, not_reached
 
 
@@ -53,6 +59,15 @@ class ChannelAblator:
         One layer that returns a tensor: exact name, ordinal alias (``"conv_2"``) or module. If the layer is called
         several times, every call is ablated; ``"act#1"`` is the first call only. In sweeps, importances and curves all
         ablated calls must have the same number of channels.
+    groups
+        Channels to ablate together: the number of equal groups of neighbouring channels (the heads of an attention layer), a
+        list of lists of channels, or a dict from names to such lists. Where methods and results speak of channels, these
+        are then the groups, by number or name.
+    positions
+        Ablate channels only where this mask is True, `(H, W)` for an output `(N, C, H, W)`: all axes but those of the batch
+        and the channels. With ``groups=1`` all channels are ablated there.
+    part
+        Which part of the layer's output to ablate, if it returns more than a tensor: an index, a key, or an attribute.
     decoder
         If given, sweeps return its output instead of the model's: a `DeconvDecoder`, or any module that turns the
         layer's output into images `(N, C, H, W)`.
@@ -67,7 +82,8 @@ class ChannelAblator:
     Raises
     ------
     TypeError, LookupError, ValueError
-        If `model` is not a module, `layer` is not one of its layers, or both `decoder` and `output` are given.
+        If `model` is not a module, `layer` is not one of its layers, both `decoder` and `output` are given, or another
+        argument is wrong.
 
     Examples
     --------
@@ -82,6 +98,9 @@ class ChannelAblator:
         model: nn.Module,
         layer: Selector,
         *,
+        groups: int | Sequence[Iterable[int]] | Mapping[str, Iterable[int]] | None = None,
+        positions: Any = None,
+        part: Part = None,
         decoder: nn.Module | None = None,
         output: Output = None,
         axis: int | None = None,
@@ -89,19 +108,39 @@ class ChannelAblator:
         self.model = unwrap(check_module(model))
         if output is not None and not isinstance(output, str | int) and not callable(output):
             raise TypeError(f"output must be a key, an index, a function or None; got {describe(output)}")
-        self._layer = AblatedLayer.find(self.model, layer, axis)
+        self._groups, positions = Groups.of(groups), masks.check_positions(positions)
+        self._layer = AblatedLayer.find(self.model, layer, axis, part, positions)
         if decoder is not None:
-            if output is not None:
-                raise ValueError(
-                    "pass a decoder or output=, not both: with a decoder the model's output is not used"
-                )
-            decoder = unwrap(check_module(decoder, argument="decoder"))
-            if isinstance(decoder, DeconvDecoder) and not decoder.mirrors(self._layer.module):
-                raise ValueError(
-                    f"the decoder does not start from layer {self.layer!r}: it mirrors {', '.join(decoder.layers)} of "
-                    f"{type(decoder.encoder).__name__}, and the layer must be one of these modules"
-                )
+            decoder = check_decoder(decoder, self._layer, output)
         self.decoder, self.output, self.axis = decoder, output, self._layer.channel_axis
+
+    @classmethod
+    def of_heads(cls, model: nn.Module, layer: Selector, *, output: Output = None) -> Self:
+        """Return an ablator of the heads of an attention layer: what each adds before the output projection.
+
+        Channels are then the numbers of heads, in every method. The layer is an `nn.MultiheadAttention`, as in torch's and
+        torchvision's transformers, or one with `num_heads` and a linear output projection, such as timm's attention.
+
+        Parameters
+        ----------
+        model, layer, output
+            As for the class.
+
+        Raises
+        ------
+        TypeError, LookupError, ValueError
+            As for the class; TypeError also if the layer is no such attention.
+
+        Examples
+        --------
+        >>> model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> ChannelAblator.of_heads(model, "self_attn").sweep(torch.rand(3, 5, 8)).channels
+        (0, 1)
+        """
+        ablator = cls(model, layer, output=output)
+        ablator._layer = AblatedLayer.find(ablator.model, layer, -1, heads=True)
+        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module)), -1
+        return ablator
 
     @property
     def layer(self) -> str:
@@ -113,7 +152,7 @@ class ChannelAblator:
 
     @contextmanager
     def ablated(
-        self, channels: int | Iterable[int], *, mode: Mode = "drop", fill: Fill = "zero", seed: Seed = 0
+        self, channels: Name | Iterable[Name], *, mode: Mode = "drop", fill: Fill = "zero", seed: Seed = 0
     ) -> Iterator[None]:
         """Ablate channels in every forward pass inside the block.
 
@@ -124,7 +163,7 @@ class ChannelAblator:
         Parameters
         ----------
         channels
-            Channel numbers, from 0; an empty list changes nothing.
+            Channel numbers, from 0, or groups; an empty list changes nothing.
         mode
             "drop" ablates these channels, "keep" all others.
         fill
@@ -150,11 +189,10 @@ class ChannelAblator:
         tensor([0., 0.], grad_fn=<IndexBackward0>)
         """
         check_choice(mode, masks.MODES, argument="mode")
-        hooks = ChannelHooks(
-            self._layer, masks.check_channels(channels), mode, masks.check_fill(fill), make_generator(seed)
-        )
+        names, drawn = self._groups.check(channels), make_generator(seed)
+        hooks = ChannelHooks(self._layer, self._groups, names, mode, check_fill(fill), drawn)
         check_materialized(self.model)
-        with exclusively(self.model), _closed_in_order(self.model) as block:
+        with exclusively(self.model), closed_in_order(self.model) as block:
             block.enter_context(visiting(self.model, autograd=True, randomness=False, gradients=False))
             block.callback(self.model.register_forward_pre_hook(hooks.begin).remove)
             block.enter_context(self._layer.hooked(hooks.change))
@@ -168,7 +206,7 @@ class ChannelAblator:
         images: Any,
         *,
         mode: Mode = "drop",
-        channels: Iterable[int] | None = None,
+        channels: Iterable[Name] | None = None,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -179,13 +217,14 @@ class ChannelAblator:
         Parameters
         ----------
         images
-            One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; labels in it are ignored.
+            One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; or as it comes from a loader: a
+            dict, or inputs and labels, ``((a, b), labels)`` for a model of two inputs. Labels are ignored.
         mode, channels
             "drop" ablates one of `channels` at a time, "keep" all channels but that one; by default every channel.
         fill, seed
             As for `ablated`; "mean" is over these images.
         chunk
-            How many variants run at once; by default, their largest tensor has 2^20 elements (2^26 on a GPU).
+            How many variants run at once; by default, their largest tensor has 2^21 elements (2^26 on a GPU).
         progress
             Show a progress bar, if standard error is a terminal.
 
@@ -197,20 +236,17 @@ class ChannelAblator:
         check_choice(mode, masks.MODES, argument="mode")
         check_flag(progress, argument="progress")
         masks.check_chunk(chunk)
-        named = None if channels is None else masks.check_channels(channels)
-        filler, images = masks.check_fill(fill), self._layer.images_in(images)
-        with following(
-            self._layer, images, filler, make_generator(seed), output=self.output, decoder=self.decoder
-        ) as suffix:
-            listed = masks.chosen_channels(named, suffix.channels)
-            mask = masks.one_by_one(listed, suffix.channels, mode).to(suffix.features.device)
+        names = None if channels is None else self._groups.check(channels)
+        filler, given, generator = check_fill(fill), self._layer.inputs_in(images), make_generator(seed)
+        with following(self._layer, given, filler, generator, self.output, self.decoder) as suffix:
+            listed, mask = Variants(self._groups, names, mode).mask(suffix.channels, generator)
             outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
-            for part, values in suffix.outputs(mask, chunk, progress=progress):
+            for part, values in suffix.outputs(mask.to(suffix.features.device), chunk, progress=progress):
                 outputs[part] = values
         return AblationResult(
             outputs=outputs,
             baseline=suffix.baseline,
-            images=images.detach().to(suffix.baseline.device, copy=True),
+            images=suffix.images.detach().to(suffix.baseline.device, copy=True),
             channels=tuple(listed),
             layer=self.layer,
             mode=mode,
@@ -223,8 +259,9 @@ class ChannelAblator:
         loader: Iterable[Any],
         *,
         metric: Metric = "accuracy",
+        ignore_index: int = -100,
         mode: Mode = "drop",
-        channels: Iterable[int] | None = None,
+        channels: Iterable[Name] | None = None,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -237,11 +274,16 @@ class ChannelAblator:
         Parameters
         ----------
         loader
-            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch. Integer labels `(N,)`
-            are classes.
+            Yields batches ``(images, labels)``, or dicts with both; may also be a single batch. Models of several inputs
+            take tuples or dicts of them in the place of images.
         metric
             "accuracy"; "loss", the increase of the cross-entropy in nats; or a function ``(outputs, labels) -> (N,)``
-            that scores every image, higher being better.
+            that scores every image, higher being better. For the two names, labels are classes `(N,)` for outputs
+            `(N, classes)`, or of every pixel, `(N, H, W)` for `(N, classes, H, W)`; or they are 0 or 1 for each output:
+            `(N,)` for a single logit, `(N, K)` for K labels that may hold together. Where an image has several labels,
+            all labels count alike. Outputs that are probabilities are noticed, and named in the notes.
+        ignore_index
+            Labels of this value do not count.
         mode
             "drop" ablates the channel, "keep" all others.
         channels
@@ -259,16 +301,18 @@ class ChannelAblator:
             As for `sweep`; ValueError also if the loader is empty, or its labels do not fit the outputs.
         """
         check_choice(mode, masks.MODES, argument="mode")
-        named = None if channels is None else masks.check_channels(channels)
-        scores = score(self._layer, self.output, loader, metric, fill, chunk, seed, progress, named, mode)
+        names = None if channels is None else self._groups.check(channels)
+        how, variants = scorer(metric, ignore_index), Variants(self._groups, names, mode)
+        scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.importance(self.layer, mode)
 
     def curve(
         self,
         loader: Iterable[Any],
         *,
-        order: ImportanceResult | Iterable[int] | Literal["random"] = "random",
+        order: ImportanceResult | Iterable[Name] | Literal["random"] = "random",
         metric: Metric = "accuracy",
+        ignore_index: int = -100,
         fill: Fill = "zero",
         chunk: int | None = None,
         seed: Seed = 0,
@@ -281,7 +325,7 @@ class ChannelAblator:
         order
             The channels in the order in which to drop them. A result of `importance` drops the least important first
             (pass ``worth.order("most")`` for the reverse); "random" drops all in an order drawn from `seed`.
-        loader, metric, fill, chunk, progress
+        loader, metric, ignore_index, fill, chunk, progress
             As for `importance`.
         seed
             For the random order and "resample".
@@ -300,42 +344,7 @@ class ChannelAblator:
         if isinstance(order, str):
             further = ", a sequence or a result of importance"
             check_choice(order, ("random",), argument="order", further=further)
-        listed = None if isinstance(order, str) else masks.check_channels(order, argument="order")
-        scores = score(
-            self._layer,
-            self.output,
-            loader,
-            metric,
-            fill,
-            chunk,
-            seed,
-            progress,
-            listed,
-            "drop",
-            cumulative=True,
-        )
+        names = None if isinstance(order, str) else self._groups.check(order, argument="order")
+        how, variants = scorer(metric, ignore_index), Variants(self._groups, names, "drop", cumulative=True)
+        scores = score(self._layer, self.output, loader, how, variants, fill, chunk, seed, progress)
         return scores.curve(self.layer)
-
-
-_blocks: WeakKeyDictionary[nn.Module, list[ExitStack]] = WeakKeyDictionary()
-
-
-@contextmanager
-def _closed_in_order(model: nn.Module) -> Iterator[ExitStack]:
-    """Close a stack of guards at the end of the block, together with those opened after it.
-
-    Each guard restores what it found, so an outer one that ended first would have its work undone by an inner one.
-    """
-    blocks, block = _blocks.setdefault(model, []), ExitStack()
-    blocks.append(block)
-    try:
-        yield block
-    finally:
-        inner = blocks[blocks.index(block) + 1 :] if block in blocks else []
-        while block in blocks:
-            blocks.pop().close()
-        if inner:
-            raise RuntimeError(
-                f"a block of `ablated` ended before {count(len(inner), 'block')} opened inside it: all were closed, "
-                "and the model was restored; close the innermost first"
-            )

@@ -42,8 +42,9 @@ class DeconvDecoder(nn.Module):
     Convolutions are mirrored by transposed ones, ReLU by ReLU, and max pooling by unpooling, which puts each value
     where its window had the maximum. With weights tied to the encoder's, this is the deconvolutional network of
     Zeiler & Fergus (2014, "Visualizing and Understanding Convolutional Networks"). It needs no training and shows the
-    pattern that a channel responds to, on an arbitrary scale. With learned weights it is trained as a branch of the
-    model, and returns images on the scale of its training images::
+    pattern that a channel responds to, on an arbitrary scale: the gradient of the layer's rectified output, with each
+    ReLU's gradient replaced by a ReLU. With learned weights it is trained as a branch of the model, and returns images
+    on the scale of its training images::
 
         decoder = fl.DeconvDecoder(encoder, weights="learned")
         code = decoder.encode(images)
@@ -61,6 +62,10 @@ class DeconvDecoder(nn.Module):
     weights
         "tied" decodes with the encoder's current weights, "learned" with the decoder's own. BatchNorm scales the maps
         if weights are tied and is skipped if they are learned.
+    sign
+        The part of the features that tied weights decode. "positive" is what a channel responds to: negative features,
+        which a convolution returns before its ReLU, become 0. "negative" decodes these alone: what a channel rejects.
+        Learned weights decode features as they are.
     seed
         For the initial values of learned weights.
 
@@ -71,8 +76,8 @@ class DeconvDecoder(nn.Module):
     LookupError
         If the encoder has no such layer.
     ValueError
-        If `weights` is not one of the above, or a step has no mirror (a skip connection, average pooling, a linear
-        layer); the message names it.
+        If `weights` or `sign` is not one of the above, or a step has no mirror (a skip connection, average pooling, a
+        linear layer); the message names it.
     RuntimeError
         If the encoder cannot be traced, for example because its forward depends on the data.
 
@@ -92,10 +97,16 @@ class DeconvDecoder(nn.Module):
         layer: Selector | None = None,
         *,
         weights: Literal["tied", "learned"] = "tied",
+        sign: Literal["positive", "negative"] = "positive",
         seed: Seed = 0,
     ) -> None:
         super().__init__()
         check_choice(weights, ("tied", "learned"), argument="weights")
+        check_choice(sign, ("positive", "negative"), argument="sign")
+        if weights == "learned" and sign == "negative":
+            raise ValueError(
+                "sign='negative' is for tied weights; learned weights decode features of both signs"
+            )
         check_seed(seed)
         encoder = unwrap(check_module(encoder, argument="encoder"))
         if next(encoder.children(), None) is None:
@@ -110,7 +121,7 @@ class DeconvDecoder(nn.Module):
                 torch.default_generator.manual_seed(drawn)
                 steps = [step.learned() for step in steps]
         own = [step.own for step in steps if isinstance(step, Convolution) and step.own is not None]
-        self.weights, self.deconvolutions = weights, nn.ModuleList(own)
+        self.weights, self.sign, self.deconvolutions = weights, sign, nn.ModuleList(own)
         self._steps = tuple(steps)
         self._encoder = (encoder,)  # in a tuple it is not a submodule
 
@@ -154,7 +165,7 @@ class DeconvDecoder(nn.Module):
         return Encoding(features, tuple(switches), tuple(sizes))
 
     def decode(self, encoding: Encoding, *, features: torch.Tensor | None = None) -> torch.Tensor:
-        """Decode the result of `encode` to images `(N, C, H, W)`.
+        """Decode the result of `encode` to images `(N, C, H, W)`; of signed features, the part that `sign` names.
 
         Parameters
         ----------
@@ -179,6 +190,8 @@ class DeconvDecoder(nn.Module):
                 f"features must be (V * {len(encoding.features)}, {expected}), V variants of every image; "
                 f"got {describe(maps)}"
             )
+        if self.weights == "tied":
+            maps = maps.clamp_min(0) if self.sign == "positive" else maps.clamp_max(0)
         steps = list(zip(self._steps, encoding.sizes, encoding.switches, strict=False))
         for step, size, switches in reversed(steps):
             maps = step.back(maps, size, switches)
@@ -193,7 +206,8 @@ class DeconvDecoder(nn.Module):
         return any(step.module is layer for step in self._steps)
 
     def __repr__(self) -> str:
-        return f"DeconvDecoder({self.weights}: {', '.join(reversed(self.layers))})"
+        weights = self.weights + (", negative part" if self.sign == "negative" else "")
+        return f"DeconvDecoder({weights}: {', '.join(reversed(self.layers))})"
 
 
 def _exact_name(encoder: nn.Module, layer: Selector) -> str:

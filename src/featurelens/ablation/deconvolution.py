@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -111,8 +110,8 @@ class Unchanged(Step):
 class Pooling(Step):
     """Max pooling; on the way back, each value returns to where its window had the maximum.
 
-    Of equal maxima the first counts, as for max_pool2d's indices. Where several overlapping windows have their maximum
-    in the same place, it gets the mean of their values; MaxUnpool2d would keep an arbitrary one of them.
+    Of equal maxima the first counts, as for max_pool2d's indices. A place where several overlapping windows have their
+    maximum gets the sum of their values, as in the gradient; MaxUnpool2d would keep an arbitrary one of them.
     """
 
     def run(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,26 +123,20 @@ class Pooling(Step):
 
     def back(self, x: torch.Tensor, size: Size, switches: torch.Tensor | None) -> torch.Tensor:
         assert switches is not None
-        pool = self.module  # whose sizes are numbers or pairs
-        overlapping = np.any(np.less(pool.stride, pool.kernel_size)) or np.any(np.not_equal(pool.dilation, 1))
-        return unpool(x, switches, size, overlapping=bool(overlapping))
+        return unpool(x, switches, size)
 
 
-def unpool(x: torch.Tensor, switches: torch.Tensor, size: Size, *, overlapping: bool) -> torch.Tensor:
-    """Return maps of `size` with every value of `x` `(V * N, C, h, w)` where `switches` `(N, C, h, w)` point.
+def unpool(x: torch.Tensor, switches: torch.Tensor, size: Size) -> torch.Tensor:
+    """Return maps of `size` with the values of `x` `(V * N, C, h, w)` added up where `switches` `(N, C, h, w)` point.
 
-    >>> unpool(torch.ones(1, 1, 1, 1), torch.tensor([[[[2]]]]), (2, 2), overlapping=False)
+    >>> unpool(torch.ones(1, 1, 1, 1), torch.tensor([[[[2]]]]), (2, 2))
     tensor([[[[0., 0.],
               [1., 0.]]]])
     """
     images, channels = switches.shape[:2]
     values = x.reshape(-1, images, channels, x.shape[2] * x.shape[3])
     places = switches.flatten(2).expand(values.shape)
-    maps = values.new_zeros(*values.shape[:3], size[0] * size[1])
-    if overlapping:
-        maps = maps.scatter_reduce(3, places, values, "mean", include_self=False)
-    else:
-        maps = maps.scatter(3, places, values)
+    maps = values.new_zeros(*values.shape[:3], size[0] * size[1]).scatter_add(3, places, values)
     return maps.view(len(x), channels, *size)
 
 
@@ -155,6 +148,20 @@ def padding_of(conv: nn.Conv2d) -> tuple[Size, Size]:
         return (0, 0), (0, 0)
     total = [conv.dilation[axis] * (conv.kernel_size[axis] - 1) for axis in (0, 1)]
     return (total[0] // 2, total[1] // 2), (total[0] % 2, total[1] % 2)
+
+
+@final
+class _FunctionalDropout(nn.Module):
+    """Dropout by a function that `owner` calls, in the owner's mode."""
+
+    def __init__(self, function: Any, owner: nn.Module, p: float) -> None:
+        super().__init__()
+        self.function, self.p = function, p
+        self._owner = (owner,)  # in a tuple it is not a submodule
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dropped: torch.Tensor = self.function(x, self.p, self._owner[0].training)
+        return dropped
 
 
 def read_chain(encoder: nn.Module, layer: str | None) -> list[Step]:
@@ -204,7 +211,7 @@ def _step(encoder: nn.Module, node: fx.Node) -> Step:
         module: nn.Module | None = encoder.get_submodule(name)
         title = f"layer {name!r}, {module}".partition("\n")[0]
     else:
-        name, module = node.name, _as_module(node)
+        name, module = node.name, _as_module(encoder, node)
         title = f"the operation {name!r}"
     if len(node.all_input_nodes) != 1:
         raise ValueError(f"there is no mirror of {title}: it takes {len(node.all_input_nodes)} tensors")
@@ -227,17 +234,30 @@ _STEPS: dict[type[nn.Module], type[Step]] = {
     nn.Dropout: Unchanged,
     nn.Dropout2d: Unchanged,
     nn.Identity: Unchanged,
+    _FunctionalDropout: Unchanged,
 }
 
 
-def _as_module(node: fx.Node) -> nn.Module | None:
+def _as_module(encoder: nn.Module, node: fx.Node) -> nn.Module | None:
     """Return a module that does what a function in the graph does, if that can be mirrored."""
     called = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     if called in {"relu", "relu_"}:
         return nn.ReLU()
     if called == "max_pool2d" and node.op == "call_function":
-        options: dict[str, Any] = dict(zip(_POOLING, node.args[1:], strict=False))
-        options.update(node.kwargs)
-        options.pop("input", None)
-        return nn.MaxPool2d(**options)
+        return nn.MaxPool2d(**_options(node, _POOLING))
+    if node.target in {F.dropout, F.dropout2d}:
+        options = _options(node, ("p", "training", "inplace"))
+        if options.pop("training", True):
+            raise ValueError(
+                f"there is no mirror of the operation {node.name!r}, which draws random numbers in eval mode too: "
+                "pass it self.training"
+            )
+        owner = next(reversed(node.meta.get("nn_module_stack", {"": None})))
+        return _FunctionalDropout(node.target, encoder.get_submodule(owner), options.get("p", 0.5))
     return None
+
+
+def _options(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the arguments of a function in the graph by name, but for its input."""
+    options: dict[str, Any] = dict(zip(names, node.args[1:], strict=False))
+    return options | {name: value for name, value in node.kwargs.items() if name != "input"}

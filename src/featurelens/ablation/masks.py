@@ -1,29 +1,25 @@
-"""Which channels of which layer are ablated, and what replaces them."""
+"""Which channels are ablated, alone or in groups, and what replaces them."""
 
 from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias, final
 
 import numpy as np
 import torch
-from torch import nn
 
-from featurelens._channels import ChannelAxes, axis_by_type
 from featurelens._checks import check_choice, check_whole, describe
-from featurelens._hooks import hooked, submodule
-from featurelens.layers import Choice, Selector, choose
-from featurelens.recording.inputs import arguments
 
+Mode: TypeAlias = Literal["keep", "drop"]
+"""Whether the named channels are the only ones that stay, or the ones that go."""
+Name: TypeAlias = int | str
+"""The number of a channel, or the number or name of a group."""
 Filler: TypeAlias = Literal["zero", "mean", "resample"] | torch.Tensor
 Fill: TypeAlias = Filler | np.ndarray[Any, Any]
 """What replaces an ablated channel; arrays become tensors when they are checked."""
-Mode: TypeAlias = Literal["keep", "drop"]
-"""Whether the named channels are the only ones that stay, or the ones that go."""
 
 FILLS = ("zero", "mean", "resample")
 MODES = ("keep", "drop")
@@ -31,135 +27,112 @@ MODES = ("keep", "drop")
 
 @final
 @dataclass(frozen=True)
-class AblatedLayer:
-    """A layer of `model`, or one of its calls, and the axis of its channels (None: 1, if that is unambiguous)."""
+class Groups:
+    """Groups of channels by name: a number of equal groups, lists of channels, or None for single channels."""
 
-    model: nn.Module
-    choice: Choice
-    axis: int | None
-    axes: ChannelAxes
+    given: int | dict[Name, list[int]] | None
 
     @classmethod
-    def find(cls, model: nn.Module, layer: Selector, axis: int | None) -> Self:
-        """Return the one layer that `layer` selects.
+    def of(cls, groups: Any) -> Self:
+        """Check what the user passed.
 
         Raises
         ------
-        TypeError, ValueError, LookupError
-            If there is not exactly one, or `axis` is wrong.
+        TypeError, ValueError
+            If it is no number, list of lists, or dict of lists, or a list does not hold different channel numbers.
         """
-        axis = None if axis is None else check_whole(axis, argument="axis")
-        if axis == 0:
-            raise ValueError("axis 0 is the batch; the channels must be in another axis")
-        if isinstance(layer, list | tuple):
-            raise TypeError(f"layer must be a single layer; got {describe(layer)}")
-        choices = choose(model, layer)
-        if len(choices) > 1:
-            names = ", ".join(choice.name for choice in choices[:4]) + (", ..." if len(choices) > 4 else "")
-            raise ValueError(
-                f"layer must be a single layer; {describe(layer)} matches {len(choices)}: {names}"
-            )
-        if axis is None:
-            axis = axis_by_type(submodule(model, choices[0].name))
-        return cls(model, choices[0], axis, ChannelAxes(model))
+        if groups is None:
+            return cls(None)
+        if isinstance(groups, Mapping):
+            listed = dict(groups)
+        elif isinstance(groups, list | tuple):
+            listed = dict(enumerate(groups))
+        else:
+            return cls(check_whole(groups, argument="groups", least=1))
+        if not listed or not all(isinstance(name, int | str) for name in listed):
+            raise ValueError(f"groups must be at least one list of channels; got {describe(groups)}")
+        for name, channels in listed.items():
+            listed[name] = check_channels(channels, argument=f"groups[{name!r}]")
+            if not listed[name]:
+                raise ValueError(f"groups[{name!r}] must name at least one channel; got none")
+        return cls(listed)
 
-    @property
-    def name(self) -> str:
-        """The layer's exact name, with ``#k`` if one call was selected."""
-        return self.choice.name if self.choice.call is None else f"{self.choice.name}#{self.choice.call}"
+    def check(self, names: Any, total: int | None = None, *, argument: str = "channels") -> list[Name]:
+        """Return channels or groups as a list, if they exist in a layer of `total` channels (None: not known yet)."""
+        if not isinstance(self.given, dict):
+            groups = total if self.given is None else self.given
+            return list(check_channels(names, groups, argument=argument))
+        listed = [names] if isinstance(names, int | str) else list(names)
+        for name in listed:
+            if name not in self.given:
+                known = ", ".join(map(repr, self.given))
+                raise ValueError(f"{argument} must be among the groups {known}; got {describe(name)}")
+            if listed.count(name) > 1:
+                raise ValueError(
+                    f"{argument} must be different groups; {name!r} is given {listed.count(name)} times"
+                )
+        return listed
 
-    @property
-    def module(self) -> nn.Module:
-        """The layer itself."""
-        return submodule(self.model, self.choice.name)
+    def names(self, total: int) -> list[Name]:
+        """Return what can be ablated in a layer of `total` channels: channels or groups."""
+        if isinstance(self.given, dict):
+            return list(self.given)
+        return list(range(total if self.given is None else self.given))
 
-    @property
-    def channel_axis(self) -> int:
-        """The axis of the channels in an output that passed `check`."""
-        return 1 if self.axis is None else self.axis
+    def chosen(self, names: list[Name] | None, total: int, *, argument: str = "channels") -> list[Name]:
+        """Return the channels or groups to ablate, all of them if None; there must be at least one."""
+        if names is None:
+            return self.names(total)
+        if not names:
+            raise ValueError(f"{argument} must name at least one channel; got none")
+        return self.check(names, total, argument=argument)
 
-    def check(self, output: Any, size: int | None = None) -> torch.Tensor:
-        """Return the layer's output for a batch of `size`, or raise an error if it has no channels to ablate."""
-        if not isinstance(output, torch.Tensor):
-            raise TypeError(
-                f"layer {self.name!r} must return a tensor to have its channels ablated; got {describe(output)}"
-            )
-        if output.ndim < 2 or (size is not None and len(output) != size) or not output.is_floating_point():
-            batch = "" if size is None else f" for a batch of {size}"
-            raise ValueError(
-                f"layer {self.name!r} must return floating-point numbers (N, C, ...){batch}; got {describe(output)}"
-            )
-        if self.axis is None and self.axes.of(None, tuple(output.shape)) is None:
-            kind, what = (
-                ("(N, L, D)", "features of tokens") if output.ndim == 3 else ("(N, H, W, C)", "the last axis")
-            )
-            raise ValueError(
-                f"layer {self.name!r} returns {describe(output)}, which may be {kind}: use axis=-1 to ablate {what}, "
-                "axis=1 for channels"
-            )
-        axis = self.channel_axis
-        if not -output.ndim < axis < output.ndim:
-            raise ValueError(
-                f"axis {axis} does not hold channels: layer {self.name!r} returns {describe(output)}"
-            )
-        return output
+    def members(self, names: list[Name], total: int) -> torch.Tensor:
+        """Return the mask `(len(names), total)` of the channels of each group.
 
-    def images_in(self, batch: Any, *, where: str = "images") -> torch.Tensor:
-        """Return the one tensor in a batch that the model takes: the batch itself, or without its labels."""
-        if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
-            batch = torch.from_numpy(batch.copy())
-        images: torch.Tensor = batch
-        if not isinstance(batch, torch.Tensor):
-            args, kwargs = arguments(batch, self.model)
-            images, *more = [*args, *kwargs.values()]
-            if more or not isinstance(images, torch.Tensor):
-                raise TypeError(f"{where} must be a tensor (N, ...); got {describe(batch)}")
-        if images.ndim == 0 or not len(images):
-            raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(images)}")
-        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-            broken = int((~torch.isfinite(images)).sum())
-            raise ValueError(
-                f"{where} must be finite; got {describe(images)} with {broken} NaN or infinite values"
-            )
-        return images
-
-    @contextmanager
-    def hooked(self, receive: Callable[[Any], Any]) -> Iterator[None]:
-        """Pass the layer's output to `receive` inside the block; if that returns something, it replaces the output."""
-        layer = self.module
-        if isinstance(layer, torch.jit.ScriptModule):
-            raise TypeError(
-                f"a scripted {layer.original_name} cannot be ablated, as hooks do not run in scripted code: "
-                "use the module it was scripted from"
-            )
-        with hooked({layer: lambda module, args, output: receive(output)}):
-            yield
+        >>> Groups.of(2).members([1], 4)
+        tensor([[False, False,  True,  True]])
+        """
+        mask = torch.zeros(len(names), total, dtype=torch.bool)
+        if self.given is None:
+            mask[range(len(names)), [int(name) for name in names]] = True
+            return mask
+        size = total // self.given if isinstance(self.given, int) else 0
+        if isinstance(self.given, int) and size * self.given != total:
+            raise ValueError(f"groups={self.given} must divide the number of channels; the layer has {total}")
+        for row, name in enumerate(names):
+            if isinstance(self.given, dict):
+                channels = check_channels(self.given[name], total, argument=f"groups[{name!r}]")
+                mask[row, channels] = True
+            else:
+                first = int(name) * size
+                mask[row, first : first + size] = True
+        return mask
 
 
-def ablate(values: torch.Tensor, mask: torch.Tensor, fill: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return `values` with the channels that `mask` marks replaced by `fill`.
+@final
+@dataclass(frozen=True)
+class Variants:
+    """Which variants are scored: of one channel or group each or, `cumulative`, of more and more of them.
 
-    Parameters
-    ----------
-    values
-        `(V, N, ...)`: V variants of a layer's output, or one output expanded to as many.
-    mask
-        `(V, C)`, True for the channels to ablate.
-    fill
-        Anything that broadcasts to the layer's output `(N, ...)`.
-    axis
-        The axis of the channels in the layer's output.
+    Without `names` these are all of the layer's, for cumulative variants in random order.
     """
-    shape = [1] * values.ndim
-    shape[0], shape[axis + 1] = mask.shape
-    return torch.where(mask.view(shape), fill, values)
 
+    groups: Groups
+    names: list[Name] | None
+    mode: Mode
+    cumulative: bool = False
 
-def one_by_one(channels: list[int], total: int, mode: Mode) -> torch.Tensor:
-    """Return the mask `(len(channels), total)` of variants that keep or drop one channel each."""
-    named = torch.zeros(len(channels), total, dtype=torch.bool)
-    named[torch.arange(len(channels)), channels] = True
-    return named if mode == "drop" else ~named
+    def mask(self, total: int, generator: torch.Generator) -> tuple[list[Name], torch.Tensor]:
+        """Return the channels of a layer with `total` of them, and the mask `(V, total)` of the variants."""
+        names = self.names
+        if names is None and self.cumulative:
+            names = self.groups.names(total)
+            names = [names[place] for place in torch.randperm(len(names), generator=generator).tolist()]
+        names = self.groups.chosen(names, total, argument="order" if self.cumulative else "channels")
+        mask = self.groups.members(names, total)
+        mask = mask.cumsum(0).bool() if self.cumulative else mask
+        return names, mask if self.mode == "drop" else ~mask
 
 
 @final
@@ -177,7 +150,7 @@ class Replacement:
         self._source = derangement(size, generator) if resampled else None
 
     def values(self, output: torch.Tensor, call: int) -> torch.Tensor:
-        """Return a tensor that broadcasts to the plain `output` `(N, ...)` of the layer's given call."""
+        """Return one value, or a tensor for one or all images, to put into the plain `output` of the layer's given call."""
         fill = self.fill[call] if isinstance(self.fill, Mapping) else self.fill
         if self._source is not None:
             return output[self._source.to(output.device)]
@@ -192,43 +165,8 @@ class Replacement:
                 f"{tuple(output.shape)}; got {describe(fill)}"
             )
         if fill.shape == shapes[0]:
-            fill = fill.view([-1 if axis == channels else 1 for axis in range(output.ndim)])
-        return fill.to(output)
-
-
-@final
-@dataclass
-class ChannelHooks:
-    """Hooks that ablate channels in every forward pass, and count passes, calls of the layer and changes."""
-
-    layer: AblatedLayer
-    channels: list[int]
-    mode: Mode
-    fill: Filler
-    generator: torch.Generator
-    passes: int = 0
-    calls: int = 0
-    most_calls: int = 0
-    changes: int = 0
-
-    def begin(self, module: nn.Module, args: Any) -> None:
-        """Count calls of the layer anew for each forward pass."""
-        self.passes += 1
-        self.calls = 0
-
-    def change(self, output: Any) -> torch.Tensor | None:
-        """Return the layer's output with channels ablated; None for calls that were not selected."""
-        self.calls += 1
-        self.most_calls = max(self.most_calls, self.calls)
-        if self.layer.choice.call not in (None, self.calls):
-            return None
-        self.changes += 1
-        features, axis = self.layer.check(output), self.layer.channel_axis
-        total = features.shape[axis]
-        named = one_by_one(check_channels(self.channels, total), total, "drop").any(0, keepdim=True)
-        mask = (named if self.mode == "drop" else ~named).to(features.device)
-        fill = Replacement(self.fill, axis, len(features), self.generator).values(features, self.calls)
-        return ablate(features[None], mask, fill, axis % features.ndim)[0]
+            fill = fill.view([-1 if axis == channels else 1 for axis in range(1, output.ndim)])
+        return fill.to(output)[None]
 
 
 def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
@@ -286,10 +224,16 @@ def check_channels(channels: object, total: int | None = None, *, argument: str 
     return listed
 
 
-def chosen_channels(channels: list[int] | None, total: int, *, argument: str = "channels") -> list[int]:
-    """Return the channels to ablate, all of `total` if None; there must be at least one."""
-    if channels is None:
-        return list(range(total))
-    if not channels:
-        raise ValueError(f"{argument} must name at least one channel; got none")
-    return check_channels(channels, total, argument=argument)
+def check_positions(positions: Any) -> torch.Tensor | None:
+    """Return a mask of positions as a tensor; whether it fits the layer is checked once the layer has run."""
+    if isinstance(positions, np.ndarray):
+        positions = torch.from_numpy(positions.copy())
+    if positions is None:
+        return None
+    if not isinstance(positions, torch.Tensor) or positions.dtype is not torch.bool or not positions.ndim:
+        raise TypeError(
+            f"positions must be a mask of True and False, such as (H, W); got {describe(positions)}"
+        )
+    if not bool(positions.any()):
+        raise ValueError(f"positions must mark at least one position; got {describe(positions)}, all False")
+    return positions

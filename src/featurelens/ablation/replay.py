@@ -18,11 +18,13 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from featurelens._batches import Given
 from featurelens._checks import count
 from featurelens._failure import explain
-from featurelens._guard import all_modules, random_state, same_random_state
+from featurelens._guard import random_state, same_random_state
+from featurelens._hooks import forwards
 from featurelens._structure import map_tensors, tensors
-from featurelens.ablation.masks import AblatedLayer
+from featurelens.ablation.layer import AblatedLayer
 from featurelens.layers import not_reached
 
 _RUNNING = object()  # the value of a call that has not returned yet
@@ -30,7 +32,7 @@ _RUNNING = object()  # the value of a call that has not returned yet
 _NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "equal", "is_nonzero"}
 
 Change = Callable[[torch.Tensor, int], torch.Tensor]
-"""Makes variants of the layer's output, given the number of its call."""
+"""Makes variants of the layer's features, given the number of its call."""
 
 
 class Diverged(Exception):
@@ -52,7 +54,7 @@ class PlainPass(TorchFunctionMode):
     Attributes
     ----------
     features
-        The layer's output, by the number of the call, for the selected calls.
+        The layer's output, or the part of it that has channels, by the number of the call, for the selected calls.
     calls
         How often the layer was called.
     output
@@ -64,11 +66,15 @@ class PlainPass(TorchFunctionMode):
     draws
         Whether random numbers were drawn, which would differ for a larger batch.
     largest
-        Elements of the largest tensor after the layer, among those with the batch in axis 0.
+        Elements of the largest tensor that a replay makes, among those with the batch in axis 0.
+    front
+        What a replay makes variants of: the features of the first selected call.
     """
 
-    def __init__(self, layer: AblatedLayer, images: torch.Tensor) -> None:
-        """Run `images` through the model, as they are, inside a visit to it.
+    independent = False  # nothing is known of how images of a batch act on each other
+
+    def __init__(self, layer: AblatedLayer, given: Given) -> None:
+        """Run a batch through the model, as it is, inside a visit to it.
 
         Raises
         ------
@@ -78,7 +84,7 @@ class PlainPass(TorchFunctionMode):
             If the model fails.
         """
         super().__init__()
-        self.layer, self.images = layer, images
+        self.layer, self.given, self.size = layer, given, given.rows or 0
         self.features: dict[int, torch.Tensor] = {}
         self.calls = 0
         self.output: Any = None
@@ -98,9 +104,14 @@ class PlainPass(TorchFunctionMode):
         except Exception as error:
             if error is self._error:
                 raise
-            raise RuntimeError(explain(error, layer.model, "a batch", (images,), {})) from error
+            raise RuntimeError(explain(error, layer.model, "a batch", given.args, given.kwargs)) from error
         if not self.features:
             raise LookupError(not_reached(layer.choice, self.calls))
+        self.front = next(iter(self.features.values()))
+
+    def advance(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what `front` would be for other features of the layer."""
+        return features
 
     def check_channels_agree(self) -> None:
         """Raise an error unless the calls that are ablated together have equally many channels."""
@@ -112,11 +123,11 @@ class PlainPass(TorchFunctionMode):
                 f"layer {name!r} is called {len(channels)} times, with different numbers of channels; choose one call: {listed}"
             )
 
-    def replay(self, times: int, change: Change) -> Any:
-        """Run what comes after the layer on `times` variants at once, and return the output `(times * N, ...)`.
+    def replay(self, rows: torch.Tensor, change: Change) -> Any:
+        """Run what comes after the layer on a batch of other rows, and return the output `(R, ...)`.
 
-        `change` makes them from the recorded output of the first selected call, and from what the layer returns
-        for the larger batch in later calls.
+        `rows` `(R,)` are the images that they are variants of. `change` makes them from `front`, and from what the layer
+        returns for the larger batch in later calls.
 
         Raises
         ------
@@ -127,9 +138,9 @@ class PlainPass(TorchFunctionMode):
         place, call = 0, 0
 
         def enlarged(tensor: torch.Tensor) -> torch.Tensor:
-            if id(tensor) not in self._needed or tensor.ndim == 0 or len(tensor) != len(self.images):
+            if id(tensor) not in self._needed or tensor.ndim == 0 or len(tensor) != self.size:
                 return tensor
-            return tensor.repeat(times, *[1] * (tensor.ndim - 1))
+            return tensor[rows]
 
         def answer(module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             nonlocal place
@@ -148,21 +159,29 @@ class PlainPass(TorchFunctionMode):
             nonlocal call
             if call:
                 call += 1
-                return change(output, call) if call in self.features else output
+                if call not in self.features:
+                    return output
+                return self.layer.put(output, change(self.layer.check(output, len(rows)), call))
             if place < len(self._calls):
                 return output  # an earlier call than the selected one
             call = first
-            return change(self.features[first], first)
+            others = map_tensors(enlarged, output) if self.layer.part is not None else output
+            return self.layer.put(others, change(self.front, first))
 
-        with _forwards(self.layer.model, answer), self.layer.hooked(vary):
-            return self.layer.model(enlarged(self.images))
+        with forwards(self.layer.model, answer), self.layer.hooked(vary):
+            args, kwargs = map_tensors(enlarged, (self.given.args, self.given.kwargs))
+            return self.layer.model(*args, **kwargs)
 
     def _run(self) -> None:
-        images = self.images.clone()  # which a model may change in place
-        self._copies.add(images, self.images)
+        def copied(tensor: torch.Tensor) -> torch.Tensor:  # which a model may change in place
+            copy = tensor.clone()
+            self._copies.add(copy, tensor)
+            return copy
+
+        args, kwargs = map_tensors(copied, (self.given.args, self.given.kwargs))
         before = random_state()
-        with _forwards(self.layer.model, self._call), self.layer.hooked(self._take), self:
-            self.output = self.layer.model(images)
+        with forwards(self.layer.model, self._call), self.layer.hooked(self._take), self:
+            self.output = self.layer.model(*args, **kwargs)
         self._note_readers(tensors(self.output))
         self.draws = not same_random_state(before, random_state())
         self._copies = _Copies()  # releases the originals
@@ -172,7 +191,7 @@ class PlainPass(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if self._paused:
             return result
-        read, name = tensors((args, kwargs)), getattr(func, "__name__", "")
+        read, name = _tensors_among(args, kwargs), getattr(func, "__name__", "")
         self._note_readers(read)
         if name in _NUMBERS:
             self.reads_values |= bool(self.features)
@@ -182,13 +201,13 @@ class PlainPass(TorchFunctionMode):
             if name == "__setitem__":
                 self._following[id(args[0])] = ref(args[0])
         made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
-        if made and result.ndim and len(result) % len(self.images) == 0:
+        if made and result.ndim and len(result) % self.size == 0:
             self.largest = max(self.largest, result.numel())
         return result
 
     def _follow(self, made: list[torch.Tensor]) -> None:
         """Follow what is computed from the layer's output: no tensor of it may mix all images in one number."""
-        self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < len(self.images) for tensor in made)
+        self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < self.size for tensor in made)
         self._following.update((id(tensor), ref(tensor)) for tensor in made)
 
     def _note_readers(self, read: list[torch.Tensor]) -> None:
@@ -222,14 +241,15 @@ class PlainPass(TorchFunctionMode):
             return
         with self._pause():
             try:
-                features = self.layer.check(output, len(self.images)).clone()
+                found = self.layer.check(output, self.size)
+                features = found.clone()
             except (TypeError, ValueError) as error:
                 self._error = error
                 raise
         if not self.features:
             self._look_back()
         self.features[self.calls] = features
-        self._following[id(output)] = ref(output)
+        self._following[id(found)] = ref(found)
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -248,6 +268,17 @@ class PlainPass(TorchFunctionMode):
                 self._needed.update(map(id, self._copies.of(tensor)))
         self.reads_values = bool(around & self._deciders)
         self._readers.clear()
+
+
+def _tensors_among(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[torch.Tensor]:
+    """Return the tensors in a function's arguments, most of which are tensors or plain values."""
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict):
+            found += tensors(value)
+    return found
 
 
 @final
@@ -285,28 +316,3 @@ class _Copies:
         if not copies or version is None or copies[-1][0] != version:
             copies.append((version, tensor.clone()))
         return copies[-1][1]
-
-
-@contextmanager
-def _forwards(model: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
-    """Send every module's forward through ``call(module, forward, args, kwargs)`` in the block.
-
-    This wraps forward and not the module's call, so that a user's hooks run as usual.
-    """
-
-    def through(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: call(module, forward, args, kwargs)
-
-    saved: list[tuple[dict[str, Any], Any]] = []
-    try:
-        for module in all_modules(model):
-            if not isinstance(module, torch.jit.ScriptModule):
-                own = vars(module)
-                saved.append((own, own.get("forward")))
-                own["forward"] = through(module, module.forward)
-        yield
-    finally:
-        for own, forward in saved:
-            own["forward"] = forward
-            if forward is None:
-                del own["forward"]

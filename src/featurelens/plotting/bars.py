@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from featurelens.statistics import HistogramResult
 
 STRIP = 0.13  # of the height of the bars
 NARROWEST, HEIGHT = 4.8, 3.5  # inches
+INSIGNIFICANT = "#b5cbe0"  # a pale first colour of the series
 STROKES = "; error bars: ±2 SE"
 
 
@@ -85,7 +87,8 @@ def importance(
 ) -> Figure:
     """Draw the importance of each channel, most important first.
 
-    Error bars are ±2 standard errors: if one reaches zero, the height of the bar may be due to the choice of images.
+    Error bars are ±2 standard errors. Pale bars are channels whose effect may be due to the choice of images: they are
+    not significant at a false discovery rate of 5 %.
 
     Parameters
     ----------
@@ -118,7 +121,14 @@ def importance(
     heights, errors = (factor * to_floats(each)[ranks] for each in (result.importance, result.standard_error))
     words = {"xlabel": "channel, most important first", "ylabel": lost(result), "title": heading}
     names = [result.channels[rank] for rank in ranks]
-    return figure_of(_draw_bars(ax, heights, names, 2 * errors, note=note + STROKES, **words))
+    note += STROKES
+    if result.p_value is None:
+        return figure_of(_draw_bars(ax, heights, names, 2 * errors, note=note, **words))
+    found = set(result.significant())
+    if any(name not in found for name in names):
+        note += "; pale: not significant (false discovery rate 5 %)"
+    colours = [SERIES[0] if name in found else INSIGNIFICANT for name in names]
+    return figure_of(_draw_bars(ax, heights, names, 2 * errors, colours=colours, note=note, **words))
 
 
 def ablation_change(
@@ -241,17 +251,23 @@ def _filled(fill: str) -> str:
 
 
 def _draw_bars(
-    ax: Axes | None, heights: Floats, names: list[int], spans: Floats | None = None, **words: Any
+    ax: Axes | None,
+    heights: Floats,
+    names: Sequence[object],
+    spans: Floats | None = None,
+    *,
+    colours: str | list[str] = SERIES[0],
+    **words: Any,
 ) -> Axes:
     """Draw a bar for each channel, with a stroke that spans the error of its height."""
     places = np.arange(len(heights))
     size = (min(max(1.5 + 0.2 * len(heights), NARROWEST), WIDTH), HEIGHT)
     ax = chart(ax, size=size, **words)
-    ax.bar(places, heights, width=0.72, color=SERIES[0], zorder=2)
+    ax.bar(places, heights, width=0.72, color=colours, zorder=2)
     if spans is not None:
         ax.vlines(places, heights - spans, heights + spans, color=INK, linewidth=1.4, zorder=4)
-    name_channels(ax, [str(name) for name in names])
     ax.set_xlim(-0.7, len(heights) - 0.3)
+    name_channels(ax, [str(name) for name in names])
     ax.axhline(0, color=QUIET, linewidth=0.8, zorder=1)
     return ax
 

@@ -10,9 +10,21 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from featurelens._checks import check_type
 from featurelens.plotting.colours import INK, PALE, QUIET
-from featurelens.plotting.page import DPI, LINE, MARGIN, NOTE, TITLE, NotebookFigure, room, wrap
+from featurelens.plotting.page import (
+    DPI,
+    LINE,
+    MARGIN,
+    NOTE,
+    TITLE,
+    NotebookFigure,
+    figure_of,
+    room,
+    text_width,
+    wrap,
+)
 
 SIZE = (6.0, 3.7)  # inches
+APART = 0.06  # inches between two names side by side
 LONGEST = 16  # names in a column of a legend
 
 
@@ -61,12 +73,29 @@ def write_beside(
 
 
 def name_channels(ax: Axes, names: list[str]) -> None:
-    """Write channel numbers below a chart, as many and as large as stand side by side."""
-    step = math.ceil(len(names) / 64)  # so many fit if they stand on end
+    """Write names below a chart of one channel per unit, as many and as large as stand side by side."""
+    across = _inches_per_unit(ax)[0]
+    sizes = [size for size in (9.0, 6.5) if all(text_width(name, size) + APART <= across for name in names)]
+    step = 1 if sizes else math.ceil(6.5 * LINE / 72 / across)  # else they stand on end
     ax.set_xticks(range(0, len(names), step), names[::step], color=INK)
-    ax.tick_params(axis="x", length=0, labelsize=9 if len(names) <= 20 else 6.5)
-    if len(names) > 36:
-        ax.tick_params(axis="x", rotation=90)
+    ax.tick_params(axis="x", length=0, labelsize=sizes[0] if sizes else 6.5, rotation=0 if sizes else 90)
+
+
+def name_rows(ax: Axes, names: list[str]) -> None:
+    """Write names beside a chart of one row per unit, as many and as large as stand one above the other."""
+    down = _inches_per_unit(ax)[1]
+    size = next((size for size in (8.0, 6.0) if size * LINE / 72 <= down), 6.0)
+    step = math.ceil(size * LINE / 72 / down)
+    ax.set_yticks(range(0, len(names), step), names[::step], fontsize=size, color=INK)
+
+
+def _inches_per_unit(ax: Axes) -> tuple[float, float]:
+    """Return how many inches a unit of each axis takes, once the figure is laid out."""
+    figure = figure_of(ax)
+    figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    return box.width / figure.dpi / abs(right - left), box.height / figure.dpi / abs(high - low)
 
 
 def add_legend_beside(ax: Axes, handles: list[Any]) -> None:

@@ -176,7 +176,7 @@ def draw_tile(
         ax.add_patch(frame)
     if tile.label:
         colour = INK if tile.constant is None else QUIET
-        text = "\n".join(_shorten(line, width) for line in tile.label.splitlines())
+        text = "\n".join(shorten(line, width) for line in tile.label.splitlines())
         ax.text(x, y - 0.025, text, fontsize=label_size(width), color=colour, ha="left", va="bottom")
 
 
@@ -232,6 +232,7 @@ def break_label(text: str, width: float) -> str:
     return "\n".join(line for paragraph in text.splitlines() for line in wrapper.wrap(paragraph))
 
 
-def _shorten(text: str, width: float) -> str:
+def shorten(text: str, width: float) -> str:
+    """Return a label that stands above a tile `width` inches wide."""
     fits = _fitting(width)
     return text if len(text) <= fits else text[: fits - 1] + "…"

@@ -18,7 +18,7 @@ from featurelens._checks import check_type, count, describe
 from featurelens.ablation import ImportanceResult
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.bars import lost, read_importance
-from featurelens.plotting.chart import chart, name_channels
+from featurelens.plotting.chart import chart, name_channels, name_rows
 from featurelens.plotting.colours import INK, PALE, QUIET, colour_map, limits, text_colour
 from featurelens.plotting.page import WIDTH, about, figure_of, quiet
 from featurelens.statistics import CovarianceResult
@@ -121,24 +121,34 @@ def class_importance(
     """
     ranks, factor, heading = read_importance(result, limit, title, " by class")
     if result.per_class is None:
-        raise ValueError("the result has no classes: its labels were not whole numbers (N,)")
-    values = factor * to_floats(result.per_class)[ranks].T
-    names = [str(name) for name in (classes if classes is not None else range(len(values)))]
-    if len(names) != len(values):
         raise ValueError(
-            f"classes must have one name for each of {len(values)} classes; got {count(len(names), 'name')}"
+            "the result has no classes: its metric was your own, or labels were not classes (N,)"
         )
-    width = min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1)
-    height = min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0)
+    values = factor * to_floats(result.per_class)[ranks].T
+    names = _class_names(classes, len(values))
+    size = (
+        min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
+        min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
+    )
     words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
-    picture = _heat_map(ax, values, colours, size=(width, height), aspect="auto", **words)
+    picture = _heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
     unit = _write_values(picture, values, whole=factor == 100) if legible else ""
     _add_bar(picture, lost(result) + unit)
-    picture.axes.set_yticks(range(len(names)), names, fontsize=8 if len(names) <= 20 else 6, color=INK)
+    name_rows(picture.axes, names)
     name_channels(picture.axes, [str(result.channels[rank]) for rank in ranks])
     return figure_of(picture.axes)
+
+
+def _class_names(classes: Sequence[object] | None, number: int) -> list[str]:
+    """Return the names of classes, by default their numbers."""
+    names = [str(name) for name in (classes if classes is not None else range(number))]
+    if len(names) != number:
+        raise ValueError(
+            f"classes must have one name for each of {number} classes; got {count(len(names), 'name')}"
+        )
+    return names
 
 
 def channel_correlations(

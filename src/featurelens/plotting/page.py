@@ -134,7 +134,7 @@ def wrap(text: str, width: float, size: float) -> list[str]:
         characters = max(len(paragraph), 1)
         while True:
             broken = textwrap.wrap(paragraph, characters)
-            widest = max((_text_width(line, size) for line in broken), default=0.0)
+            widest = max((text_width(line, size) for line in broken), default=0.0)
             if widest <= width or characters <= 4:
                 break
             characters = max(min(int(characters * width / widest), characters - 1), 4)
@@ -142,5 +142,6 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def _text_width(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
+    """Return the width of a line of text in inches."""
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72

@@ -12,7 +12,7 @@ from featurelens._checks import check_choice, check_type
 from featurelens.ablation import AblationResult
 from featurelens.plotting.arrays import Floats, check_image, check_limit, finite_range, only_value, to_floats
 from featurelens.plotting.colours import NOT_FINITE_NOTE, QUIET
-from featurelens.plotting.grid import Tile, arrange, draw_tile, label_size
+from featurelens.plotting.grid import Tile, arrange, draw_tile, label_size, shorten
 from featurelens.plotting.page import figure_of, first_of, layer_name, page, room
 from featurelens.plotting.pictures import Pictures, as_pictures
 
@@ -161,6 +161,10 @@ def _draw(
     errors = np.concatenate(
         [to_floats(part[:, images]) for part in (result.baseline_error[None], result.error)]
     )
+    count = len(images) * len(labels)
+    grid = arrange(count, pictures.shape[3:], room(ax), columns=columns, gap=BELOW)
+    if labels[1] != (shorter := shorten(labels[1], grid.tile[0])):
+        labels = [labels[0], "all" if labels[1] == "all channels" else shorter, *labels[2:]]
     tiles: list[Tile] = []
     below: list[str] = []
     for number in range(len(images)):
@@ -170,7 +174,6 @@ def _draw(
         tiles += [Tile(pixels, label, constant=constant) for pixels, label, constant in rows]
         # An error on another scale than the picture's would say nothing about it.
         below += ["", *(f"{error:.3g}" if shared else "" for error in errors[: len(labels) - 1, number])]
-    grid = arrange(len(tiles), pictures.shape[3:], room(ax), columns=columns, gap=BELOW)
     note = _note(result, pictures, shared=shared, hatched=any(tile.constant is not None for tile in tiles))
     ax = page(grid.width, grid.height + BELOW, title=heading, note=note, ax=ax)
     style: dict[str, Any] = {"fontsize": label_size(grid.tile[0]), "color": QUIET, "ha": "left", "va": "top"}

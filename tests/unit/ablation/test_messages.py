@@ -180,7 +180,7 @@ MISUSE = [
         TypeError,
         (
             "layer 'lstm' must return a tensor to have its channels ablated; got (float32 tensor (4, 8, 5), "
-            "(float32 tensor (1, 4, 5), float32 tensor (1, 4, 5)))"
+            "(float32 tensor (1, 4, 5), float32 tensor (1, 4, 5))); choose one with part=, such as part=0"
         ),
     ),
     (

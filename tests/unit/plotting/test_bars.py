@@ -55,6 +55,20 @@ def test_importance_is_sorted_and_in_points():
     )
 
 
+def test_channels_without_a_significant_effect_are_pale():
+    ax = worth(p_value=torch.tensor([0.5, 0.001, 0.04])).plot().axes[0]
+    colours = {
+        label.get_text(): bar.get_facecolor()
+        for label, bar in zip(ax.get_xticklabels(), ax.patches, strict=True)
+    }
+    assert colours["0"] == colours["2"] != colours["4"]
+    assert any(
+        "pale: not significant (false discovery rate 5 %)" in " ".join(text.split()) for text in texts(ax)
+    )
+    ax = worth(p_value=torch.tensor([0.001, 0.001, 0.001])).plot().axes[0]
+    assert not any("pale" in text for text in texts(ax))
+
+
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 

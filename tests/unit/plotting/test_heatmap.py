@@ -141,7 +141,7 @@ def test_no_image_at_all_is_refused():
         (
             lambda: class_importance(worth(per_class=None)),
             ValueError,
-            "the result has no classes: its labels were not whole numbers (N,)",
+            "the result has no classes: its metric was your own, or labels were not classes (N,)",
         ),
         (
             lambda: class_importance(worth(), classes=["cat"]),

@@ -1,0 +1,112 @@
+"""Attention heads are ablated before the output projection, in torch's, torchvision's and timm's layers."""
+
+import pytest
+import torch
+from torch import nn
+
+import featurelens as fl
+from featurelens.ablation.attention import heads_hooked
+from tests import nets
+from tests.state import snapshot
+from tests.unit.ablation.nets import Tokens, batch, double
+
+
+def without_head(model, attention, head, x):
+    """A full forward of a model whose output projection does not read one head."""
+    weight = attention.out_proj.weight if hasattr(attention, "out_proj") else attention.proj.weight
+    size = weight.shape[1] // attention.num_heads
+    saved = weight.detach().clone()
+    with torch.no_grad():
+        weight[:, head * size : (head + 1) * size] = 0
+        outputs = model(x)
+        weight.copy_(saved)
+    return outputs
+
+
+def vision_transformer():
+    models = pytest.importorskip("torchvision.models")
+    model = models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12
+    )
+    nn.init.normal_(model.heads.head.weight)
+    return model
+
+
+def timm_transformer():
+    timm = pytest.importorskip("timm")
+    return timm.models.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=3
+    )
+
+
+class SequenceFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, kdim=4)
+
+    def forward(self, x):
+        x = x[:, 0].transpose(0, 1)
+        mask = torch.ones(8, 8).triu(1).bool()
+        y, weights = self.attention(x, x[..., :4] * 2, x + 1, attn_mask=mask)
+        return (y.mean(0) + weights.sum((1, 2))[:, None]).tanh()
+
+
+CASES = [
+    (Tokens, "block1.self_attn", 1, 8),
+    (Tokens, "block2.self_attn", 1, 8),
+    (SequenceFirst, "attention", 1, 8),
+    (vision_transformer, "encoder.layers.encoder_layer_0.self_attention", 3, 16),
+    (timm_transformer, "blocks.1.attn", 3, 16),
+]
+
+
+@pytest.mark.changes_model
+@pytest.mark.parametrize(("build", "layer", "channels", "size"), CASES, ids=[case[1] for case in CASES])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_head_is_what_the_output_projection_reads_of_it(build, layer, channels, size):
+    model, x = double(build).eval(), batch(channels=channels, size=size)
+    attention, before = model.get_submodule(layer), snapshot(model)
+    ablator = fl.ChannelAblator.of_heads(model, layer)
+    dropped = ablator.sweep(x)
+    assert snapshot(model) == before
+    assert dropped.channels == tuple(range(attention.num_heads))
+    assert dropped.notes == ()
+    for head, outputs in enumerate(dropped.outputs):
+        expected = without_head(model, attention, head, x)
+        torch.testing.assert_close(outputs, expected)
+        with ablator.ablated(head), torch.no_grad():
+            torch.testing.assert_close(model(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(dropped.baseline, model(x))
+    worth = ablator.importance([(x, torch.tensor([0, 1, 0]))], metric="loss")
+    assert worth.importance.shape == (attention.num_heads,)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_by_hand_is_torch_s(need_weights, masked):
+    attention = nets.seeded(lambda: nn.MultiheadAttention(8, 2, batch_first=True, bias=False)).double().eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    options = {"need_weights": need_weights, "average_attn_weights": False}
+    if masked:
+        options["key_padding_mask"] = torch.tensor([[0.0] * 4 + [-torch.inf]] * 3).double()
+        options["attn_mask"] = torch.zeros(6, 5, 5).double() - 0.3
+    with torch.no_grad():
+        expected = attention(x, x, x, **options)
+        with heads_hooked(attention, lambda joined: None):
+            found = attention(x, x, x, **options)
+    torch.testing.assert_close(found, expected)
+    assert "forward" not in vars(attention)
+
+
+def test_other_layers_have_no_heads():
+    message = (
+        "the heads of nn.MultiheadAttention can be ablated, and those of layers with num_heads and a linear output "
+        "projection (proj, out_proj, o_proj, to_out); got an object of type Linear"
+    )
+    with pytest.raises(TypeError) as caught:
+        fl.ChannelAblator.of_heads(double(Tokens), "head")
+    assert str(caught.value) == message
+    ablator = fl.ChannelAblator.of_heads(double(Tokens), "block1.self_attn")
+    with pytest.raises(ValueError, match=r"^fill='mean' over a loader is not there for attention heads"):
+        ablator.importance([(batch(), torch.tensor([0, 1, 0]))], fill="mean")
