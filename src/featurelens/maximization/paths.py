@@ -117,7 +117,7 @@ class Paths:
         self.on_the_way = {
             name: module
             for name, module in named_modules(layers.model).items()
-            if not any(True for _ in module.children())
+            if all(child == "parametrizations" for child, _ in module.named_children())  # of weights
             and not any(part in type(module).__name__ for part in REARRANGING)
         }
 

@@ -200,6 +200,13 @@ def row_means(x):
     return x.flatten(1).mean(1)
 
 
+def test_layers_with_normalized_weights_are_on_the_way():
+    model, real = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3))), digits()[0][:20]
+    nn.utils.parametrizations.weight_norm(model[0])
+    result = fl.ActivationMaximizer(model, sample=real, steps=2, progress=False).run("1")
+    assert result.compare(real, progress=False).path.layers == ("0",)
+
+
 def test_layers_without_channels_have_no_part_in_paths():
     model = seeded(Odd)
     result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2, progress=False).run("last")
