@@ -135,7 +135,8 @@ class RealImageComparison:
         for row in self.plainer.nonzero().flatten().tolist():
             words[row] += "; a plain image scores higher: do not trust the details"
         for row in self.detours.nonzero().flatten().tolist():
-            words[row] += "; by another path than real images: do not trust the picture"
+            known = words[row].removesuffix(": do not trust the picture")
+            words[row] = f"{known}; by another path than real images: do not trust the picture"
         for row in self.uniform.nonzero().flatten().tolist():
             words[row] += "; the optimized image is a single colour"
         return tuple(words)

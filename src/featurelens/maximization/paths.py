@@ -63,7 +63,7 @@ class PathSimilarity:
     layers : tuple of str
         The L layers on the way to the objectives.
     optimized : torch.Tensor
-        ``(N, L)``: similarity of the optimized image to the strongest real ones.
+        ``(N, L)``: similarity of the optimized image to the strongest real ones, of which at most 8 are looked at.
     strongest : torch.Tensor
         ``(N, L)``: similarity of the strongest real images to each other.
     random : torch.Tensor

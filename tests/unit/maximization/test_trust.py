@@ -89,6 +89,7 @@ def test_pictures_of_a_fooling_circuit_are_flagged(trained):
     assert float(found.detours[reached].float().mean()) >= 0.95
     row = int(found.detours.nonzero()[0])
     assert found.judgements[row].endswith("by another path than real images: do not trust the picture")
+    assert all(each.count("do not trust the picture") <= 1 for each in found.judgements)
     assert "by another path" in repr(found)
     assert found.path.optimized[:, found.path.layers.index("natural")].nan_to_num().max() == 0
 
