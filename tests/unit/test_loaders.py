@@ -77,5 +77,8 @@ def test_an_empty_loader(verb):
 
 def test_a_number_is_no_batch_of_images():
     for verb in ("compare", "fit"):
-        with pytest.raises(ValueError, match=r"must yield images \(N, C, H, W\) .*; got float32 tensor \(\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"must yield images .*\(N, C, H, W\).* with no empty dimension; got float32 tensor \(\)",
+        ):
             PLAIN[verb](plain(), torch.tensor(1.0))

@@ -18,15 +18,14 @@ from featurelens.maximization.layouts import LAYOUTS
 from featurelens.maximization.objective import Objective
 from featurelens.maximization.paths import Paths
 from featurelens.maximization.plain_images import plain_images
-from featurelens.maximization.preprocessing import Preprocessing
 from featurelens.maximization.real_images import RealImages
 from featurelens.maximization.terms import Diversity
 
 if TYPE_CHECKING:
     from featurelens.maximization.result import MaximizationResult
 
-RANDOM_PATHS = 8
-"""How many random images' paths are looked at: their mean is all that is shown."""
+PATHS = 8
+"""How many of the strongest, and of the random images, have their paths looked at: means are all that is shown."""
 
 
 def compare(
@@ -61,6 +60,7 @@ def compare(
             scores.append(part.diagonal(layers.outputs(prepare(images)), images).cpu())
     others = [each.images for each in seeds]
     paths = Paths(layers, prepare, size)
+    strongest = real.strongest
     distance, usual = _frechet(model, result, real, size)
     return RealImageComparison(
         objectives=result.objectives,
@@ -70,13 +70,13 @@ def compare(
         data_minimum=real.minimum,
         top_indices=real.indices,
         top_scores=real.scores,
-        top_images=real.strongest,
+        top_images=strongest,
         plain_scores=plain_values.amax(1),
         plain_images=plain[plain_values.argmax(1)],
-        path=paths.similarity(objectives, result.images, real.strongest, real.random[:RANDOM_PATHS], others),
+        path=paths.similarity(objectives, result.images, strongest[:, :PATHS], real.random[:PATHS], others),
         transfer=None
         if network is None
-        else _transfer(unwrap(network), result.preprocessing, result.images, real, size),
+        else _transfer(unwrap(network), result, strongest, real.random, size),
         frechet_distance=distance,
         frechet_random=usual,
         n=real.n,
@@ -136,12 +136,11 @@ def _check(images: torch.Tensor, shape: str, channels: int) -> None:
 
 
 def _transfer(
-    network: nn.Module, preprocessing: Preprocessing, pictures: torch.Tensor, real: RealImages, size: int
+    network: nn.Module, result: MaximizationResult, strongest: torch.Tensor, random: torch.Tensor, size: int
 ) -> torch.Tensor:
-    ours, usual = (
-        trust.features(network, each, preprocessing.for_model, size) for each in (pictures, real.random)
-    )
-    best = trust.features(network, real.strongest.flatten(0, 1), preprocessing.for_model, size)
+    prepare = result.preprocessing.for_model
+    each = (result.images, strongest.flatten(0, 1), random)
+    ours, best, usual = (trust.features(network, images, prepare, size) for images in each)
     return trust.transfer(ours, best.view(len(ours), -1, best.shape[1]), usual)
 
 
@@ -153,6 +152,7 @@ def _frechet(
     each = (result.images, real.random, real.strongest_of_any)
     try:
         ours, usual, best = (trust.features(model, images, prepare, size) for images in each)
-    except ValueError:
+    except (ValueError, RuntimeError):
+        # The layers may take images that the whole model does not, or its output may have no distribution.
         return torch.nan, torch.nan
     return trust.frechet_distance(ours, best), trust.frechet_distance(usual, best)

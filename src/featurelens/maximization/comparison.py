@@ -52,7 +52,7 @@ class RealImageComparison:
         the optimized image: 1 if it stands out among them as the strongest do, 0.5 if no more than any image.
     frechet_distance, frechet_random : float
         Fréchet distance of the optimized images to the strongest real ones, as Gaussians in what the model returns, and
-        that of 64 random real images; NaN for one image.
+        that of 64 random real images; NaN for one image, or where the whole model fails or does not return finite numbers.
     n : int
         Number of real images.
     """
@@ -135,7 +135,8 @@ class RealImageComparison:
         for row in self.plainer.nonzero().flatten().tolist():
             words[row] += "; a plain image scores higher: do not trust the details"
         for row in self.detours.nonzero().flatten().tolist():
-            words[row] += "; by another path than real images: do not trust the picture"
+            known = words[row].removesuffix(": do not trust the picture")
+            words[row] = f"{known}; by another path than real images: do not trust the picture"
         for row in self.uniform.nonzero().flatten().tolist():
             words[row] += "; the optimized image is a single colour"
         return tuple(words)

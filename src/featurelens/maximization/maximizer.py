@@ -216,5 +216,7 @@ def _like(sample: torch.Tensor | None, preprocessing: Preprocessing, model: nn.M
         )
     statistics = None
     if len(sample) >= FEWEST_FOR_COLOURS:
-        statistics = ImageStatistics.fit(preprocessing.for_view(sample), progress=False)
+        found = ImageStatistics.fit(preprocessing.for_view(sample.detach()), progress=False)
+        # Under the statistics of one colour, as of zeros given for their shape, nothing but that colour could be drawn.
+        statistics = found if bool((found.high > found.low).any()) else None
     return FourierImage(tuple(sample.shape[1:]), statistics=statistics)

@@ -14,6 +14,7 @@ from typing import Any, final
 
 import torch
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 
 from featurelens._channels import ChannelAxes
 from featurelens._hooks import hooked, named_modules
@@ -54,15 +55,15 @@ class PathSimilarity:
     """How much images have in common in the channels through which they drive objectives, layer by layer.
 
     The similarity of two images at a layer is the overlap of the shares that its channels have in the objective's
-    value: 1 if these are the same, 0 if no channel contributes in both. Layers that an objective does not pass have NaN, and
-    so have optimized images that no channel drives.
+    value: 1 if these are the same, 0 if no channel contributes in both. Layers that an objective looks at or does not
+    pass have NaN, and so have optimized images that no channel drives.
 
     Attributes
     ----------
     layers : tuple of str
         The L layers on the way to the objectives.
     optimized : torch.Tensor
-        ``(N, L)``: similarity of the optimized image to the strongest real ones.
+        ``(N, L)``: similarity of the optimized image to the strongest real ones, of which at most 8 are looked at.
     strongest : torch.Tensor
         ``(N, L)``: similarity of the strongest real images to each other.
     random : torch.Tensor
@@ -113,12 +114,10 @@ class Paths:
     def __init__(self, layers: Layers, prepare: Callable[[torch.Tensor], torch.Tensor], size: int) -> None:
         self.layers, self.prepare, self.size = layers, prepare, size
         self.axes = ChannelAxes(layers.model)
-        looked_at = {name for name, _ in layers.calls.values()}
         self.on_the_way = {
             name: module
             for name, module in named_modules(layers.model).items()
-            if name not in looked_at
-            and not any(True for _ in module.children())
+            if all(child == "parametrizations" for child, _ in module.named_children())  # of weights
             and not any(part in type(module).__name__ for part in REARRANGING)
         }
 
@@ -155,11 +154,15 @@ class Paths:
         for rows, part in parts:
             for name, columns in part.items():
                 table[:, rows, names.index(name)] = columns
-        optimized, among, usual, again, driven = table
+        for row, objective in enumerate(objectives):
+            own = {self.layers.names[layer] for layer in objective.layers}
+            own |= {name.removesuffix("#1") for name in own}  # a module that is called once has no number
+            table[:, row, [name in own for name in names]] = torch.nan
+        passed = ~table[2].isnan().all(0)
+        optimized, among, usual, again, driven = table[:, :, passed]
         optimized[~(driven > 0).any(1)] = torch.nan  # no channel of any layer does anything for the objective
-        return PathSimilarity(
-            layers=tuple(names), optimized=optimized, strongest=among, random=usual, seeds=again
-        )
+        layers = tuple(name for name, some in zip(names, passed.tolist(), strict=True) if some)
+        return PathSimilarity(layers=layers, optimized=optimized, strongest=among, random=usual, seeds=again)
 
     def drives(self, objectives: Sequence[Objective], images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the shares ``(N, K, C)`` of channels in the value of objective n for each of its images ``(N, K, ...)``."""
@@ -173,14 +176,17 @@ class Paths:
         return {name: torch.cat([part[name] for part in parts]).view(n, k, -1) for name in shared}
 
     def _drives(self, objectives: Sequence[Objective], images: torch.Tensor) -> Drives:
-        images = images.to(self.layers.device).requires_grad_()
-        taken: dict[str, list[torch.Tensor]] = {}
+        images = images.to(self.layers.device).clone().requires_grad_()  # they may be inference tensors
+        taken: dict[str, list[tuple[torch.Tensor, Any]]] = {}
 
         def listener(name: str) -> Callable[..., None]:
             def listen(module: nn.Module, args: Any, output: Any) -> None:
                 first: Any = first_tensor(output)
-                if first is not None and first.requires_grad and len(first) == len(images):
-                    taken.setdefault(name, []).append(first)
+                if first is None or not (first.is_floating_point() and first.requires_grad):
+                    return
+                if first.ndim > 1 and len(first) == len(images):
+                    # Later code may change the output in place.
+                    taken.setdefault(name, []).append((first.detach().clone(), get_gradient_edge(first)))
 
             return listen
 
@@ -188,20 +194,20 @@ class Paths:
             outputs = self.layers.outputs(self.prepare(images))
         values = Evaluation(self.layers, objectives).diagonal(outputs, images)
         calls = {
-            f"{name}#{index}" if len(several) > 1 else name: (name, output)
+            f"{name}#{index}" if len(several) > 1 else name: (name, output, edge)
             for name, several in taken.items()
-            for index, output in enumerate(several, start=1)
+            for index, (output, edge) in enumerate(several, start=1)
         }
-        if not calls:
-            return {}
-        gradients: Sequence[Any] = torch.autograd.grad(
-            values.sum(), [output for _, output in calls.values()], allow_unused=True
-        )
+        gradients: Sequence[Any] = [None] * len(calls)
+        if calls and values.requires_grad:  # diversity alone has no value here
+            edges = [edge for *_, edge in calls.values()]
+            gradients = torch.autograd.grad(values.sum(), edges, allow_unused=True)
         drives: Drives = {}
-        for (label, (name, output)), gradient in zip(calls.items(), gradients, strict=True):
+        for (label, (name, output, _)), gradient in zip(calls.items(), gradients, strict=True):
             axis = self.axes.of(self.on_the_way[name], tuple(output.shape))
-            if gradient is not None and axis is not None:
-                each = (output.detach() * gradient).float().movedim(axis, 1)
+            if axis is not None:
+                # Without a gradient no objective of this batch passes the layer; those of other batches may.
+                each = (output * (0 if gradient is None else gradient)).float().movedim(axis, 1)
                 by_channel = each.reshape(*each.shape[:2], -1).sum(2)
                 drives[label] = nn.functional.normalize(by_channel.clamp(min=0), p=1, dim=1).cpu()
         return drives

@@ -52,7 +52,11 @@ class Preprocessing:
         return cls(None, low, torch.where(high > low, high, low + 1))
 
     def for_model(self, images: torch.Tensor, *, real: bool = False) -> torch.Tensor:
-        """Return what the model takes for images `(N, C, H, W)` in [0, 1], or for `real` ones, in the sample's range."""
+        """Return what the model takes for images `(N, C, H, W)` in [0, 1], or for `real` ones, in the sample's range.
+
+        It is a copy: the function, or the model, may change what it is given in place.
+        """
+        images = images.clone()
         if self.function is not None:
             prepared: object = self.function(images)
             if not isinstance(prepared, torch.Tensor) or prepared.shape[:1] != images.shape[:1]:

@@ -15,7 +15,7 @@ from featurelens.layers import Selector
 from featurelens.maximization.batches import in_batches, tensors_in
 from featurelens.maximization.evaluation import Layers
 from featurelens.maximization.layouts import LAYOUTS
-from featurelens.maximization.terms import ChannelTerm
+from featurelens.maximization.terms import ChannelTerm, check_axis
 
 QUANTILES = 16
 
@@ -71,7 +71,7 @@ def measured(
         for images in tensors_in(
             in_batches(loader), "image", *LAYOUTS.values(), title="measuring", progress=progress
         ):
-            outputs = layers.outputs(images)
+            outputs = layers.outputs(images.clone())  # the model may change them in place
             if axis is None:
                 axis = layers.axis(layer, outputs, "realism(model, {!r}, loader, axis=-1)")
             (output,) = outputs.values()
@@ -79,10 +79,13 @@ def measured(
                 raise ValueError(
                     f"layer {layer!r} must return (N, C, ...) with positions; got {tuple(output.shape)}"
                 )
+            check_axis(axis, tuple(output.shape), str(layer))
             maps = output.movedim(axis, 1).float().cpu()
             pixels = maps.transpose(0, 1).flatten(1).double()
             n, total = n + len(maps), total + quantiles(maps).double().sum(0)
             sums, squares = sums + pixels.sum(1), squares + pixels.square().sum(1)
+    if not bool(total.isfinite().all()):
+        raise ValueError(f"layer {layer!r} returned NaN or infinite values for images of the loader")
     positions = n * (pixels.shape[1] // len(maps))
     variances = squares / positions - (sums / positions).square()
     deviations = variances.clamp(min=1e-6 * max(float(variances.max()), 1e-12)).sqrt()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_path, check_whole, count
+from featurelens._hooks import unwrap
 from featurelens.maximization.comparing import compare
 from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.files import read, write
@@ -196,7 +197,7 @@ class MaximizationResult:
         """
         folder = check_path(folder, argument="folder", expected="a path")
         content = read(folder / "result.pt", cls)
-        model = None if model is None else check_module(model)
+        model = None if model is None else unwrap(check_module(model))
         used, low, high = (content.pop(name) for name in ("preprocess", "low", "high"))
         if model is not None and used is (preprocess is None):
             hint = "with preprocess: pass the same" if used else "without preprocess: leave it out"

@@ -51,6 +51,12 @@ class LayerTerm(Term):
         return type(self.layer).__name__ if isinstance(self.layer, nn.Module) else str(self.layer)
 
 
+def check_axis(axis: int, shape: tuple[int, ...], layer: str) -> None:
+    """Raise an error unless `axis` can hold the channels of a layer that returns `shape`."""
+    if not 1 <= (axis + len(shape) if axis < 0 else axis) < len(shape):
+        raise LookupError(f"layer {layer!r} returns shape {shape}, which has no channel axis {axis}")
+
+
 @dataclass(frozen=True)
 class ChannelTerm(LayerTerm):
     """A term for which one axis of the layer's output holds the channels."""
@@ -65,11 +71,7 @@ class ChannelTerm(LayerTerm):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise an error unless the term fits a layer that returns `shape`."""
-        axis = self.channel_axis + len(shape) if self.channel_axis < 0 else self.channel_axis
-        if not 1 <= axis < len(shape):
-            raise LookupError(
-                f"layer {self.layer_name!r} returns shape {shape}, which has no channel axis {self.channel_axis}"
-            )
+        check_axis(self.channel_axis, shape, self.layer_name)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import describe
+from featurelens._failure import explain
 from featurelens._hooks import visiting
 from featurelens._structure import first_tensor
 
@@ -21,11 +22,17 @@ def features(network: nn.Module, images: torch.Tensor, prepare: Forward, size: i
     parts = []
     with visiting(network):
         for part in torch.split(images, size):
-            output = first_tensor(network(prepare(part.to(first.device)).to(first.dtype)))
+            given = prepare(part.to(first.device)).to(first.dtype)
+            try:
+                output = first_tensor(network(given))
+            except Exception as error:
+                raise RuntimeError(f"network: {explain(error, network, 'images', (given,), {})}") from error
             if output is None or output.ndim < 2 or len(output) != len(part):
                 raise ValueError(
                     f"network must return a tensor (N, D, ...) for {len(part)} images; got {describe(output)}"
                 )
+            if not bool(output.isfinite().all()):
+                raise ValueError("network must return finite values; got NaN or infinite ones")
             parts.append(output.reshape(*output.shape[:2], -1).double().mean(2).cpu())
     return torch.cat(parts)
 
@@ -36,7 +43,7 @@ def transfer(pictures: torch.Tensor, strongest: torch.Tensor, random: torch.Tens
     All are features: pictures ``(N, D)``, strongest ``(N, K, D)``, random ``(R, D)``. Likeness is the cosine after the
     mean and scale of the random images are taken out.
     """
-    centre, scale = random.mean(0), random.std(0).clamp(min=1e-12)
+    centre, scale = random.mean(0), random.std(0, correction=0).clamp(min=1e-12)
     ours, best, usual = (
         nn.functional.normalize((each - centre) / scale, dim=-1) for each in (pictures, strongest, random)
     )

@@ -42,7 +42,7 @@ def paths(comparison: RealImageComparison, *, title: str | None = None, ax: Axes
     TypeError
         If `comparison` is not a RealImageComparison.
     ValueError
-        If there is no layer before those of the objectives.
+        If no layer before those of the objectives contributes to them in real images.
 
     Examples
     --------
@@ -55,7 +55,9 @@ def paths(comparison: RealImageComparison, *, title: str | None = None, ax: Axes
     check_type(comparison, RealImageComparison, argument="comparison", expected="a RealImageComparison")
     path = comparison.path
     if not path.layers:
-        raise ValueError("no layer lies before those of the objectives, so there is no path to draw")
+        raise ValueError(
+            "no layer before those of the objectives contributes to them in real images: there is no path to draw"
+        )
     curves = to_floats(path.relative)
     ax = chart(
         ax,

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from torch import nn
 
 import featurelens as fl
 from tests.nets import images, plain
@@ -48,6 +49,7 @@ def test_a_result_comes_back_and_can_be_compared(tmp_path):
     assert_same(one, other, ("scores", "data_maximum", "top_indices", "top_images"))
     with pytest.raises(FrozenInstanceError):
         loaded.images = None
+    assert fl.MaximizationResult.load(tmp_path, model=nn.DataParallel(model)).model is model
 
 
 def test_a_result_without_its_model_cannot_be_compared(tmp_path):

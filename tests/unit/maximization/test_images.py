@@ -137,6 +137,14 @@ def test_phase_images_keep_the_spectrum_whatever_the_phases():
     assert torch.allclose(magnitudes[0][0, 0], parametrization._magnitudes[:, 1:4], atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.4, -3.0])
+def test_a_sample_of_one_colour_gives_its_shape_only(value):
+    sample = torch.full((16, 3, 8, 8), value, requires_grad=True)
+    maximizer = fl.ActivationMaximizer(nn.Conv2d(3, 1, 3), sample=sample, steps=1, progress=False)
+    assert repr(maximizer.parametrization) == "FourierImage((3, 8, 8))"
+    assert maximizer.run("").images.std() > 0.01
+
+
 def test_a_sample_gives_shape_and_colours():
     images, _ = correlated(32)
     model = nn.Conv2d(3, 2, 3)

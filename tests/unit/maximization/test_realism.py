@@ -83,3 +83,15 @@ def test_what_cannot_be_measured_is_an_error():
         ValueError, match=r"fl.objectives.realism\(model, '2', loader, axis=-1\) for the features"
     ):
         fl.objectives.realism(tokens, "2", real)
+
+
+def test_an_axis_that_does_not_exist_and_values_that_are_not_finite_are_errors():
+    with pytest.raises(
+        LookupError, match=r"layer '1' returns shape \(40, 4, 10, 10\), which has no channel axis 7"
+    ):
+        fl.objectives.realism(two_layers(), "1", data(), axis=7, progress=False)
+    broken = nn.Sequential(two_layers(), nn.Threshold(0.0, float("nan")))
+    with pytest.raises(
+        ValueError, match="layer '1' returned NaN or infinite values for images of the loader"
+    ):
+        fl.objectives.realism(broken, "1", data(), progress=False)

@@ -1,5 +1,8 @@
 """Pictures that reach their channel by another path than real images are flagged; those of an honest network are not."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -86,6 +89,7 @@ def test_pictures_of_a_fooling_circuit_are_flagged(trained):
     assert float(found.detours[reached].float().mean()) >= 0.95
     row = int(found.detours.nonzero()[0])
     assert found.judgements[row].endswith("by another path than real images: do not trust the picture")
+    assert all(each.count("do not trust the picture") <= 1 for each in found.judgements)
     assert "by another path" in repr(found)
     assert found.path.optimized[:, found.path.layers.index("natural")].nan_to_num().max() == 0
 
@@ -117,6 +121,143 @@ def test_paths_are_what_a_plain_computation_finds():
         assert torch.allclose(found.path.optimized[channel, at], common, atol=1e-5)
         assert torch.allclose(found.path.strongest[channel, at], among, atol=1e-5)
     model.zero_grad(set_to_none=True)
+
+
+class Residual(nn.Module):
+    """A convolution called twice, and an output that is changed in place in two ways, or not."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.conv, self.last, self.in_place = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3), in_place
+        self.twice, self.relu = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(inplace=in_place)
+
+    def forward(self, x):
+        first = self.conv(x)
+        second = self.twice(self.twice(first).tanh())
+        if self.in_place:
+            second += first
+            second.mul_(2)
+        else:
+            second = 2 * (second + first)
+        return self.last(self.relu(second))
+
+
+def test_changes_in_place_do_not_change_paths():
+    plain, changing = (seeded(lambda each=each: Residual(each)) for each in (False, True))
+    maximizer = fl.ActivationMaximizer(plain, fl.FourierImage((1, 8, 8)), steps=3, progress=False)
+    result, real = maximizer.run("last"), digits()[0][:40]
+    expected = result.compare(real, progress=False).path
+    found = dataclasses.replace(result, model=changing).compare(real, progress=False).path
+    assert found.layers == expected.layers == ("conv", "twice#1", "twice#2", "relu")
+    for name in ("optimized", "strongest", "random"):
+        assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_paths_depend_neither_on_batches_nor_on_other_objectives(size):
+    model, real = seeded(lambda: Residual(False)), digits()[0][:40]
+    maximizer = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=3, progress=False)
+    wanted = [fl.objectives.diversity("conv")]
+    wanted += [fl.objectives.layer_energy(layer) for layer in ("conv", "twice#2", "relu", "last")]
+    together = maximizer.run(wanted).compare(list(real.split(size)), progress=False)
+    assert together.path.layers == ("conv", "twice#1", "twice#2", "relu")
+    assert together.path.optimized[:2].isnan().all()
+    for row, objective in enumerate(wanted[2:], start=2):
+        alone = maximizer.run(objective).compare(real, progress=False).path
+        columns = [together.path.layers.index(name) for name in alone.layers]
+        assert len(columns) == row
+        assert torch.allclose(together.path.optimized[row, columns], alone.optimized[0], atol=1e-3)
+        assert together.path.optimized[row].isfinite().sum() == len(columns)
+
+
+class Odd(nn.Module):
+    """Parts that return one number, one for each image, and complex numbers; changes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3)
+        self.whole, self.each, self.waves = (
+            Function(torch.mean),
+            Function(row_means),
+            Function(torch.fft.fft2),
+        )
+
+    def forward(self, x):
+        maps = self.conv(x.sub_(0.5))
+        maps = maps * self.whole(maps) + self.each(maps)[:, None, None, None]
+        return self.last(self.waves(maps).abs())
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def row_means(x):
+    return x.flatten(1).mean(1)
+
+
+def test_layers_with_normalized_weights_are_on_the_way():
+    model, real = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3))), digits()[0][:20]
+    nn.utils.parametrizations.weight_norm(model[0])
+    result = fl.ActivationMaximizer(model, sample=real, steps=2, progress=False).run("1")
+    assert result.compare(real, progress=False).path.layers == ("0",)
+
+
+def test_layers_without_channels_have_no_part_in_paths():
+    model = seeded(Odd)
+    result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2, progress=False).run("last")
+    assert result.compare(digits()[0][:20], progress=False).path.layers == ("conv",)
+
+
+@pytest.mark.parametrize("preprocess", [None, lambda x: x.sub_(0.1)])
+def test_a_model_or_preprocess_that_works_in_place_leaves_images_as_they_are(preprocess):
+    model, real = seeded(Odd), digits()[0][:20]
+    sample = real.clone()
+    maximizer = fl.ActivationMaximizer(
+        model, sample=sample, preprocess=preprocess, steps=2, transforms=None, progress=False
+    )
+    result = maximizer.run(fl.objectives.channel("last", 0) - fl.objectives.l2())
+    images = result.images.clone()
+    found = result.compare(sample, progress=False, network=model)
+    fl.objectives.realism(model, "conv", sample, progress=False)
+    assert torch.equal(sample, real)
+    assert torch.equal(result.images, images)
+    assert torch.equal(found.top_images[0, 0], real[found.top_indices[0, 0]])
+    assert found.scores[0] == pytest.approx(float(result.scores[0]), rel=1e-4)
+
+
+def test_layers_that_take_what_the_whole_model_does_not_are_compared():
+    model = seeded(network)
+    result = fl.ActivationMaximizer(model, fl.FourierImage((1, 8, 8)), steps=2, progress=False).run(
+        "conv_2:1"
+    )
+    found = result.compare(torch.rand(6, 1, 12, 12), progress=False)
+    assert found.path.strongest.isfinite().any()
+    assert math.isnan(found.frechet_distance)
+
+
+def test_it_compares_in_inference_mode():
+    model, real = seeded(network), digits()[0][:20]
+    with torch.inference_mode():
+        result = fl.ActivationMaximizer(model, sample=real, steps=2, progress=False).run("conv_2:1")
+        assert result.compare(real, progress=False).path.strongest.isfinite().any()
+
+
+def test_a_second_network_must_take_the_images_and_return_finite_values():
+    model, real = seeded(network), digits()[0][:20]
+    result = fl.ActivationMaximizer(model, sample=real, steps=2, progress=False).run("conv_2:1")
+    with pytest.raises(
+        RuntimeError, match=r"network: the model failed on images \(float32 tensor \(1, 1, 8, 8\)\)"
+    ):
+        result.compare(real, network=nn.Linear(3, 4), progress=False)
+    with pytest.raises(ValueError, match="network must return finite values"):
+        result.compare(real, network=nn.Threshold(2.0, math.nan), progress=False)
+    assert result.compare(real[:1], network=model, progress=False).transfer.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -192,5 +333,5 @@ def test_paths_are_drawn(trained):
     assert len(figure.axes[0].lines) == 12  # ten pictures, random images, the limit
     first = compared(trained, "conv_1")
     assert first.path.layers == ()
-    with pytest.raises(ValueError, match="no layer lies before"):
+    with pytest.raises(ValueError, match="no layer before those of the objectives contributes"):
         first.plot_paths()
