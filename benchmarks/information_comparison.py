@@ -136,8 +136,9 @@ def sklearn_loop(images: torch.Tensor, maps: torch.Tensor, bins: int = 255) -> n
 
     values = np.empty((len(images), images.shape[1], maps.shape[1]))
     for i, j, k in np.ndindex(*values.shape):
-        a, b = images[i, j].double().numpy().ravel(), maps[i, k].double().numpy().ravel()
-        values[i, j, k] = mutual_info_score(None, None, contingency=np.histogram2d(a, b, bins)[0])
+        sides = images[i, j].numpy().ravel(), maps[i, k].numpy().ravel()
+        codes = (np.digitize(side, np.histogram_bin_edges(side, bins)) for side in sides)
+        values[i, j, k] = mutual_info_score(*codes)
     return values
 
 
@@ -159,7 +160,7 @@ def timed_spatial(repeats: int = 5) -> tuple[float, float, float, int]:
 def print_spatial() -> None:
     loop, ours_seconds, difference, pairs = timed_spatial()
     print(f"{pairs} pairs of 32x32 maps, 255 bins, {torch.get_num_threads()} threads")
-    print(f"loop over np.histogram2d and sklearn  {loop:8.3f} s")
+    print(f"loop over np.digitize and sklearn     {loop:8.3f} s")
     print(
         f"spatial_mutual_information(legacy)    {ours_seconds:8.3f} s   {loop / ours_seconds:.0f} times as fast"
     )
@@ -167,7 +168,7 @@ def print_spatial() -> None:
     images, maps = spatial_maps()
     for label, settings in (
         ("255 bins, none", {"legacy": True, "null": "cross_image"}),
-        ("16 bins, Grassberger", {}),
+        ("16 bins, corrected", {}),
     ):
         start = time.perf_counter()
         result = fli.spatial_mutual_information(images, maps, seed=0, **settings)

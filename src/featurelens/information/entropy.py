@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-Correction = Literal["none", "miller-madow", "grassberger"]
-CORRECTIONS: tuple[Correction, ...] = ("none", "miller-madow", "grassberger")
+from featurelens.information.chance import ChanceTable, cells_seen
+
+Correction = Literal["permutation", "miller-madow", "grassberger", "none"]
+CORRECTIONS: tuple[Correction, ...] = ("permutation", "miller-madow", "grassberger", "none")
 
 
 @lru_cache(maxsize=16)
@@ -19,6 +21,7 @@ def count_weights(largest: int, correction: Correction) -> torch.Tensor:
 
     ==============  ==============================================================================
     none            w(c) = c log c (plug-in)
+    permutation     the same: the bias is taken off afterwards, by :class:`~featurelens.information.chance.Chance`
     miller-madow    w(c) = c log c - 1/2 for c > 0 (Miller 1955): the entropy gains (K - 1) / 2n;
                     the constant -1/2n of each entropy is added by :func:`information_from_sums`
     grassberger     w(c) = c G(c), G(c) = psi(c) + (-1)^c/2 (psi((c+1)/2) - psi(c/2)) (Grassberger 2003)
@@ -68,10 +71,16 @@ def information_from_codes(
     n = len(x)
     weights = count_weights(n, correction).to(x.device)
     joint, first, second = (
-        weights[_cell_counts(codes, cells)].sum()
+        _cell_counts(codes, cells)
         for codes, cells in ((x * levels_y + y, levels_x * levels_y), (x, levels_x), (y, levels_y))
     )
-    return float(information_from_sums(joint, first, second, n=n, correction=correction))
+    value = information_from_sums(
+        weights[joint].sum(), weights[first].sum(), weights[second].sum(), n=n, correction=correction
+    )
+    if correction == "permutation":
+        chance = ChanceTable(first, second, n).of(first[None], second[None])
+        value = chance.taken_off(value, cells_seen(joint))
+    return float(value)
 
 
 def _cell_counts(codes: torch.Tensor, cells: int) -> torch.Tensor:
@@ -91,17 +100,27 @@ def row_sums(keys: torch.Tensor, cells: int, correction: Correction) -> torch.Te
     >>> row_sums(torch.tensor([[3, 1, 3, 3], [0, 1, 2, 3]]), 4, "none")
     tensor([3.2958, 0.0000], dtype=torch.float64)
     """
+    return row_sums_and_cells(keys, cells, correction)[0]
+
+
+def row_sums_and_cells(
+    keys: torch.Tensor, cells: int, correction: Correction
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`row_sums` returns, and for every row its cells as :func:`cells_seen` counts them."""
     rows = keys.reshape(-1, keys.shape[-1])
     weights = count_weights(rows.shape[1], correction)
     if keys.device.type == "cpu":
-        sums = torch.from_numpy(_run_sums(rows.numpy(), cells, weights.numpy()))
+        parts = _run_sums(rows.numpy(), cells, weights.numpy())
+        sums, seen = (torch.from_numpy(part) for part in parts)
     else:
-        sums = _run_sums_on_device(rows, weights.to(keys.device))
-    return sums.reshape(keys.shape[:-1])
+        sums, seen = _run_sums_on_device(rows, weights.to(keys.device))
+    return sums.reshape(keys.shape[:-1]), seen.reshape(keys.shape[:-1])
 
 
-def _run_sums(rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Sum over runs of equal keys, visiting only those longer than one.
+def _run_sums(
+    rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Sum over runs of equal keys, visiting only those longer than one; also count cells.
 
     A run of length c gives w(c) = c w(1) + [w(c) - c w(1)]: the first part is the same for every row, and the
     second is zero for the many keys that occur once.
@@ -124,14 +143,17 @@ def _run_sums(rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, A
     filled = np.flatnonzero(runs)
     if len(filled):
         sums[filled] += np.add.reduceat(gain, (np.cumsum(runs) - runs)[filled])
-    return sums
+    keys = rows.shape[1] - np.count_nonzero(same, axis=1)
+    return sums, 2 * keys - runs
 
 
-def _run_sums_on_device(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _run_sums_on_device(rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ordered = rows.sort(dim=1).values
     opens = torch.ones_like(ordered, dtype=torch.bool)
     opens[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     starts = opens.flatten().nonzero()[:, 0]
     lengths = torch.diff(starts, append=starts.new_tensor([ordered.numel()]))
     sums = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    return sums.index_add_(0, starts // rows.shape[1], weights[lengths])
+    row = starts // rows.shape[1]
+    seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    return sums.index_add_(0, row, weights[lengths]), seen.index_add_(0, row, 1 + (lengths == 1).long())

@@ -85,9 +85,9 @@ class KSGMutualInformation(MutualInformation):
         x, y = (self._prepared(side, generator, notes) for side in (x, y))
         if x.discrete and y.discrete:
             value = information_from_codes(
-                x.values, y.values, levels_x=x.levels, levels_y=y.levels, correction="grassberger"
+                x.values, y.values, levels_x=x.levels, levels_y=y.levels, correction="permutation"
             )
-            notes.append("labels on both sides: from the table of counts (Grassberger 2003)")
+            notes.append("labels on both sides: from the table of counts")
         else:
             value = self._from_neighbors(x, y, notes)
         ceiling = float(digamma(len(x)) - digamma(self.k))
