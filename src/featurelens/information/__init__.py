@@ -3,8 +3,9 @@
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.channels import channel_information
 from featurelens.information.copula import CopulaMutualInformation
+from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import MutualInformation
-from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
+from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.layers import layer_information
 from featurelens.information.methods import mutual_information

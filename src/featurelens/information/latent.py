@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
+from featurelens.information.corrected_ksg import measure_neighbors
 from featurelens.information.estimator import Measurement, MutualInformation, Null
-from featurelens.information.ksg import measure_neighbors
 from featurelens.information.networks import Network, train
 from featurelens.information.ranks import normal_scores
 from featurelens.information.resampling import block_standard_error

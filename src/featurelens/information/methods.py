@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from featurelens._checks import check_choice
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.copula import CopulaMutualInformation
-from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
+from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
+from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation

@@ -9,7 +9,7 @@ import torch
 from scipy.special import digamma
 
 from featurelens.information import KSGMutualInformation
-from featurelens.information.neighbors import _counts_by_blocks, neighbor_counts
+from featurelens.information.neighbors import _count_within, _counts_by_blocks, neighbor_counts
 from featurelens.information.variables import make_pair
 
 RAW = KSGMutualInformation(k=4, marginals="raw")
@@ -61,6 +61,22 @@ def test_equals_the_slow_formula(variant, dims):
     y[:, 0] += x[:, 0]
     estimator = KSGMutualInformation(k=4, variant=variant, marginals="raw")
     assert estimator.estimate(x, y).value == pytest.approx(slow_ksg(x, y, 4, variant), abs=1e-10)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("ties", [False, True])
+def test_counts_in_boxes_are_those_of_all_pairs(closed, columns, ties, monkeypatch):
+    monkeypatch.setattr("featurelens.information.neighbors.CACHED_ELEMENTS", 2000)
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(500, columns)) * 10.0 ** rng.normal(size=(500, 1))
+    radius = rng.exponential(size=500)
+    if ties:
+        points, radius = points.round(), radius.round()
+    apart = np.abs(points[:, None] - points).max(axis=2)
+    within = apart <= radius[:, None] if closed else apart < radius[:, None]
+    expected = np.maximum(within.sum(axis=1) - 1, 0)
+    assert np.array_equal(_count_within(points, radius, closed=closed), expected)
 
 
 def test_labels_equal_ross():
