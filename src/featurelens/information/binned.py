@@ -68,17 +68,15 @@ class BinnedMutualInformation(MutualInformation):
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         bins_x, bins_y = self._bins_per_column(x, y), self._bins_per_column(y, x)
         (codes_x, levels_x), (codes_y, levels_y) = self._codes(x, bins_x), self._codes(y, bins_y)
-        value = information_from_codes(
+        found = information_from_codes(
             codes_x, codes_y, levels_x=levels_x, levels_y=levels_y, correction=self.correction
         )
         # The number of labels limits the true information; bins and samples limit only the estimate.
         limits = [len(x), *(levels for side, levels in ((x, levels_x), (y, levels_y)) if not side.discrete)]
         notes = [*_heavy_value_note(x), *_heavy_value_note(y)]
-        if levels_x * levels_y > len(x):
-            notes.append(
-                f"{levels_x} x {levels_y} cells for {len(x)} samples: the correction cannot remove all bias"
-            )
-        return Measurement(value=value, ceiling=math.log(min(limits)), notes=tuple(notes))
+        return Measurement(
+            value=found.value, ceiling=math.log(min(limits)), notes=tuple(notes), caution=found.caution
+        )
 
     def _bins_per_column(self, side: Variable, other: Variable) -> int:
         if self.bins != "auto":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from featurelens.information.chance import ChanceTable, cells_seen
+from featurelens.information.variables import entropy
 
 Correction = Literal["permutation", "miller-madow", "grassberger", "none"]
 CORRECTIONS: tuple[Correction, ...] = ("permutation", "miller-madow", "grassberger", "none")
@@ -59,13 +60,20 @@ def information_from_sums(
     return information - 0.5 / n if correction == "miller-madow" else information
 
 
+class TableInformation(NamedTuple):
+    """Mutual information in nats of two rows of codes, and what to warn of if their table has more cells than samples."""
+
+    value: float
+    caution: str | None
+
+
 def information_from_codes(
     x: torch.Tensor, y: torch.Tensor, *, levels_x: int, levels_y: int, correction: Correction
-) -> float:
-    """Return the mutual information in nats of two rows of codes ``(N,)``, from counts of the cells they hit.
+) -> TableInformation:
+    """Return the mutual information of two rows of codes ``(N,)``, from counts of the cells they hit.
 
     >>> x = torch.tensor([0, 0, 1, 1])
-    >>> round(information_from_codes(x, x, levels_x=2, levels_y=2, correction="none"), 4)
+    >>> round(information_from_codes(x, x, levels_x=2, levels_y=2, correction="none").value, 4)
     0.6931
     """
     n = len(x)
@@ -77,10 +85,19 @@ def information_from_codes(
     value = information_from_sums(
         weights[joint].sum(), weights[first].sum(), weights[second].sum(), n=n, correction=correction
     )
+    cells, caution = levels_x * levels_y, None
+    if correction != "permutation" and cells <= n:
+        return TableInformation(float(value), None)
+    chance = ChanceTable(first, second, n).of(first[None], second[None])
+    if cells > n:
+        share = float(chance.information) / max(min(entropy(x), entropy(y)), 1e-300)
+        caution = (
+            f"has {cells} cells for {n} samples, and pairs at random would show {share:.0%} of all possible "
+            "information; use fewer bins, columns or labels, or pass quantities as floating-point values"
+        )
     if correction == "permutation":
-        chance = ChanceTable(first, second, n).of(first[None], second[None])
         value = chance.taken_off(value, cells_seen(joint))
-    return float(value)
+    return TableInformation(float(value), caution)
 
 
 def _cell_counts(codes: torch.Tensor, cells: int) -> torch.Tensor:

@@ -18,6 +18,9 @@ from featurelens.information.variables import Variable, label_codes
 Marginals = Literal["normal-score", "raw"]
 
 
+MANY_ALONE = 0.2
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class KSGMutualInformation(MutualInformation):
@@ -78,26 +81,35 @@ class KSGMutualInformation(MutualInformation):
             raise ValueError(
                 f"k must be smaller than the number of samples; got k = {self.k} for {len(x)} samples"
             )
+        for side, other in ((x, y), (y, x)):
+            if side.discrete and not other.discrete and side.levels == len(side):
+                raise ValueError(
+                    f"{side.name} holds integers, which are labels, and every label occurs once: pass quantities as "
+                    "floating-point values"
+                )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         notes: list[str] = []
         x, y = (self._prepared(side, generator, notes) for side in (x, y))
+        caution = None
         if x.discrete and y.discrete:
-            value = information_from_codes(
+            found = information_from_codes(
                 x.values, y.values, levels_x=x.levels, levels_y=y.levels, correction="permutation"
             )
+            value, caution = found.value, found.caution
             notes.append("labels on both sides: from the table of counts")
         else:
-            value = self._from_neighbors(x, y, notes)
+            value, caution = self._from_neighbors(x, y, notes)
         ceiling = float(digamma(len(x)) - digamma(self.k))
-        return Measurement(value=value, ceiling=ceiling, notes=tuple(notes))
+        return Measurement(value=value, ceiling=ceiling, notes=tuple(notes), caution=caution)
 
-    def _from_neighbors(self, x: Variable, y: Variable, notes: list[str]) -> float:
+    def _from_neighbors(self, x: Variable, y: Variable, notes: list[str]) -> tuple[float, str | None]:
+        """Return the value and a caution, and add notes."""
         repeats = x.repeats() or y.repeats()
         if self.variant == 2 and not (repeats or x.discrete or y.discrete):
             counts = neighbor_counts(x, y, self.k, "axes")
             if not bool(((counts.x < 1) | (counts.y < 1) | counts.touching).any()):
-                return variant_two(counts, self.k)
+                return variant_two(counts, self.k), None
         counts = neighbor_counts(x, y, self.k, "joint")
         twins = int(counts.touching.sum())
         if twins or repeats:
@@ -106,9 +118,12 @@ class KSGMutualInformation(MutualInformation):
             )
             counts = merge_closed(counts, neighbor_counts(x, y, self.k, "closed"))
         alone = int((counts.rank < 1).sum())
-        if alone:
+        caution = None
+        if alone > MANY_ALONE * len(x):
+            caution = f"left out {alone} of {len(x)} samples, each alone in its label: pass quantities as floating-point values"
+        elif alone:
             notes.append(f"{alone} samples, each alone in its label, were left out")
-        return variant_one(counts)
+        return variant_one(counts), caution
 
     def _prepared(self, side: Variable, generator: torch.Generator, notes: list[str]) -> Variable:
         """Return the side as it is used for distances, with a note where its values repeat."""

@@ -86,6 +86,8 @@ class LatentMutualInformation(MutualInformation):
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         halves = self._latent_halves(x, y, generator)
         measured = [measure_neighbors(*sides, self.k, generator) for sides in halves]
+        pairs = {int(side.values.shape[1]) for sides in halves for side in sides if not side.discrete}
+        full = self.reduce == "cca" and pairs == {self.dim}
         kept = " and ".join(
             " + ".join("1" if side.discrete else str(side.values.shape[1]) for side in sides)
             for sides in halves
@@ -96,6 +98,7 @@ class LatentMutualInformation(MutualInformation):
             notes=(
                 "a lower bound: the information between the learned columns",
                 f"{kept} columns kept on the halves",
+                *([f"all {self.dim} pairs of columns replicate, and more may: raise dim"] if full else []),
             ),
         )
 

@@ -12,7 +12,7 @@ import torch
 from featurelens._checks import check_choice, check_type, count
 from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
-from featurelens.information.estimator import MutualInformation, Options, run_estimate, saturation
+from featurelens.information.estimator import MutualInformation, Options, run_estimate
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.probe_set import record_with
 from featurelens.information.results import ChannelInformationResult
@@ -148,10 +148,10 @@ def estimate_layer(
 ) -> MutualInformationResult:
     """Return the estimate for the rows of one layer; errors name it."""
     with _naming(f"layer {name!r}"):
-        result = run_estimate(estimator, given.values.to(activations.device), activations, options)
-    if result.saturated:
+        result, cautions = run_estimate(estimator, given.values.to(activations.device), activations, options)
+    for caution in cautions:
         # The same words every epoch, so that Python's own filter shows them once.
-        warnings.warn(f"layer {name!r} {saturation(result)}", UserWarning, stacklevel=3)
+        warnings.warn(f"layer {name!r} {caution}", UserWarning, stacklevel=3)
     return dataclasses.replace(result, dim_x=given.dim)
 
 
@@ -167,7 +167,7 @@ def _each_channel(
     results: dict[int, MutualInformationResult] = {}
     for channel in (rows != rows[:1]).any(dim=0).nonzero()[:, 0].tolist():
         with _naming(f"layer {name!r}, channel {channel}"):
-            results[channel] = run_estimate(estimator, against, rows[:, channel], options)
+            results[channel] = run_estimate(estimator, against, rows[:, channel], options)[0]
 
     def column(field: str, constant: float) -> torch.Tensor:
         found = [getattr(results[c], field) if c in results else constant for c in range(rows.shape[1])]

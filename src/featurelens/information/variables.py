@@ -132,7 +132,9 @@ def to_tensor(data: object, name: str) -> torch.Tensor:
     """
     if isinstance(data, np.ndarray):
         if data.dtype.kind not in "biuf":
-            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}")
+            text = data.ndim == 1 and data.dtype.kind in "OSU"
+            advice = f"; for labels pass numpy.unique({name}, return_inverse=True)[1]" if text else ""
+            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}{advice}")
         if data.dtype.kind == "u" and data.dtype.itemsize > 1:
             data = data.astype(np.int64)
         # A copy, since torch warns of arrays that are read-only, and refuses those with negative strides.

@@ -59,8 +59,8 @@ def test_plug_in_equals_sklearn():
 def test_sparse_and_dense_tables_agree():
     x, y = labels(100, 2)
     for correction in CORRECTIONS:
-        dense = information_from_codes(x, y, levels_x=5, levels_y=5, correction=correction)
-        sparse = information_from_codes(x, y, levels_x=5, levels_y=10**6, correction=correction)
+        dense = information_from_codes(x, y, levels_x=5, levels_y=5, correction=correction).value
+        sparse = information_from_codes(x, y, levels_x=5, levels_y=10**6, correction=correction).value
         assert dense == pytest.approx(sparse, abs=1e-12)
 
 
@@ -170,10 +170,29 @@ def test_auto_bins_and_ceiling():
     assert BinnedMutualInformation().estimate(x, label).ceiling == pytest.approx(math.log(64))
 
 
-def test_too_many_cells_are_said():
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_too_many_cells_are_said(correction):
     x, y = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
-    result = BinnedMutualInformation(bins=16).estimate(x, y)
-    assert "16 x 16 cells for 100 samples: the correction cannot remove all bias" in result.notes
+    with pytest.warns(
+        UserWarning, match="has 256 cells for 100 samples, and pairs at random would show 41% of"
+    ):
+        result = BinnedMutualInformation(bins=16, correction=correction).estimate(x, y)
+    assert result.notes[-1].startswith("has 256 cells for 100 samples")
+
+
+def test_many_columns_and_bins_show_nothing_and_say_so():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(1000) % 10
+    for columns in (8, 50):
+        with pytest.warns(UserWarning, match="cells for 1000 samples"):
+            result = BinnedMutualInformation(bins=2).estimate(
+                torch.randn(1000, columns, generator=generator), labels
+            )
+        assert abs(result.value) < 0.1
+        assert result.value <= result.label_entropy
+    with pytest.warns(UserWarning, match="cells for 2000 samples"):
+        result = BinnedMutualInformation(bins=1000).estimate(*torch.rand(2, 2000, generator=generator))
+    assert abs(result.value) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_standard_error_is_that_of_repetitions(rho, n):
         (torch.rand(9), torch.full((9,), 3), ValueError, "y is constant (one label, [3]): it cannot share information"),
         (torch.rand(9), torch.tensor([0.0] * 7 + [math.nan, math.inf]), ValueError, "y must be finite; got 2 NaN or infinite of 9 values"),
         (torch.rand(9), torch.rand(9, dtype=torch.complex64), TypeError, "y must hold real numbers; got complex64 tensor (9,)"),
-        (np.array(["a", "b"]), torch.rand(2), TypeError, "x must hold numbers; got an array of dtype <U1"),
+        (np.array(["a", "b"]), torch.rand(2), TypeError, "x must hold numbers; got an array of dtype <U1; for labels pass numpy.unique(x, return_inverse=True)[1]"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(x, y, error, message):

@@ -79,6 +79,28 @@ def test_counts_in_boxes_are_those_of_all_pairs(closed, columns, ties, monkeypat
     assert np.array_equal(_count_within(points, radius, closed=closed), expected)
 
 
+def test_sparse_labels_warn_and_lone_labels_are_refused():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randint(256, (2, 5000), generator=generator)
+    with pytest.warns(
+        UserWarning, match="has 65536 cells for 5000 samples.*pass quantities as floating-point"
+    ):
+        assert abs(KSGMutualInformation().estimate(x, y).value) < 0.05
+    values = torch.randn(2000, generator=generator)
+    with pytest.raises(
+        ValueError, match="x holds integers, which are labels, and every label occurs once: pass"
+    ):
+        KSGMutualInformation().estimate(torch.arange(2000), values)
+    rare = torch.randint(4000, (2000,), generator=generator)
+    with pytest.warns(UserWarning, match="left out 12.. of 2000 samples, each alone in its label"):
+        KSGMutualInformation().estimate(rare, values)
+
+
+def test_a_label_knows_no_more_than_its_entropy():
+    label = torch.arange(66) % 2
+    assert KSGMutualInformation().estimate(label, label).value == pytest.approx(math.log(2), abs=1e-12)
+
+
 def test_labels_equal_ross():
     x, y = normal_pair(300, dim=1)
     labels = (y[:, 0] > 0.3).int() + (y[:, 0] > -0.5).int()
