@@ -62,7 +62,7 @@ def test_relative_noise_is_that_of_each_column():
     alone = estimator.estimate(labels, small, seed=0).value
     assert alone > 0.5
     assert estimator.estimate(labels, y, seed=0).value == pytest.approx(alone, abs=0.1)
-    huge = estimator.estimate(labels, y.double() * torch.tensor([1e280, 1.0, 1.0]).double(), seed=0)
+    huge = estimator.estimate(labels, y.double() * torch.tensor([1e280, 1, 1], dtype=torch.float64), seed=0)
     assert huge.value == pytest.approx(estimator.estimate(labels, y.double(), seed=0).value, abs=1e-6)
 
 
