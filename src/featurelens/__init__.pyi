@@ -7,6 +7,7 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
+from .information import AutomaticMutualInformation as AutomaticMutualInformation
 from .information import BinnedMutualInformation as BinnedMutualInformation
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import CopulaMutualInformation as CopulaMutualInformation

@@ -1,5 +1,6 @@
 """Mutual information: estimators that report their bias, their ceiling and their null."""
 
+from featurelens.information.automatic import AutomaticMutualInformation
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.channels import channel_information
 from featurelens.information.copula import CopulaMutualInformation
@@ -21,6 +22,7 @@ from featurelens.information.results import (
 from featurelens.information.spatial import spatial_mutual_information
 
 __all__ = [
+    "AutomaticMutualInformation",
     "BinnedMutualInformation",
     "ChannelInformationResult",
     "CopulaMutualInformation",

@@ -83,7 +83,7 @@ def copula_of(
     Equal values are spread over the ranks that they share: among mid-ranks the zeros of a ReLU would be a peak that a
     Student copula takes for dependence.
     """
-    values_x, values_y = (_independent(side, notes) for side in (x, y))
+    values_x, values_y = (independent_columns(side, notes) for side in (x, y))
     if bool(_redundant(torch.cat([values_x, values_y], dim=1)).any()):
         return None
     scores = torch.cat([spread_scores(values, generator) for values in (values_x, values_y)], dim=1)
@@ -95,7 +95,8 @@ def copula_of(
     return gaussian if few else fit_copula(scores, values_x.shape[1], family)
 
 
-def _independent(side: Variable, notes: list[str]) -> torch.Tensor:
+def independent_columns(side: Variable, notes: list[str]) -> torch.Tensor:
+    """Return the columns ``(N, d)`` that are not linear in the columns before them; a note says how many are."""
     redundant = _redundant(side.values)
     if bool(redundant.any()):
         notes.append(

@@ -99,6 +99,26 @@ class EllipticalCopula:
         left, correlations, right = torch.linalg.svd(white, full_matrices=False)
         return factor_x @ left, correlations, right @ factor_y.T
 
+    def log_ratio(self, uniform: torch.Tensor) -> torch.Tensor:
+        """Return the log density ratio in nats, joint over product of the sides, of scores ``(N, D)`` in (0, 1)."""
+        d, nu = self.dim_x, self.nu
+        samples = torch.special.ndtri(uniform) if nu is None else student_quantiles(uniform, nu)
+
+        def log_density(block: slice) -> torch.Tensor:
+            correlation, part = self.correlation[block, block], samples[:, block]
+            dim, lengths = len(correlation), _squared_lengths(part, correlation)
+            log_det = -0.5 * torch.linalg.slogdet(correlation)[1]
+            if nu is None:
+                gaussian: torch.Tensor = log_det - 0.5 * lengths
+                return gaussian
+            constant = math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - dim / 2 * math.log(nu * math.pi)
+            density: torch.Tensor = log_det + constant - (nu + dim) / 2 * torch.log1p(lengths / nu)
+            return density
+
+        # The densities of single columns cancel; the Gaussian's constants do too.
+        joint = log_density(slice(None))
+        return joint - log_density(slice(d)) - log_density(slice(d, None))
+
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` samples ``(n, D)`` of the elliptical law (its margins are Student, not uniform)."""
         from scipy.special import gammaincinv  # scipy costs more to import than torch saves

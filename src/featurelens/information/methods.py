@@ -6,6 +6,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from featurelens._checks import check_choice
+from featurelens.information.automatic import AutomaticMutualInformation
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.copula import CopulaMutualInformation
 from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from featurelens.information.variables import ArrayLike
 
 METHODS: dict[str, type[MutualInformation]] = {
+    "auto": AutomaticMutualInformation,
     "binned": BinnedMutualInformation,
     "ksg": KSGMutualInformation,
     "copula": CopulaMutualInformation,
@@ -37,7 +39,7 @@ def mutual_information(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    method: str = "ksg",
+    method: str = "auto",
     units: Units = "nats",
     confidence: float | None = None,
     null: Null | None = None,
@@ -52,12 +54,12 @@ def mutual_information(
     x, y : torch.Tensor or numpy.ndarray
         ``(N,)`` or ``(N, D)``, paired by row; integers are labels.
     method : str
-        ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``, ``"noisy_channel"``, ``"latent"``,
-        ``"neural"`` or ``"renyi"``.
+        ``"auto"``, which chooses by held-out samples, ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``,
+        ``"noisy_channel"``, ``"latent"``, ``"neural"`` or ``"renyi"``.
     units, confidence, null, permutations, seed
         As in :meth:`MutualInformation.estimate`.
     **settings
-        Settings of the estimator, such as ``k=3`` for KSG.
+        Settings of the estimator, such as ``effort="fast"`` for "auto" or ``k=3`` for KSG.
 
     Returns
     -------

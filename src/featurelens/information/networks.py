@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 @final
 class Network:
-    """Linear layers with ReLU between them.
+    """Linear layers with an activation between them.
 
     ``nn.Linear`` draws its weights from the global random state; these come from `generator`.
     """
 
-    def __init__(self, widths: Sequence[int], generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        generator: torch.Generator,
+        device: torch.device,
+        activation: Callable[[torch.Tensor], torch.Tensor] = functional.relu,
+    ) -> None:
+        self.activation = activation
         self.parameters: list[torch.Tensor] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             weight = torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2.0 / fan_in)
@@ -34,7 +41,7 @@ class Network:
         for i in range(0, len(self.parameters), 2):
             inputs = functional.linear(inputs, self.parameters[i], self.parameters[i + 1])
             if i + 2 < len(self.parameters):
-                inputs = functional.relu(inputs)
+                inputs = self.activation(inputs)
         return inputs
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
-from featurelens.information.latent import fit_canonical_maps
+from featurelens.information.canonical import fit_canonical_maps
 from featurelens.information.networks import Network, train
 from featurelens.information.neural import read_bound, training_loss
 
