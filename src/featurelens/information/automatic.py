@@ -11,7 +11,7 @@ import torch
 
 from featurelens._checks import check_choice
 from featurelens._random import permutation
-from featurelens.information.copula import copula_of
+from featurelens.information.copula import copula_of, independent_columns
 from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.ksg import KSGMutualInformation
@@ -108,7 +108,7 @@ class AutomaticMutualInformation(MutualInformation):
                 else "nearest neighbours: labels on one side"
             )
             return _Choice(KSGMutualInformation(), [(x, y)], why)
-        x, y = in_fixed_order(x, y)
+        x, y = (side.with_values(independent_columns(side, [])) for side in in_fixed_order(x, y))
         plan = PLANS[self.effort]
         # Each simulated data set lowers the scatter, which matters less where there are many samples.
         surrogates = 2 if plan is None else max(2, min(8, 16_000 // len(x)))
@@ -190,9 +190,7 @@ class _Evidence(NamedTuple):
         others[fold.rows] = False
         copula = copula_of(x.take(others), y.take(others), "auto", [], generator)
         if copula is None or len(copula.correlation) < x.values.shape[1] + y.values.shape[1]:
-            return cls(
-                fold.evidence, torch.full_like(fold.evidence, -torch.inf)
-            )  # redundant columns: no density
+            return cls(fold.evidence, torch.zeros_like(fold.evidence))  # no density: it explains nothing
         scores = torch.cat([spread_scores(side.values, generator) for side in (x, y)], dim=1)
         return cls(fold.evidence, copula.log_ratio(scores[fold.rows]))
 

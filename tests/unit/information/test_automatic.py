@@ -98,6 +98,14 @@ def test_bent_dependence_is_learned():
     assert LatentMutualInformation().estimate(x, y).value < 0.3
 
 
+def test_repeated_columns_do_not_matter():
+    x, y = normal(2, 600, 3)
+    twice = torch.cat([x, 2 * x + 1], dim=1)
+    result = AUTO.estimate(twice, x + y)
+    assert result.value == pytest.approx(1.5 * math.log(2), abs=0.15)
+    assert "nan" not in result.notes[0]
+
+
 def test_independent_columns_have_no_information():
     values = []
     for seed in range(3):
