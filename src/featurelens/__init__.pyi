@@ -19,6 +19,7 @@ from .information import MutualInformation as MutualInformation
 from .information import MutualInformationResult as MutualInformationResult
 from .information import NeuralMutualInformation as NeuralMutualInformation
 from .information import NoisyChannelMutualInformation as NoisyChannelMutualInformation
+from .information import ProbeMutualInformation as ProbeMutualInformation
 from .information import RenyiMutualInformation as RenyiMutualInformation
 from .information import SpatialMutualInformationResult as SpatialMutualInformationResult
 from .information import channel_information as channel_information

@@ -13,6 +13,7 @@ from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.plane import InformationPlane
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.renyi import RenyiMutualInformation
 from featurelens.information.results import (
     ChannelInformationResult,
@@ -34,6 +35,7 @@ __all__ = [
     "MutualInformationResult",
     "NeuralMutualInformation",
     "NoisyChannelMutualInformation",
+    "ProbeMutualInformation",
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
     "channel_information",

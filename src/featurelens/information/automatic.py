@@ -11,12 +11,15 @@ import torch
 
 from featurelens._checks import check_choice
 from featurelens._random import permutation
+from featurelens.information.chunks import row_slices
 from featurelens.information.copula import copula_of, independent_columns
 from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.learned_codes import Fold, learned_folds
-from featurelens.information.ranks import spread_scores
+from featurelens.information.noisy_channel import CHUNK_ELEMENTS, squared_distances
+from featurelens.information.probe import LEAST_SAMPLES, ProbeMutualInformation, held_out_terms
+from featurelens.information.ranks import normal_scores, spread_scores
 from featurelens.information.variables import in_fixed_order
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 Effort = Literal["fast", "default", "thorough"]
 
 WIDTH = 4
+NEIGHBORS = 10
 FEW_COLUMNS = 3
 """In so few columns, both sides together, nearest neighbours see any dependence."""
 LEAST_TO_LEARN = 300
@@ -46,7 +50,9 @@ class AutomaticMutualInformation(MutualInformation):
     """Mutual information by the estimator that suits the data.
 
     - labels on both sides: the table of counts, corrected for chance (:class:`BinnedMutualInformation`);
-    - labels on one side: nearest neighbours (:class:`KSGMutualInformation`);
+    - labels on one side and at most three columns: nearest neighbours (:class:`KSGMutualInformation`);
+    - labels and more columns: a linear probe (:class:`ProbeMutualInformation`), or nearest neighbours if ten neighbours
+      predict the labels of held-out samples better by a standard error;
     - at most three continuous columns in all: corrected nearest neighbours (:class:`CorrectedKSGMutualInformation`);
     - more columns: the same, on the columns as they are, or on at most four columns per side that small networks learn
       (as ``LatentMutualInformation(reduce="learned")``). Both are tried on samples that they have not seen, by the log
@@ -102,12 +108,7 @@ class AutomaticMutualInformation(MutualInformation):
 
     def _choice(self, x: Variable, y: Variable, generator: torch.Generator) -> _Choice:
         if x.discrete or y.discrete:
-            why = (
-                "the table of counts"
-                if x.discrete and y.discrete
-                else "nearest neighbours: labels on one side"
-            )
-            return _Choice(KSGMutualInformation(), [(x, y)], why)
+            return _for_labels(x, y, generator)
         x, y = (side.with_values(independent_columns(side, [])) for side in in_fixed_order(x, y))
         plan = PLANS[self.effort]
         # Each simulated data set lowers the scatter, which matters less where there are many samples.
@@ -128,7 +129,7 @@ class AutomaticMutualInformation(MutualInformation):
         for fold in learned:
             folds.append(fold)
             evidence = evidence.joined(_Evidence.of(x, y, fold, generator))
-            if evidence.gain <= 0:  # two folds are enough to see that learning does not help
+            if evidence.gain < -BETTER:  # two folds may be enough to see that learning does not help
                 break
         if not evidence.gain > BETTER:
             return neighbors.because(str(evidence))
@@ -175,6 +176,41 @@ class _Choice:
         """Return the same with the pairs of each part in random order."""
         parts = [(x, y.take(permutation(len(y), generator, y.device))) for x, y in self.parts]
         return dataclasses.replace(self, parts=parts)
+
+
+def _for_labels(x: Variable, y: Variable, generator: torch.Generator) -> _Choice:
+    """Choose where a side, or both, hold labels."""
+    neighbors = _Choice(KSGMutualInformation(), [(x, y)], "nearest neighbours")
+    if x.discrete and y.discrete:
+        return dataclasses.replace(neighbors, note="the table of counts")
+    columns, labels = (y, x.values) if x.discrete else (x, y.values)
+    if columns.values.shape[1] <= FEW_COLUMNS:
+        return neighbors.because(f"labels and {FEW_COLUMNS} columns or fewer")
+    if len(labels) < LEAST_SAMPLES:
+        return neighbors.because(f"labels, and fewer than {LEAST_SAMPLES} samples")
+    probe = ProbeMutualInformation()
+    by_probe = held_out_terms(columns.values, labels, probe.folds, generator)
+    by_neighbors = _neighbor_terms(normal_scores(columns.values, generator), labels)
+    gain = by_neighbors - by_probe
+    known = f"held-out labels: {float(by_probe.mean()):.3f} nats by a probe, {float(by_neighbors.mean()):.3f} by neighbours"
+    if float(gain.mean()) > BETTER * float(gain.std()) / math.sqrt(len(gain)):
+        return neighbors.because(known)
+    return _Choice(probe, [(x, y)], f"a linear probe, a lower bound: {known}")
+
+
+def _neighbor_terms(columns: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return what :func:`held_out_terms` does, with the shares of labels among the nearest other samples as prediction."""
+    shares = labels.bincount().double() / len(labels)
+    terms = []
+    for rows in row_slices(len(columns), len(columns), CHUNK_ELEMENTS):
+        apart = squared_distances(columns[rows], columns)
+        apart.diagonal(rows.start).fill_(torch.inf)
+        near = labels[apart.topk(NEIGHBORS, dim=1, largest=False).indices]
+        mine = labels[rows]
+        # As if one more neighbour had been drawn from all samples: a label that is not near has a chance too.
+        chances = ((near == mine[:, None]).sum(dim=1) + shares[mine]) / (NEIGHBORS + 1)
+        terms.append(chances.log() - shares[mine].log())
+    return torch.cat(terms)
 
 
 @final

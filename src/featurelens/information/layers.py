@@ -14,6 +14,7 @@ from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
 from featurelens.information.estimator import MutualInformation, Options, run_estimate
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.probe_set import record_with
 from featurelens.information.results import ChannelInformationResult
 from featurelens.information.variables import ArrayLike, label_codes
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 PERMUTATIONS = 10
 """Enough for the mean of the null, with which a layer is compared."""
 DEFAULT = NoisyChannelMutualInformation(sigma=1.0, relative=True)
-"""For deterministic layers: finite, and independent of the layer's scale."""
+"""For deterministic layers and inputs: finite, and independent of the layer's scale."""
+AGAINST_LABELS = ProbeMutualInformation()
+"""For layers and labels: finite without noise, and not raised by many channels and few images."""
 
 
 @overload
@@ -97,11 +100,12 @@ def layer_information(
     against
         Labels `(N,)`, "labels" for the labels in the batches, or "inputs" for the inputs.
     per, estimator
-        "layer" measures a layer's channels jointly, "channel" each one separately. By default channels are measured
-        against labels by `channel_information`, all else by `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
+        "layer" measures a layer's channels jointly, "channel" each one separately. By default, against labels layers are
+        measured by `ProbeMutualInformation` and channels by `channel_information`; against inputs both by
+        `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     units, confidence, null, permutations, progress, seed
-        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default: with
-        many channels and few images a layer seems informative about any labels, so read `excess`.
+        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default. A
+        probe's is near 0; with an estimator whose null is not, read `excess`.
 
     Raises
     ------
@@ -201,8 +205,10 @@ def _chosen(
     if per == "channel" and confidence is not None:
         raise ValueError(f"confidence is for per='layer'; got {confidence!r} with per='channel'")
     inputs = isinstance(against, str) and against == "inputs"
-    if estimator is None and (per == "layer" or inputs):
+    if estimator is None and inputs:
         return DEFAULT
+    if estimator is None and per == "layer":
+        return AGAINST_LABELS
     return estimator if estimator is None else check_estimator(estimator)
 
 

@@ -14,6 +14,7 @@ from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.renyi import RenyiMutualInformation
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ METHODS: dict[str, type[MutualInformation]] = {
     "noisy_channel": NoisyChannelMutualInformation,
     "latent": LatentMutualInformation,
     "neural": NeuralMutualInformation,
+    "probe": ProbeMutualInformation,
     "renyi": RenyiMutualInformation,
 }
 
@@ -55,7 +57,7 @@ def mutual_information(
         ``(N,)`` or ``(N, D)``, paired by row; integers are labels.
     method : str
         ``"auto"``, which chooses by held-out samples, ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``,
-        ``"noisy_channel"``, ``"latent"``, ``"neural"`` or ``"renyi"``.
+        ``"noisy_channel"``, ``"latent"``, ``"neural"``, ``"probe"`` or ``"renyi"``.
     units, confidence, null, permutations, seed
         As in :meth:`MutualInformation.estimate`.
     **settings

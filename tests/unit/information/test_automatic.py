@@ -11,6 +11,7 @@ from featurelens.information import (
     CorrectedKSGMutualInformation,
     KSGMutualInformation,
     LatentMutualInformation,
+    ProbeMutualInformation,
     automatic,
     mutual_information,
 )
@@ -57,7 +58,21 @@ def test_labels_are_counted_or_compared():
     values = x + 0.1 * normal(400)
     result = AUTO.estimate(x, values)
     assert result.value == KSGMutualInformation().estimate(x, values).value
-    assert result.notes[0] == "nearest neighbours: labels on one side"
+    assert result.notes[0] == "nearest neighbours: labels and 3 columns or fewer"
+
+
+def test_labels_and_many_columns_are_told_by_what_predicts_them():
+    labels = torch.arange(600) % 3
+    columns = normal(600, 20)
+    columns[:, 0] += 2 * labels
+    result = AUTO.estimate(columns, labels)
+    assert result.value == pytest.approx(ProbeMutualInformation().estimate(columns, labels).value, abs=0.03)
+    assert result.notes[0].startswith("a linear probe, a lower bound: held-out labels: ")
+    ring = normal(600, 4)
+    ring *= (1 + 4 * labels[:, None]) / ring.norm(dim=1, keepdim=True)  # no linear map separates shells
+    result = AUTO.estimate(ring, labels)
+    assert result.value == KSGMutualInformation().estimate(ring, labels).value
+    assert result.notes[0].startswith("nearest neighbours: held-out labels: ")
 
 
 @pytest.mark.parametrize(
