@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_whole
 from featurelens.information.discretization import STRATEGIES, Strategy, bin_codes
-from featurelens.information.entropy import CORRECTIONS, Correction, information_from_codes
+from featurelens.information.entropy import (
+    CORRECTIONS,
+    Correction,
+    information_from_codes,
+    pointwise_information,
+)
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.variables import Variable, label_codes
 
@@ -75,8 +80,22 @@ class BinnedMutualInformation(MutualInformation):
         limits = [len(x), *(levels for side, levels in ((x, levels_x), (y, levels_y)) if not side.discrete)]
         notes = [*_heavy_value_note(x), *_heavy_value_note(y)]
         return Measurement(
-            value=found.value, ceiling=math.log(min(limits)), notes=tuple(notes), caution=found.caution
+            value=found.value,
+            ceiling=math.log(min(limits)),
+            notes=tuple(notes),
+            caution=found.caution,
+            degrees=len(x) - 1,
         )
+
+    def _standard_error(
+        self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
+    ) -> float:
+        """Return the error of a mean of the pointwise terms: parts of the data would have fewer samples for each cell."""
+        codes = (
+            self._codes(*side)[0]
+            for side in ((x, self._bins_per_column(x, y)), (y, self._bins_per_column(y, x)))
+        )
+        return float(pointwise_information(*codes).std()) / math.sqrt(len(x))
 
     def _bins_per_column(self, side: Variable, other: Variable) -> int:
         if self.bins != "auto":

@@ -100,6 +100,18 @@ def information_from_codes(
     return TableInformation(float(value), caution)
 
 
+def pointwise_information(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the terms ``log(n c_xy / (c_x c_y))`` ``(N,)`` in nats whose mean is the plug-in information.
+
+    >>> x = torch.tensor([0, 0, 1, 1])
+    >>> pointwise_information(x, x)
+    tensor([0.6931, 0.6931, 0.6931, 0.6931], dtype=torch.float64)
+    """
+    pairs = torch.unique(x * (int(y.max()) + 1) + y, return_inverse=True)[1]
+    joint, first, second = (codes.bincount()[codes].double() for codes in (pairs, x, y))
+    return (len(x) * joint / (first * second)).log()
+
+
 def _cell_counts(codes: torch.Tensor, cells: int) -> torch.Tensor:
     # A dense table unless it is much larger than the data; then a sort is faster.
     if cells <= 8 * len(codes) + 4096:
