@@ -115,6 +115,19 @@ def test_a_label_knows_itself_and_no_more():
         assert BinnedMutualInformation().estimate(x, x).value == pytest.approx(math.log(2), abs=1e-12)
 
 
+@pytest.mark.parametrize("levels", [3, 8])
+def test_intervals_cover_the_information_of_the_cells(levels):
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.ones(levels**2)).reshape(levels, levels)
+    truth = float((table * np.log(table / (table.sum(1, keepdims=True) * table.sum(0)))).sum())
+    hits = 0
+    for _ in range(100):
+        x, y = np.divmod(rng.choice(levels**2, size=800, p=table.ravel()), levels)
+        low, high = BinnedMutualInformation().estimate(x, y, confidence=0.95).interval
+        hits += low <= truth <= high
+    assert 89 <= hits <= 100
+
+
 def test_empty_cells_weigh_nothing():
     for correction in CORRECTIONS:
         assert count_weights(10, correction)[0] == 0

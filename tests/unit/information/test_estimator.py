@@ -20,6 +20,7 @@ QUICK = {
     "latent": fli.LatentMutualInformation(),
     "neural": fli.NeuralMutualInformation(steps=20, rotations=1),
     "renyi": fli.RenyiMutualInformation(max_samples=100),
+    "auto": fli.AutomaticMutualInformation(),  # learns nothing from 200 samples
 }
 
 
@@ -37,7 +38,7 @@ def same(a, b):
 
 
 def test_every_method_is_quickly_tested_here():
-    assert set(QUICK) == set(METHODS)
+    assert {*QUICK, "probe"} == set(METHODS), "a probe needs labels: test_probe"
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -156,7 +157,7 @@ def test_interval_needs_samples():
 
 def test_unknown_method_and_setting():
     x, y = pair()
-    with pytest.raises(ValueError, match=r"method must be one of 'binned', 'ksg', .*; got 'mine'"):
+    with pytest.raises(ValueError, match=r"method must be one of 'auto', 'binned', 'ksg', .*; got 'mine'"):
         fli.mutual_information(x, y, method="mine")
     with pytest.raises(
         TypeError, match=r"^method 'ksg' has no setting 'bins'; it has k, variant, marginals$"
