@@ -49,7 +49,7 @@ class CorrectedKSGMutualInformation(MutualInformation):
     """
 
     k: int = 5
-    surrogates: int = 2
+    surrogates: int = 4
 
     def __post_init__(self) -> None:
         check_whole(self.k, argument="k", least=1)
