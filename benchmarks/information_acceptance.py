@@ -108,7 +108,7 @@ def binned(seeds: int | None) -> Iterator[Row]:
     edges = norm.ppf(np.arange(1, 16) / 16)
     truth = quantised_truth(edges, 0.75)
     for n, target, repetitions in ((1024, 0.02, seeds or 100), (10_000, 0.002, seeds or 100)):
-        for correction, goal in (("grassberger", target), ("none", math.inf)):
+        for correction, goal in (("permutation", target), ("grassberger", math.inf), ("none", math.inf)):
             estimator = fli.BinnedMutualInformation(correction=correction)
             values = []
             for seed in range(repetitions):

@@ -8,14 +8,11 @@ from collections.abc import Callable
 import information_peers as peers
 import numpy as np
 import torch
+from information_beyond_normal import beyond_normal, beyond_the_benchmark, independent
 from information_tasks import (
     Task,
-    additive,
-    bivariate_normal,
-    dense,
     high_dimensional,
     low_dimensional,
-    student,
 )
 
 import featurelens.information as fli
@@ -40,11 +37,11 @@ OURS_HIGH: dict[str, Estimator] = {**OURS, "latent": ours(fli.LatentMutualInform
 
 
 def measure(
-    task: Task, n: int, seeds: int, estimators: dict[str, Estimator]
+    task: Task, n: int, seeds: range, estimators: dict[str, Estimator]
 ) -> dict[str, list[tuple[float, float]]]:
     """Return ``(estimate, seconds)`` per seed for every estimator that accepts the task's columns."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in estimators}
-    for seed in range(seeds):
+    for seed in seeds:
         x, y = task.sample(n, np.random.default_rng(seed))
         for name, estimate in estimators.items():
             start = time.perf_counter()
@@ -54,7 +51,9 @@ def measure(
     return measured
 
 
-def table(tasks: list[Task], n: int, seeds: int, estimators: dict[str, Estimator]) -> None:
+def table(
+    tasks: list[Task], n: int, seeds: int, estimators: dict[str, Estimator], *, first_seed: int = 0
+) -> None:
     """Print the mean estimate per task, then the errors per group of tasks."""
     width = max(len(task.name) for task in tasks) + 2
     print(
@@ -67,7 +66,7 @@ def table(tasks: list[Task], n: int, seeds: int, estimators: dict[str, Estimator
             *tasks[0].sample(200, np.random.default_rng(0)), 0
         )  # warm up: imports and compilation should not be timed
     for task in tasks:
-        measured[task.name] = measure(task, n, seeds, estimators)
+        measured[task.name] = measure(task, n, range(first_seed, first_seed + seeds), estimators)
         cells = [
             f"{np.mean([value for value, _ in runs]):12.3f}" if runs else f"{'-':>12}"
             for runs in measured[task.name].values()
@@ -118,6 +117,21 @@ def print_high(seeds: int) -> None:
     table(high_dimensional(), 5000, seeds, {**OURS_HIGH, "infomeasure": peers.quiet(peers.infomeasure)})
 
 
+AUTO: dict[str, Estimator] = {
+    "KSG": ours(fli.KSGMutualInformation()),
+    "fast": ours(fli.AutomaticMutualInformation(effort="fast")),
+    "default": ours(fli.AutomaticMutualInformation()),
+}
+
+
+def print_auto(n: int, seeds: int) -> None:
+    """Print the default estimator's table on fresh seeds, then functions of several columns and independent data."""
+    table(beyond_normal(), n, seeds, AUTO, first_seed=300)
+    print()
+    further = [*beyond_the_benchmark(), *(independent(d) for d in (5, 20, 50, 128))]
+    table(further, n, seeds, AUTO, first_seed=300)
+
+
 def spatial_maps(images: int = 300, channels: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     """Return smooth images, and rectified maps that are independent of them."""
     generator = torch.Generator().manual_seed(0)
@@ -136,8 +150,9 @@ def sklearn_loop(images: torch.Tensor, maps: torch.Tensor, bins: int = 255) -> n
 
     values = np.empty((len(images), images.shape[1], maps.shape[1]))
     for i, j, k in np.ndindex(*values.shape):
-        a, b = images[i, j].double().numpy().ravel(), maps[i, k].double().numpy().ravel()
-        values[i, j, k] = mutual_info_score(None, None, contingency=np.histogram2d(a, b, bins)[0])
+        sides = images[i, j].numpy().ravel(), maps[i, k].numpy().ravel()
+        codes = (np.digitize(side, np.histogram_bin_edges(side, bins)) for side in sides)
+        values[i, j, k] = mutual_info_score(*codes)
     return values
 
 
@@ -159,7 +174,7 @@ def timed_spatial(repeats: int = 5) -> tuple[float, float, float, int]:
 def print_spatial() -> None:
     loop, ours_seconds, difference, pairs = timed_spatial()
     print(f"{pairs} pairs of 32x32 maps, 255 bins, {torch.get_num_threads()} threads")
-    print(f"loop over np.histogram2d and sklearn  {loop:8.3f} s")
+    print(f"loop over np.digitize and sklearn     {loop:8.3f} s")
     print(
         f"spatial_mutual_information(legacy)    {ours_seconds:8.3f} s   {loop / ours_seconds:.0f} times as fast"
     )
@@ -167,7 +182,7 @@ def print_spatial() -> None:
     images, maps = spatial_maps()
     for label, settings in (
         ("255 bins, none", {"legacy": True, "null": "cross_image"}),
-        ("16 bins, Grassberger", {}),
+        ("16 bins, corrected", {}),
     ):
         start = time.perf_counter()
         result = fli.spatial_mutual_information(images, maps, seed=0, **settings)
@@ -175,35 +190,3 @@ def print_spatial() -> None:
             f"independent maps, {label}: {result.value:.4f} nats, null of 20 pairings {result.null_mean:.4f} "
             f"(p = {result.p_value:.2f}), {time.perf_counter() - start:.2f} s"
         )
-
-
-def print_coverage(repetitions: int) -> None:
-    """Print how often a nominal 95 % interval contains the true value, and the bias, which no interval covers."""
-    print(f"{'estimator':24}{'task':18}{'n':>6}{'coverage':>10}{'bias':>9}{'true sd':>9}{'mean se':>9}")
-    for label, estimator, task, n in _coverage_cases():
-        values, errors, hits = [], [], 0
-        for seed in range(repetitions):
-            x, y = task.sample(n, np.random.default_rng(seed))
-            result = estimator.estimate(x, y, confidence=0.95, seed=seed)
-            values.append(result.value)
-            errors.append(result.standard_error)
-            hits += result.interval[0] <= task.truth <= result.interval[1]
-        print(
-            f"{label:24}{task.name:18}{n:6d}{hits / repetitions:10.1%}{np.mean(values) - task.truth:9.4f}"
-            f"{np.std(values):9.4f}{np.mean(errors):9.4f}",
-            flush=True,
-        )
-
-
-def _coverage_cases() -> list[tuple[str, fli.MutualInformation, Task, int]]:
-    ksg, copula = fli.KSGMutualInformation(), fli.CopulaMutualInformation()
-    return [
-        ("KSG", ksg, bivariate_normal(0.75), 1000),
-        ("KSG", ksg, bivariate_normal(0.0), 1000),
-        ("KSG", ksg, additive(0.75), 1000),
-        ("KSG", ksg, dense(2), 1000),
-        ("corrected KSG", fli.CorrectedKSGMutualInformation(surrogates=2), dense(2), 1000),
-        ("copula", copula, bivariate_normal(0.75), 1000),
-        ("copula", copula, dense(5), 1000),
-        ("copula", copula, student(2, 2.0), 1000),
-    ]

@@ -8,6 +8,7 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
+from .information import AutomaticMutualInformation as AutomaticMutualInformation
 from .information import BinnedMutualInformation as BinnedMutualInformation
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import CopulaMutualInformation as CopulaMutualInformation
@@ -19,6 +20,7 @@ from .information import MutualInformation as MutualInformation
 from .information import MutualInformationResult as MutualInformationResult
 from .information import NeuralMutualInformation as NeuralMutualInformation
 from .information import NoisyChannelMutualInformation as NoisyChannelMutualInformation
+from .information import ProbeMutualInformation as ProbeMutualInformation
 from .information import RenyiMutualInformation as RenyiMutualInformation
 from .information import SpatialMutualInformationResult as SpatialMutualInformationResult
 from .information import channel_information as channel_information

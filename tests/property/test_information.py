@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**31 - 1)
 pytestmark = pytest.mark.filterwarnings("ignore:.*above 0.6 of the ceiling:UserWarning")
 quick = settings(max_examples=20, deadline=None)
 SYMMETRIC = [
-    BinnedMutualInformation(bins=4),
+    BinnedMutualInformation(bins=2),
     KSGMutualInformation(k=3),
     KSGMutualInformation(k=3, variant=2, marginals="raw"),
     CopulaMutualInformation(family="gaussian"),
@@ -61,7 +61,7 @@ def test_order_of_samples_does_not_matter(estimator, seed):
 
 @pytest.mark.parametrize(
     "estimator",
-    [BinnedMutualInformation(bins=4), KSGMutualInformation(), CopulaMutualInformation()],
+    [BinnedMutualInformation(bins=2), KSGMutualInformation(), CopulaMutualInformation()],
     ids=repr,
 )
 @quick
@@ -73,6 +73,7 @@ def test_increasing_maps_change_nothing(estimator, seed, scale, shift):
     assert moved == pytest.approx(estimator.estimate(x, y).value, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*cells for:UserWarning")
 @quick
 @given(seed=seeds, levels=st.integers(2, 8), n=st.integers(10, 200))
 def test_plug_in_is_between_zero_and_the_entropies(seed, levels, n):
@@ -112,9 +113,10 @@ def test_legacy_spatial_is_the_recipe(seed, bins):
     result = spatial_mutual_information(images, maps, bins=bins, legacy=True)
     for channel in range(2):
         expected = np.mean([
-            mutual_info_score(
-                None, None, contingency=np.histogram2d(images[i, 0].ravel(), maps[i, channel].ravel(), bins)[0]
-            )
+            mutual_info_score(*(
+                np.digitize(side, np.histogram_bin_edges(side, bins))
+                for side in (images[i, 0].ravel(), maps[i, channel].ravel())
+            ))
             for i in range(2)
         ])  # fmt: skip
         assert result.per_pair[0, channel].item() == pytest.approx(expected, abs=1e-10)

@@ -1,16 +1,19 @@
 """Mutual information: estimators that report their bias, their ceiling and their null."""
 
+from featurelens.information.automatic import AutomaticMutualInformation
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.channels import channel_information
 from featurelens.information.copula import CopulaMutualInformation
+from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import MutualInformation
-from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
+from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.layers import layer_information
 from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.plane import InformationPlane
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.renyi import RenyiMutualInformation
 from featurelens.information.results import (
     ChannelInformationResult,
@@ -20,6 +23,7 @@ from featurelens.information.results import (
 from featurelens.information.spatial import spatial_mutual_information
 
 __all__ = [
+    "AutomaticMutualInformation",
     "BinnedMutualInformation",
     "ChannelInformationResult",
     "CopulaMutualInformation",
@@ -31,6 +35,7 @@ __all__ = [
     "MutualInformationResult",
     "NeuralMutualInformation",
     "NoisyChannelMutualInformation",
+    "ProbeMutualInformation",
     "RenyiMutualInformation",
     "SpatialMutualInformationResult",
     "channel_information",

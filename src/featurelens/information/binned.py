@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_choice, check_whole
 from featurelens.information.discretization import STRATEGIES, Strategy, bin_codes
-from featurelens.information.entropy import CORRECTIONS, Correction, information_from_codes
+from featurelens.information.entropy import (
+    CORRECTIONS,
+    Correction,
+    information_from_codes,
+    pointwise_information,
+)
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.variables import Variable, label_codes
 
@@ -26,8 +31,9 @@ class BinnedMutualInformation(MutualInformation):
     """Mutual information of the variables after cutting each column into bins.
 
     The plug-in value is ``(S_xy - S_x - S_y) / n + log n`` with ``S = sum c log c`` over the cell counts c. It is too
-    high by about ``cells / 2n``. Correcting every entropy removes most of this bias if there are several samples per
-    occupied cell. The value is the information between the *binned* variables: dependence within a bin is not counted.
+    high by about ``cells / 2n``. The default correction removes this bias exactly where there is no dependence, for
+    every number of samples, bins and labels. The value is the information between the *binned* variables: dependence
+    within a bin is not counted.
 
     Parameters
     ----------
@@ -37,9 +43,11 @@ class BinnedMutualInformation(MutualInformation):
         never binned.
     strategy : {"quantile", "uniform"}
         Equal counts (a value that repeats often gets a bin of its own) or equal widths.
-    correction : {"grassberger", "miller-madow", "none"}
-        Grassberger (2003), "Entropy estimates from insufficient samplings"; Miller (1955), "Note on the bias
-        of information estimates"; or the plug-in value.
+    correction : {"permutation", "miller-madow", "grassberger", "none"}
+        The exact mean of the plug-in value over all pairings with the same counts per bin (Vinh, Epps & Bailey 2010),
+        scaled by how many cells are occupied; Miller (1955), "Note on the bias of information estimates"; Grassberger
+        (2003), "Entropy estimates from insufficient samplings", which is up to 0.08 nats off for bins of equal count;
+        or none.
 
     Raises
     ------
@@ -57,7 +65,7 @@ class BinnedMutualInformation(MutualInformation):
 
     bins: int | Literal["auto"] = "auto"
     strategy: Strategy = "quantile"
-    correction: Correction = "grassberger"
+    correction: Correction = "permutation"
 
     def __post_init__(self) -> None:
         check_binning(self.bins, self.strategy, self.correction)
@@ -65,17 +73,29 @@ class BinnedMutualInformation(MutualInformation):
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         bins_x, bins_y = self._bins_per_column(x, y), self._bins_per_column(y, x)
         (codes_x, levels_x), (codes_y, levels_y) = self._codes(x, bins_x), self._codes(y, bins_y)
-        value = information_from_codes(
+        found = information_from_codes(
             codes_x, codes_y, levels_x=levels_x, levels_y=levels_y, correction=self.correction
         )
         # The number of labels limits the true information; bins and samples limit only the estimate.
         limits = [len(x), *(levels for side, levels in ((x, levels_x), (y, levels_y)) if not side.discrete)]
         notes = [*_heavy_value_note(x), *_heavy_value_note(y)]
-        if levels_x * levels_y > len(x):
-            notes.append(
-                f"{levels_x} x {levels_y} cells for {len(x)} samples: the correction cannot remove all bias"
-            )
-        return Measurement(value=value, ceiling=math.log(min(limits)), notes=tuple(notes))
+        return Measurement(
+            value=found.value,
+            ceiling=math.log(min(limits)),
+            notes=tuple(notes),
+            caution=found.caution,
+            degrees=len(x) - 1,
+        )
+
+    def _standard_error(
+        self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
+    ) -> float:
+        """Return the error of a mean of the pointwise terms: parts of the data would have fewer samples for each cell."""
+        codes = (
+            self._codes(*side)[0]
+            for side in ((x, self._bins_per_column(x, y)), (y, self._bins_per_column(y, x)))
+        )
+        return float(pointwise_information(*codes).std()) / math.sqrt(len(x))
 
     def _bins_per_column(self, side: Variable, other: Variable) -> int:
         if self.bins != "auto":

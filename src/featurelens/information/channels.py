@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from featurelens._checks import check_choice, check_flag, count, describe
 from featurelens._random import Seed, make_generator, permutation
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL, check_binning
+from featurelens.information.chance import ChanceTable, cells_seen
 from featurelens.information.chunks import row_slices, shown
 from featurelens.information.discretization import Strategy, bin_codes
 from featurelens.information.entropy import Correction, count_weights, information_from_sums
@@ -17,9 +18,15 @@ from featurelens.information.estimator import Null, Options
 from featurelens.information.results import ChannelInformationResult, Units
 from featurelens.information.variables import ArrayLike, as_variable, entropy, to_tensor, with_full_precision
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Reduce = Literal["mean", "max"]
 
-VALUES_AT_A_TIME = 2**21
+VALUES_AT_A_TIME = 2**18
+"""Small enough for a core's cache."""
+PERMUTATIONS = 20
+"""Enough for the mean of the null, with which a channel is compared."""
 
 
 def channel_information(
@@ -28,10 +35,10 @@ def channel_information(
     *,
     bins: int | Literal["auto"] = "auto",
     strategy: Strategy = "quantile",
-    correction: Correction = "grassberger",
+    correction: Correction = "permutation",
     reduce: Reduce = "mean",
-    null: Null | None = None,
-    permutations: int = 100,
+    null: Null | None = "permutation",
+    permutations: int = PERMUTATIONS,
     units: Units = "nats",
     progress: bool = True,
     seed: Seed = 0,
@@ -102,27 +109,37 @@ class _ChannelTable:
         parts = row_slices(len(rows), n, VALUES_AT_A_TIME)
         self.codes = torch.cat([bin_codes(rows[part], self.bins, strategy) for part in parts])  # (C, N) int32
         self.constant = (rows == rows[:, :1]).all(dim=1)
-        self.channel_sums = self._cell_sums(torch.zeros_like(classes), levels=1)
-        self.label_sum = self.weights[classes.bincount()].sum()
+        sizes, labels = self._bin_counts(), classes.bincount()
+        self.channel_sums, self.label_sum = self.weights[sizes].sum(dim=1), self.weights[labels].sum()
+        self.chance = None
+        if correction == "permutation":
+            self.chance = ChanceTable(sizes, labels, n).of(sizes, labels[None])
 
     def information(self, classes: torch.Tensor) -> torch.Tensor:
         """Return the information ``(C,)`` in nats between every channel and `classes`, the labels in some order."""
-        joint = self._cell_sums(classes, self.levels)
+        sums, seen = [], []
+        for counts in self._tables(classes, self.levels):
+            sums.append(self.weights[counts].sum(dim=1))
+            seen.append(cells_seen(counts))
         values = information_from_sums(
-            joint, self.channel_sums, self.label_sum, n=len(classes), correction=self.correction
+            torch.cat(sums), self.channel_sums, self.label_sum, n=len(classes), correction=self.correction
         )
+        if self.chance is not None:
+            values = self.chance.taken_off(values[:, None], torch.cat(seen)[:, None])[:, 0]
         return values.masked_fill(self.constant, 0.0).cpu()
 
-    def _cell_sums(self, classes: torch.Tensor, levels: int) -> torch.Tensor:
-        """Return ``sum_cells w[count]`` ``(C,)`` of every channel's table of bins against `classes`."""
-        cells = self.bins * levels
-        sums = []
+    def _bin_counts(self) -> torch.Tensor:
+        """Return how many samples each channel has in each bin, ``(C, bins)``."""
+        return torch.cat(list(self._tables(torch.zeros_like(self.codes[0]), levels=1)))
+
+    def _tables(self, classes: torch.Tensor, levels: int) -> Iterator[torch.Tensor]:
+        """Yield the counts ``(c, bins * levels)`` of channels' bins against `classes`, some channels at a time."""
+        cells, classes = self.bins * levels, classes.int()
         for channels in row_slices(len(self.codes), max(len(classes), cells), VALUES_AT_A_TIME):
             part = self.codes[channels]
-            offset = torch.arange(len(part), device=part.device)[:, None] * cells
+            offset = torch.arange(len(part), dtype=torch.int32, device=part.device)[:, None] * cells
             counts = torch.bincount((part * levels + classes + offset).flatten(), minlength=len(part) * cells)
-            sums.append(self.weights[counts].reshape(len(part), cells).sum(dim=1))
-        return torch.cat(sums)
+            yield counts.reshape(len(part), cells)
 
 
 def _measured(

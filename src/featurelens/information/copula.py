@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import check_choice
-from featurelens.information.elliptical import EllipticalCopula, Family, fit_copula, wishart_bias
+from featurelens.information.elliptical import EllipticalCopula, Family, fit_copula
 from featurelens.information.estimator import Measurement, MutualInformation, Null
-from featurelens.information.ranks import uniform_scores
+from featurelens.information.ranks import normal_scores, spread_scores
+from featurelens.information.variables import in_fixed_order
 
 if TYPE_CHECKING:
     from featurelens.information.variables import Variable
 
 FAMILIES: tuple[Family, ...] = ("auto", "gaussian", "student")
 DEPENDENT = 1e-6
+LEAST_FOR_TAILS = 20
+"""So many samples are needed to see that extreme values occur together."""
 
 
 @final
@@ -59,46 +62,52 @@ class CopulaMutualInformation(MutualInformation):
         check_for_copula(self, x, y)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
-        notes = [
-            f"{side.tie_note()}: mid-ranks are used, and no copula is exact"
-            for side in (x, y)
-            if side.repeats()
-        ]
-        copula = copula_of(x, y, self.family, notes)
+        notes = [f"{side.tie_note()}, spread at random over their ranks" for side in (x, y) if side.repeats()]
+        x, y = in_fixed_order(x, y)  # what is drawn must not depend on which side is called x
+        copula = copula_of(x, y, self.family, notes, generator)
         if copula is None:
             return Measurement(
                 value=math.inf, notes=(*notes, "one side is a linear function of the other's scores")
             )
-        dims = copula.dim_x, copula.dim_y, copula.dim_x + copula.dim_y
-        bias = [wishart_bias(dim, len(x)) for dim in dims]
         law = "Gaussian copula"
         if copula.nu is not None:
             law = f"Student copula with {copula.nu:.3g} degrees of freedom"
-        return Measurement(value=copula.information() - (bias[0] + bias[1] - bias[2]), notes=(*notes, law))
+        return Measurement(value=copula.information() - copula.bias(len(x)), notes=(*notes, law))
 
 
-def copula_of(x: Variable, y: Variable, family: Family, notes: list[str]) -> EllipticalCopula | None:
-    """Fit a copula to the ranks of both sides, without redundant columns; None if one side determines the other."""
-    scores_x, scores_y = (_independent(side, notes) for side in (x, y))
-    joint = torch.cat([scores_x, scores_y], dim=1)
-    if bool(_redundant(joint).any()):
+def copula_of(
+    x: Variable, y: Variable, family: Family, notes: list[str], generator: torch.Generator
+) -> EllipticalCopula | None:
+    """Fit a copula to the ranks of both sides, without redundant columns; None if one side determines the other.
+
+    Equal values are spread over the ranks that they share: among mid-ranks the zeros of a ReLU would be a peak that a
+    Student copula takes for dependence.
+    """
+    values_x, values_y = (independent_columns(side, notes) for side in (x, y))
+    if bool(_redundant(torch.cat([values_x, values_y], dim=1)).any()):
         return None
-    return fit_copula(joint, scores_x.shape[1], family)
+    scores = torch.cat([spread_scores(values, generator) for values in (values_x, values_y)], dim=1)
+    gaussian = fit_copula(scores, values_x.shape[1], "gaussian")
+    if gaussian.closest_pair() > 0.5 * math.log(len(x)):
+        notes.append(f"ranks of {len(x)} samples hardly resolve so close a dependence: a lower bound")
+        return gaussian
+    few = family == "auto" and len(x) < LEAST_FOR_TAILS
+    return gaussian if few else fit_copula(scores, values_x.shape[1], family)
 
 
-def _independent(side: Variable, notes: list[str]) -> torch.Tensor:
-    scores = uniform_scores(side.values)
-    redundant = _redundant(scores)
+def independent_columns(side: Variable, notes: list[str]) -> torch.Tensor:
+    """Return the columns ``(N, d)`` that are not linear in the columns before them; a note says how many are."""
+    redundant = _redundant(side.values)
     if bool(redundant.any()):
         notes.append(
             f"{int(redundant.sum())} columns of {side.name} are determined by the other columns and were left out"
         )
-    return scores[:, ~redundant]
+    return side.values[:, ~redundant]
 
 
-def _redundant(uniform: torch.Tensor) -> torch.Tensor:
+def _redundant(values: torch.Tensor) -> torch.Tensor:
     """Return which columns ``(D,)`` are linear in the columns before them, on normal scores."""
-    scores = torch.special.ndtri(uniform)
+    scores = normal_scores(values)
     scores = scores - scores.mean(dim=0)
     scale = scores.norm(dim=0)
     residual = torch.linalg.qr(scores / scale.clamp_min(1e-300), mode="r").R.diagonal().abs()

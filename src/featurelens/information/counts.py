@@ -10,6 +10,7 @@ import torch
 
 from featurelens._checks import check_choice, check_type, count, describe
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL, check_binning
+from featurelens.information.chance import ChanceTable, cells_seen
 from featurelens.information.chunks import row_slices
 from featurelens.information.entropy import Correction, count_weights, information_from_sums
 from featurelens.information.results import NATS_PER_UNIT, ChannelInformationResult, Units
@@ -42,7 +43,7 @@ def information_from_counts(
     counts: torch.Tensor,
     *,
     bins: int | Literal["auto"] = "auto",
-    correction: Correction = "grassberger",
+    correction: Correction = "permutation",
     units: Units = "nats",
 ) -> ChannelInformationResult:
     """Estimate the information between every channel and the label from its table of fine cells and classes.
@@ -186,13 +187,18 @@ def _information(
     target = (bins * (before + after) // (2 * n)).clamp(max=bins - 1)
     joint = counts.new_zeros(len(counts), bins, counts.shape[2])
     joint.scatter_add_(1, target[..., None].expand_as(counts), counts)
-    return information_from_sums(
+    sizes = joint.sum(2)
+    values = information_from_sums(
         weights[joint].sum((1, 2)),
-        weights[joint.sum(2)].sum(1),
+        weights[sizes].sum(1),
         weights[labels].sum(),
         n=n,
         correction=correction,
     )
+    if correction == "permutation":
+        chance = ChanceTable(sizes, labels, n).of(sizes, labels[None])
+        values = chance.taken_off(values[:, None], cells_seen(joint.flatten(1))[:, None])[:, 0]
+    return values
 
 
 def _mixture(share: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:

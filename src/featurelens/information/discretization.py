@@ -28,18 +28,56 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     if not bool(torch.isfinite(high - low).all()):
         rows, low, high = rows.double(), low.double(), high.double()
     step = (high.double() - low.double()) / bins
-    usable = step > 0
-    place = (rows - low).mul_(torch.where(usable, 1 / step, 0.0).to(rows.dtype))
-    codes = place.to(torch.int32)
-    # The edges are low + i * step in float64, and division in the rows' own precision rounds differently: values close
-    # to an edge are compared again. The lowest value needs no check, and after a ReLU it is half of all values.
-    doubt = 8 * bins * torch.finfo(rows.dtype).eps
-    close = (place.sub_(codes).sub_(0.5).abs_() > 0.5 - doubt).logical_and_(rows > low).nonzero(as_tuple=True)
+    codes, close = _rough_codes(rows, low, step, 8 * bins * torch.finfo(rows.dtype).eps)
     if close[0].numel():
         row = (*close[:-1], torch.zeros_like(close[-1]))
         settled = _settled(codes[close], rows[close].double(), low[row].double(), step[row], bins)
-        codes[close] = settled * usable[row]
+        codes[close] = settled * (step[row] > 0)
     return codes
+
+
+def digitized_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
+    """Return ``numpy.digitize(row, numpy.histogram_bin_edges(row, bins)) - 1`` of each row of ``(M, N)``, as int32.
+
+    Codes run from 0 to `bins`: the largest value stands on the last edge and has a bin of its own. Edges have the
+    precision of `rows`.
+
+    >>> digitized_codes(torch.tensor([[0.0, 0.25, 0.5, 1.0]]), 4)
+    tensor([[0, 1, 2, 4]], dtype=torch.int32)
+    """
+    low, high = (side[:, None] for side in torch.aminmax(rows, dim=-1))
+    flat = low == high
+    low, high = torch.where(flat, low - 0.5, low), torch.where(flat, high + 0.5, high)
+    # numpy before 2 computes with float64 and rounds; the type of a scalar's range tells.
+    kind = np.linspace(rows.new_zeros(1).cpu().numpy()[0], 1.0, 2).dtype
+    first, last = (side[:, 0].cpu().numpy().astype(kind) for side in (low, high))
+    edges = torch.from_numpy(np.ascontiguousarray(np.linspace(first, last, bins + 1, axis=-1))).to(rows)
+    # Far from zero the edges are rounded by a larger share of a bin.
+    offset = float((torch.maximum(low.abs(), high.abs()) / (high - low)).max())
+    doubt = 8 * bins * torch.finfo(rows.dtype).eps * offset
+    if not doubt < 0.25:
+        return torch.searchsorted(edges, rows.contiguous(), right=True, out_int32=True) - 1
+    codes, close = _rough_codes(rows, low, (high.double() - low.double()) / bins, doubt)
+    if close[0].numel():
+        row, values, found = close[0], rows[close], codes[close].clamp(0, bins)
+        found -= (values < edges[row, found]).to(torch.int32)
+        found += ((found < bins) & (values >= edges[row, (found + 1).clamp(max=bins)])).to(torch.int32)
+        codes[close] = found
+    return codes
+
+
+def _rough_codes(
+    rows: torch.Tensor, low: torch.Tensor, step: torch.Tensor, doubt: float
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Return ``(rows - low) / step`` without its fraction, and which values are within `doubt` bins of an edge.
+
+    Edges are not computed in this way, and division in the rows' own precision rounds differently. The lowest value
+    needs no second look, and after a ReLU it is half of all values.
+    """
+    place = (rows - low).mul_(torch.where(step > 0, 1 / step, 0.0).to(rows.dtype))
+    codes = place.to(torch.int32)
+    close = place.sub_(codes).sub_(0.5).abs_() > 0.5 - doubt
+    return codes, close.logical_and_(rows > low).nonzero(as_tuple=True)
 
 
 def _settled(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
 
@@ -51,6 +52,72 @@ class EllipticalCopula:
             return value
         tails = [student_entropy(dim, self.nu) for dim in (d, self.dim_y, d + self.dim_y)]
         return value + tails[0] + tails[1] - tails[2]
+
+    def bias(self, n: int) -> float:
+        """Return by how much the information is too high on average in nats, if fitted to `n` samples."""
+        whole = len(self.correlation)
+        return wishart_bias(self.dim_x, n) + wishart_bias(self.dim_y, n) - wishart_bias(whole, n)
+
+    def closest_pair(self) -> float:
+        """Return the Gaussian information in nats of the two most dependent linear combinations, one of each side."""
+        largest = self._canonical()[1].amax().clamp_max(1 - 1e-15)
+        return -0.5 * math.log1p(-(float(largest) ** 2))
+
+    def without_bias(self, n: int) -> Self:
+        """Return the copula with lower canonical correlations, so that fitting it to `n` samples added no information.
+
+        All squared correlations are lowered by the same amount, as chance raises them, but not below 0.
+        """
+        left, correlations, right = self._canonical()
+        squared = correlations.clamp_max(1 - 1e-12).square()
+
+        def information(shares: torch.Tensor) -> float:
+            return -0.5 * float(torch.log1p(-shares).sum())
+
+        goal = max(0.0, information(squared) - self.bias(n))
+        low, high = 0.0, float(squared.amax())
+        for _ in range(60):
+            middle = (low + high) / 2
+            if information((squared - middle).clamp_min(0)) > goal:
+                low = middle
+            else:
+                high = middle
+        lowered = (squared - high).clamp_min(0).sqrt()
+        d, correlation = self.dim_x, self.correlation.clone()
+        correlation[:d, d:] = left @ (lowered[:, None] * right)
+        correlation[d:, :d] = correlation[:d, d:].T
+        return dataclasses.replace(self, correlation=correlation)
+
+    def _canonical(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return L ``(d_x, r)``, r canonical correlations and R ``(r, d_y)``: the sides' correlations are L diag R."""
+        d = self.dim_x
+        factor_x, factor_y = (
+            torch.linalg.cholesky(block) for block in (self.correlation[:d, :d], self.correlation[d:, d:])
+        )
+        half = torch.linalg.solve_triangular(factor_x, self.correlation[:d, d:], upper=False)
+        white = torch.linalg.solve_triangular(factor_y, half.T, upper=False).T
+        left, correlations, right = torch.linalg.svd(white, full_matrices=False)
+        return factor_x @ left, correlations, right @ factor_y.T
+
+    def log_ratio(self, uniform: torch.Tensor) -> torch.Tensor:
+        """Return the log density ratio in nats, joint over product of the sides, of scores ``(N, D)`` in (0, 1)."""
+        d, nu = self.dim_x, self.nu
+        samples = torch.special.ndtri(uniform) if nu is None else student_quantiles(uniform, nu)
+
+        def log_density(block: slice) -> torch.Tensor:
+            correlation, part = self.correlation[block, block], samples[:, block]
+            dim, lengths = len(correlation), _squared_lengths(part, correlation)
+            log_det = -0.5 * torch.linalg.slogdet(correlation)[1]
+            if nu is None:
+                gaussian: torch.Tensor = log_det - 0.5 * lengths
+                return gaussian
+            constant = math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - dim / 2 * math.log(nu * math.pi)
+            density: torch.Tensor = log_det + constant - (nu + dim) / 2 * torch.log1p(lengths / nu)
+            return density
+
+        # The densities of single columns cancel; the Gaussian's constants do too.
+        joint = log_density(slice(None))
+        return joint - log_density(slice(d)) - log_density(slice(d, None))
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Return `n` samples ``(n, D)`` of the elliptical law (its margins are Student, not uniform)."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-Correction = Literal["none", "miller-madow", "grassberger"]
-CORRECTIONS: tuple[Correction, ...] = ("none", "miller-madow", "grassberger")
+from featurelens.information.chance import ChanceTable, cells_seen
+from featurelens.information.variables import entropy
+
+Correction = Literal["permutation", "miller-madow", "grassberger", "none"]
+CORRECTIONS: tuple[Correction, ...] = ("permutation", "miller-madow", "grassberger", "none")
 
 
 @lru_cache(maxsize=16)
@@ -19,6 +22,7 @@ def count_weights(largest: int, correction: Correction) -> torch.Tensor:
 
     ==============  ==============================================================================
     none            w(c) = c log c (plug-in)
+    permutation     the same: the bias is taken off afterwards, by :class:`~featurelens.information.chance.Chance`
     miller-madow    w(c) = c log c - 1/2 for c > 0 (Miller 1955): the entropy gains (K - 1) / 2n;
                     the constant -1/2n of each entropy is added by :func:`information_from_sums`
     grassberger     w(c) = c G(c), G(c) = psi(c) + (-1)^c/2 (psi((c+1)/2) - psi(c/2)) (Grassberger 2003)
@@ -56,22 +60,56 @@ def information_from_sums(
     return information - 0.5 / n if correction == "miller-madow" else information
 
 
+class TableInformation(NamedTuple):
+    """Mutual information in nats of two rows of codes, and what to warn of if their table has more cells than samples."""
+
+    value: float
+    caution: str | None
+
+
 def information_from_codes(
     x: torch.Tensor, y: torch.Tensor, *, levels_x: int, levels_y: int, correction: Correction
-) -> float:
-    """Return the mutual information in nats of two rows of codes ``(N,)``, from counts of the cells they hit.
+) -> TableInformation:
+    """Return the mutual information of two rows of codes ``(N,)``, from counts of the cells they hit.
 
     >>> x = torch.tensor([0, 0, 1, 1])
-    >>> round(information_from_codes(x, x, levels_x=2, levels_y=2, correction="none"), 4)
+    >>> round(information_from_codes(x, x, levels_x=2, levels_y=2, correction="none").value, 4)
     0.6931
     """
     n = len(x)
     weights = count_weights(n, correction).to(x.device)
     joint, first, second = (
-        weights[_cell_counts(codes, cells)].sum()
+        _cell_counts(codes, cells)
         for codes, cells in ((x * levels_y + y, levels_x * levels_y), (x, levels_x), (y, levels_y))
     )
-    return float(information_from_sums(joint, first, second, n=n, correction=correction))
+    value = information_from_sums(
+        weights[joint].sum(), weights[first].sum(), weights[second].sum(), n=n, correction=correction
+    )
+    cells, caution = levels_x * levels_y, None
+    if correction != "permutation" and cells <= n:
+        return TableInformation(float(value), None)
+    chance = ChanceTable(first, second, n).of(first[None], second[None])
+    if cells > n:
+        share = float(chance.information) / max(min(entropy(x), entropy(y)), 1e-300)
+        caution = (
+            f"has {cells} cells for {n} samples, and pairs at random would show {share:.0%} of all possible "
+            "information; use fewer bins, columns or labels, or pass quantities as floating-point values"
+        )
+    if correction == "permutation":
+        value = chance.taken_off(value, cells_seen(joint))
+    return TableInformation(float(value), caution)
+
+
+def pointwise_information(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the terms ``log(n c_xy / (c_x c_y))`` ``(N,)`` in nats whose mean is the plug-in information.
+
+    >>> x = torch.tensor([0, 0, 1, 1])
+    >>> pointwise_information(x, x)
+    tensor([0.6931, 0.6931, 0.6931, 0.6931], dtype=torch.float64)
+    """
+    pairs = torch.unique(x * (int(y.max()) + 1) + y, return_inverse=True)[1]
+    joint, first, second = (codes.bincount()[codes].double() for codes in (pairs, x, y))
+    return (len(x) * joint / (first * second)).log()
 
 
 def _cell_counts(codes: torch.Tensor, cells: int) -> torch.Tensor:
@@ -91,17 +129,27 @@ def row_sums(keys: torch.Tensor, cells: int, correction: Correction) -> torch.Te
     >>> row_sums(torch.tensor([[3, 1, 3, 3], [0, 1, 2, 3]]), 4, "none")
     tensor([3.2958, 0.0000], dtype=torch.float64)
     """
+    return row_sums_and_cells(keys, cells, correction)[0]
+
+
+def row_sums_and_cells(
+    keys: torch.Tensor, cells: int, correction: Correction
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`row_sums` returns, and for every row its cells as :func:`cells_seen` counts them."""
     rows = keys.reshape(-1, keys.shape[-1])
     weights = count_weights(rows.shape[1], correction)
     if keys.device.type == "cpu":
-        sums = torch.from_numpy(_run_sums(rows.numpy(), cells, weights.numpy()))
+        parts = _run_sums(rows.numpy(), cells, weights.numpy())
+        sums, seen = (torch.from_numpy(part) for part in parts)
     else:
-        sums = _run_sums_on_device(rows, weights.to(keys.device))
-    return sums.reshape(keys.shape[:-1])
+        sums, seen = _run_sums_on_device(rows, weights.to(keys.device))
+    return sums.reshape(keys.shape[:-1]), seen.reshape(keys.shape[:-1])
 
 
-def _run_sums(rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Sum over runs of equal keys, visiting only those longer than one.
+def _run_sums(
+    rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Sum over runs of equal keys, visiting only those longer than one; also count cells.
 
     A run of length c gives w(c) = c w(1) + [w(c) - c w(1)]: the first part is the same for every row, and the
     second is zero for the many keys that occur once.
@@ -124,14 +172,17 @@ def _run_sums(rows: np.ndarray[Any, Any], cells: int, weights: np.ndarray[Any, A
     filled = np.flatnonzero(runs)
     if len(filled):
         sums[filled] += np.add.reduceat(gain, (np.cumsum(runs) - runs)[filled])
-    return sums
+    keys = rows.shape[1] - np.count_nonzero(same, axis=1)
+    return sums, 2 * keys - runs
 
 
-def _run_sums_on_device(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _run_sums_on_device(rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ordered = rows.sort(dim=1).values
     opens = torch.ones_like(ordered, dtype=torch.bool)
     opens[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     starts = opens.flatten().nonzero()[:, 0]
     lengths = torch.diff(starts, append=starts.new_tensor([ordered.numel()]))
     sums = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    return sums.index_add_(0, starts // rows.shape[1], weights[lengths])
+    row = starts // rows.shape[1]
+    seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    return sums.index_add_(0, row, weights[lengths]), seen.index_add_(0, row, 1 + (lengths == 1).long())

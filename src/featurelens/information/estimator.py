@@ -31,7 +31,8 @@ Null = Literal["permutation"]
 class Measurement:
     """What an estimator measured on one pair of variables, in nats.
 
-    `degrees` are the degrees of freedom of `standard_error`, where the estimator has an error of its own.
+    `degrees` are the degrees of freedom of `standard_error`, where the estimator has an error of its own. A `caution`
+    is a note that a caller must not miss: it is also a warning.
     """
 
     value: float
@@ -41,6 +42,7 @@ class Measurement:
     degrees: int = BLOCKS - 1
     noise_model: str | None = None
     bracket: tuple[float, float] | None = None
+    caution: str | None = None
 
 
 @final
@@ -118,13 +120,14 @@ class MutualInformation(ABC):
         Warns
         -----
         UserWarning
-            If the estimate is above 0.6 of a ceiling that does not limit the true value: it then depends more on the
-            number of samples than on the data.
+            If the estimate is above 0.6 of a ceiling that does not limit the true value, or the data do not suit the
+            estimator: most of a table's information would be there by chance, or many samples were left out. The
+            estimate then depends more on the number of samples than on the data.
         """
         options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
-        result = run_estimate(self, x, y, options)
-        if result.saturated:
-            warnings.warn(f"{self.method} {saturation(result)}", UserWarning, stacklevel=2)
+        result, cautions = run_estimate(self, x, y, options)
+        for caution in cautions:
+            warnings.warn(f"{self.method} {caution}", UserWarning, stacklevel=2)
         return result
 
     @abstractmethod
@@ -160,8 +163,8 @@ class MutualInformation(ABC):
 
 def run_estimate(
     estimator: MutualInformation, x: ArrayLike, y: ArrayLike, options: Options
-) -> MutualInformationResult:
-    """Return what :meth:`MutualInformation.estimate` returns, without its warning."""
+) -> tuple[MutualInformationResult, list[str]]:
+    """Return what :meth:`MutualInformation.estimate` returns, and what it warns of, to follow the estimator's name."""
     first, second = make_pair(x, y, allow_constant=estimator._accepts_constants)
     estimator._check_pair(first, second, null=options.null)
     generator = make_generator(options.seed)
@@ -174,7 +177,8 @@ def run_estimate(
         error = estimator._standard_error(first, second, measured, generator)
         half = t_quantile(options.confidence, measured.degrees) * error
         interval = (measured.value - half, measured.value + half)
-    return MutualInformationResult(
+    cautions = [] if measured.caution is None else [measured.caution]
+    result = MutualInformationResult(
         value=measured.value,
         method=estimator.method,
         n=len(first),
@@ -188,8 +192,11 @@ def run_estimate(
         label_entropy=label_entropy(first, second),
         noise_model=measured.noise_model,
         bracket=measured.bracket,
-        notes=(*first.notes, *second.notes, *measured.notes),
+        notes=(*first.notes, *second.notes, *measured.notes, *cautions),
     ).to(options.units)
+    if result.saturated:
+        cautions.append(saturation(result))
+    return result, cautions
 
 
 def check_confidence(confidence: object) -> None:

@@ -9,7 +9,6 @@ from typing import Literal, final
 import torch
 
 from featurelens._checks import check_choice, check_whole
-from featurelens.information.copula import check_for_copula, copula_of
 from featurelens.information.entropy import information_from_codes
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.neighbors import Counts, neighbor_counts
@@ -17,6 +16,9 @@ from featurelens.information.ranks import normal_scores
 from featurelens.information.variables import Variable, label_codes
 
 Marginals = Literal["normal-score", "raw"]
+
+
+MANY_ALONE = 0.2
 
 
 @final
@@ -79,26 +81,35 @@ class KSGMutualInformation(MutualInformation):
             raise ValueError(
                 f"k must be smaller than the number of samples; got k = {self.k} for {len(x)} samples"
             )
+        for side, other in ((x, y), (y, x)):
+            if side.discrete and not other.discrete and side.levels == len(side):
+                raise ValueError(
+                    f"{side.name} holds integers, which are labels, and every label occurs once: pass quantities as "
+                    "floating-point values"
+                )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         notes: list[str] = []
         x, y = (self._prepared(side, generator, notes) for side in (x, y))
+        caution = None
         if x.discrete and y.discrete:
-            value = information_from_codes(
-                x.values, y.values, levels_x=x.levels, levels_y=y.levels, correction="grassberger"
+            found = information_from_codes(
+                x.values, y.values, levels_x=x.levels, levels_y=y.levels, correction="permutation"
             )
-            notes.append("labels on both sides: from the table of counts (Grassberger 2003)")
+            value, caution = found.value, found.caution
+            notes.append("labels on both sides: from the table of counts")
         else:
-            value = self._from_neighbors(x, y, notes)
+            value, caution = self._from_neighbors(x, y, notes)
         ceiling = float(digamma(len(x)) - digamma(self.k))
-        return Measurement(value=value, ceiling=ceiling, notes=tuple(notes))
+        return Measurement(value=value, ceiling=ceiling, notes=tuple(notes), caution=caution)
 
-    def _from_neighbors(self, x: Variable, y: Variable, notes: list[str]) -> float:
+    def _from_neighbors(self, x: Variable, y: Variable, notes: list[str]) -> tuple[float, str | None]:
+        """Return the value and a caution, and add notes."""
         repeats = x.repeats() or y.repeats()
         if self.variant == 2 and not (repeats or x.discrete or y.discrete):
             counts = neighbor_counts(x, y, self.k, "axes")
             if not bool(((counts.x < 1) | (counts.y < 1) | counts.touching).any()):
-                return variant_two(counts, self.k)
+                return variant_two(counts, self.k), None
         counts = neighbor_counts(x, y, self.k, "joint")
         twins = int(counts.touching.sum())
         if twins or repeats:
@@ -107,9 +118,12 @@ class KSGMutualInformation(MutualInformation):
             )
             counts = merge_closed(counts, neighbor_counts(x, y, self.k, "closed"))
         alone = int((counts.rank < 1).sum())
-        if alone:
+        caution = None
+        if alone > MANY_ALONE * len(x):
+            caution = f"left out {alone} of {len(x)} samples, each alone in its label: pass quantities as floating-point values"
+        elif alone:
             notes.append(f"{alone} samples, each alone in its label, were left out")
-        return variant_one(counts)
+        return variant_one(counts), caution
 
     def _prepared(self, side: Variable, generator: torch.Generator, notes: list[str]) -> Variable:
         """Return the side as it is used for distances, with a note where its values repeat."""
@@ -117,88 +131,15 @@ class KSGMutualInformation(MutualInformation):
             return side
         if not side.repeats():
             return side if self.marginals == "raw" else side.with_values(normal_scores(side.values))
-        codes = label_codes(side.values)
-        levels = int(codes.max()) + 1
-        if 4 * levels**2 <= len(side):
-            notes.append(f"{side.name} has {levels} different values: used as labels")
-            return dataclasses.replace(side, values=codes, discrete=True)
+        if side.few_values():
+            labels = dataclasses.replace(side, values=label_codes(side.values), discrete=True)
+            notes.append(f"{side.name} has {labels.levels} different values: used as labels")
+            return labels
         if self.marginals == "raw":
             notes.append(side.tie_note())
             return side
         notes.append(f"{side.tie_note()}, spread at random over their ranks")
         return side.with_values(normal_scores(side.values, generator))
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class CorrectedKSGMutualInformation(MutualInformation):
-    """KSG, minus its error on simulated data with the same dependence and known information.
-
-    A copula (Gaussian or Student, by likelihood) is fitted to the ranks, and as many samples of as many columns are
-    drawn from it. The error of KSG on these samples is known exactly, and is subtracted:
-    ``KSG(data) - mean [KSG(drawn) - I(copula)]``, with the copula's information as a control variate. For elliptical
-    data the error vanishes with the error of the fit; for other data, KSG still measures the rest. Labels are not
-    accepted: they have no such copula.
-
-    Parameters
-    ----------
-    k : int
-        Number of neighbours.
-    surrogates : int
-        Number of simulated data sets; the time is that of ``1 + surrogates`` KSG estimates.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an option is not one of the above.
-
-    Examples
-    --------
-    >>> x = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0))
-    >>> y = x + torch.randn(1000, 5, generator=torch.Generator().manual_seed(1))
-    >>> abs(CorrectedKSGMutualInformation().estimate(x, y).value - 5 * 0.3466) < 0.15
-    True
-    """
-
-    k: int = 5
-    surrogates: int = 4
-
-    def __post_init__(self) -> None:
-        check_whole(self.k, argument="k", least=1)
-        check_whole(self.surrogates, argument="surrogates", least=1)
-
-    def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
-        check_for_copula(self, x, y)
-        KSGMutualInformation(k=self.k)._check_pair(x, y, null=null)
-
-    def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
-        ksg = KSGMutualInformation(k=self.k)
-        plain = ksg._measure(x, y, generator)
-        notes = list(plain.notes)
-        copula = copula_of(x, y, "auto", notes)
-        if copula is None:
-            notes.append("one side determines the other: KSG without correction")
-            return dataclasses.replace(plain, notes=tuple(notes))
-        errors = []
-        for _ in range(self.surrogates):
-            drawn = copula.draw(len(x), generator)
-            first, second = (
-                Variable(part, False, part.shape[1], "drawn")
-                for part in (drawn[:, : copula.dim_x], drawn[:, copula.dim_x :])
-            )
-            errors.append(ksg._measure(first, second, generator).value - copula.information())
-        error = sum(errors) / len(errors)
-        notes.append(
-            f"plain KSG gives {plain.value:.4f} nats; its error on the fitted copula is {error:+.4f}"
-        )
-        return dataclasses.replace(plain, value=plain.value - error, notes=tuple(notes))
-
-
-def measure_neighbors(x: Variable, y: Variable, k: int, generator: torch.Generator) -> Measurement:
-    """Measure with KSG, corrected unless a side holds labels."""
-    labelled = x.discrete or y.discrete
-    estimator = KSGMutualInformation(k=k) if labelled else CorrectedKSGMutualInformation(k=k)
-    return estimator._measure(x, y, generator)
 
 
 def merge_closed(strict: Counts, closed: Counts) -> Counts:

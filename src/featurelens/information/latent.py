@@ -11,19 +11,21 @@ from torch.nn import functional
 
 from featurelens._checks import check_choice, check_whole
 from featurelens._random import permutation
+from featurelens.information.canonical import fit_canonical_maps
+from featurelens.information.corrected_ksg import measure_neighbors
 from featurelens.information.estimator import Measurement, MutualInformation, Null
-from featurelens.information.ksg import measure_neighbors
+from featurelens.information.learned_codes import learned_folds
 from featurelens.information.networks import Network, train
 from featurelens.information.ranks import normal_scores
 from featurelens.information.resampling import block_standard_error
 from featurelens.information.variables import Variable
 
-Reduction = Literal["cca", "autoencoder"]
+Reduction = Literal["cca", "autoencoder", "learned"]
 
 LEAST_SAMPLES = 100
+FOLDS, MOST_LEARNED = 3, 4
+"""Parts into which the samples are divided for learned codes, and most columns of a code."""
 HIDDEN = 64
-SIGNIFICANT = 3.0
-"""Held-out correlations of fewer standard errors count as chance."""
 Sides = tuple[Variable, Variable]
 
 
@@ -40,15 +42,16 @@ class LatentMutualInformation(MutualInformation):
 
     Parameters
     ----------
-    reduce : {"cca", "autoencoder"}
+    reduce : {"cca", "autoencoder", "learned"}
         Canonical correlation analysis (Hotelling 1936) of normal scores, which keeps linear dependence, in as many
-        pairs as correlate on a held-out part; or an autoencoder per side, which keeps the largest variation.
+        pairs as correlate on a held-out part; an autoencoder per side, which keeps the largest variation; or a small
+        network per side, trained together for what the sides share, in whatever form (on three parts; no labels).
     dim : int
-        Largest number of columns per side.
+        Largest number of columns per side; at most four for "learned".
     k : int
         Number of neighbours.
     steps : int
-        Largest number of training steps of an autoencoder.
+        Largest number of training steps of a network.
 
     Raises
     ------
@@ -70,7 +73,7 @@ class LatentMutualInformation(MutualInformation):
     steps: int = 2000
 
     def __post_init__(self) -> None:
-        check_choice(self.reduce, ("cca", "autoencoder"), argument="reduce")
+        check_choice(self.reduce, ("cca", "autoencoder", "learned"), argument="reduce")
         check_whole(self.dim, argument="dim", least=1)
         check_whole(self.k, argument="k", least=1)
         check_whole(self.steps, argument="steps", least=1)
@@ -78,6 +81,10 @@ class LatentMutualInformation(MutualInformation):
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:
             raise TypeError("x or y must be continuous; got integer labels for both")
+        if self.reduce == "learned" and (x.discrete or y.discrete):
+            raise TypeError(
+                "reduce='learned' needs continuous sides; got integer labels: use ProbeMutualInformation"
+            )
         if len(x) < LEAST_SAMPLES:
             raise ValueError(
                 f"learning on one half and measuring on the other needs at least {LEAST_SAMPLES} samples; got {len(x)}"
@@ -86,6 +93,8 @@ class LatentMutualInformation(MutualInformation):
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         halves = self._latent_halves(x, y, generator)
         measured = [measure_neighbors(*sides, self.k, generator) for sides in halves]
+        pairs = {int(side.values.shape[1]) for sides in halves for side in sides if not side.discrete}
+        full = self.reduce == "cca" and pairs == {self.dim}
         kept = " and ".join(
             " + ".join("1" if side.discrete else str(side.values.shape[1]) for side in sides)
             for sides in halves
@@ -96,6 +105,7 @@ class LatentMutualInformation(MutualInformation):
             notes=(
                 "a lower bound: the information between the learned columns",
                 f"{kept} columns kept on the halves",
+                *([f"all {self.dim} pairs of columns replicate, and more may: raise dim"] if full else []),
             ),
         )
 
@@ -112,7 +122,11 @@ class LatentMutualInformation(MutualInformation):
         return math.hypot(*errors) / len(errors)
 
     def _latent_halves(self, x: Variable, y: Variable, generator: torch.Generator) -> list[Sides]:
-        """Return both sides of each half, mapped by what was learned on the other half."""
+        """Return both sides of each half, or third, mapped by what was learned on the rest."""
+        if self.reduce == "learned":
+            width = min(self.dim, MOST_LEARNED)
+            folds = learned_folds(x, y, width=width, folds=FOLDS, steps=self.steps, generator=generator)
+            return [(fold.x, fold.y) for fold in folds]
         x, y = (side if side.discrete else side.with_values(normal_scores(side.values)) for side in (x, y))
         first, second = permutation(len(x), generator, x.device).chunk(2)
         halves = []
@@ -163,67 +177,3 @@ def _encode(
     )
     with torch.no_grad():
         return encoder(inputs).double()
-
-
-@final
-@dataclass(frozen=True)
-class CanonicalMap:
-    """Centre and project: ``(N, D)`` to ``(N, d)``."""
-
-    mean: torch.Tensor
-    directions: torch.Tensor
-
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        return (values - self.mean) @ self.directions
-
-    def first(self, number: int) -> CanonicalMap:
-        """Return the map to the first `number` columns."""
-        return CanonicalMap(self.mean, self.directions[:, :number])
-
-
-def fit_canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[CanonicalMap, CanonicalMap]:
-    """Return maps of both sides to their canonical variates: as many pairs as replicate, at least 1, at most `most`.
-
-    Directions are first fitted to two thirds of the samples; the last third decides how many pairs still correlate.
-    The maps that are returned are fitted to all samples.
-    """
-    cut = len(x) * 2 // 3
-    trial_x, trial_y = _canonical_maps(x[:cut], y[:cut], most)
-    correlations = _column_correlations(trial_x(x[cut:]), trial_y(y[cut:]))
-    chance = correlations < SIGNIFICANT / math.sqrt(len(x) - cut)
-    pairs = int(chance.to(torch.int8).argmax()) if bool(chance.any()) else len(chance)
-    map_x, map_y = _canonical_maps(x, y, most)
-    return map_x.first(max(1, pairs)), map_y.first(max(1, pairs))
-
-
-def _canonical_maps(x: torch.Tensor, y: torch.Tensor, most: int) -> tuple[CanonicalMap, CanonicalMap]:
-    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
-    white_x, white_y = _whitening(x - mean_x), _whitening(y - mean_y)
-    cross = white_x.T @ ((x - mean_x).T @ (y - mean_y) / len(x)) @ white_y
-    left, _, right = torch.linalg.svd(cross, full_matrices=False)
-    return CanonicalMap(mean_x, white_x @ left[:, :most]), CanonicalMap(mean_y, white_y @ right.T[:, :most])
-
-
-def _whitening(centred: torch.Tensor) -> torch.Tensor:
-    """Return W ``(D, r)`` with ``W^T C W = I`` for the covariance C, shrunk towards a multiple of the identity.
-
-    The share of shrinkage, ``D / (D + N)``, is negligible for a few columns and keeps hundreds of columns from
-    correlating by chance.
-    """
-    n, dim = centred.shape
-    covariance = centred.T @ centred / n
-    share = dim / (dim + n)
-    shrunk = (1 - share) * covariance + share * covariance.diagonal().mean() * torch.eye(
-        dim, dtype=centred.dtype, device=centred.device
-    )
-    values, vectors = torch.linalg.eigh(shrunk)
-    kept = values > 1e-10 * values[-1]
-    whitening: torch.Tensor = vectors[:, kept] / values[kept].sqrt()
-    return whitening
-
-
-def _column_correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
-    scale = (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-300)
-    correlations: torch.Tensor = (a * b).sum(dim=0) / scale
-    return correlations

@@ -12,8 +12,9 @@ import torch
 from featurelens._checks import check_choice, check_type, count
 from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
-from featurelens.information.estimator import MutualInformation, Options, run_estimate, saturation
+from featurelens.information.estimator import MutualInformation, Options, run_estimate
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.probe_set import record_with
 from featurelens.information.results import ChannelInformationResult
 from featurelens.information.variables import ArrayLike, label_codes
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 PERMUTATIONS = 10
 """Enough for the mean of the null, with which a layer is compared."""
 DEFAULT = NoisyChannelMutualInformation(sigma=1.0, relative=True)
-"""For deterministic layers: finite, and independent of the layer's scale."""
+"""For deterministic layers and inputs: finite, and independent of the layer's scale."""
+AGAINST_LABELS = ProbeMutualInformation()
+"""For layers and labels: finite without noise, and not raised by many channels and few images."""
 
 
 @overload
@@ -97,11 +100,12 @@ def layer_information(
     against
         Labels `(N,)`, "labels" for the labels in the batches, or "inputs" for the inputs.
     per, estimator
-        "layer" measures a layer's channels jointly, "channel" each one separately. By default channels are measured
-        against labels by `channel_information`, all else by `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
+        "layer" measures a layer's channels jointly, "channel" each one separately. By default, against labels layers are
+        measured by `ProbeMutualInformation` and channels by `channel_information`; against inputs both by
+        `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     units, confidence, null, permutations, progress, seed
-        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default: with
-        many channels and few images a layer seems informative about any labels, so read `excess`.
+        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default. A
+        probe's is near 0; with an estimator whose null is not, read `excess`.
 
     Raises
     ------
@@ -148,10 +152,10 @@ def estimate_layer(
 ) -> MutualInformationResult:
     """Return the estimate for the rows of one layer; errors name it."""
     with _naming(f"layer {name!r}"):
-        result = run_estimate(estimator, given.values.to(activations.device), activations, options)
-    if result.saturated:
+        result, cautions = run_estimate(estimator, given.values.to(activations.device), activations, options)
+    for caution in cautions:
         # The same words every epoch, so that Python's own filter shows them once.
-        warnings.warn(f"layer {name!r} {saturation(result)}", UserWarning, stacklevel=3)
+        warnings.warn(f"layer {name!r} {caution}", UserWarning, stacklevel=3)
     return dataclasses.replace(result, dim_x=given.dim)
 
 
@@ -167,7 +171,7 @@ def _each_channel(
     results: dict[int, MutualInformationResult] = {}
     for channel in (rows != rows[:1]).any(dim=0).nonzero()[:, 0].tolist():
         with _naming(f"layer {name!r}, channel {channel}"):
-            results[channel] = run_estimate(estimator, against, rows[:, channel], options)
+            results[channel] = run_estimate(estimator, against, rows[:, channel], options)[0]
 
     def column(field: str, constant: float) -> torch.Tensor:
         found = [getattr(results[c], field) if c in results else constant for c in range(rows.shape[1])]
@@ -201,8 +205,10 @@ def _chosen(
     if per == "channel" and confidence is not None:
         raise ValueError(f"confidence is for per='layer'; got {confidence!r} with per='channel'")
     inputs = isinstance(against, str) and against == "inputs"
-    if estimator is None and (per == "layer" or inputs):
+    if estimator is None and inputs:
         return DEFAULT
+    if estimator is None and per == "layer":
+        return AGAINST_LABELS
     return estimator if estimator is None else check_estimator(estimator)
 
 

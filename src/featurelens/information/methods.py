@@ -6,12 +6,15 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from featurelens._checks import check_choice
+from featurelens.information.automatic import AutomaticMutualInformation
 from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.copula import CopulaMutualInformation
-from featurelens.information.ksg import CorrectedKSGMutualInformation, KSGMutualInformation
+from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
+from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
+from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.renyi import RenyiMutualInformation
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from featurelens.information.variables import ArrayLike
 
 METHODS: dict[str, type[MutualInformation]] = {
+    "auto": AutomaticMutualInformation,
     "binned": BinnedMutualInformation,
     "ksg": KSGMutualInformation,
     "copula": CopulaMutualInformation,
@@ -28,6 +32,7 @@ METHODS: dict[str, type[MutualInformation]] = {
     "noisy_channel": NoisyChannelMutualInformation,
     "latent": LatentMutualInformation,
     "neural": NeuralMutualInformation,
+    "probe": ProbeMutualInformation,
     "renyi": RenyiMutualInformation,
 }
 
@@ -36,7 +41,7 @@ def mutual_information(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    method: str = "ksg",
+    method: str = "auto",
     units: Units = "nats",
     confidence: float | None = None,
     null: Null | None = None,
@@ -51,12 +56,12 @@ def mutual_information(
     x, y : torch.Tensor or numpy.ndarray
         ``(N,)`` or ``(N, D)``, paired by row; integers are labels.
     method : str
-        ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``, ``"noisy_channel"``, ``"latent"``,
-        ``"neural"`` or ``"renyi"``.
+        ``"auto"``, which chooses by held-out samples, ``"binned"``, ``"ksg"``, ``"copula"``, ``"corrected_ksg"``,
+        ``"noisy_channel"``, ``"latent"``, ``"neural"``, ``"probe"`` or ``"renyi"``.
     units, confidence, null, permutations, seed
         As in :meth:`MutualInformation.estimate`.
     **settings
-        Settings of the estimator, such as ``k=3`` for KSG.
+        Settings of the estimator, such as ``effort="fast"`` for "auto" or ``k=3`` for KSG.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Counting neighbours in the maximum norm: trees in few dimensions on the CPU, blocks of distances elsewhere."""
+"""Counting neighbours in the maximum norm: trees and sorted columns on the CPU, blocks of distances elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 import torch
 
-from featurelens.information.chunks import row_slices
+from featurelens.information.chunks import elements_at_a_time, map_threaded, row_slices
 
 if TYPE_CHECKING:
     from featurelens.information.variables import Variable
@@ -21,9 +21,11 @@ Rule = Literal["joint", "axes", "closed"]
 ``closed`` up to and including the distance of the k-th joint neighbour (where values repeat)
 """
 
-TREE_DIMENSIONS = 6
+TREE_DIMENSIONS = 12
 CHUNK_ELEMENTS = 2**22
-"""Distances held at a time: three blocks of 32 MiB, however many samples there are."""
+"""Distances held at a time by an accelerator: three blocks of 32 MiB, however many samples there are."""
+CACHED_ELEMENTS = 2**16
+"""Distances held at a time by one core: blocks of 512 KiB stay in its cache."""
 
 
 @final
@@ -54,18 +56,14 @@ def neighbor_counts(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     return _counts_by_tree(x, y, k, rule)
 
 
-# -- trees ---------------------------------------------------------------------------------------
+# -- trees and sorted columns --------------------------------------------------------------------
 
 Array = np.ndarray[Any, Any]
 
 
-def _tree(points: Array) -> Any:
+def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     from scipy.spatial import cKDTree  # scipy costs more to import than torch saves
 
-    return cKDTree(points)
-
-
-def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     labels = next((side.values.numpy() for side in (x, y) if side.discrete), None)
     values = [side.values.numpy() for side in (x, y) if not side.discrete]
     rank = np.full(len(x), k)
@@ -75,8 +73,9 @@ def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
         # Another axis, on which labels are farther apart than any values: neighbours share the label.
         values.append(labels[:, None] * (2.0 * np.ptp(values[0], axis=0).max() + 1.0))
     points = np.concatenate(values, axis=1)
-    tree = _tree(points)
-    distance, index = tree.query(points, k=list(range(2, k + 2)), p=np.inf, workers=torch.get_num_threads())
+    distance, index = cKDTree(points).query(
+        points, k=list(range(2, k + 2)), p=np.inf, workers=torch.get_num_threads()
+    )
     radius = np.where(rank > 0, distance[np.arange(len(x)), rank - 1], 0.0)
 
     def margin(side: Variable) -> torch.Tensor:
@@ -87,7 +86,7 @@ def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
             reach = np.abs(own[index] - own[:, None]).max(axis=(1, 2))
         return torch.from_numpy(_count_within(own, reach, closed=rule != "joint"))
 
-    within = _ball_counts(tree, points, radius, closed=True) if rule == "closed" else None
+    within = _count_within(points, radius, closed=True) if rule == "closed" else None
     return Counts(
         x=margin(x),
         y=margin(y),
@@ -100,7 +99,7 @@ def _counts_by_tree(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
 def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
     """Return how many others lie within `radius` of each of `points` ``(N, D)``."""
     if points.shape[1] > 1:
-        return _ball_counts(_tree(points), points, radius, closed=closed)
+        return _count_in_boxes(points, radius, closed=closed)
     values = points[:, 0]
     ordered = np.sort(values)
     # value + radius is rounded where the distance was not: a slack of a few units in the last place makes sure that the
@@ -114,15 +113,42 @@ def _count_within(points: Array, radius: Array, *, closed: bool) -> Array:
     below = np.searchsorted(ordered, queries - reach, side="left")
     inside = np.empty(len(values), dtype=np.int64)
     inside[order] = above - below - 1
+    if not closed:
+        inside[radius == 0] = 0  # among twins nothing is strictly within a radius of zero
     return inside
 
 
-def _ball_counts(tree: Any, points: Array, radius: Array, *, closed: bool) -> Array:
-    reach = radius if closed else np.nextafter(radius, 0)
-    inside = tree.query_ball_point(
-        points, reach, p=np.inf, return_length=True, workers=torch.get_num_threads()
-    )
-    counts: Array = np.asarray(inside, dtype=np.int64) - 1
+def _count_in_boxes(points: Array, radius: Array, *, closed: bool) -> Array:
+    """Return what :func:`_count_within` does in several columns: compare with what is near in the first one.
+
+    A tree visits nearly every point where balls hold hundreds, which is common in a margin; a few passes over columns in
+    memory are faster, and only over the points between the first column's limits.
+    """
+    order = np.argsort(points[:, 0])
+    columns = np.ascontiguousarray(points[order].T)
+    reach = radius[order]
+    first = columns[0]
+    slack = 4 * np.finfo(first.dtype).eps * max(abs(first[0]), abs(first[-1]))
+    compare = np.less_equal if closed else np.less
+
+    def count(rows: slice) -> Array:
+        farthest = reach[rows].max() + slack
+        low = np.searchsorted(first, first[rows.start] - farthest)
+        high = np.searchsorted(first, first[rows.stop - 1] + farthest, side="right")
+        near = np.ones((rows.stop - rows.start, high - low), dtype=bool)
+        apart = np.empty(near.shape)
+        for column in columns:
+            np.abs(np.subtract(column[low:high], column[rows, None], out=apart), out=apart)
+            near &= compare(apart, reach[rows, None])
+        inside: Array = np.count_nonzero(near, axis=1)
+        return inside
+
+    rows = row_slices(len(first), len(first), CACHED_ELEMENTS)
+    inside = np.empty(len(first), dtype=np.int64)
+    inside[order] = np.concatenate(map_threaded(count, rows, torch.device("cpu")))
+    counts: Array = np.maximum(
+        inside - 1, 0
+    )  # among twins not even the point itself is within a radius of zero
     return counts
 
 
@@ -135,7 +161,8 @@ def _counts_by_blocks(x: Variable, y: Variable, k: int, rule: Rule) -> Counts:
     for side in (x, y):
         if side.discrete:
             rank = torch.minimum(rank, torch.bincount(side.values)[side.values] - 1)
-    parts = [_block_counts(x, y, rows, rank[rows], rule) for rows in row_slices(n, n, CHUNK_ELEMENTS)]
+    chunks = row_slices(n, n, min(CHUNK_ELEMENTS, elements_at_a_time(x.device)))
+    parts = map_threaded(lambda rows: _block_counts(x, y, rows, rank[rows], rule), chunks, x.device)
     near_x, near_y, touching, joint = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return Counts(
         x=near_x, y=near_y, rank=rank.cpu(), touching=touching, joint=joint if rule == "closed" else None

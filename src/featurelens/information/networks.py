@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
 
 @final
 class Network:
-    """Linear layers with ReLU between them.
+    """Linear layers with an activation between them.
 
     ``nn.Linear`` draws its weights from the global random state; these come from `generator`.
     """
 
-    def __init__(self, widths: Sequence[int], generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        generator: torch.Generator,
+        device: torch.device,
+        activation: Callable[[torch.Tensor], torch.Tensor] = functional.relu,
+    ) -> None:
+        self.activation = activation
         self.parameters: list[torch.Tensor] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             weight = torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2.0 / fan_in)
@@ -33,8 +41,22 @@ class Network:
         for i in range(0, len(self.parameters), 2):
             inputs = functional.linear(inputs, self.parameters[i], self.parameters[i + 1])
             if i + 2 < len(self.parameters):
-                inputs = functional.relu(inputs)
+                inputs = self.activation(inputs)
         return inputs
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU: threads wait for each other longer than so small a network computes.
+
+    On a busy machine they make a step a hundred times as slow.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 CHECK_EVERY = 50  # steps
@@ -58,7 +80,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     best, best_loss, stale = [parameter.detach().clone() for parameter in parameters], math.inf, 0
     batches = _batches(training, batch, generator)
-    with torch.enable_grad():
+    with one_thread(), torch.enable_grad():
         for step in range(1, steps + 1):
             optimizer.zero_grad()
             loss(next(batches)).backward()  # type: ignore[no-untyped-call]

@@ -48,8 +48,8 @@ class NoisyChannelMutualInformation(MutualInformation):
     sigma : float
         Standard deviation of the noise in each column.
     relative : bool
-        Whether `sigma` is a multiple of the activations' root mean square deviation from their mean, which makes the
-        result independent of their scale. The result's `noise_model` states the noise used.
+        Whether `sigma` is a multiple of each column's own standard deviation, which makes the result independent of
+        the scales of layers and columns. The result's `noise_model` states the noise used.
     samples : int
         Number of noise draws per sample, M.
 
@@ -98,22 +98,19 @@ class NoisyChannelMutualInformation(MutualInformation):
         """Return the estimate and its null, all pairings from the same distances and the same noise."""
         given, noisy = _roles(x, y)
         groups = _groups(given)
+        scaled, noise_model = self._scaled(noisy)
         h = noisy.values
-        sigma = float(self.sigma)
-        if self.relative:
-            sigma *= float((h - h.mean(dim=0)).square().mean().sqrt())
         zero = Measurement(
             value=0.0,
             ceiling=entropy(groups),
-            noise_model=f"{noisy.name} + N(0, {sigma:.4g}^2 I)",
+            noise_model=noise_model,
             standard_error=0.0,
             degrees=len(h) - 1,
         )
-        if sigma == 0.0:  # a constant layer has no scale of its own, and no information
+        if not scaled.shape[1]:  # a constant layer has no scale of its own, and no information
             return zero, h.new_zeros(permutations)
-        scaled = (h - h.mean(dim=0)) / sigma
         # All noise is drawn before the first order, so that the null does not change the estimate.
-        noises = [normal(tuple(h.shape), generator, h.device) for _ in range(self.samples)]
+        noises = [normal(tuple(scaled.shape), generator, h.device) for _ in range(self.samples)]
         orders = [permutation(len(h), generator, h.device) for _ in range(permutations)]
         pairings = [groups, *(groups[order] for order in orders)]
         terms = torch.stack([_log_ratios(scaled, noise, pairings) for noise in noises]).mean(dim=0)
@@ -123,6 +120,19 @@ class NoisyChannelMutualInformation(MutualInformation):
         return dataclasses.replace(
             zero, value=float(values[0]), standard_error=error, bracket=bounds
         ), values[1:]
+
+    def _scaled(self, noisy: Variable) -> tuple[torch.Tensor, str]:
+        """Return the activations ``(N, D)`` in units of the noise, and the noise in words."""
+        centred = noisy.values - noisy.values.mean(dim=0)
+        if not self.relative:
+            return centred / self.sigma, f"{noisy.name} + N(0, {self.sigma:.4g}^2 I)"
+        varies = (noisy.values != noisy.values[:1]).any(dim=0)
+        centred = centred[:, varies]
+        # Through the largest value, whose square may not be representable.
+        largest = centred.abs().amax(dim=0)
+        sigma = self.sigma * largest * (centred / largest).square().mean(dim=0).sqrt()
+        ends = (float(sigma.min()), float(sigma.max())) if bool(varies.any()) else (0.0, 0.0)
+        return centred / sigma, f"{noisy.name} + N(0, s^2) per column, s = {ends[0]:.4g} to {ends[1]:.4g}"
 
 
 def _roles(x: Variable, y: Variable) -> tuple[Variable, Variable]:

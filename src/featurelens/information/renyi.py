@@ -77,14 +77,15 @@ class RenyiMutualInformation(MutualInformation):
         if side.discrete:
             return (side.values[:, None] == side.values).double()
         centred = side.values - side.values.mean(dim=0)
-        squared = squared_distances(centred, centred)
+        largest = float(centred.abs().max()) or 1.0  # its square may not be representable
+        squared = squared_distances(centred / largest, centred / largest)
         if self.sigma == "median":
             i, j = torch.triu_indices(len(squared), len(squared), offset=1, device=squared.device)
             scale = float(squared[i, j].median())
             # If more than half of all pairs coincide, the kernel separates equal samples from different ones.
             scale = scale if scale > 0 else float(squared.max()) * 1e-6 or 1.0
         else:
-            scale = float(self.sigma) ** 2
+            scale = (float(self.sigma) / largest) ** 2
         return torch.exp(-squared / (2 * scale)).fill_diagonal_(1.0)
 
     def _entropy(self, gram: torch.Tensor) -> float:

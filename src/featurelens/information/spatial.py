@@ -12,9 +12,10 @@ from torch.nn import functional
 from featurelens._checks import check_choice, check_flag, check_whole, count, describe
 from featurelens._random import Seed, make_generator
 from featurelens.information.binned import check_binning
+from featurelens.information.chance import ChanceTable
 from featurelens.information.chunks import elements_at_a_time, map_threaded, row_slices, shown
-from featurelens.information.discretization import Strategy, bin_codes
-from featurelens.information.entropy import Correction, information_from_sums, row_sums
+from featurelens.information.discretization import Strategy, bin_codes, digitized_codes
+from featurelens.information.entropy import Correction, information_from_sums, row_sums, row_sums_and_cells
 from featurelens.information.estimator import check_confidence
 from featurelens.information.resampling import permutation_p_value, t_quantile
 from featurelens.information.results import NATS_PER_UNIT, SpatialMutualInformationResult, Units
@@ -36,7 +37,7 @@ def spatial_mutual_information(
     null: SpatialNull | Literal["default"] | None = "default",
     legacy: bool = False,
     strategy: Strategy = "quantile",
-    correction: Correction = "grassberger",
+    correction: Correction = "permutation",
     pairings: int = 20,
     confidence: float | None = None,
     units: Units = "nats",
@@ -46,8 +47,7 @@ def spatial_mutual_information(
     """Estimate the mutual information between pixels and the activations at the same position, within each image.
 
     Each map is resized to its image (bilinear), both are binned, and their mutual information is averaged over images,
-    for each pair of channels. It measures how well maps and image align, not the information that a layer has about its
-    input.
+    for each pair of channels: how well maps and image align, not the information that a layer has about its input.
 
     Parameters
     ----------
@@ -59,8 +59,9 @@ def spatial_mutual_information(
         "cross_image" (default) also pairs images with other images' activations, at up to `pairings` different shifts
         along the batch. None is the default for `legacy`.
     legacy, strategy, correction
-        `legacy` is exactly the common recipe: 255 bins, "uniform", "none". Nearly all of its value is bias (3.90 nats
-        for two independent 32x32 images). `strategy` and `correction` are as in :class:`BinnedMutualInformation`.
+        `legacy` is exactly the common recipe: `numpy.digitize` over `numpy.histogram_bin_edges(map, 255)`, where the
+        largest value has a bin of its own, and no correction. Nearly all of its value is bias (3.90 nats for two
+        independent 32x32 images). Otherwise `strategy` and `correction` are as in :class:`BinnedMutualInformation`.
     confidence, units, progress, seed
         As in :func:`channel_information`; `confidence` is the level of an interval over images, such as 0.95.
 
@@ -87,7 +88,7 @@ def spatial_mutual_information(
 @final
 @dataclass(frozen=True)
 class _Recipe:
-    """How maps are cut into bins and paired; `legacy` also counts constant maps like any other."""
+    """How maps are cut into bins and paired."""
 
     bins: int
     strategy: Strategy
@@ -107,8 +108,7 @@ class _Recipe:
         pairings: int,
     ) -> Self:
         check_flag(legacy, argument="legacy")
-        if legacy:
-            strategy, correction = "uniform", "none"
+        check_binning("auto", strategy, correction)
         if bins is None:
             bins = LEGACY_BINS if legacy else 16
         if null == "default":
@@ -116,16 +116,36 @@ class _Recipe:
         check_whole(bins, argument="bins", least=2)
         check_whole(pairings, argument="pairings", least=1)
         check_choice(null, (None, "cross_image"), argument="null")
-        check_binning(bins, strategy, correction)
-        return cls(bins, strategy, correction, 0 if null is None else pairings, legacy)
+        return cls(bins, strategy, "none" if legacy else correction, 0 if null is None else pairings, legacy)
+
+    @property
+    def levels(self) -> int:
+        """Number of different codes."""
+        return self.bins + 1 if self.legacy else self.bins
+
+    @property
+    def method(self) -> str:
+        if self.legacy:
+            return f"spatial(bins={self.bins}, legacy=True)"
+        return f"spatial(bins={self.bins}, strategy={self.strategy!r}, correction={self.correction!r})"
+
+    def codes(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the bin of every value of maps ``(M, H * W)``."""
+        if self.legacy:
+            return digitized_codes(rows, self.bins)
+        return bin_codes(rows, self.bins, self.strategy)
 
 
 class _Maps(NamedTuple):
-    """Bins ``(N, C, H * W)`` of all maps, the sums over their counts, and whether each is constant, ``(N, C)``."""
+    """Bins ``(N, C, H * W)`` of all maps, the sums over their counts, and whether each is constant, ``(N, C)``.
+
+    `sizes` ``(N, C, bins)`` are the counts of the bins.
+    """
 
     codes: torch.Tensor
     sums: torch.Tensor
     constant: torch.Tensor
+    sizes: torch.Tensor
 
     @classmethod
     def of(cls, maps: torch.Tensor, size: torch.Size, recipe: _Recipe) -> Self:
@@ -136,21 +156,29 @@ class _Maps(NamedTuple):
             part = single[rows]
             if part.shape[-2:] != size:
                 part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
-            codes = bin_codes(part.flatten(1), recipe.bins, recipe.strategy)
-            return codes, row_sums(codes, recipe.bins, recipe.correction)
+            codes = recipe.codes(part.flatten(1))
+            return codes, row_sums(codes, recipe.levels, recipe.correction)
 
         chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
         codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
         pixels = maps.flatten(2)  # before resizing, which rounds
+        joined = torch.cat(codes).reshape(*maps.shape[:2], -1)
         return cls(
-            codes=torch.cat(codes).reshape(*maps.shape[:2], -1),
+            codes=joined,
             sums=torch.cat(sums).reshape(maps.shape[:2]),
             constant=(pixels == pixels[..., :1]).all(dim=2),
+            sizes=_bin_sizes(joined, recipe.levels),
         )
 
     def constant_note(self, name: str) -> list[str]:
         constant, total = int(self.constant.sum()), self.constant.numel()
         return [f"{constant} of {count(total, name)} never change"] if constant else []
+
+
+def _bin_sizes(codes: torch.Tensor, bins: int) -> torch.Tensor:
+    """Return the counts ``(..., bins)`` of codes ``(..., P)``."""
+    sizes = codes.new_zeros(*codes.shape[:-1], bins, dtype=torch.int64)
+    return sizes.scatter_add_(-1, codes.long(), torch.ones_like(codes, dtype=torch.int64))
 
 
 def _measured(
@@ -165,31 +193,40 @@ def _measured(
     if recipe.pairings:
         order = torch.randperm(len(sides[0]) - 1, generator=generator)
         shifts += (order[: recipe.pairings] + 1).tolist()
+    table = None
+    if recipe.correction == "permutation":
+        table = ChanceTable(first.sizes, second.sizes, first.codes.shape[-1])
     true, *others = [
-        _scores(first, second, shift, recipe) for shift in shown(shifts, "pairing", "shift", progress)
+        _scores(first, second, shift, recipe, table) for shift in shown(shifts, "pairing", "shift", progress)
     ]
     notes = [*first.constant_note("image"), *second.constant_note("map")]
     return _summary(true, torch.stack(others) if others else None, confidence, recipe, notes)
 
 
-def _scores(images: _Maps, maps: _Maps, shift: int, recipe: _Recipe) -> torch.Tensor:
+def _scores(
+    images: _Maps, maps: _Maps, shift: int, recipe: _Recipe, table: ChanceTable | None
+) -> torch.Tensor:
     """Return ``(N, C1, C2)`` in nats, image i with the maps of image ``(i + shift) mod N``."""
     n, channels, pixels = images.codes.shape
     partner = (torch.arange(n, device=images.codes.device) + shift) % n
     joint = images.sums.new_empty(n, channels, maps.codes.shape[1])
+    seen = torch.empty_like(joint)
 
     def fill(image: int) -> None:
-        own, others = images.codes[image] * recipe.bins, maps.codes[partner[image]]
+        own, others = images.codes[image] * recipe.levels, maps.codes[partner[image]]
         for channel in range(channels):
             for part in row_slices(len(others), pixels, elements_at_a_time(own.device)):
                 keys = own[channel] + others[part]
-                joint[image, channel, part] = row_sums(keys, recipe.bins**2, recipe.correction)
+                joint[image, channel, part], seen[image, channel, part] = row_sums_and_cells(
+                    keys, recipe.levels**2, recipe.correction
+                )
 
     map_threaded(fill, range(n), joint.device)
     first, second = images.sums[:, :, None], maps.sums[partner][:, None]
     values = information_from_sums(joint, first, second, n=pixels, correction=recipe.correction)
-    if recipe.legacy:
-        return values
+    if table is not None:
+        pairs = zip(images.sizes, maps.sizes[partner], values, seen, strict=True)
+        values = torch.stack([table.of(a, b).taken_off(value, cells) for a, b, value, cells in pairs])
     return values.masked_fill_(images.constant[:, :, None] | maps.constant[partner][:, None], 0.0)
 
 
@@ -202,7 +239,9 @@ def _checked_maps(images: ArrayLike, activations: ArrayLike, recipe: _Recipe) ->
             raise ValueError(
                 f"{name} must have shape (N, C, H, W) with no empty dimension; got {describe(side)}"
             )
-        side = with_full_precision(side)
+        # numpy's edges between integers are float64.
+        whole = recipe.legacy and not side.is_floating_point()
+        side = side.double() if whole else with_full_precision(side)
         # One value that is not finite makes the sum so, and a sum is much faster than a test of each.
         if not math.isfinite(float(side.sum())) and not bool(torch.isfinite(side).all()):
             bad = int((~torch.isfinite(side)).sum())
@@ -245,7 +284,7 @@ def _summary(
         value=value,
         per_pair=true.mean(dim=0).cpu(),
         per_image=per_image.cpu(),
-        method=f"spatial(bins={recipe.bins}, strategy={recipe.strategy!r}, correction={recipe.correction!r})",
+        method=recipe.method,
         n=n,
         dim_x=dim_x,
         dim_y=dim_y,
@@ -254,6 +293,6 @@ def _summary(
         null_mean=null_mean,
         null_per_pair=null_per_pair,
         p_value=p_value,
-        ceiling=math.log(recipe.bins),
+        ceiling=math.log(recipe.levels),
         notes=tuple(notes),
     )

@@ -55,6 +55,10 @@ class Variable:
         """Return whether a continuous side has enough repeated values to be a mixture with point masses."""
         return not self.discrete and self.tied_share() > MOSTLY_DISTINCT
 
+    def few_values(self) -> bool:
+        """Return whether a continuous side has at most ``sqrt(N) / 2`` different values, each of which recurs."""
+        return self.repeats() and 4 * len(torch.unique(self.values, dim=0)) ** 2 <= len(self)
+
     def tied_share(self) -> float:
         """Return the largest share, over columns, of samples whose value occurs more than once."""
         ordered = self.values.sort(dim=0).values
@@ -108,6 +112,18 @@ def make_pair(x: ArrayLike, y: ArrayLike, *, allow_constant: bool = False) -> tu
     )
 
 
+def in_fixed_order(x: Variable, y: Variable) -> tuple[Variable, Variable]:
+    """Return both sides in an order that depends on their ranks alone, so that an estimate is symmetric."""
+    if x.discrete or y.discrete:
+        return x, y
+
+    def key(side: Variable) -> tuple[int, list[list[int]]]:
+        ranks = [(side.values < row).sum(dim=0).tolist() for row in side.values[:8]]
+        return side.values.shape[1], ranks
+
+    return (x, y) if key(x) <= key(y) else (y, x)
+
+
 def to_tensor(data: object, name: str) -> torch.Tensor:
     """Return a tensor of real numbers, of any shape.
 
@@ -116,7 +132,9 @@ def to_tensor(data: object, name: str) -> torch.Tensor:
     """
     if isinstance(data, np.ndarray):
         if data.dtype.kind not in "biuf":
-            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}")
+            text = data.ndim == 1 and data.dtype.kind in "OSU"
+            advice = f"; for labels pass numpy.unique({name}, return_inverse=True)[1]" if text else ""
+            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}{advice}")
         if data.dtype.kind == "u" and data.dtype.itemsize > 1:
             data = data.astype(np.int64)
         # A copy, since torch warns of arrays that are read-only, and refuses those with negative strides.

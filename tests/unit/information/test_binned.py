@@ -1,5 +1,6 @@
 """Counts: entropies, corrections, bins, and messages."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 from scipy.special import digamma
 from sklearn.metrics import mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
 from featurelens.information import BinnedMutualInformation
+from featurelens.information.chance import ChanceTable, cells_seen
 from featurelens.information.discretization import quantile_codes, uniform_codes
-from featurelens.information.entropy import count_weights, information_from_codes
+from featurelens.information.entropy import CORRECTIONS, count_weights, information_from_codes
 
 PLUG_IN = BinnedMutualInformation(correction="none")
 
@@ -55,9 +58,10 @@ def test_plug_in_equals_sklearn():
 
 def test_sparse_and_dense_tables_agree():
     x, y = labels(100, 2)
-    dense = information_from_codes(x, y, levels_x=5, levels_y=5, correction="grassberger")
-    sparse = information_from_codes(x, y, levels_x=5, levels_y=10**6, correction="grassberger")
-    assert dense == pytest.approx(sparse, abs=1e-12)
+    for correction in CORRECTIONS:
+        dense = information_from_codes(x, y, levels_x=5, levels_y=5, correction=correction).value
+        sparse = information_from_codes(x, y, levels_x=5, levels_y=10**6, correction=correction).value
+        assert dense == pytest.approx(sparse, abs=1e-12)
 
 
 def test_correction_removes_bias():
@@ -71,8 +75,61 @@ def test_correction_removes_bias():
     assert abs(np.mean(corrected)) < 0.02
 
 
+def test_chance_is_the_mean_over_all_pairings():
+    """Seven samples have 5040 orders: the exact means, by listing them."""
+    x, y = torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 0, 0, 1, 1, 2])
+    orders = list(itertools.permutations(range(7)))
+    information = [mutual_info_score(x, y[list(order)]) for order in orders]
+    cells = [int(cells_seen((3 * x + y[list(order)]).bincount())) for order in orders]
+    margins = x.bincount()[None], y.bincount()[None]
+    chance = ChanceTable(*margins, 7).of(*margins)
+    assert float(chance.information) == pytest.approx(np.mean(information), abs=1e-12)
+    assert float(chance.cells) == pytest.approx(np.mean(cells), abs=1e-12)
+
+
+def test_chance_of_large_tables_is_that_of_sklearn():
+    generator = torch.Generator().manual_seed(0)
+    for n, levels in ((500, 7), (5000, 3), (20_000, 40)):
+        x, y = torch.randint(levels, (2, n), generator=generator) ** 2 // 3
+        margins = x.bincount()[None], y.bincount()[None]
+        expected = expected_mutual_information(contingency_matrix(x, y, sparse=True), n)
+        chance = ChanceTable(*margins, n).of(*margins)
+        assert float(chance.information) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize(("n", "levels", "bins"), [(200, 2, 20), (201, 2, 20), (300, 3, 20), (220, 10, 20), (60, 5, 4), (1001, 7, 33)])  # fmt: skip
+def test_independent_data_average_zero_whatever_the_counts(n, levels, bins):
+    """Bins of equal count have fixed margins, whose parity misled the correction for random counts."""
+    generator = torch.Generator().manual_seed(1)
+    y = torch.arange(n) % levels
+    values = [
+        BinnedMutualInformation(bins=bins).estimate(torch.rand(n, generator=generator), y).value
+        for _ in range(400)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / 20 < 0.015
+
+
+def test_a_label_knows_itself_and_no_more():
+    for n in (20, 66, 1000):
+        x = torch.arange(n) % 2
+        assert BinnedMutualInformation().estimate(x, x).value == pytest.approx(math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [3, 8])
+def test_intervals_cover_the_information_of_the_cells(levels):
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.ones(levels**2)).reshape(levels, levels)
+    truth = float((table * np.log(table / (table.sum(1, keepdims=True) * table.sum(0)))).sum())
+    hits = 0
+    for _ in range(100):
+        x, y = np.divmod(rng.choice(levels**2, size=800, p=table.ravel()), levels)
+        low, high = BinnedMutualInformation().estimate(x, y, confidence=0.95).interval
+        hits += low <= truth <= high
+    assert 89 <= hits <= 100
+
+
 def test_empty_cells_weigh_nothing():
-    for correction in ("none", "miller-madow", "grassberger"):
+    for correction in CORRECTIONS:
         assert count_weights(10, correction)[0] == 0
 
 
@@ -126,10 +183,29 @@ def test_auto_bins_and_ceiling():
     assert BinnedMutualInformation().estimate(x, label).ceiling == pytest.approx(math.log(64))
 
 
-def test_too_many_cells_are_said():
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_too_many_cells_are_said(correction):
     x, y = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
-    result = BinnedMutualInformation(bins=16).estimate(x, y)
-    assert "16 x 16 cells for 100 samples: the correction cannot remove all bias" in result.notes
+    with pytest.warns(
+        UserWarning, match="has 256 cells for 100 samples, and pairs at random would show 41% of"
+    ):
+        result = BinnedMutualInformation(bins=16, correction=correction).estimate(x, y)
+    assert result.notes[-1].startswith("has 256 cells for 100 samples")
+
+
+def test_many_columns_and_bins_show_nothing_and_say_so():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(1000) % 10
+    for columns in (8, 50):
+        with pytest.warns(UserWarning, match="cells for 1000 samples"):
+            result = BinnedMutualInformation(bins=2).estimate(
+                torch.randn(1000, columns, generator=generator), labels
+            )
+        assert abs(result.value) < 0.1
+        assert result.value <= result.label_entropy
+    with pytest.warns(UserWarning, match="cells for 2000 samples"):
+        result = BinnedMutualInformation(bins=1000).estimate(*torch.rand(2, 2000, generator=generator))
+    assert abs(result.value) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -141,7 +217,7 @@ def test_too_many_cells_are_said():
         (
             {"correction": "mm"},
             ValueError,
-            "correction must be one of 'none', 'miller-madow', 'grassberger'; got 'mm'",
+            "correction must be one of 'permutation', 'miller-madow', 'grassberger', 'none'; got 'mm'",
         ),
     ],
 )

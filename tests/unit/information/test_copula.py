@@ -1,6 +1,7 @@
 """Copulas, and KSG corrected by them."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -78,6 +79,83 @@ def test_margins_do_not_matter(estimator):
     x, y = z[:, :2], z[:, 2:]
     plain = estimator.estimate(x, y, seed=0).value
     assert estimator.estimate(x.exp(), y.asinh() * 7 + 3, seed=0).value == pytest.approx(plain, abs=1e-9)
+
+
+def rectified(share, n, columns, seed):
+    """Independent columns of which that share is zero."""
+    z = torch.randn(2, n, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    threshold = torch.special.ndtri(torch.tensor(share, dtype=torch.float64))
+    return (z - threshold).relu()
+
+
+@pytest.mark.parametrize("estimator", [CopulaMutualInformation(), CorrectedKSGMutualInformation()])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_zeros_of_a_relu_are_no_dependence(estimator, share, columns):
+    values = [estimator.estimate(*rectified(share, 2000, columns, s), seed=s).value for s in range(4)]
+    assert abs(sum(values) / 4) < 0.015
+
+
+@pytest.mark.parametrize(("d", "n"), [(5, 1000), (20, 1000), (50, 1000)])
+def test_corrected_ksg_has_no_bias_of_covariances(d, n):
+    """A covariance fitted to independent columns adds d^2 / 2n nats: 1.2 for 50 + 50 and 1000 samples."""
+    values = [
+        CorrectedKSGMutualInformation()
+        .estimate(*gaussian(n, torch.eye(2 * d, dtype=torch.float64), s).split(d, dim=1), seed=s)
+        .value
+        for s in range(4)
+    ]
+    assert abs(sum(values) / 4) < 0.05
+
+
+def test_a_copula_is_freed_of_its_bias():
+    covariance = torch.eye(20, dtype=torch.float64)
+    covariance[0, 10] = covariance[10, 0] = 0.8
+    fitted = [fit_copula(uniform_scores(gaussian(500, covariance, s)), 10, "gaussian") for s in range(5)]
+    freed = [copula.without_bias(500) for copula in fitted]
+    truth = -0.5 * math.log(0.36)
+    assert sum(copula.information() for copula in fitted) / 5 > truth + 0.06
+    assert sum(copula.information() for copula in freed) / 5 == pytest.approx(truth, abs=0.04)
+    for before, after in zip(fitted, freed, strict=True):
+        assert after.information() == pytest.approx(before.information() - before.bias(500), abs=1e-9)
+        assert torch.equal(after.correlation[:10, :10], before.correlation[:10, :10])
+        assert torch.linalg.eigvalsh(after.correlation)[0] > 0
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 3e-4, 1e-4])
+@pytest.mark.parametrize("estimator", [CopulaMutualInformation(), CorrectedKSGMutualInformation()])
+def test_nearly_deterministic_pairs_stay_below_the_truth(estimator, noise):
+    z = torch.randn(2, 2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth = 0.5 * math.log1p(noise**-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = estimator.estimate(z[0], z[0] + noise * z[1])
+    assert 4.0 < result.value < truth
+    assert result.ceiling is None or result.value <= result.ceiling
+    assert "ranks of 2000 samples hardly resolve so close a dependence: a lower bound" in result.notes
+
+
+def test_ten_samples_have_no_heavy_tails():
+    values = []
+    for seed in range(200):
+        z = torch.randn(2, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        values.append(CopulaMutualInformation().estimate(z[0], 0.75 * z[0] + 0.66 * z[1]).value)
+    assert max(values) < 3.0
+
+
+@pytest.mark.parametrize("estimator", [CopulaMutualInformation(), CorrectedKSGMutualInformation()])
+@pytest.mark.parametrize("ties", [False, True])
+def test_sides_can_be_exchanged(estimator, ties):
+    x, y = rectified(0.6, 300, 2, 0) if ties else gaussian(300, dense(2), 0).split(2, dim=1)
+    there, back = estimator.estimate(x, y, seed=3).value, estimator.estimate(y, x, seed=3).value
+    assert there == pytest.approx(back, abs=1e-12)
+
+
+def test_a_table_is_not_corrected_like_a_continuous_pair():
+    z = gaussian(2000, dense(1), 0).mul(2).round()
+    x, y = z[:, :1], z[:, 1:]
+    with_labels = KSGMutualInformation().estimate(x.long(), y.long())
+    assert CorrectedKSGMutualInformation().estimate(x, y).value == pytest.approx(with_labels.value)
 
 
 def test_drawn_samples_have_the_copula_they_come_from():

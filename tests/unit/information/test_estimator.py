@@ -20,6 +20,7 @@ QUICK = {
     "latent": fli.LatentMutualInformation(),
     "neural": fli.NeuralMutualInformation(steps=20, rotations=1),
     "renyi": fli.RenyiMutualInformation(max_samples=100),
+    "auto": fli.AutomaticMutualInformation(),  # learns nothing from 200 samples
 }
 
 
@@ -37,7 +38,7 @@ def same(a, b):
 
 
 def test_every_method_is_quickly_tested_here():
-    assert set(QUICK) == set(METHODS)
+    assert {*QUICK, "probe"} == set(METHODS), "a probe needs labels: test_probe"
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -118,7 +119,7 @@ def test_standard_error_is_that_of_repetitions(rho, n):
         (torch.rand(9), torch.full((9,), 3), ValueError, "y is constant (one label, [3]): it cannot share information"),
         (torch.rand(9), torch.tensor([0.0] * 7 + [math.nan, math.inf]), ValueError, "y must be finite; got 2 NaN or infinite of 9 values"),
         (torch.rand(9), torch.rand(9, dtype=torch.complex64), TypeError, "y must hold real numbers; got complex64 tensor (9,)"),
-        (np.array(["a", "b"]), torch.rand(2), TypeError, "x must hold numbers; got an array of dtype <U1"),
+        (np.array(["a", "b"]), torch.rand(2), TypeError, "x must hold numbers; got an array of dtype <U1; for labels pass numpy.unique(x, return_inverse=True)[1]"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(x, y, error, message):
@@ -156,7 +157,7 @@ def test_interval_needs_samples():
 
 def test_unknown_method_and_setting():
     x, y = pair()
-    with pytest.raises(ValueError, match=r"method must be one of 'binned', 'ksg', .*; got 'mine'"):
+    with pytest.raises(ValueError, match=r"method must be one of 'auto', 'binned', 'ksg', .*; got 'mine'"):
         fli.mutual_information(x, y, method="mine")
     with pytest.raises(
         TypeError, match=r"^method 'ksg' has no setting 'bins'; it has k, variant, marginals$"

@@ -9,7 +9,7 @@ import torch
 from scipy.special import digamma
 
 from featurelens.information import KSGMutualInformation
-from featurelens.information.neighbors import _counts_by_blocks, neighbor_counts
+from featurelens.information.neighbors import _count_within, _counts_by_blocks, neighbor_counts
 from featurelens.information.variables import make_pair
 
 RAW = KSGMutualInformation(k=4, marginals="raw")
@@ -61,6 +61,44 @@ def test_equals_the_slow_formula(variant, dims):
     y[:, 0] += x[:, 0]
     estimator = KSGMutualInformation(k=4, variant=variant, marginals="raw")
     assert estimator.estimate(x, y).value == pytest.approx(slow_ksg(x, y, 4, variant), abs=1e-10)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("ties", [False, True])
+def test_counts_in_boxes_are_those_of_all_pairs(closed, columns, ties, monkeypatch):
+    monkeypatch.setattr("featurelens.information.neighbors.CACHED_ELEMENTS", 2000)
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(500, columns)) * 10.0 ** rng.normal(size=(500, 1))
+    radius = rng.exponential(size=500)
+    if ties:
+        points, radius = points.round(), radius.round()
+    apart = np.abs(points[:, None] - points).max(axis=2)
+    within = apart <= radius[:, None] if closed else apart < radius[:, None]
+    expected = np.maximum(within.sum(axis=1) - 1, 0)
+    assert np.array_equal(_count_within(points, radius, closed=closed), expected)
+
+
+def test_sparse_labels_warn_and_lone_labels_are_refused():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randint(256, (2, 5000), generator=generator)
+    with pytest.warns(
+        UserWarning, match="has 65536 cells for 5000 samples.*pass quantities as floating-point"
+    ):
+        assert abs(KSGMutualInformation().estimate(x, y).value) < 0.05
+    values = torch.randn(2000, generator=generator)
+    with pytest.raises(
+        ValueError, match="x holds integers, which are labels, and every label occurs once: pass"
+    ):
+        KSGMutualInformation().estimate(torch.arange(2000), values)
+    rare = torch.randint(4000, (2000,), generator=generator)
+    with pytest.warns(UserWarning, match="left out 12.. of 2000 samples, each alone in its label"):
+        KSGMutualInformation().estimate(rare, values)
+
+
+def test_a_label_knows_no_more_than_its_entropy():
+    label = torch.arange(66) % 2
+    assert KSGMutualInformation().estimate(label, label).value == pytest.approx(math.log(2), abs=1e-12)
 
 
 def test_labels_equal_ross():

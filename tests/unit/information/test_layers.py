@@ -12,6 +12,7 @@ from featurelens.information import (
     InformationPlane,
     KSGMutualInformation,
     NoisyChannelMutualInformation,
+    ProbeMutualInformation,
     layer_information,
 )
 from featurelens.information.variables import label_codes
@@ -30,7 +31,7 @@ def test_a_layer_is_measured_as_by_hand():
     found = layer_information(model, ["conv_1", "8"], x, y, seed=3)
     rows = ActivationRecorder(model, "conv_1")(x)["0"].mean((2, 3))
     estimator = NoisyChannelMutualInformation(sigma=1.0, relative=True)
-    by_hand = estimator.estimate(y, rows, seed=3)
+    by_hand = ProbeMutualInformation().estimate(y, rows, seed=3)
     assert list(found) == ["0", "8"]
     assert found["0"].value == pytest.approx(by_hand.value, abs=1e-5)
     assert found["0"].dim_y == 4

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
-from featurelens.information.latent import fit_canonical_maps
+from featurelens.information.canonical import fit_canonical_maps
+from featurelens.information.networks import Network, train
 from featurelens.information.neural import read_bound, training_loss
 
 
@@ -100,6 +101,41 @@ def test_renyi_of_labels_is_their_entropy_and_of_strangers_is_small():
     assert same.value == pytest.approx(math.log(4), abs=1e-6)
     x, y = shared(300, 1, pairs=0)
     assert abs(RenyiMutualInformation().estimate(x, y).value) < 0.1
+
+
+def test_renyi_does_not_see_scale():
+    x = torch.randn(2, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = RenyiMutualInformation().estimate(*x).value
+    for scale in (1e300, 1e-300):
+        assert RenyiMutualInformation().estimate(*(x * scale)).value == pytest.approx(expected, abs=1e-9)
+
+
+def test_networks_are_trained_on_one_thread():
+    seen, before = [], torch.get_num_threads()
+
+    def loss(rows):
+        seen.append(torch.get_num_threads())
+        return network(torch.ones(2, 1)).sum()
+
+    network = Network((1, 1), torch.Generator(), torch.device("cpu"))
+    train(
+        [network],
+        loss,
+        torch.arange(2),
+        torch.arange(2),
+        torch.Generator(),
+        steps=2,
+        batch=2,
+        learning_rate=0.1,
+    )
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_latent_says_when_more_columns_may_replicate():
+    x, y = shared(2000, 16, pairs=16)
+    result = LatentMutualInformation(dim=4).estimate(x, y, seed=0)
+    assert "all 4 pairs of columns replicate, and more may: raise dim" in result.notes
 
 
 def test_renyi_equals_the_slow_formula():

@@ -52,6 +52,20 @@ def test_duplicates_give_zero_and_distance_gives_log_n():
     assert NoisyChannelMutualInformation(relative=True).estimate(x, torch.ones(300), seed=0).value == 0.0
 
 
+def test_relative_noise_is_that_of_each_column():
+    """One large column of noise must not hide a small column that tells the labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 2
+    small = labels + 0.1 * torch.randn(600, generator=generator)
+    y = torch.stack([small, 1e6 * torch.randn(600, generator=generator), torch.full((600,), 3.0)], dim=1)
+    estimator = NoisyChannelMutualInformation(sigma=0.5, relative=True)
+    alone = estimator.estimate(labels, small, seed=0).value
+    assert alone > 0.5
+    assert estimator.estimate(labels, y, seed=0).value == pytest.approx(alone, abs=0.1)
+    huge = estimator.estimate(labels, y.double() * torch.tensor([1e280, 1, 1], dtype=torch.float64), seed=0)
+    assert huge.value == pytest.approx(estimator.estimate(labels, y.double(), seed=0).value, abs=1e-6)
+
+
 def test_relative_noise_does_not_see_scale():
     x = activations(200, 3)
     relative = NoisyChannelMutualInformation(sigma=0.5, relative=True)

@@ -8,7 +8,14 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from featurelens.information import spatial_mutual_information
-from featurelens.information.entropy import _run_sums_on_device, count_weights, row_sums
+from featurelens.information.chance import cells_seen
+from featurelens.information.discretization import digitized_codes
+from featurelens.information.entropy import (
+    CORRECTIONS,
+    _run_sums_on_device,
+    count_weights,
+    row_sums_and_cells,
+)
 
 
 def maps(n, c, size, seed, rectify=False):
@@ -25,13 +32,25 @@ def recipe(images, activations, bins):
     return values
 
 
+def legacy_recipe(images, activations, bins):
+    """The study's: the largest value of a map has a bin of its own, and edges have the precision of the map."""
+    values = np.empty((len(images), images.shape[1], activations.shape[1]))
+    for i, j, k in np.ndindex(*values.shape):
+        sides = (side.numpy().ravel() for side in (images[i, j], activations[i, k]))
+        codes = (np.digitize(side, np.histogram_bin_edges(side, bins)) for side in sides)
+        values[i, j, k] = mutual_info_score(*codes)
+    return values
+
+
 @pytest.mark.parametrize("bins", [2, 16, 255, 300])
 @pytest.mark.parametrize("rectify", [False, True])
-def test_legacy_is_the_recipe_to_the_digit(bins, rectify):
-    images, activations = maps(3, 2, 20, 0), maps(3, 4, 20, 1, rectify)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_legacy_is_the_recipe_to_the_digit(bins, rectify, dtype, offset):
+    images, activations = maps(3, 2, 20, 0).to(dtype) + offset, maps(3, 4, 20, 1, rectify).to(dtype)
     activations[0, 0] = 0.5  # a dead channel
     images[1] = (images[1] * 8).round() / 8  # values on the edges of bins
-    expected = recipe(images, activations, bins)
+    expected = legacy_recipe(images, activations, bins)
     result = spatial_mutual_information(images, activations, bins=bins, legacy=True)
     assert np.allclose(result.per_pair.numpy(), expected.mean(axis=0), rtol=0, atol=1e-10)
     assert np.allclose(result.per_image.numpy(), expected.mean(axis=(1, 2)), rtol=0, atol=1e-10)
@@ -39,13 +58,48 @@ def test_legacy_is_the_recipe_to_the_digit(bins, rectify):
     assert (result.null_mean, result.excess) == (None, None)
 
 
+@pytest.mark.parametrize("bins", [2, 16, 255])
+def test_equal_width_bins_without_correction_are_those_of_histogram2d(bins):
+    images, activations = maps(3, 2, 20, 0), maps(3, 4, 20, 1, rectify=True)
+    settings = {"bins": bins, "strategy": "uniform", "correction": "none", "null": None}
+    result = spatial_mutual_information(images, activations, **settings)
+    assert np.allclose(result.per_pair.numpy(), recipe(images, activations, bins).mean(0), rtol=0, atol=1e-10)
+    assert result.method == f"spatial(bins={bins}, strategy='uniform', correction='none')"
+
+
+def test_whole_numbers_have_edges_in_double_precision():
+    images = (200 * torch.rand(3, 1, 20, 20, generator=torch.Generator().manual_seed(0))).byte()
+    result = spatial_mutual_information(images, images, legacy=True)
+    assert result.value == pytest.approx(legacy_recipe(images, images, 255).mean(), abs=1e-10)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 3000.0])
+def test_digitized_codes_are_those_of_numpy(offset):
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(20, 300)), rng.integers(0, 6, (20, 300)) / 5, np.ones((1, 300))])
+    for dtype in (np.float32, np.float64):
+        sides = (rows + offset).astype(dtype)
+        for bins in (2, 16, 255):
+            expected = [np.digitize(row, np.histogram_bin_edges(row, bins)) - 1 for row in sides]
+            assert np.array_equal(digitized_codes(torch.from_numpy(sides), bins).numpy(), expected)
+
+
+def test_independent_maps_share_nothing_whatever_their_number_of_pixels():
+    """Bins of equal count: every correction that assumes random counts depends on their parity."""
+    for size in (16, 17, 30):
+        images, activations = torch.rand(2, 300, 1, size, size, generator=torch.Generator().manual_seed(size))
+        for sides in ((images, activations), (images, (activations - 0.5).relu())):
+            result = spatial_mutual_information(*sides, null=None)
+            assert abs(result.value) < 0.002 + 3 * result.standard_error
+
+
 def test_legacy_has_255_bins_and_resizes_maps():
     images, activations = maps(2, 1, 32, 0), maps(2, 3, 8, 1)
     large = torch.nn.functional.interpolate(activations, size=(32, 32), mode="bilinear", align_corners=False)
-    expected = recipe(images, large, 255).mean(axis=0)
+    expected = legacy_recipe(images, large, 255).mean(axis=0)
     result = spatial_mutual_information(images, activations, legacy=True)
     assert np.allclose(result.per_pair.numpy(), expected, rtol=0, atol=1e-10)
-    assert result.method == "spatial(bins=255, strategy='uniform', correction='none')"
+    assert result.method == "spatial(bins=255, legacy=True)"
 
 
 def test_the_recipe_on_independent_noise_is_its_own_bias():
@@ -67,7 +121,7 @@ def test_null_is_the_mean_over_other_images():
     assert result.excess == pytest.approx(result.value - result.null_mean)
 
 
-@pytest.mark.parametrize("correction", ["none", "miller-madow", "grassberger"])
+@pytest.mark.parametrize("correction", CORRECTIONS)
 @pytest.mark.parametrize("size", [1, 5, 16])
 def test_a_map_that_never_changes_shares_exactly_nothing(size, correction):
     """Resizing leaves rounding noise in a flat map, and ranks would make 16 bins of it."""
@@ -84,13 +138,13 @@ def test_a_map_that_never_changes_shares_exactly_nothing(size, correction):
         assert (result.value, result.null_mean, result.p_value) == (0.0, 0.0, 1.0)
 
 
-def test_a_flat_map_is_counted_as_the_recipe_counts_it():
+def test_a_flat_map_has_no_information_in_the_recipe_either():
+    """numpy has one bin for it, or refuses the rounding noise that resizing leaves."""
     images = maps(2, 1, 32, 0)
-    activations = torch.full((2, 1, 6, 6), 0.1)
-    large = torch.nn.functional.interpolate(activations, size=(32, 32), mode="bilinear", align_corners=False)
-    result = spatial_mutual_information(images, activations, legacy=True)
-    assert result.value == pytest.approx(recipe(images, large, 255).mean(), abs=1e-10)
-    assert result.notes == ("2 of 2 maps never change",)
+    for size in (6, 32):
+        result = spatial_mutual_information(images, torch.full((2, 1, size, size), 0.1), legacy=True)
+        assert result.value == 0.0
+        assert result.notes == ("2 of 2 maps never change",)
 
 
 def test_a_map_of_its_image_stands_out():
@@ -106,11 +160,18 @@ def test_both_ways_of_counting_rows_agree(cells):
     keys = torch.randint(0, cells, (7, 200), generator=torch.Generator().manual_seed(0))
     keys[3] = keys[3, 0]
     keys[4] = torch.arange(200) % cells
-    for correction in ("none", "miller-madow", "grassberger"):
+    for correction in CORRECTIONS:
         weights = count_weights(200, correction)
         expected = torch.stack([weights[row.bincount()].sum() for row in keys])
-        assert torch.allclose(row_sums(keys, cells, correction), expected, rtol=0, atol=1e-9)
-        assert torch.allclose(_run_sums_on_device(keys, weights), expected, rtol=0, atol=1e-9)
+        for sums, seen in (
+            row_sums_and_cells(keys, cells, correction),
+            _run_sums_on_device(keys, weights),
+        ):
+            assert torch.allclose(sums, expected, rtol=0, atol=1e-9)
+            assert (
+                seen.tolist()
+                == cells_seen(torch.stack([row.bincount(minlength=cells) for row in keys])).tolist()
+            )
 
 
 def test_results_read_well_and_change_units():
