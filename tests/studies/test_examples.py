@@ -85,7 +85,7 @@ def coloured_folder(folder, images=12):
 
 
 def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
-    coloured_folder(tmp_path / "data")
+    coloured_folder(tmp_path / "data", images=60)
     output = tmp_path / "a"
     text = run(
         "cifar10_information", "--data", tmp_path / "data", "--epochs", 2, "--tensorboard", "--output", output

@@ -8,10 +8,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import featurelens as fl
 from tests.nets import images, plain
 
-X = images(12)
-Y = torch.arange(12) % 3
+X = images(60)
+Y = torch.arange(60) % 3
 LABELLED = {
-    "a loader": DataLoader(TensorDataset(X, Y), batch_size=12),
+    "a loader": DataLoader(TensorDataset(X, Y), batch_size=60),
     "a list of pairs": [(X, Y)],
     "dicts": [{"image": X, "label": Y}],
     "one pair": (X, Y),

@@ -170,7 +170,7 @@ def test_renyi_thins_large_data_and_says_so():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: LatentMutualInformation(reduce="pca"), ValueError, "reduce must be one of 'cca', 'autoencoder'; got 'pca'"),
+        (lambda: LatentMutualInformation(reduce="pca"), ValueError, "reduce must be one of 'cca', 'autoencoder', 'learned'; got 'pca'"),
         (lambda: LatentMutualInformation(dim=0), ValueError, "dim must be at least 1; got 0"),
         (lambda: NeuralMutualInformation(bound="mine"), ValueError, "bound must be one of 'infonce', 'smile', 'nwj'; got 'mine'"),
         (lambda: NeuralMutualInformation(rotations=6), ValueError, "rotations must be at most 5, one per part of the data; got 6"),
