@@ -92,6 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
     for subject in subjects(options):
+        count_detours(subject)
         compare(subject, options)
 
 
@@ -169,6 +170,18 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
             shown[label] = torch.cat([channels[:4], classes[:4]])
     if options.figure:
         draw(shown, options.figure.with_stem(f"{options.figure.stem}_{subject.name}"), subject)
+
+
+def count_detours(subject: Subject) -> None:
+    """Print how many pictures, of every channel and every class, reach their objective by another path than real images."""
+    real = subject.data.test_images[:2000]
+    maximizer = fl.ActivationMaximizer(subject.model, sample=real[:64], progress=False)
+    for wanted in (subject.layer, [logit(k) for k in range(10)]):
+        found = maximizer.run(wanted).compare(real, progress=False)
+        flagged = int(found.detours.sum())
+        print(
+            f"{subject.name}: {flagged} of {len(found)} pictures by another path than real images", flush=True
+        )
 
 
 def channel_numbers(subject: Subject) -> Tensor:

@@ -97,9 +97,8 @@ def _checked(
     wanted = [str(objective) for objective in result.objectives]
     for each in seeds:
         check_type(each, type(result), argument="seeds", expected="a list of results for the same objectives")
-        if [
-            str(objective) for objective in each.objectives
-        ] != wanted or each.images.shape != result.images.shape:
+        same = [str(objective) for objective in each.objectives] == wanted
+        if not same or each.images.shape != result.images.shape:
             raise ValueError(f"seeds must be results for the same objectives; got {each!r} beside {result!r}")
     return result.model
 
@@ -115,7 +114,7 @@ def _read(
     layers, channels, size = evaluation.layers, result.images.shape[1], 1
     shape = LAYOUTS[result.images.ndim]
     for images in tensors_in(in_batches(loader), "image", shape, title="comparing", progress=progress):
-        _check(images, shape.replace("C", str(channels)), channels)
+        _check(images, shape, channels)
         size = max(size, min(len(images), BATCH))  # some models take one image at a time
         shown = result.preprocessing.for_view(images)
         outputs = layers.outputs(result.preprocessing.for_model(images.to(layers.device), real=True))
@@ -130,7 +129,8 @@ def _read(
 
 def _check(images: torch.Tensor, shape: str, channels: int) -> None:
     if images.shape[1] != channels:
-        raise ValueError(f"the loader must yield images {shape}; got {describe(images)}")
+        expected = shape.replace("C", str(channels))
+        raise ValueError(f"the loader must yield images {expected}; got {describe(images)}")
     if not images.is_floating_point():
         raise TypeError(f"the loader must yield floating-point images; got {describe(images)}")
 
