@@ -14,13 +14,33 @@ from sphinx.roles import XRefRole
 from sphinx.util.docutils import SphinxRole
 
 import featurelens as fl
-from featurelens import layers, objectives, plotting, recording, statistics, storage, transforms
+from featurelens import (
+    information,
+    layers,
+    objectives,
+    plotting,
+    recording,
+    similarity,
+    statistics,
+    storage,
+    transforms,
+)
 
 
 def public_names() -> dict[str, str]:
     """Map what a docstring may write, with or without its module, to the full name that is documented."""
     names = {"featurelens.layers": "featurelens.layers", "featurelens.plotting": "featurelens.plotting"}
-    rooms = (objectives, transforms, statistics, plotting, layers, recording, storage)
+    rooms = (
+        information,
+        similarity,
+        objectives,
+        transforms,
+        statistics,
+        plotting,
+        layers,
+        recording,
+        storage,
+    )
     for module in (fl, *rooms):
         prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."
         for name in module.__all__:

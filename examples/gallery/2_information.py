@@ -35,7 +35,7 @@ model = nn.Sequential(
     )
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-noisy = fl.NoisyChannelMutualInformation(sigma=2.0, relative=True)
+noisy = fl.information.NoisyChannelMutualInformation(sigma=2.0, relative=True)
 layers = ["relu1", "relu2", "fc"]
 plane = fl.InformationPlane(
     model,

@@ -1,3 +1,4 @@
+from . import information as information
 from . import objectives as objectives
 from . import plotting as plotting
 from . import similarity as similarity
@@ -8,20 +9,10 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
-from .information import AutomaticMutualInformation as AutomaticMutualInformation
-from .information import BinnedMutualInformation as BinnedMutualInformation
 from .information import ChannelInformationResult as ChannelInformationResult
-from .information import CopulaMutualInformation as CopulaMutualInformation
-from .information import CorrectedKSGMutualInformation as CorrectedKSGMutualInformation
 from .information import InformationPlane as InformationPlane
-from .information import KSGMutualInformation as KSGMutualInformation
-from .information import LatentMutualInformation as LatentMutualInformation
 from .information import MutualInformation as MutualInformation
 from .information import MutualInformationResult as MutualInformationResult
-from .information import NeuralMutualInformation as NeuralMutualInformation
-from .information import NoisyChannelMutualInformation as NoisyChannelMutualInformation
-from .information import ProbeMutualInformation as ProbeMutualInformation
-from .information import RenyiMutualInformation as RenyiMutualInformation
 from .information import SpatialMutualInformationResult as SpatialMutualInformationResult
 from .information import channel_information as channel_information
 from .information import layer_information as layer_information
