@@ -5,6 +5,7 @@ from featurelens.statistics.covariance import Covariance, CovarianceResult
 from featurelens.statistics.histogram import Histogram, HistogramResult
 from featurelens.statistics.joint_counts import JointCounts, JointCountsResult
 from featurelens.statistics.moments import Moments, MomentsResult
+from featurelens.statistics.random_sample import RandomSample, RandomSampleResult
 from featurelens.statistics.stream_result import LayerStatistics, StreamResult
 from featurelens.statistics.top_k import TopK, TopKResult
 
@@ -18,6 +19,8 @@ __all__ = [
     "LayerStatistics",
     "Moments",
     "MomentsResult",
+    "RandomSample",
+    "RandomSampleResult",
     "Statistic",
     "StreamResult",
     "TopK",

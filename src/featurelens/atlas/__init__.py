@@ -1,0 +1,6 @@
+"""The atlas: a static site with a page for every channel of a network."""
+
+from featurelens.atlas.atlas import Atlas
+from featurelens.atlas.site_folder import AtlasSite
+
+__all__ = ["Atlas", "AtlasSite"]

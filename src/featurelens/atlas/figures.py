@@ -1,0 +1,186 @@
+"""The figures of channels and layers: what they are called, what they mean, and how they follow from the survey."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import torch
+
+from featurelens.atlas.survey import LayerSurvey
+from featurelens.information import channel_information
+
+SHUFFLES = 20
+
+
+@final
+@dataclass(frozen=True)
+class Figure:
+    """A figure, as the pages explain it."""
+
+    key: str
+    title: str
+    unit: str
+    help: str
+    signed: bool = False
+    link: str | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """Return what stands in the manifest."""
+        return asdict(self)
+
+
+CHANNEL_FIGURES = (
+    Figure("maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True),
+    Figure("active", "Active", "share", "Share of the sampled images in which the channel is above 0 somewhere."),
+    Figure(
+        "sparseness",
+        "Sparseness",
+        "0 to 1",
+        "Treves and Rolls' lifetime sparseness of the channel's largest value above 0 in each image: 1 if one image "
+        "alone activates it, 0 if all do alike.",
+    ),
+    Figure(
+        "selectivity",
+        "Class selectivity",
+        "-1 to 1",
+        "Mean of the class with the largest mean, less the mean of the others, over their sum, from values above 0.",
+    ),
+    Figure(
+        "selectivity_null",
+        "Selectivity of chance",
+        "-1 to 1",
+        "The same with shuffled labels: what chance gives with this many images of each class.",
+    ),
+    Figure("best_class", "Strongest class", "", "The class with the largest mean."),
+    Figure(
+        "information",
+        "Information",
+        "nats",
+        "Mutual information of the channel's largest value in an image and the class, corrected for bias.",
+        True,
+    ),
+    Figure("information_p", "p of information", "", "p-value of the information against shuffled labels."),
+    Figure(
+        "importance",
+        "Importance",
+        "accuracy",
+        "Accuracy lost when the channel is replaced by its mean.",
+        True,
+    ),
+    Figure("importance_error", "Error of importance", "accuracy", "Standard error of the importance."),
+    Figure(
+        "importance_q",
+        "q of importance",
+        "",
+        "False discovery rate at which the importance counts as significant (Benjamini and Hochberg).",
+    ),
+    Figure("score", "Optimized score", "", "The channel's mean activation in its optimized image.", True),
+    Figure(
+        "ratio",
+        "Optimized to real",
+        "times",
+        "The optimized image's score over that of the strongest real image.",
+    ),
+    Figure(
+        "trusted",
+        "Trusted",
+        "0 or 1",
+        "1 if the optimized image is stronger than real and plain images, and drives the channel by the same path as "
+        "the strongest real images.",
+    ),
+    Figure(
+        "agreement",
+        "Agreement of seeds",
+        "0 to 1",
+        "How far images of other seeds drive the channel through the same channels.",
+    ),
+)
+"""In the order in which the pages offer them."""
+
+LAYER_FIGURES = (
+    Figure("dead", "Dead channels", "", "Channels that are above 0 in no image, or have the same value in all."),
+    Figure(
+        "effective_rank",
+        "Effective rank",
+        "",
+        "Number of directions that the channels' values use in the sampled images: the exponential of the entropy of the "
+        "covariance's eigenvalues.",
+    ),
+    Figure(
+        "participation_ratio",
+        "Participation ratio",
+        "",
+        "Another count of directions: the eigenvalues' squared sum over the sum of their squares.",
+    ),
+)
+
+
+def columns(found: LayerSurvey, classes: int | None, *, seed: int) -> dict[str, torch.Tensor]:
+    """Return the figures that follow from the survey, ``(C,)`` each."""
+    values = found.sample.values
+    above = values.nan_to_num(0, 0, 0).clamp(min=0).double()
+    result = {
+        "maximum": found.highest,
+        "active": (values > 0).double().mean(0),
+        "sparseness": sparseness(above),
+    }
+    labels = found.sample.labels
+    if classes is None or labels is None:
+        return result
+    known = (labels >= 0) & (labels < classes)
+    above, labels = above[known], labels[known]
+    means = class_means(above, labels, classes)
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = [
+        selectivity(class_means(above, labels[torch.randperm(len(labels), generator=generator)], classes))
+        for _ in range(SHUFFLES)
+    ]
+    result["selectivity"] = selectivity(means)
+    result["selectivity_null"] = torch.stack(shuffled).nanmean(0)
+    best = means.nan_to_num(-torch.inf).argmax(1)
+    result["best_class"] = torch.where(means.nan_to_num(0).amax(1) > 0, best, -1)
+    if len(labels.unique()) > 1 and len(labels) >= 4:
+        information = channel_information(values[known].nan_to_num(0), labels, seed=seed, progress=False)
+        result["information"] = information.values
+        if information.p_values is not None:
+            result["information_p"] = information.p_values
+    return result
+
+
+def class_means(values: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return ``(C, K)`` means of values ``(n, C)`` in each class; NaN for a class without images."""
+    sums = torch.zeros(classes, values.shape[1], dtype=torch.float64).index_add_(0, labels.long(), values.double())
+    return (sums / torch.bincount(labels.long(), minlength=classes)[:, None]).T
+
+
+def selectivity(means: torch.Tensor) -> torch.Tensor:
+    """Return ``(C,)``: largest class mean against the mean of the others; NaN if there is nothing to compare."""
+    known = ~means.isnan()
+    largest = means.nan_to_num(-torch.inf).amax(1)
+    others = (means.nansum(1) - largest) / (known.sum(1) - 1)
+    return (largest - others) / (largest + others)
+
+
+def sparseness(values: torch.Tensor) -> torch.Tensor:
+    """Return Treves and Rolls' sparseness of values ``(n, C)`` of at least 0; NaN for a channel that is always 0."""
+    n = len(values)
+    return (1 - values.mean(0).square() / values.square().mean(0)) / (1 - 1 / n)
+
+
+def dead(found: LayerSurvey) -> torch.Tensor:
+    """Return ``(C,)`` bool: no image has a value above 0, or all have the same."""
+    return ~(found.highest > 0) | found.strongest.tied
+
+
+def layer_figures(found: LayerSurvey) -> dict[str, float]:
+    """Return the figures of a layer."""
+    values = found.sample.values.nan_to_num(0, 0, 0).double()
+    strengths = torch.linalg.svdvals(values - values.mean(0)).square()
+    shares = strengths / strengths.sum()
+    entropy = -torch.special.xlogy(shares, shares).sum()
+    return {
+        "dead": float(dead(found).sum()),
+        "effective_rank": float(entropy.exp()),
+        "participation_ratio": float(1 / shares.square().sum()),
+    }
