@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
 from featurelens._hooks import unwrap
+from featurelens._sharding import Share
 from featurelens.atlas.building import Build
 from featurelens.atlas.site_folder import AtlasSite
 from featurelens.atlas.source import Source
@@ -99,7 +102,9 @@ class Atlas:
         self.model = unwrap(check_module(model))
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
         self.recorder = ActivationRecorder(self.model, weighted if layers is None else layers)
-        if classes is not None and (isinstance(classes, str) or not all(isinstance(name, str) for name in classes)):
+        if classes is not None and (
+            isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
+        ):
             raise TypeError(f"classes must be a list of names; got {describe(classes)}")
         self.classes = None if classes is None else tuple(classes)
         if title is not None:
@@ -111,28 +116,50 @@ class Atlas:
         self.seed = check_whole(seed, argument="seed")
         self.progress = check_flag(progress, argument="progress")
 
-    def build(self, folder: str | os.PathLike[str], *, resume: bool = True) -> AtlasSite:
-        """Write the site to `folder`.
+    def build(self, folder: str | os.PathLike[str]) -> AtlasSite:
+        """Write the site to `folder`; an interrupted build goes on where it stopped, and ends with the same files.
+
+        Under torch.distributed every rank makes the call and does its share, and rank 0 writes the pages.
 
         Parameters
         ----------
         folder
-            A new or empty folder, or one of an interrupted build of the same atlas, which ends with the same files.
-        resume
-            With False a folder that is not empty is an error.
+            A new or empty folder, or that of an unfinished build of the same atlas.
 
         Raises
         ------
         TypeError, ValueError
-            If the folder holds another atlas, or the loader's batches are not as described above.
+            If the folder holds an unfinished build of another model or with other settings, or the loader's batches are
+            not as described above.
         OSError
-            If a file cannot be written, or the folder holds other files.
+            If a file cannot be written, or the folder holds anything else.
         RuntimeError
             If the model fails on a batch.
         """
-        path = check_path(folder, argument="folder", expected="a folder's path")
-        Build(self, path, resume=check_flag(resume, argument="resume")).run()
+        path, share = _folder(folder), Share.find(None)
+        Build(self, path, share).run()
+        share.gather(None)
         return AtlasSite(path)
+
+    def build_share(self, folder: str | os.PathLike[str], shard: tuple[int, int]) -> None:
+        """Do one of several workers' share of the work, as in an array job; `build` then does what is left.
+
+        Layers are measured before channels are ablated and optimized: where the shares of all workers are not measured
+        yet, a worker ends after its own, and the call is made again when all have ended.
+
+        Parameters
+        ----------
+        folder
+            The same for every worker.
+        shard
+            ``(index, count)``: which of `count` shares.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError, RuntimeError
+            As for `build`; ValueError also if the loader has no length or no fixed order.
+        """
+        Build(self, _folder(folder), replace(Share.find(shard), joined=False)).run(write=False)
 
     def __str__(self) -> str:
         layers = self.recorder.layers
@@ -141,9 +168,15 @@ class Atlas:
             f"Atlas of {self.title}: {count(len(layers), 'layer')} ({', '.join(layers)})",
             f"{'images' if images is None else count(images, 'image')}, read twice",
             f"ablation on {count(self.ablation, 'image')}" if self.ablation else "no ablation",
-            f"5 optimized images a channel, {count(self.steps, 'step')} each" if self.steps else "no optimized images",
+            f"5 optimized images a channel, {count(self.steps, 'step')} each"
+            if self.steps
+            else "no optimized images",
         ]
         return "; ".join(parts)
 
     def __repr__(self) -> str:
         return f"Atlas({type(self.model).__name__}, {len(self.recorder.layers)} layers)"
+
+
+def _folder(folder: object) -> Path:
+    return check_path(folder, argument="folder", expected="a folder's path")

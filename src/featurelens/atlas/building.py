@@ -1,24 +1,25 @@
-"""The work of an atlas, in the order in which parts need each other."""
+"""The work of an atlas, in the order in which its parts need each other."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from featurelens._checks import first_line
-from featurelens.ablation import ImportanceResult
-from featurelens.atlas.effects import effect, sample_loader
+from featurelens._sharding import Share
+from featurelens.atlas.effects import Loader, effect, sample_loader
 from featurelens.atlas.examples import cut, maps_sheet
 from featurelens.atlas.pages import blocks, folder_of, number_of, write_pages
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import Painter
-from featurelens.atlas.survey import LayerSurvey, survey
+from featurelens.atlas.survey import Survey, merged, survey_blocks
 from featurelens.atlas.thumbnails import View, encoded
 from featurelens.atlas.writing import Writing
 
@@ -31,51 +32,78 @@ FOR_VIEW = 256
 
 @final
 class Build:
-    """One build of an atlas in a folder; everything that is finished is a file."""
+    """One build of an atlas in a folder, or a worker's share of it; everything that is finished is a file."""
 
-    def __init__(self, atlas: Atlas, folder: Path, *, resume: bool) -> None:
-        self.atlas, self.parts, self.work = atlas, Parts(folder), Parts(folder / "parts")
-        if folder.exists() and any(folder.iterdir()) and not resume:
-            raise FileExistsError(f"{folder} is not empty: choose another folder, or pass resume=True")
+    def __init__(self, atlas: Atlas, folder: Path, share: Share) -> None:
+        self.atlas, self.share = atlas, share
+        self.parts, self.work = Parts(folder), Parts(folder / "parts")
         if folder.exists() and any(folder.iterdir()) and not (folder / "parts").exists():
-            if (folder / "data" / "manifest.js").exists():
-                raise FileExistsError(f"{folder} holds a finished atlas: choose another folder, or delete it")
-            raise FileExistsError(f"{folder} holds other files: choose another folder")
-        self.notes: dict[str, list[str]] = {name: [] for name in atlas.recorder.layers}
-
-    def run(self) -> None:
-        """Do what is not done yet."""
-        atlas = self.atlas
-        plan = self.work.json("plan.json", self._plan)
-        if plan != json.loads(json.dumps(self._plan())):
+            finished = (folder / "data" / "manifest.js").exists()
+            held = "a finished atlas: choose another folder, or delete it" if finished else "other files"
+            raise FileExistsError(f"{folder} holds {held}")
+        plan = self._plan()
+        if self.work.json("plan.json", lambda: plan) != json.loads(json.dumps(plan)):
             raise ValueError(
-                f"{self.parts.folder} holds an unfinished atlas of another model or with other settings: choose "
-                "another folder, or delete it"
+                f"{folder} holds an unfinished atlas of another model or with other settings: choose another folder, or "
+                "delete it"
             )
-        found, images = survey(
-            atlas.recorder, atlas.source, self.work, sample=atlas.sample, seed=atlas.seed, progress=atlas.progress
-        )
-        folders = {name: folder_of(number, name) for number, name in enumerate(found)}
-        first = next(iter(found.values())).sample
-        sample = atlas.source.take(first.rows[:FOR_VIEW].tolist()).images
-        examples = self.work.json("examples.json", lambda: self._examples(found, folders, View.of(sample)))
-        effects = self._effects(found, folders, first.rows)
-        pictures = self._pictures(found, folders, sample)
-        Writing(
-            atlas=atlas,
-            parts=self.parts,
-            found=found,
-            folders=folders,
-            images=images,
-            shape=tuple(sample.shape[1:]),
-            labels={int(row): label for row, label in examples["labels"].items()},
-            tiles=examples["tiles"],
-            effects=effects,
-            pictures=pictures,
-            notes=self.notes,
-        ).run()
+
+    def run(self, *, write: bool = True) -> None:
+        """Do what is not done yet, and `write` the pages when everything is."""
+        with self.share.together():
+            files = survey_blocks(self.atlas, self.work, self.share)
+        self.share.gather(None)
+        if not all(file.exists() for file in files):
+            return  # other workers are not ready
+        found = merged(files)
+        folders = {name: folder_of(number, name) for number, name in enumerate(found.layers)}
+        with self.share.together():
+            sample = self.atlas.source.take(found.rows[:FOR_VIEW].tolist()).images
+            tasks = dict(self._tasks(found, folders, sample))
+            for number, (name, task) in enumerate(tasks.items()):
+                if number % self.share.count == self.share.index:
+                    self.work.json(name, task)
+        self.share.gather(None)
+        if not write or self.share.index:
+            return
+        results = {name: self.work.json(name, task) for name, task in tasks.items()}
+        Writing(self.atlas, self.parts, found, folders, sample, results).run()
         write_pages(self.parts)
         shutil.rmtree(self.work.folder)
+
+    def _tasks(
+        self, found: Survey, folders: dict[str, str], sample: torch.Tensor
+    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield what remains after the survey, by the file that each task makes; tasks do not need each other."""
+        atlas = self.atlas
+        yield "examples.json", partial(self._examples, found, folders, View.of(sample))
+        loader = sample_loader(atlas.source, found.rows[: atlas.ablation]) if atlas.ablation else None
+        painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)
+        for name, layer in found.layers.items():
+            if loader:
+                yield f"{folders[name]}/effect.json", partial(self._effect, name, loader)
+            for channels in blocks(layer.channels) if atlas.steps else ():
+                place = f"{folders[name]}/{number_of(channels)}"
+                paint = partial(painter.paint, name, layer, channels, self.parts, f"images/{place}")
+                yield f"{place}-pictures.json", partial(_attempt, "optimized", paint)
+
+    def _effect(self, layer: str, loader: Loader) -> Any:
+        atlas = self.atlas
+        measure = partial(effect, atlas.model, layer, loader, seed=atlas.seed, progress=atlas.progress)
+        return _attempt("ablated", measure)
+
+    def _examples(self, found: Survey, folders: dict[str, str], view: View) -> dict[str, Any]:
+        atlas = self.atlas
+        maps, labels = cut(
+            atlas.recorder, atlas.source, view, found.layers, self.parts, progress=atlas.progress
+        )
+        tiles = {}
+        for name, drawn in maps.items():
+            tiles[name] = [drawn.shape[3], drawn.shape[2]]
+            for channels in blocks(len(drawn)):
+                sheet = maps_sheet(drawn[channels.start : channels.stop])
+                self.parts.write(f"images/{folders[name]}/{number_of(channels)}-maps.webp", encoded(sheet))
+        return {"labels": {str(row): label for row, label in labels.items()}, "tiles": tiles}
 
     def _plan(self) -> dict[str, Any]:
         """Return what must be the same for a build to go on."""
@@ -96,62 +124,10 @@ class Build:
             "seed": atlas.seed,
         }
 
-    def _examples(self, found: dict[str, LayerSurvey], folders: dict[str, str], view: View) -> dict[str, Any]:
-        atlas = self.atlas
-        maps, labels = cut(atlas.recorder, atlas.source, view, found, self.parts, progress=atlas.progress)
-        tiles = {}
-        for name, drawn in maps.items():
-            tiles[name] = [drawn.shape[3], drawn.shape[2]]
-            for channels in blocks(len(drawn)):
-                sheet = maps_sheet(drawn[channels.start : channels.stop])
-                self.parts.write(f"images/{folders[name]}/{number_of(channels)}-maps.webp", encoded(sheet))
-        return {"labels": {str(row): label for row, label in labels.items()}, "tiles": tiles}
 
-    def _effects(
-        self, found: dict[str, LayerSurvey], folders: dict[str, str], rows: torch.Tensor
-    ) -> dict[str, ImportanceResult]:
-        atlas, effects = self.atlas, {}
-        loader = sample_loader(atlas.source, rows[: atlas.ablation]) if atlas.ablation else None
-        for name in found if loader else ():
-            result = self._attempt(
-                name,
-                "ablated",
-                lambda name=name: effect(
-                    atlas.model, name, loader or [], self.work, folders[name], seed=atlas.seed, progress=atlas.progress
-                ),
-            )
-            if result is not None:
-                effects[name] = result
-        return effects
-
-    def _pictures(
-        self, found: dict[str, LayerSurvey], folders: dict[str, str], sample: torch.Tensor
-    ) -> dict[str, list[Any]]:
-        atlas, pictures = self.atlas, {}
-        painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)
-        for name, layer in found.items() if atlas.steps else ():
-            listed = self._attempt(
-                name, "optimized", lambda name=name, layer=layer: self._painted(painter, name, layer, folders[name])
-            )
-            if listed is not None:
-                pictures[name] = listed
-        return pictures
-
-    def _painted(self, painter: Painter, name: str, layer: LayerSurvey, folder: str) -> list[Any]:
-        return [
-            self.work.json(
-                f"{folder}/{number_of(channels)}-pictures.json",
-                lambda channels=channels: painter.paint(
-                    name, layer, channels, self.parts, f"images/{folder}/{number_of(channels)}"
-                ),
-            )
-            for channels in blocks(layer.channels)
-        ]
-
-    def _attempt(self, layer: str, what: str, make: Callable[[], Any]) -> Any:
-        """Return what is made of a layer, or None with a note: a page says what a layer does not allow."""
-        try:
-            return make()
-        except (ValueError, TypeError, LookupError, RuntimeError) as error:
-            self.notes[layer].append(f"This layer cannot be {what}: {first_line(error)}")
-            return None
+def _attempt(what: str, make: Callable[[], Any]) -> Any:
+    """Return what is made of a layer, or why it cannot be: its page says so."""
+    try:
+        return make()
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        return {"failed": f"This layer cannot be {what}: {first_line(error)}"}

@@ -8,7 +8,6 @@ from typing import Any, final
 
 import torch
 
-from featurelens.ablation import ImportanceResult
 from featurelens.atlas.figures import class_means
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.survey import QUANTILES, LayerSurvey
@@ -27,7 +26,7 @@ class LayerDetails:
     classes: int | None
     field: ReceptiveField | None
     size: tuple[int, ...]
-    effect: ImportanceResult | None
+    effect: dict[str, Any] | None
     nearest: Sequence[Any]
     inputs: Sequence[Any] | None
     outputs: Sequence[Any] | None
@@ -61,18 +60,23 @@ class LayerDetails:
             return None
         known = (labels >= 0) & (labels < self.classes)
         means = class_means(self.survey.sample.values[known][:, [channel]], labels[known], self.classes)[0]
-        effect = error = None
-        if self.effect is not None and self.effect.per_class is not None:
-            effect = _padded(self.effect.per_class[channel], self.classes)
-        return {"mean": column(means), "effect": effect, "error": error}
+        effect = None
+        if self.effect is not None and self.effect["per_class"] is not None:
+            known_classes = self.effect["per_class"][channel][: self.classes]
+            effect = known_classes + [None] * (self.classes - len(known_classes))
+        return {"mean": column(means), "effect": effect, "error": None}
 
     def _strongest(self, channel: int) -> list[dict[str, Any]]:
         top = self.survey.strongest
         listed = []
-        for rank, (row, value) in enumerate(zip(top.rows[channel].tolist(), top.values[channel].tolist(), strict=True)):
+        for rank, (row, value) in enumerate(
+            zip(top.rows[channel].tolist(), top.values[channel].tolist(), strict=True)
+        ):
             if row >= 0:
                 box = self._box(top.positions[channel, rank])
-                listed.append({"row": row, "value": rounded(value), "label": self.labels.get(row), "box": box})
+                listed.append(
+                    {"row": row, "value": rounded(value), "label": self.labels.get(row), "box": box}
+                )
         return listed
 
     def _range(self, channel: int) -> list[dict[str, Any]]:
@@ -95,9 +99,9 @@ class LayerDetails:
         height, width = self.size
         if (top, left) == (0, 0) and (bottom, right) == (height, width):
             return None
-        return [rounded(top / height), rounded(bottom / height), rounded(left / width), rounded(right / width)]
-
-
-def _padded(values: torch.Tensor, length: int) -> list[Any] | None:
-    """Return figures of each class; null for classes that no image of the sample has."""
-    return column(torch.nn.functional.pad(values.double(), (0, max(0, length - len(values))), value=torch.nan)[:length])
+        return [
+            rounded(top / height),
+            rounded(bottom / height),
+            rounded(left / width),
+            rounded(right / width),
+        ]

@@ -15,7 +15,9 @@ from featurelens.atlas.parts import Parts
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
 from featurelens.atlas.thumbnails import HIGHLIGHT, MAPS, REAL, View, encoded, picture
+from featurelens.layers import Selector
 from featurelens.recording import ActivationRecorder
+from featurelens.recording.streaming import Statistics
 from featurelens.statistics import Statistic
 from featurelens.statistics.base import State
 
@@ -60,7 +62,7 @@ def cut(
     progress: bool,
 ) -> tuple[dict[str, torch.Tensor], dict[int, int]]:
     """Write a thumbnail of every image shown; return the maps of every layer ``(C, S, h, w)``, 0 to 255, and labels."""
-    wanted = torch.cat([layer.shown_rows.flatten() for layer in found.values()]).unique()
+    wanted = torch.unique(torch.cat([layer.shown_rows.flatten() for layer in found.values()]))
     wanted = wanted[wanted >= 0]
     labels: dict[int, int] = {}
 
@@ -75,15 +77,14 @@ def cut(
             position += len(chunk.images)
             yield chunk.images
 
-    statistics = {
+    statistics: dict[Selector, Statistics] = {
         name: MapsOf(_positions(layer.shown_rows, wanted), layer.highest.nan_to_num(0).float())
         for name, layer in found.items()
     }
-    prepare = source.preprocess
     result = recorder.stream(
         images(),
         statistics,
-        inputs=None if prepare is None else (lambda images: prepare(images.clone())),
+        inputs=source.prepared,
         shard=(0, 1),
         progress=progress,
     )

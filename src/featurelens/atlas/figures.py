@@ -31,8 +31,12 @@ class Figure:
 
 
 CHANNEL_FIGURES = (
-    Figure("maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True),
-    Figure("active", "Active", "share", "Share of the sampled images in which the channel is above 0 somewhere."),
+    Figure(
+        "maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True
+    ),
+    Figure(
+        "active", "Active", "share", "Share of the sampled images in which the channel is above 0 somewhere."
+    ),
     Figure(
         "sparseness",
         "Sparseness",
@@ -99,7 +103,9 @@ CHANNEL_FIGURES = (
 """In the order in which the pages offer them."""
 
 LAYER_FIGURES = (
-    Figure("dead", "Dead channels", "", "Channels that are above 0 in no image, or have the same value in all."),
+    Figure(
+        "dead", "Dead channels", "", "Channels that are above 0 in no image, or have the same value in all."
+    ),
     Figure(
         "effective_rank",
         "Effective rank",
@@ -140,7 +146,7 @@ def columns(found: LayerSurvey, classes: int | None, *, seed: int) -> dict[str, 
     result["selectivity_null"] = torch.stack(shuffled).nanmean(0)
     best = means.nan_to_num(-torch.inf).argmax(1)
     result["best_class"] = torch.where(means.nan_to_num(0).amax(1) > 0, best, -1)
-    if len(labels.unique()) > 1 and len(labels) >= 4:
+    if len(torch.unique(labels)) > 1 and len(labels) >= 4:
         information = channel_information(values[known].nan_to_num(0), labels, seed=seed, progress=False)
         result["information"] = information.values
         if information.p_values is not None:
@@ -150,7 +156,9 @@ def columns(found: LayerSurvey, classes: int | None, *, seed: int) -> dict[str, 
 
 def class_means(values: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
     """Return ``(C, K)`` means of values ``(n, C)`` in each class; NaN for a class without images."""
-    sums = torch.zeros(classes, values.shape[1], dtype=torch.float64).index_add_(0, labels.long(), values.double())
+    sums = torch.zeros(classes, values.shape[1], dtype=torch.float64).index_add_(
+        0, labels.long(), values.double()
+    )
     return (sums / torch.bincount(labels.long(), minlength=classes)[:, None]).T
 
 

@@ -1,17 +1,16 @@
-"""Channels that go together: by the correlation of their values, and by the weights between two layers."""
+"""Channels that go together: by the correlation of their values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from featurelens.atlas.numbers import rounded
 
 NEAREST = 8
-"""Neighbours, inputs and outputs listed for a channel."""
+"""Neighbours listed for a channel."""
 
 AT_A_TIME = 2**22
 """Correlations in memory together."""
@@ -46,26 +45,8 @@ def nearest(values: Mapping[str, torch.Tensor]) -> dict[str, list[list[dict[str,
     return result
 
 
-def strongest_weights(module: nn.Module | None, channels: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return ``(C, inputs)`` weights of a convolution or linear layer: their length and the sign of their sum."""
-    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-        return None, None
-    weight = module.weight.detach().float().cpu().flatten(2) if module.weight.ndim > 2 else module.weight[:, :, None]
-    weight = weight.detach().float().cpu()
-    if getattr(module, "groups", 1) != 1 or len(weight) != channels:
-        return None, None
-    length = weight.square().sum(2).sqrt()
-    return length, torch.sign(weight.sum(2))
-
-
 def _standardized(values: torch.Tensor) -> torch.Tensor:
     """Return columns of mean 0 and length 1; a constant column, and one that is not finite, becomes 0."""
     centred = (values - values.mean(0)).nan_to_num(0, 0, 0)
-    return centred / centred.norm(dim=0).clamp(min=torch.finfo(torch.float32).eps)
-
-
-def strongest(row: torch.Tensor, signs: torch.Tensor) -> dict[str, Any]:
-    """Return the largest weights of one channel, signed."""
-    found = row.topk(min(NEAREST, len(row)))
-    weights = (found.values * signs[found.indices]).tolist()
-    return {"channels": found.indices.tolist(), "weights": [rounded(weight) for weight in weights]}
+    length = centred.square().sum(0).sqrt()
+    return centred / length.clamp(min=torch.finfo(torch.float32).eps)

@@ -40,7 +40,9 @@ def write_data(parts: Parts, name: str, content: Any) -> None:
 
 def write_pages(parts: Parts) -> None:
     """Copy the pages, which are the same for every atlas."""
-    for page in sorted(resources.files("featurelens.atlas").joinpath("site").iterdir(), key=lambda each: each.name):
+    for page in sorted(
+        resources.files("featurelens.atlas").joinpath("site").iterdir(), key=lambda each: each.name
+    ):
         place = page.name if page.name.endswith(".html") else f"site/{page.name}"
         parts.write(place, page.read_bytes())
 

@@ -38,7 +38,9 @@ class Painter:
     seed: int
     progress: bool
 
-    def paint(self, layer: str, survey: LayerSurvey, channels: Sequence[int], parts: Parts, folder: str) -> Any:
+    def paint(
+        self, layer: str, survey: LayerSurvey, channels: Sequence[int], parts: Parts, folder: str
+    ) -> Any:
         """Optimize images of `channels`, write their sheets, and return their figures."""
         wanted = [objectives.channel(layer, index) for index in channels]
         every = max(1, self.steps // (NUMBER_OF_FRAMES - 1))
@@ -68,8 +70,8 @@ class Painter:
         channels: Sequence[int],
     ) -> RealImageComparison:
         """Compare with the strongest images of these channels, among which are those of the whole data set."""
-        strongest = survey.strongest.rows[list(channels)].flatten()
-        rows = torch.cat([strongest[strongest >= 0], survey.sample.rows[:RANDOM]]).unique()
+        strongest = survey.by_mean[list(channels)].flatten()
+        rows = torch.unique(torch.cat([strongest[strongest >= 0], survey.sample.rows[:RANDOM]]))
         images = self.source.take(rows.tolist()).images
         return best.compare(images, top=8, seeds=others, progress=False)
 

@@ -65,7 +65,10 @@ class Source:
 
     def for_model(self, batch: Any) -> torch.Tensor:
         """Return what the model is given of a batch."""
-        images = self.images(batch)
+        return self.prepared(self.images(batch))
+
+    def prepared(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the model is given of images; the function may work in place."""
         return images if self.preprocess is None else self.preprocess(images.clone())
 
     @property
@@ -113,7 +116,9 @@ class Source:
         if not _by_index(loader):
             for batch in self.batches():
                 first, after = batch.first, batch.first + len(batch.images)
-                inside = [row - first for row in wanted[bisect_left(wanted, first) : bisect_left(wanted, after)]]
+                inside = [
+                    row - first for row in wanted[bisect_left(wanted, first) : bisect_left(wanted, after)]
+                ]
                 if inside:
                     labels = None if batch.labels is None else batch.labels[inside]
                     yield Rows(first + inside[0], batch.images[inside], labels)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import TYPE_CHECKING, final
 
 import torch
 
-from featurelens.recording import ActivationRecorder
-from featurelens.statistics import RandomSample, RandomSampleResult, StreamResult, TopK, TopKResult
-
+from featurelens._sharding import Share
 from featurelens.atlas.parts import Parts
-from featurelens.atlas.source import Source
+from featurelens.statistics import RandomSample, RandomSampleResult, Statistic, StreamResult, TopK, TopKResult
+from featurelens.statistics.base import State
+
+if TYPE_CHECKING:
+    from featurelens.atlas.atlas import Atlas
 
 STRONGEST = 9
 """Images shown as a channel's strongest."""
@@ -24,12 +27,36 @@ BLOCKS = 16
 
 
 @final
+@dataclass(eq=False)
+class StrongestMeans(Statistic):
+    """The images with the largest mean of each channel, the value that optimized images maximize."""
+
+    k: int
+
+    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+        return TopK(self.k).measure(
+            values.flatten(2).float().mean(2) if values.ndim > 2 else values, first_row, labels
+        )
+
+    def combine(self, one: State, other: State) -> State:
+        return TopK(self.k).combine(one, other)
+
+    def summarize(self, state: State) -> torch.Tensor:
+        rows: torch.Tensor = TopK(self.k).summarize(state).rows
+        return rows
+
+
+@final
 @dataclass(frozen=True)
 class LayerSurvey:
-    """What the pass found in one layer of C channels."""
+    """What the pass found in one layer of C channels.
+
+    `by_mean` ``(C, K)`` are the rows of the images with the largest means, -1 for none.
+    """
 
     strongest: TopKResult
     sample: RandomSampleResult
+    by_mean: torch.Tensor
 
     @property
     def channels(self) -> int:
@@ -54,25 +81,49 @@ class LayerSurvey:
         return torch.cat([self.strongest.rows, self.sample.rows[self.range_places]], dim=1)
 
 
-def survey(
-    recorder: ActivationRecorder, source: Source, parts: Parts, *, sample: int, seed: int, progress: bool
-) -> tuple[dict[str, LayerSurvey], int]:
-    """Return what the pass found in every layer, and the number of images."""
-    statistics = [TopK(STRONGEST), RandomSample(sample, seed)]
-    total = source.number_of_batches
+@final
+@dataclass(frozen=True)
+class Survey:
+    """What the pass found in every layer, over so many images."""
+
+    layers: dict[str, LayerSurvey]
+    images: int
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Rows of the data set of the images in the sample, in ascending order."""
+        return next(iter(self.layers.values())).sample.rows
+
+    @property
+    def labels(self) -> torch.Tensor | None:
+        """Labels of the images in the sample."""
+        return next(iter(self.layers.values())).sample.labels
+
+
+def survey_blocks(atlas: Atlas, work: Parts, share: Share) -> list[Path]:
+    """Measure the blocks of this share that are not measured yet, and return the files of all."""
+    statistics = [TopK(STRONGEST), StrongestMeans(STRONGEST), RandomSample(atlas.sample, atlas.seed)]
+    total = atlas.source.number_of_batches
     blocks = min(BLOCKS, total) if total else 1
-    names = []
-    for index in range(blocks):
-        names.append(parts.path(f"survey/{index:02d}-{blocks:02d}.pt"))
-        if not names[-1].exists():
-            recorder.stream(
-                source.loader,
+    files = [work.path(f"survey/{index:02d}-{blocks:02d}.pt") for index in range(blocks)]
+    for index, file in enumerate(files):
+        if index % share.count == share.index and not file.exists():
+            atlas.recorder.stream(
+                atlas.source.loader,
                 statistics,
-                inputs=source.for_model,
-                labels=source.labels,
+                inputs=atlas.source.for_model,
+                labels=atlas.source.labels,
                 shard=(index, blocks),
-                progress=progress,
-            ).save(names[-1])
-    merged = StreamResult.merge(names)
-    found = {name: LayerSurvey(merged[name].top_k, merged[name].random_sample) for name in merged}
-    return found, merged.rows
+                progress=atlas.progress,
+            ).save(file)
+    return files
+
+
+def merged(files: list[Path]) -> Survey:
+    """Return what the blocks found together."""
+    result = StreamResult.merge(files)
+    layers = {
+        name: LayerSurvey(layer.top_k, layer.random_sample, layer.strongest_means)
+        for name, layer in result.items()
+    }
+    return Survey(layers, result.rows)

@@ -11,15 +11,15 @@ import torch
 
 from featurelens import similarity
 from featurelens._hooks import named_modules
-from featurelens.ablation import ImportanceResult
 from featurelens.atlas import figures
 from featurelens.atlas.details import LayerDetails
-from featurelens.atlas.neighbours import nearest, strongest, strongest_weights
+from featurelens.atlas.neighbours import nearest
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.pages import BLOCK, blocks, number_of, transposed, write_data
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import NUMBER_OF_FRAMES, SEEDS
-from featurelens.atlas.survey import QUANTILES, STRONGEST, LayerSurvey
+from featurelens.atlas.survey import QUANTILES, STRONGEST, LayerSurvey, Survey
+from featurelens.atlas.wiring import Wires, wires
 from featurelens.recording import receptive_field
 from featurelens.recording.receptive import ReceptiveField
 
@@ -30,52 +30,95 @@ KINDS = {2: "signal", 3: "image", 4: "volume"}
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Writing:
-    """What was gathered about every layer, to be written."""
+    """What was gathered about every layer, to be written.
+
+    `sample` are images of the user's; `results` holds what the tasks of a build made, by the names of their files.
+    """
 
     atlas: Atlas
     parts: Parts
-    found: dict[str, LayerSurvey]
+    survey: Survey
     folders: dict[str, str]
-    images: int
-    shape: tuple[int, ...]
-    labels: dict[int, int]
-    tiles: dict[str, list[int]]
-    effects: dict[str, ImportanceResult]
-    pictures: dict[str, list[Any]]
-    notes: dict[str, list[str]]
+    sample: torch.Tensor
+    results: dict[str, Any]
 
     def run(self) -> None:
         """Write tables, details and, at last, the manifest."""
-        near = nearest({name: layer.sample.values for name, layer in self.found.items()})
+        near = nearest({name: layer.sample.values for name, layer in self.survey.layers.items()})
         shown: set[str] = set()
-        for name, layer in self.found.items():
+        for name, layer in self.survey.layers.items():
             table = self._table(name, layer)
             shown |= table.keys()
-            content = {"channels": layer.channels, "columns": {key: column(found) for key, found in table.items()}}
+            content = {
+                "channels": layer.channels,
+                "columns": {key: column(found) for key, found in table.items()},
+            }
             write_data(self.parts, f"{self.folders[name]}/table", content)
             self._write_details(name, layer, near[name])
         listed = [figure.entry() for figure in figures.CHANNEL_FIGURES if figure.key in shown]
         write_data(self.parts, "manifest", self._manifest(listed))
 
     @cached_property
+    def _labels(self) -> dict[int, int]:
+        """The label of each image shown."""
+        return {int(row): label for row, label in self.results["examples.json"]["labels"].items()}
+
+    @cached_property
+    def _probe(self) -> torch.Tensor:
+        """Two images as the model takes them."""
+        return self.atlas.source.prepared(self.sample[:2])
+
+    def _effect(self, name: str) -> dict[str, Any] | None:
+        """Return what ablating a layer gave, if it could be ablated."""
+        result: dict[str, Any] = self.results.get(f"{self.folders[name]}/effect.json", {})
+        return None if not result or "failed" in result else result
+
+    def _pictures(self, name: str) -> list[dict[str, Any]]:
+        """Return the figures of a layer's optimized images, for each block; empty if it could not be optimized."""
+        names = [
+            f"{self.folders[name]}/{number_of(channels)}-pictures.json"
+            for channels in blocks(self.survey.layers[name].channels)
+        ]
+        found = [self.results[each] for each in names if each in self.results]
+        return [] if any("failed" in each for each in found) else found
+
+    def _notes(self, name: str) -> list[str]:
+        """Return why a layer could not be ablated or optimized."""
+        folder = f"{self.folders[name]}/"
+        own = [result for task, result in self.results.items() if task.startswith(folder)]
+        return list(dict.fromkeys(result["failed"] for result in own if "failed" in result))
+
+    @cached_property
     def _classes(self) -> int | None:
         """The number of classes, if the data have labels."""
         if self.atlas.classes is not None:
             return len(self.atlas.classes)
-        labels = next(iter(self.found.values())).sample.labels
+        labels = self.survey.labels
         return None if labels is None or not len(labels) else int(labels.max()) + 1
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.survey.layers)}
+
+    @cached_property
+    def _wires(self) -> dict[str, Wires]:
+        return wires(self.atlas.model, list(self.survey.layers), self._probe)
 
     def _table(self, name: str, layer: LayerSurvey) -> dict[str, torch.Tensor]:
         table = figures.columns(layer, self._classes, seed=self.atlas.seed)
-        effect = self.effects.get(name)
+        effect = self._effect(name)
         if effect is not None:
-            table |= {"importance": effect.importance, "importance_error": effect.standard_error}
-            if effect.q_value is not None:
-                table["importance_q"] = effect.q_value
-        if name in self.pictures:
-            parts = {key: _joined(self.pictures[name], key) for key in ("score", "strongest", "trusted", "agreement")}
+            for key, title in (
+                ("importance", "importance"),
+                ("error", "importance_error"),
+                ("q", "importance_q"),
+            ):
+                if effect[key] is not None:
+                    table[title] = _joined([effect], key)
+        if painted := self._pictures(name):
+            parts = {key: _joined(painted, key) for key in ("score", "strongest", "trusted", "agreement")}
             positive = (parts["score"] > 0) & (parts["strongest"] > 0)
             table["score"] = parts["score"]
             table["ratio"] = torch.where(positive, parts["score"] / parts["strongest"], torch.nan)
@@ -83,20 +126,29 @@ class Writing:
         return table
 
     def _write_details(self, name: str, layer: LayerSurvey, near: list[Any]) -> None:
-        inputs, outputs = self._weights(name, layer)
+        wires = self._wires.get(name)
+        fed = [(self._number[other], each) for other, each in self._wires.items() if each.source == name]
         details = LayerDetails(
             survey=layer,
-            labels=self.labels,
+            labels=self._labels,
             classes=self._classes,
             field=self._field(name),
-            size=self.shape[1:],
-            effect=self.effects.get(name),
+            size=tuple(self.sample.shape[2:]),
+            effect=self._effect(name),
             nearest=near,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=None
+            if wires is None
+            else [
+                wires.inputs(channel, self._number.get(wires.source or ""))
+                for channel in range(layer.channels)
+            ],
+            outputs=[fed[0][1].outputs(channel, fed[0][0]) for channel in range(layer.channels)]
+            if fed
+            else None,
         )
+        pictures = self._pictures(name)
         for number, channels in enumerate(blocks(layer.channels)):
-            painted = self.pictures[name][number] if name in self.pictures else None
+            painted = pictures[number] if pictures else None
             entries = []
             for place, channel in enumerate(channels):
                 drawn = None if painted is None else transposed(_columns_of(painted), place)
@@ -104,52 +156,50 @@ class Writing:
             content = {"first": channels.start, "channels": entries}
             write_data(self.parts, f"{self.folders[name]}/{number_of(channels)}", content)
 
-    def _weights(self, name: str, layer: LayerSurvey) -> tuple[list[Any] | None, list[Any] | None]:
-        """Return the strongest inputs of each channel."""
-        module = named_modules(self.atlas.model).get(name.partition("#")[0])
-        lengths, signs = strongest_weights(module, layer.channels)
-        if lengths is None or signs is None:
-            return None, None
-        inputs = [{"layer": None, **strongest(row, sign)} for row, sign in zip(lengths, signs, strict=True)]
-        return inputs, None
-
     def _field(self, name: str) -> ReceptiveField | None:
         """Return the receptive field of a layer of maps, if it can be found."""
-        if len(self.shape) != 3 or self.found[name].strongest.positions.shape[2] != 2 or self.atlas.source.preprocess:
+        maps = self.survey.layers[name].strongest.positions.shape[2] == 2
+        channels, height, width = self._probe.shape[1:] if self._probe.ndim == 4 else (0, 0, 0)
+        if not maps or self._probe.shape[2:] != self.sample.shape[2:]:
             return None
         try:
-            return receptive_field(self.atlas.model, name, self.shape)
+            return receptive_field(self.atlas.model, name, (channels, height, width))
         except (ValueError, TypeError, LookupError, RuntimeError):
             return None
 
     def _manifest(self, channel_figures: list[dict[str, Any]]) -> dict[str, Any]:
-        atlas, first = self.atlas, next(iter(self.found.values()))
+        atlas = self.atlas
         classes = list(atlas.classes) if atlas.classes is not None else None
         if classes is None and self._classes is not None:
             classes = [str(label) for label in range(self._classes)]
-        ablated = next(iter(self.effects.values()), None)
+        ablated = next(filter(None, map(self._effect, self.survey.layers)), None)
         return {
             "format": 1,
             "title": atlas.title,
-            "images": self.images,
-            "sample": len(first.sample.rows),
-            "input": {"shape": list(self.shape), "kind": KINDS[len(self.shape)]},
+            "images": self.survey.images,
+            "sample": len(self.survey.rows),
+            "input": {"shape": list(self.sample.shape[1:]), "kind": KINDS[self.sample.ndim - 1]},
             "classes": classes,
             "block": BLOCK,
             "ablation": None
             if ablated is None
-            else {"metric": ablated.metric, "baseline": rounded(ablated.baseline), "images": ablated.n},
+            else {key: ablated[key] for key in ("metric", "baseline", "images")},
             "figures": channel_figures,
             "layer_figures": [figure.entry() for figure in figures.LAYER_FIGURES],
-            "layers": [self._layer(name, layer) for name, layer in self.found.items()],
+            "layers": [self._layer(name, layer) for name, layer in self.survey.layers.items()],
             "similarity": self._similarity(),
         }
 
     def _layer(self, name: str, layer: LayerSurvey) -> dict[str, Any]:
         module = named_modules(self.atlas.model).get(name.partition("#")[0])
-        sheets = {"maps": {"tile": self.tiles[name], "columns": STRONGEST + len(QUANTILES)}}
-        if name in self.pictures:
-            tile = self.pictures[name][0]["tile"]
+        sheets = {
+            "maps": {
+                "tile": self.results["examples.json"]["tiles"][name],
+                "columns": STRONGEST + len(QUANTILES),
+            }
+        }
+        if painted := self._pictures(name):
+            tile = painted[0]["tile"]
             sheets |= {
                 "best": {"tile": tile["best"], "columns": 8},
                 "others": {"tile": tile["others"], "columns": SEEDS + 1},
@@ -161,14 +211,14 @@ class Writing:
             "kind": type(module).__name__,
             "shape": [layer.channels],
             "channels": layer.channels,
-            "notes": self.notes[name],
+            "notes": self._notes(name),
             "figures": {key: rounded(value) for key, value in figures.layer_figures(layer).items()},
             "sheets": sheets,
         }
 
     def _similarity(self) -> list[list[float | None]] | None:
         """Return the debiased CKA of all pairs of layers, over the channels' largest values in the sampled images."""
-        values = [layer.sample.values.nan_to_num(0) for layer in self.found.values()]
+        values = [layer.sample.values.nan_to_num(0) for layer in self.survey.layers.values()]
         table: list[list[float | None]] = [[None] * len(values) for _ in values]
         for one, x in enumerate(values):
             for other, y in enumerate(values[: one + 1]):

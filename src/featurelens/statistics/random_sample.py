@@ -83,7 +83,9 @@ class RandomSample(Statistic):
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(one["values"].shape[1], other["values"].shape[1])
-        if len(one["rows"]) == self.n:  # most of a later part is not drawn: the sample need not be copied for it
+        if (
+            len(one["rows"]) == self.n
+        ):  # most of a later part is not drawn: the sample need not be copied for it
             last = self._ranks(one["rows"]).max()
             other = _at(other, self._ranks(other["rows"]) < last)
             if not len(other["rows"]):
