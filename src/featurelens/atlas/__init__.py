@@ -1,6 +1,7 @@
 """The atlas: a static site with a page for every channel of a network."""
 
 from featurelens.atlas.atlas import Atlas
+from featurelens.atlas.card import ChannelCard
 from featurelens.atlas.site_folder import AtlasSite
 
-__all__ = ["Atlas", "AtlasSite"]
+__all__ = ["Atlas", "AtlasSite", "ChannelCard"]
