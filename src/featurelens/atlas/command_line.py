@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import first_line
+from featurelens._structure import first_tensor
 from featurelens.atlas.atlas import Atlas
 from featurelens.layers import list_layers
 from featurelens.recording import ActivationRecorder
@@ -93,8 +94,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def load_model(name: str, weights: Path | None) -> nn.Module:
-    """Return the network that a command names.
+def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> nn.Module:
+    """Return the network that a command names, with `weights` from a file, or those of its library if `pretrained`.
 
     Raises
     ------
@@ -107,9 +108,9 @@ def load_model(name: str, weights: Path | None) -> nn.Module:
     if source == "torchvision":
         from torchvision.models import get_model
 
-        model: Any = get_model(what, weights=None if weights else "DEFAULT")
+        model: Any = get_model(what, weights="DEFAULT" if pretrained and weights is None else None)
     elif source == "timm":
-        model = importlib.import_module("timm").create_model(what, pretrained=weights is None)
+        model = importlib.import_module("timm").create_model(what, pretrained=pretrained and weights is None)
     else:
         sys.path.insert(0, "")
         module = importlib.import_module(source)
@@ -117,7 +118,7 @@ def load_model(name: str, weights: Path | None) -> nn.Module:
             raise ValueError(f"module {source!r} has no function {what!r}")
         model = getattr(module, what)()
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{name} must return a torch.nn.Module; got {type(model).__name__}")
+        raise TypeError(f"{name} must return a torch.nn.Module; got {type(model).__name__}")
     if weights is not None:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
@@ -126,13 +127,13 @@ def load_model(name: str, weights: Path | None) -> nn.Module:
 
 def _layers(given: argparse.Namespace) -> None:
     sample = torch.rand(1, given.channels, given.size, given.size)
-    print(list_layers(load_model(given.model, given.weights), sample))
+    print(list_layers(load_model(given.model, given.weights, pretrained=False), sample))
 
 
 def _record(given: argparse.Namespace) -> None:
     model, (loader, _) = load_model(given.model, given.weights), _images(given)
     recorder = ActivationRecorder(model, given.layers or "*")
-    inputs = None if given.plain else (lambda batch: normalized(batch[0]))
+    inputs = None if given.plain else (lambda batch: normalized(first_tensor(batch)))
     store = recorder.record(loader, to=given.out, resume=given.out.exists(), inputs=inputs)
     print(store)
 
@@ -153,10 +154,11 @@ def _atlas(given: argparse.Namespace) -> None:
     print(atlas.build(given.out).index)
 
 
-def normalized(images: torch.Tensor) -> torch.Tensor:
+def normalized(images: Any) -> torch.Tensor:
     """Return images in [0, 1] with ImageNet's mean and standard deviation taken out."""
     mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (MEAN, STD))
-    return (images - mean) / std
+    scaled: torch.Tensor = (images - mean) / std
+    return scaled
 
 
 def _images(given: argparse.Namespace) -> tuple[Any, list[str] | None]:

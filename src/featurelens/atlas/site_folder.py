@@ -53,7 +53,7 @@ class AtlasSite:
         LookupError
             If the atlas has no such layer or channel.
         """
-        name, _, number = channel.rpartition(":") if isinstance(channel, str) else ("", "", "")
+        name, _, number = str(channel).rpartition(":")
         entries = {layer["name"]: layer for layer in self.manifest["layers"]}
         if not number.isdigit() or name not in entries:
             raise LookupError(
