@@ -30,6 +30,7 @@ def statistics():
         fl.statistics.Activity(),
         fl.statistics.ClassSelectivity(classes=CLASSES),
         fl.statistics.MonoScore(EMBEDDINGS),
+        fl.statistics.Sample(5),
     ]
 
 

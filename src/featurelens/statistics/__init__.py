@@ -8,6 +8,8 @@ from featurelens.statistics.histogram import Histogram, HistogramResult
 from featurelens.statistics.joint_counts import JointCounts, JointCountsResult
 from featurelens.statistics.moments import Moments, MomentsResult
 from featurelens.statistics.mono_score import MonoScore, MonoScoreResult
+from featurelens.statistics.nearest import NearestChannels
+from featurelens.statistics.sample import Sample, SampleResult
 from featurelens.statistics.stream_result import LayerStatistics, StreamResult
 from featurelens.statistics.top_k import TopK, TopKResult
 
@@ -27,6 +29,9 @@ __all__ = [
     "MomentsResult",
     "MonoScore",
     "MonoScoreResult",
+    "NearestChannels",
+    "Sample",
+    "SampleResult",
     "Statistic",
     "StreamResult",
     "TopK",
