@@ -9,6 +9,8 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
+from .describing import ChannelTable as ChannelTable
+from .describing import channel_table as channel_table
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import InformationPlane as InformationPlane
 from .information import MutualInformation as MutualInformation

@@ -100,6 +100,13 @@ class MonoScore(Statistic):
         return f"{type(self).__name__}({describe(self.embeddings)})"
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+        """Return the sums of one batch; see `Statistic.measure`.
+
+        Raises
+        ------
+        ValueError
+            If `embeddings` end before the batch does.
+        """
         last = first_row + len(values)
         if last > len(self.embeddings):
             raise ValueError(
