@@ -17,6 +17,8 @@ from featurelens._checks import check_flag, check_path, check_whole, count, desc
 
 SHOWN = 20
 """Rows that printing shows."""
+WIDTH = 120
+"""Characters in a line; columns beyond are named below the table."""
 
 Column = NDArray[Any]
 
@@ -163,15 +165,18 @@ class ChannelTable:
         return [f"... and {count(more, 'more channel')}", *self.notes] if more > 0 else list(self.notes)
 
     def __str__(self) -> str:
-        rows = list(self._cells())
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        text = [values.dtype.kind == "U" for values in list(self.columns.values())[2:]]
-        sides = ["<", *("<" if left else ">" for left in text)]
-        lines = [
-            "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
-            for row in rows
-        ]
-        return "\n".join([*map(str.rstrip, lines), *self._below()])
+        columns = list(zip(*self._cells(), strict=True))
+        text = [True, *(values.dtype.kind == "U" for values in list(self.columns.values())[2:])]
+        aligned = []
+        for cells, left in zip(columns, text, strict=True):
+            width = max(map(len, cells))
+            aligned.append([cell.ljust(width) if left else cell.rjust(width) for cell in cells])
+        ends = np.cumsum([len(cells[0]) + 2 for cells in aligned])
+        fitting = max(2, int((ends <= WIDTH).sum()))
+        lines = ["  ".join(row).rstrip() for row in zip(*aligned[:fitting], strict=True)]
+        hidden = [cells[0] for cells in columns[fitting:]]
+        more = [f"more columns, to select: {', '.join(hidden)}"] if hidden else []
+        return "\n".join([*lines, *self._below(), *more])
 
     def __repr__(self) -> str:
         layers = len(set(self.columns["layer"].tolist()))
