@@ -47,7 +47,8 @@ class Atlas:
     layers
         Selectors as for `ActivationRecorder`; by default every convolution and linear layer.
     classes
-        Names of the classes; by default their numbers, if the data have labels.
+        Names of the classes, by label; by default those of the loader's data set (``loader.dataset.classes``), or the numbers
+        up to the largest label of a tensor. Without them nothing is shown by class.
     preprocess
         What the model needs before its first layer, a function of `(N, C, H, W)` in [0, 1]: the loader then yields images
         in [0, 1].
@@ -106,7 +107,7 @@ class Atlas:
             isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
         ):
             raise TypeError(f"classes must be a list of names; got {describe(classes)}")
-        self.classes = None if classes is None else tuple(classes)
+        self.classes = self.source.classes if classes is None else tuple(classes)
         if title is not None:
             check_type(title, str, argument="title", expected="text")
         self.title = title or type(self.model).__name__

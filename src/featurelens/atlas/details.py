@@ -8,7 +8,6 @@ from typing import Any, final
 
 import torch
 
-from featurelens.atlas.figures import class_means
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.survey import QUANTILES, LayerSurvey
 from featurelens.recording.receptive import ReceptiveField
@@ -23,7 +22,6 @@ class LayerDetails:
 
     survey: LayerSurvey
     labels: dict[int, int]
-    classes: int | None
     field: ReceptiveField | None
     size: tuple[int, ...]
     effect: dict[str, Any] | None
@@ -55,15 +53,13 @@ class LayerDetails:
         return {"edges": column(edges), "counts": counts.long().tolist()}
 
     def _classes(self, channel: int) -> dict[str, Any] | None:
-        labels = self.survey.sample.labels
-        if labels is None or self.classes is None:
+        if self.survey.by_class is None:
             return None
-        known = (labels >= 0) & (labels < self.classes)
-        means = class_means(self.survey.sample.values[known][:, [channel]], labels[known], self.classes)[0]
+        means = self.survey.by_class.mean[channel]
         effect = None
         if self.effect is not None and self.effect["per_class"] is not None:
-            known_classes = self.effect["per_class"][channel][: self.classes]
-            effect = known_classes + [None] * (self.classes - len(known_classes))
+            known = self.effect["per_class"][channel][: len(means)]
+            effect = known + [None] * (len(means) - len(known))
         return {"mean": column(means), "effect": effect, "error": None}
 
     def _strongest(self, channel: int) -> list[dict[str, Any]]:

@@ -10,8 +10,6 @@ import torch
 from featurelens.atlas.survey import LayerSurvey
 from featurelens.information import channel_information
 
-SHUFFLES = 20
-
 
 @final
 @dataclass(frozen=True)
@@ -41,14 +39,14 @@ CHANNEL_FIGURES = (
         "sparseness",
         "Sparseness",
         "0 to 1",
-        "Treves and Rolls' lifetime sparseness of the channel's largest value above 0 in each image: 1 if one image "
-        "alone activates it, 0 if all do alike.",
+        "Treves and Rolls' lifetime sparseness of the response, the mean over positions of what is above 0: 1 if one "
+        "image alone activates the channel, 0 if all do alike.",
     ),
     Figure(
         "selectivity",
         "Class selectivity",
         "-1 to 1",
-        "Mean of the class with the largest mean, less the mean of the others, over their sum, from values above 0.",
+        "Mean response to the class with the largest mean, less the mean of the other classes, over their sum.",
     ),
     Figure(
         "selectivity_null",
@@ -56,7 +54,7 @@ CHANNEL_FIGURES = (
         "-1 to 1",
         "The same with shuffled labels: what chance gives with this many images of each class.",
     ),
-    Figure("best_class", "Strongest class", "", "The class with the largest mean."),
+    Figure("best_class", "Strongest class", "", "The class with the largest mean response."),
     Figure(
         "information",
         "Information",
@@ -122,58 +120,24 @@ LAYER_FIGURES = (
 )
 
 
-def columns(found: LayerSurvey, classes: int | None, *, seed: int) -> dict[str, torch.Tensor]:
+def columns(found: LayerSurvey, *, seed: int) -> dict[str, torch.Tensor]:
     """Return the figures that follow from the survey, ``(C,)`` each."""
-    values = found.sample.values
-    above = values.nan_to_num(0, 0, 0).clamp(min=0).double()
     result = {
         "maximum": found.highest,
-        "active": (values > 0).double().mean(0),
-        "sparseness": sparseness(above),
+        "active": found.activity.active_images,
+        "sparseness": found.activity.sparseness,
     }
-    labels = found.sample.labels
-    if classes is None or labels is None:
-        return result
-    known = (labels >= 0) & (labels < classes)
-    above, labels = above[known], labels[known]
-    means = class_means(above, labels, classes)
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = [
-        selectivity(class_means(above, labels[torch.randperm(len(labels), generator=generator)], classes))
-        for _ in range(SHUFFLES)
-    ]
-    result["selectivity"] = selectivity(means)
-    result["selectivity_null"] = torch.stack(shuffled).nanmean(0)
-    best = means.nan_to_num(-torch.inf).argmax(1)
-    result["best_class"] = torch.where(means.nan_to_num(0).amax(1) > 0, best, -1)
-    if len(torch.unique(labels)) > 1 and len(labels) >= 4:
-        information = channel_information(values[known].nan_to_num(0), labels, seed=seed, progress=False)
+    if found.by_class is not None:
+        result["selectivity"] = found.by_class.index
+        result["selectivity_null"] = found.by_class.null_mean
+        result["best_class"] = found.by_class.preferred
+    values, labels = found.sample.values, found.sample.labels
+    if labels is not None and 1 < len(torch.unique(labels)) < len(labels):
+        information = channel_information(values.nan_to_num(0, 0, 0), labels, seed=seed, progress=False)
         result["information"] = information.values
         if information.p_values is not None:
             result["information_p"] = information.p_values
     return result
-
-
-def class_means(values: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return ``(C, K)`` means of values ``(n, C)`` in each class; NaN for a class without images."""
-    sums = torch.zeros(classes, values.shape[1], dtype=torch.float64).index_add_(
-        0, labels.long(), values.double()
-    )
-    return (sums / torch.bincount(labels.long(), minlength=classes)[:, None]).T
-
-
-def selectivity(means: torch.Tensor) -> torch.Tensor:
-    """Return ``(C,)``: largest class mean against the mean of the others; NaN if there is nothing to compare."""
-    known = ~means.isnan()
-    largest = means.nan_to_num(-torch.inf).amax(1)
-    others = (means.nansum(1) - largest) / (known.sum(1) - 1)
-    return (largest - others) / (largest + others)
-
-
-def sparseness(values: torch.Tensor) -> torch.Tensor:
-    """Return Treves and Rolls' sparseness of values ``(n, C)`` of at least 0; NaN for a channel that is always 0."""
-    n = len(values)
-    return (1 - values.mean(0).square() / values.square().mean(0)) / (1 - 1 / n)
 
 
 def dead(found: LayerSurvey) -> torch.Tensor:

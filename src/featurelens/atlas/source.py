@@ -90,6 +90,18 @@ class Source:
         except TypeError:
             return None
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, as far as the data set tells."""
+        data = getattr(self.loader, "dataset", None)
+        names = getattr(data, "classes", None)
+        if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+        if isinstance(data, TensorDataset) and len(data.tensors) > 1:
+            labels = self.labels(data.tensors)
+            return None if labels is None else tuple(str(label) for label in range(int(labels.max()) + 1))
+        return None
+
     def batches(self) -> Iterator[Rows]:
         """Yield every batch."""
         for batch in self._batches().run():

@@ -10,7 +10,18 @@ import torch
 
 from featurelens._sharding import Share
 from featurelens.atlas.parts import Parts
-from featurelens.statistics import RandomSample, RandomSampleResult, Statistic, StreamResult, TopK, TopKResult
+from featurelens.statistics import (
+    Activity,
+    ActivityResult,
+    ClassSelectivity,
+    ClassSelectivityResult,
+    Sample,
+    SampleResult,
+    Statistic,
+    StreamResult,
+    TopK,
+    TopKResult,
+)
 from featurelens.statistics.base import State
 
 if TYPE_CHECKING:
@@ -51,12 +62,15 @@ class StrongestMeans(Statistic):
 class LayerSurvey:
     """What the pass found in one layer of C channels.
 
-    `by_mean` ``(C, K)`` are the rows of the images with the largest means, -1 for none.
+    The value of a channel in an image is its largest one; `by_mean` ``(C, K)`` are the rows of the images with the
+    largest means, -1 for none.
     """
 
     strongest: TopKResult
-    sample: RandomSampleResult
+    sample: SampleResult
+    activity: ActivityResult
     by_mean: torch.Tensor
+    by_class: ClassSelectivityResult | None
 
     @property
     def channels(self) -> int:
@@ -102,7 +116,10 @@ class Survey:
 
 def survey_blocks(atlas: Atlas, work: Parts, share: Share) -> list[Path]:
     """Measure the blocks of this share that are not measured yet, and return the files of all."""
-    statistics = [TopK(STRONGEST), StrongestMeans(STRONGEST), RandomSample(atlas.sample, atlas.seed)]
+    sample = Sample(atlas.sample, atlas.seed, reduce="max")
+    statistics: list[Statistic] = [TopK(STRONGEST), StrongestMeans(STRONGEST), sample, Activity()]
+    if atlas.classes is not None and len(atlas.classes) > 1:
+        statistics.append(ClassSelectivity(len(atlas.classes)))
     total = atlas.source.number_of_batches
     blocks = min(BLOCKS, total) if total else 1
     files = [work.path(f"survey/{index:02d}-{blocks:02d}.pt") for index in range(blocks)]
@@ -123,7 +140,13 @@ def merged(files: list[Path]) -> Survey:
     """Return what the blocks found together."""
     result = StreamResult.merge(files)
     layers = {
-        name: LayerSurvey(layer.top_k, layer.random_sample, layer.strongest_means)
+        name: LayerSurvey(
+            strongest=layer.top_k,
+            sample=layer.sample,
+            activity=layer.activity,
+            by_mean=layer.strongest_means,
+            by_class=getattr(layer, "class_selectivity", None),
+        )
         for name, layer in result.items()
     }
     return Survey(layers, result.rows)

@@ -91,14 +91,6 @@ class Writing:
         return list(dict.fromkeys(result["failed"] for result in own if "failed" in result))
 
     @cached_property
-    def _classes(self) -> int | None:
-        """The number of classes, if the data have labels."""
-        if self.atlas.classes is not None:
-            return len(self.atlas.classes)
-        labels = self.survey.labels
-        return None if labels is None or not len(labels) else int(labels.max()) + 1
-
-    @cached_property
     def _number(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.survey.layers)}
 
@@ -107,7 +99,7 @@ class Writing:
         return wires(self.atlas.model, list(self.survey.layers), self._probe)
 
     def _table(self, name: str, layer: LayerSurvey) -> dict[str, torch.Tensor]:
-        table = figures.columns(layer, self._classes, seed=self.atlas.seed)
+        table = figures.columns(layer, seed=self.atlas.seed)
         effect = self._effect(name)
         if effect is not None:
             for key, title in (
@@ -131,7 +123,6 @@ class Writing:
         details = LayerDetails(
             survey=layer,
             labels=self._labels,
-            classes=self._classes,
             field=self._field(name),
             size=tuple(self.sample.shape[2:]),
             effect=self._effect(name),
@@ -169,9 +160,6 @@ class Writing:
 
     def _manifest(self, channel_figures: list[dict[str, Any]]) -> dict[str, Any]:
         atlas = self.atlas
-        classes = list(atlas.classes) if atlas.classes is not None else None
-        if classes is None and self._classes is not None:
-            classes = [str(label) for label in range(self._classes)]
         ablated = next(filter(None, map(self._effect, self.survey.layers)), None)
         return {
             "format": 1,
@@ -179,7 +167,7 @@ class Writing:
             "images": self.survey.images,
             "sample": len(self.survey.rows),
             "input": {"shape": list(self.sample.shape[1:]), "kind": KINDS[self.sample.ndim - 1]},
-            "classes": classes,
+            "classes": None if atlas.classes is None else list(atlas.classes),
             "block": BLOCK,
             "ablation": None
             if ablated is None
