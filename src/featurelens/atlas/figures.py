@@ -77,12 +77,18 @@ CHANNEL_FIGURES = (
         "",
         "False discovery rate at which the importance counts as significant (Benjamini and Hochberg).",
     ),
-    Figure("score", "Optimized score", "", "The channel's mean activation in its optimized image.", True),
+    Figure(
+        "score",
+        "Optimized score",
+        "",
+        "The channel's activation at the centre of its map for the optimized image.",
+        True,
+    ),
     Figure(
         "ratio",
         "Optimized to real",
         "times",
-        "The optimized image's score over that of the strongest real image.",
+        "The optimized image's score over the channel's largest value in any real image.",
     ),
     Figure(
         "trusted",

@@ -42,7 +42,7 @@ class Painter:
         self, layer: str, survey: LayerSurvey, channels: Sequence[int], parts: Parts, folder: str
     ) -> Any:
         """Optimize images of `channels`, write their sheets, and return their figures."""
-        wanted = [objectives.channel(layer, index) for index in channels]
+        wanted = [objectives.neuron(layer, index) for index in channels]
         every = max(1, self.steps // (NUMBER_OF_FRAMES - 1))
         best = self._maximizer(0).run(wanted, record_every=every)
         others = [self._maximizer(1 + number).run(wanted) for number in range(SEEDS)]
@@ -70,7 +70,7 @@ class Painter:
         channels: Sequence[int],
     ) -> RealImageComparison:
         """Compare with the strongest images of these channels, among which are those of the whole data set."""
-        strongest = survey.by_mean[list(channels)].flatten()
+        strongest = survey.at_centre[list(channels)].flatten()
         rows = torch.unique(torch.cat([strongest[strongest >= 0], survey.sample.rows[:RANDOM]]))
         images = self.source.take(rows.tolist()).images
         return best.compare(images, top=8, seeds=others, progress=False)

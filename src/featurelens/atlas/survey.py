@@ -39,15 +39,14 @@ BLOCKS = 16
 
 @final
 @dataclass(eq=False)
-class StrongestMeans(Statistic):
-    """The images with the largest mean of each channel, the value that optimized images maximize."""
+class StrongestAtCentre(Statistic):
+    """The images in which each channel is largest at the centre of its map, the value that optimized images maximize."""
 
     k: int
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        return TopK(self.k).measure(
-            values.flatten(2).float().mean(2) if values.ndim > 2 else values, first_row, labels
-        )
+        centre = tuple(size // 2 for size in values.shape[2:])
+        return TopK(self.k).measure(values[(slice(None), slice(None), *centre)], first_row, labels)
 
     def combine(self, one: State, other: State) -> State:
         return TopK(self.k).combine(one, other)
@@ -62,14 +61,14 @@ class StrongestMeans(Statistic):
 class LayerSurvey:
     """What the pass found in one layer of C channels.
 
-    The value of a channel in an image is its largest one; `by_mean` ``(C, K)`` are the rows of the images with the
-    largest means, -1 for none.
+    The value of a channel in an image is its largest one; `at_centre` ``(C, K)`` are the rows of the images in
+    which it is largest at the centre of its map, -1 for none.
     """
 
     strongest: TopKResult
     sample: SampleResult
     activity: ActivityResult
-    by_mean: torch.Tensor
+    at_centre: torch.Tensor
     by_class: ClassSelectivityResult | None
 
     @property
@@ -117,7 +116,7 @@ class Survey:
 def survey_blocks(atlas: Atlas, work: Parts, share: Share) -> list[Path]:
     """Measure the blocks of this share that are not measured yet, and return the files of all."""
     sample = Sample(atlas.sample, atlas.seed, reduce="max")
-    statistics: list[Statistic] = [TopK(STRONGEST), StrongestMeans(STRONGEST), sample, Activity()]
+    statistics: list[Statistic] = [TopK(STRONGEST), StrongestAtCentre(STRONGEST), sample, Activity()]
     if atlas.classes is not None and len(atlas.classes) > 1:
         statistics.append(ClassSelectivity(len(atlas.classes)))
     total = atlas.source.number_of_batches
@@ -144,7 +143,7 @@ def merged(files: list[Path]) -> Survey:
             strongest=layer.top_k,
             sample=layer.sample,
             activity=layer.activity,
-            by_mean=layer.strongest_means,
+            at_centre=layer.strongest_at_centre,
             by_class=getattr(layer, "class_selectivity", None),
         )
         for name, layer in result.items()

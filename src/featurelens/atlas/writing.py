@@ -110,10 +110,11 @@ class Writing:
                 if effect[key] is not None:
                     table[title] = _joined([effect], key)
         if painted := self._pictures(name):
-            parts = {key: _joined(painted, key) for key in ("score", "strongest", "trusted", "agreement")}
-            positive = (parts["score"] > 0) & (parts["strongest"] > 0)
+            parts = {key: _joined(painted, key) for key in ("score", "trusted", "agreement")}
+            highest = layer.highest
+            positive = (parts["score"] > 0) & (highest > 0)
             table["score"] = parts["score"]
-            table["ratio"] = torch.where(positive, parts["score"] / parts["strongest"], torch.nan)
+            table["ratio"] = torch.where(positive, parts["score"] / highest, torch.nan)
             table |= {"trusted": parts["trusted"], "agreement": parts["agreement"]}
         return table
 
