@@ -285,6 +285,8 @@ def write_comparison(root, prefixes, manifests):
         count = layer["channels"]
         match = list(range(count))[::-1] if index == 0 else None
         correlation = [round(c / count, 3) for c in range(count)] if index == 0 else None
-        entries.append({"name": layer["name"], "similarity": 0.9, "match": match, "correlation": correlation})
+        entries.append(
+            {"name": layer["name"], "similarity": 0.9, "match": match, "correlation": correlation}
+        )
     compared = [{"title": f"seed {i}", "prefix": prefix} for i, prefix in enumerate(prefixes)]
     receive(root, "manifest", {"format": 1, "title": "Two seeds", "compared": compared, "layers": entries})

@@ -146,10 +146,7 @@ def test_every_page_shows_its_pictures_and_its_texts_as_texts(visit, view):
     for alt in pictures.evaluate_all("all => all.map(image => image.closest('.map') ? 'map' : image.alt)"):
         assert alt == "map" or re.search(r"channel \d+", alt)
     assert page.locator("main b:not(:empty), main i").filter(has_text="bold").count() == 0
-    assert (
-        page.evaluate("document.querySelectorAll('main script, main [onerror], main [style*=url]').length")
-        == 0
-    )
+    assert page.evaluate("document.querySelectorAll('main script, main [onerror], main [style*=url]').length") == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 
@@ -45,8 +45,8 @@ class StrongestAtCentre(Statistic):
     k: int
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        centre = tuple(size // 2 for size in values.shape[2:])
-        return TopK(self.k).measure(values[(slice(None), slice(None), *centre)], first_row, labels)
+        centre: tuple[Any, ...] = (..., *(size // 2 for size in values.shape[2:]))
+        return TopK(self.k).measure(values[centre], first_row, labels)
 
     def combine(self, one: State, other: State) -> State:
         return TopK(self.k).combine(one, other)
