@@ -14,7 +14,7 @@ import torch
 
 from featurelens._checks import first_line
 from featurelens._sharding import Share
-from featurelens.atlas.effects import Loader, effect, sample_loader
+from featurelens.atlas.effects import Loader, effect, probes, sample_loader
 from featurelens.atlas.examples import cut, maps_sheet
 from featurelens.atlas.pages import blocks, folder_of, number_of, write_pages
 from featurelens.atlas.parts import Parts
@@ -78,6 +78,8 @@ class Build:
         atlas = self.atlas
         yield "examples.json", partial(self._examples, found, folders, View.of(sample))
         loader = sample_loader(atlas.source, found.rows[: atlas.ablation]) if atlas.ablation else None
+        if loader:
+            yield "probe.json", partial(probes, atlas, list(found.layers), found.rows)
         painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)
         for name, layer in found.layers.items():
             if loader:

@@ -1,14 +1,18 @@
-"""What a layer's channels carry: the accuracy lost without each of them, on a sample of the images."""
+"""What layers carry of the labels, on a sample of the images: accuracy lost without a channel, and that of a linear probe."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from featurelens.ablation import ChannelAblator
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.source import BATCH, Source
+from featurelens.information import linear_probe
+
+if TYPE_CHECKING:
+    from featurelens.atlas.atlas import Atlas
 
 Loader = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -35,4 +39,24 @@ def effect(
         "error": column(found.standard_error),
         "q": column(found.q_value),
         "per_class": column(found.per_class),
+    }
+
+
+def probes(atlas: Atlas, layers: list[str], rows: torch.Tensor) -> dict[str, Any]:
+    """Return accuracy and nats of a linear probe of every layer, and the accuracy of shuffled labels; empty without one."""
+    loader = sample_loader(atlas.source, rows)
+    try:
+        found = linear_probe(
+            atlas.model, layers, loader or [], permutations=1, seed=atlas.seed, progress=atlas.progress
+        )
+    except (ValueError, TypeError, RuntimeError):  # too few images, or a layer that is not finite
+        return {}
+    columns = {
+        "probe_accuracy": column(found.accuracy),
+        "probe_null": column(found.null_accuracy),
+        "probe_nats": column(found.nats),
+    }
+    return {
+        layer: {key: values[place] for key, values in columns.items() if values is not None}
+        for place, layer in enumerate(found.layers)
     }

@@ -14,7 +14,7 @@ from PIL import Image
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
-from featurelens.atlas.thumbnails import HIGHLIGHT, MAPS, REAL, View, encoded, picture
+from featurelens.atlas.thumbnails import HIGHLIGHT, MAPS, REAL, TINY, View, encoded, picture
 from featurelens.layers import Selector
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.streaming import Statistics
@@ -70,7 +70,8 @@ def cut(
         position = 0
         for chunk in source.chunks(wanted.tolist()):
             for row, image in zip(wanted[position:].tolist(), chunk.images, strict=False):
-                parts.write(f"images/real/{row}.webp", encoded(picture(view.unit(image), REAL)))
+                drawn = picture(view.unit(image), REAL)
+                parts.write(f"images/real/{row}.webp", encoded(drawn, exact=max(drawn.size) <= TINY))
             if chunk.labels is not None:
                 rows = wanted[position : position + len(chunk.images)].tolist()
                 labels.update(zip(rows, chunk.labels.tolist(), strict=True))

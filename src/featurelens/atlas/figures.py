@@ -123,6 +123,22 @@ LAYER_FIGURES = (
         "",
         "Another count of directions: the eigenvalues' squared sum over the sum of their squares.",
     ),
+    Figure(
+        "probe_accuracy",
+        "Probe accuracy",
+        "share",
+        "Share of sampled images whose class a linear probe of the layer's means predicts, fitted to other images.",
+    ),
+    Figure(
+        "probe_null", "Probe accuracy of chance", "share", "The same for a probe fitted to shuffled labels."
+    ),
+    Figure(
+        "probe_nats",
+        "Probe information",
+        "nats",
+        "Label entropy minus the probe's cross-entropy: a lower bound on the layer's information on the class.",
+        True,
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from featurelens.atlas.numbers import column
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
-from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, encoded, picture, sheet
+from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, TINY, encoded, picture, sheet
 from featurelens.maximization import ActivationMaximizer, MaximizationResult, RealImageComparison
 
 SEEDS = 3
@@ -84,18 +84,19 @@ class Painter:
         folder: str,
     ) -> None:
         drawn = [picture(image, BEST) for image in best.images]
-        parts.write(f"{folder}-best.webp", encoded(sheet(drawn, 8)))
+        tiny = max(drawn[0].size) <= TINY
+        parts.write(f"{folder}-best.webp", encoded(sheet(drawn, 8), exact=tiny))
         rows: list[Image.Image | None] = []
         for place in range(len(best)):
             rows += [picture(result.images[place], OTHERS) for result in others]
             rows.append(None if least is None else picture(least.images[place], OTHERS))
-        parts.write(f"{folder}-others.webp", encoded(sheet(rows, SEEDS + 1)))
+        parts.write(f"{folder}-others.webp", encoded(sheet(rows, SEEDS + 1), exact=tiny))
         assert best.frames is not None
         chosen = torch.linspace(0, best.frames.shape[1] - 1, NUMBER_OF_FRAMES).round().long()
         frames: list[Image.Image | None] = [
             picture(frame, FRAMES) for way in best.frames[:, chosen] for frame in way
         ]
-        parts.write(f"{folder}-frames.webp", encoded(sheet(frames, NUMBER_OF_FRAMES)))
+        parts.write(f"{folder}-frames.webp", encoded(sheet(frames, NUMBER_OF_FRAMES), exact=tiny))
 
 
 def _figures(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BEST, OTHERS, FRAMES, REAL, MAPS = 128, 96, 64, 128, 16
 """Largest edges of pictures, in pixels."""
 
+TINY = 20
+"""Pictures with no longer edge are kept without loss: blocks of eight pixels would blur them."""
+
 LINES = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0))
 """Colours of the channels of a signal (Okabe and Ito)."""
 
@@ -86,12 +89,12 @@ def sheet(pictures: Sequence[Image.Image | None], columns: int) -> Image.Image:
     return laid
 
 
-def encoded(drawn: Image.Image) -> bytes:
-    """Return a picture as WebP: without loss if parts of it are transparent, as opacity then means a value."""
+def encoded(drawn: Image.Image, *, exact: bool = False) -> bytes:
+    """Return a picture as WebP: without loss if it must be `exact`, or if opacity in it means a value."""
     import io
 
     stream = io.BytesIO()
-    options: dict[str, Any] = {"lossless": True} if drawn.mode == "RGBA" else {"quality": 82}
+    options: dict[str, Any] = {"lossless": True} if exact or drawn.mode == "RGBA" else {"quality": 82}
     drawn.save(stream, "WEBP", method=4, **options)
     return stream.getvalue()
 

@@ -13,13 +13,16 @@ from featurelens import similarity
 from featurelens._hooks import named_modules
 from featurelens.atlas import figures
 from featurelens.atlas.details import LayerDetails
+from featurelens.atlas.filters import drawn, filters
 from featurelens.atlas.neighbours import nearest
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.pages import BLOCK, blocks, number_of, transposed, write_data
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import NUMBER_OF_FRAMES, SEEDS
 from featurelens.atlas.survey import QUANTILES, STRONGEST, LayerSurvey, Survey
+from featurelens.atlas.thumbnails import encoded, sheet
 from featurelens.atlas.wiring import Wires, wires
+from featurelens.layers import list_layers
 from featurelens.recording import receptive_field
 from featurelens.recording.receptive import ReceptiveField
 
@@ -95,6 +98,12 @@ class Writing:
         return {name: number for number, name in enumerate(self.survey.layers)}
 
     @cached_property
+    def _shapes(self) -> dict[str, list[int]]:
+        """The shape of each layer's output for one image."""
+        table = list_layers(self.atlas.model, self._probe)
+        return {layer.name: list(layer.shape[1:]) for layer in table if layer.shape}
+
+    @cached_property
     def _wires(self) -> dict[str, Wires]:
         return wires(self.atlas.model, list(self.survey.layers), self._probe)
 
@@ -138,15 +147,25 @@ class Writing:
             if fed
             else None,
         )
-        pictures = self._pictures(name)
+        pictures, kernels = self._pictures(name), self._filters(name)
         for number, channels in enumerate(blocks(layer.channels)):
             painted = pictures[number] if pictures else None
             entries = []
             for place, channel in enumerate(channels):
-                drawn = None if painted is None else transposed(_columns_of(painted), place)
-                entries.append(details.of(channel, drawn, ()))
+                figures = None if painted is None else transposed(_columns_of(painted), place)
+                entries.append(details.of(channel, figures, ()))
             content = {"first": channels.start, "channels": entries}
+            if kernels is not None:
+                tiles = sheet(drawn(kernels[channels.start : channels.stop]), 8)
+                file = f"images/{self.folders[name]}/{number_of(channels)}-filters.webp"
+                self.parts.write(file, encoded(tiles, exact=True))
             write_data(self.parts, f"{self.folders[name]}/{number_of(channels)}", content)
+
+    def _filters(self, name: str) -> torch.Tensor | None:
+        """Return the kernels of a layer that reads the image itself."""
+        if name in self._wires and self._wires[name].source is None and not self._number[name]:
+            return filters(named_modules(self.atlas.model).get(name), self._probe.shape[1])
+        return None
 
     def _field(self, name: str) -> ReceptiveField | None:
         """Return the receptive field of a layer of maps, if it can be found."""
@@ -194,16 +213,26 @@ class Writing:
                 "others": {"tile": tile["others"], "columns": SEEDS + 1},
                 "frames": {"tile": tile["frames"], "columns": NUMBER_OF_FRAMES},
             }
+        if (kernels := self._filters(name)) is not None:
+            sheets["filters"] = {"tile": list(drawn(kernels[:1])[0].size), "columns": 8}
         return {
             "name": name,
             "folder": self.folders[name],
             "kind": type(module).__name__,
-            "shape": [layer.channels],
+            "shape": self._shapes.get(name, [layer.channels]),
             "channels": layer.channels,
             "notes": self._notes(name),
-            "figures": {key: rounded(value) for key, value in figures.layer_figures(layer).items()},
+            "figures": {
+                key: rounded(value)
+                for key, value in (figures.layer_figures(layer) | self._probed(name)).items()
+            },
             "sheets": sheets,
         }
+
+    def _probed(self, name: str) -> dict[str, float]:
+        """Return how well a linear probe of the layer predicts the labels, if it was fitted."""
+        found: dict[str, dict[str, float]] = self.results.get("probe.json", {})
+        return found.get(name, {})
 
     def _similarity(self) -> list[list[float | None]] | None:
         """Return the debiased CKA of all pairs of layers, over the channels' largest values in the sampled images."""
