@@ -159,17 +159,20 @@ def columns(count, rng):
         "selectivity": rng.uniform(size=count),
         "importance": rng.normal(0.004, 0.01, count),
     }
-    values = {key: [None if d else round(float(v), 4) for v, d in zip(drawn[key], dead)] for key in drawn}
-    best = [None if d else int(c) for c, d in zip(rng.integers(0, 10, count), dead)]
+    values = {
+        key: [None if d else round(float(v), 4) for v, d in zip(drawn[key], dead, strict=True)]
+        for key in drawn
+    }
+    best = [None if d else int(c) for c, d in zip(rng.integers(0, 10, count), dead, strict=True)]
     return values | {"dead": dead.tolist(), "best_class": best, "active": drawn["active"].round(4).tolist()}
 
 
-def write_layer(root, entry, index, layers, rng):
+def write_layer(root, entry, index, layers, rng, with_details):
     """Tables, details and sheets of one layer; its columns."""
     count, folder = entry["channels"], entry["folder"]
     table = columns(count, rng)
     receive(root, f"{folder}/table", {"channels": count, "columns": table})
-    for first in range(0, count, BLOCK):
+    for first in range(0, count if with_details else 0, BLOCK):
         block = range(first, min(first + BLOCK, count))
         name = f"{first // BLOCK:04d}"
         content = {"first": first, "channels": [details(index, c, layers, rng) for c in block]}
@@ -242,14 +245,22 @@ def front(root, layers, tables):
     return {"tile": [48, 48], "columns": 8, "layers": shown, "figure": "importance", "largest": largest}
 
 
-def write_atlas(root, widths=(16, 70, 96), *, sheets=tuple(SHEETS), seed=0, title="Digits & <i>more</i>"):
+def write_atlas(
+    root,
+    widths=(16, 70, 96),
+    *,
+    sheets=tuple(SHEETS),
+    with_details=True,
+    seed=0,
+    title="Digits & <i>more</i>",
+):
     """An atlas of layers of these widths; names of layers hold what names can hold."""
     root = pathlib.Path(root)
     rng = np.random.default_rng(seed)
     copy_pages(root)
     names = ["stem.conv", "block:1 <b>", "relu#1", *(f"layer{i}.conv" for i in range(3, len(widths)))]
     layers = [layer_entry(i, names[i], width, sheets) for i, width in enumerate(widths)]
-    tables = [write_layer(root, each, i, len(layers), rng) for i, each in enumerate(layers)]
+    tables = [write_layer(root, each, i, len(layers), rng, with_details) for i, each in enumerate(layers)]
     distance = np.abs(np.subtract.outer(range(len(layers)), range(len(layers))))
     for row in range(20):
         path = root / "images" / "real" / f"{row}.webp"
@@ -279,14 +290,18 @@ def write_comparison(root, prefixes, manifests):
     """The comparison of two atlases: channels of the first layer are matched in reverse, the others by number."""
     root = pathlib.Path(root)
     copy_pages(root)
-    both = [layer for layer in manifests[0]["layers"]]
     entries = []
-    for index, layer in enumerate(both):
+    for index, layer in enumerate(manifests[0]["layers"]):
         count = layer["channels"]
-        match = list(range(count))[::-1] if index == 0 else None
-        correlation = [round(c / count, 3) for c in range(count)] if index == 0 else None
+        matched = index == 0
+        correlation = [round(channel / count, 3) for channel in range(count)]
         entries.append(
-            {"name": layer["name"], "similarity": 0.9, "match": match, "correlation": correlation}
+            {
+                "name": layer["name"],
+                "similarity": 0.9,
+                "match": list(range(count))[::-1] if matched else None,
+                "correlation": correlation if matched else None,
+            }
         )
     compared = [{"title": f"seed {i}", "prefix": prefix} for i, prefix in enumerate(prefixes)]
     receive(root, "manifest", {"format": 1, "title": "Two seeds", "compared": compared, "layers": entries})

@@ -6,7 +6,7 @@ function readAddress() {
 }
 
 function address(state) {
-  const known = Object.entries(state).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const known = Object.entries(state).filter(([, value]) => value != null && value !== "");
   return `#${new URLSearchParams(known)}`.replaceAll("%3A", ":");
 }
 

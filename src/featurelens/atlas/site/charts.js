@@ -1,131 +1,116 @@
 "use strict";
 /* Charts as SVG, drawn from the data: sharp, light and dark by CSS, with a title and a description in words. */
 
+const WIDTH = 340;
 let charts = 0;
 
 /** An SVG that readers of screens hear as one image: its title and its description. */
 function chart(width, height, title, description, ...marks) {
   const id = `chart-${++charts}`;
-  return svg("svg", {
-    class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": `${id}-title ${id}-text`,
-    style: { "max-width": `${Math.round(width * 1.25)}px` },
-  }, svg("title", { id: `${id}-title` }, title), svg("desc", { id: `${id}-text` }, description), marks);
+  const style = { "max-width": `${Math.round(width * 1.25)}px` };
+  const labels = { role: "img", "aria-labelledby": `${id}-title ${id}-text` };
+  return svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, style, ...labels },
+    svg("title", { id: `${id}-title` }, title), svg("desc", { id: `${id}-text` }, description), marks);
 }
 
 /** Maps a range of values to a range of pixels. */
 function scale([low, high], from, to) {
-  const span = high - low || 1;
-  return (value) => from + ((value - low) / span) * (to - from);
+  return (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 }
 
-function text(x, y, content, attributes = {}) {
-  return svg("text", { x, y, ...attributes }, content);
+function text(x, y, content, names = "") {
+  return svg("text", { x, y, class: names }, content);
 }
 
 function rule(x1, y1, x2, y2, names = "axis") {
   return svg("line", { x1, y1, x2, y2, class: names });
 }
 
-/** Counts over edges; the counts are logarithmic, as most activations are near zero. */
-function histogram(title, { edges, counts }, unitText = "", mark = null) {
-  const [width, height, left, bottom] = [340, 156, 36, 120];
-  const range = [edges[0], edges.at(-1)];
-  const x = scale(range, left, width - 8);
-  const most = Math.max(1, ...counts);
-  const y = scale([0, Math.log10(1 + most)], bottom, 14);
-  const bars = counts.map((count, index) => count > 0 && svg("rect", {
-    class: "bar", x: x(edges[index]), width: Math.max(0.5, x(edges[index + 1]) - x(edges[index]) - 0.5),
-    y: y(Math.log10(1 + count)), height: bottom - y(Math.log10(1 + count)),
-    "data-help": `${numberText(edges[index])} to ${numberText(edges[index + 1])}: ${numberText(count)}`,
-  }));
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  const fullest = counts.indexOf(Math.max(...counts));
-  const description = `${numberText(total)} values from ${numberText(range[0])} to ${numberText(range[1])}; most, ` +
-    `${numberText(counts[fullest])}, between ${numberText(edges[fullest])} and ${numberText(edges[fullest + 1])}.`;
-  return chart(width, height, title, description, countAxis(most, y, left, width), bars,
-    mark !== null && mark !== undefined && rule(x(mark), 10, x(mark), bottom, "mark"),
-    rule(left, bottom, width - 8, bottom), valueTicks(range, x, bottom + 16), text((left + width - 8) / 2, 152, unitText, { class: "middle" }));
-}
-
-function countAxis(most, y, left, width) {
-  const powers = most < 10 ? [1, most] : [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((power) => power <= most);
-  const step = Math.ceil(powers.length / 4);
-  return powers.filter((_, index) => index % step === 0).map((power) => [
-    rule(left, y(Math.log10(1 + power)), width - 8, y(Math.log10(1 + power)), "grid"),
-    text(left - 4, y(Math.log10(1 + power)) + 4, power < 1e4 ? WHOLE.format(power) : `10^${Math.log10(power)}`, { class: "end" }),
-  ]);
-}
-
-function valueTicks([low, high], x, y) {
-  const ticks = [[low, "start"], [high, "end"]];
-  const zero = x(0);
-  if (low < 0 && high > 0 && zero > x(low) + 40 && zero < x(high) - 40) ticks.push([0, "middle"]);
-  return ticks.map(([value, side]) => text(x(value), y, numberText(value), { class: side }));
-}
-
-/** Rows of dots on one axis: [{label, values, help, strong}] */
-function dotPlot(title, rows) {
-  const known = rows.filter(({ values }) => values.some((value) => value !== null && value !== undefined));
-  if (!known.length) return null;
-  const [width, left, right] = [340, 118, 286];
-  const height = known.length * 20 + 8;
-  const [low, high] = extent(known.flatMap(({ values }) => values).concat(0));
-  const x = scale([low, high], left, right);
-  const marks = known.map(({ label, values, help, strong }, index) => dotRow(label, values, help, strong, x, 20 * index + 14, width));
-  const description = known.map(({ label, values }) => `${label} ${values.map((value) => numberText(value)).join(", ")}`).join("; ");
-  return chart(width, height, title, `${description}.`, rule(x(0), 2, x(0), height - 4, "axis"), marks);
-}
-
-function dotRow(label, values, help, strong, x, y, width) {
-  const [low, high] = extent([...values, 0]);
-  return svg("g", { class: strong ? "strong" : "", "data-help": help },
-    text(0, y + 4, label), rule(x(low), y, x(high), y, "stem"),
-    values.map((value) => value !== null && svg("circle", { class: "dot", cx: x(value), cy: y, r: strong ? 5 : 4 })),
-    text(width, y + 4, values.length === 1 ? numberText(values[0]) : `max ${numberText(extent(values)[1])}`, { class: "end" }));
-}
-
-/** Bars of classes: the mean of each, and the effect of ablation with two standard errors. */
-function classBars(title, site, { mean, effect, error }, order) {
-  const [row, labels, right] = [17, 96, 340];
-  const height = order.length * row + 24;
-  const middle = effect ? 214 : right;
-  const left = { range: extent([...mean, 0]), from: labels, to: middle - 10 };
-  const marks = [panel(left, "mean activation", "bar", mean, null, order, row)];
-  if (effect) {
-    const reach = effect.flatMap((value, index) => [value - 2 * (error?.[index] ?? 0), value + 2 * (error?.[index] ?? 0)]);
-    marks.push(panel({ range: extent([...reach, 0]), from: middle, to: right - 4 }, "effect of ablation", "effect", effect, error, order, row));
-  }
-  const names = order.map((index, line) => text(labels - 6, line * row + 33, shorten(className(site, index), 15), { class: "end" }));
-  const description = order.map((index) => `${className(site, index)}: mean ${numberText(mean[index])}` +
-    `${effect ? `, effect ${numberText(effect[index])}` : ""}`).join("; ");
-  return chart(right, height, title, `${description}.`, names, marks);
-}
-
-function panel({ range, from, to }, heading, names, values, errors, order, row) {
-  const x = scale(range, from, to);
-  const bars = order.map((index, line) => {
-    const y = line * row + 29;
-    const value = values[index];
-    if (value === null || value === undefined) return null;
-    const reach = 2 * (errors?.[index] ?? 0);
-    const help = `${heading}: ${numberText(value)}${errors ? ` ± ${numberText(reach)}` : ""}`;
-    return svg("g", { "data-help": help },
-      svg("rect", { class: names, x: Math.min(x(0), x(value)), y: y - 5, width: Math.abs(x(value) - x(0)), height: 10 }),
-      errors && rule(x(value - reach), y, x(value + reach), y, "error"));
-  });
-  return [text(from, 11, heading), text(from, 11, ""), rule(x(0), 18, x(0), order.length * row + 22, "axis"), bars];
+function bar(names, x1, x2, y, height, help) {
+  return svg("rect", { class: names, x: Math.min(x1, x2), width: Math.abs(x2 - x1), y, height, "data-help": help });
 }
 
 function shorten(name, length) {
   return name.length > length ? `${name.slice(0, length - 1)}…` : name;
 }
 
+/** Counts between edges; the counts are logarithmic, as most activations lie near zero. */
+function histogram(title, { edges, counts }, unitText) {
+  const [left, right, bottom] = [36, WIDTH - 8, 120];
+  const x = scale([edges[0], edges.at(-1)], left, right);
+  const most = Math.max(1, ...counts);
+  const height = (count) => scale([0, Math.log10(1 + most)], 0, bottom - 14)(Math.log10(1 + count));
+  const between = (index) => `${numberText(edges[index])} to ${numberText(edges[index + 1])}: ${numberText(counts[index])}`;
+  const bars = counts.map((count, index) => count > 0 &&
+    bar("bar", x(edges[index]), x(edges[index + 1]) - 0.5, bottom - height(count), height(count), between(index)));
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const description = `${numberText(total)} values; most of them from ${between(counts.indexOf(most))}.`;
+  return chart(WIDTH, 156, title, description, countAxis(most, (count) => bottom - height(count), left, right), bars,
+    rule(left, bottom, right, bottom), valueAxis([edges[0], edges.at(-1)], x, bottom + 16),
+    text((left + right) / 2, 152, unitText, "middle"));
+}
+
+function countAxis(most, y, left, right) {
+  const powers = Array.from({ length: Math.floor(Math.log10(most)) + 1 }, (_, power) => 10 ** power);
+  const ticks = most < 10 ? [1, most] : powers.filter((_, index) => index % Math.ceil(powers.length / 4) === 0);
+  return ticks.map((count) => [rule(left, y(count), right, y(count), "grid"),
+    text(left - 4, y(count) + 4, count < 1e4 ? WHOLE.format(count) : `10^${Math.log10(count)}`, "end")]);
+}
+
+function valueAxis([low, high], x, y) {
+  const zero = low < 0 && high > 0 && x(0) > x(low) + 40 && x(0) < x(high) - 40;
+  return [text(x(low), y, numberText(low)), text(x(high), y, numberText(high), "end"), zero && text(x(0), y, "0", "middle")];
+}
+
+/** Rows of dots on one axis, each a label, its values, and whether it stands out. */
+function dotPlot(title, rows) {
+  const known = rows.filter(([, values]) => extent(values ?? []));
+  if (!known.length) return null;
+  const height = known.length * 20 + 4;
+  const x = scale(extent([0, ...known.flatMap(([, values]) => values)]), 118, 286);
+  const description = known.map(([label, values]) => `${label} ${values.map((value) => numberText(value)).join(", ")}`);
+  return element("figure", element("figcaption.quiet", title),
+    chart(WIDTH, height, title, `${description.join("; ")}.`, rule(x(0), 2, x(0), height),
+      known.map(([label, values, strong], row) => dotRow(label, values, strong, x, 20 * row + 13))));
+}
+
+function dotRow(label, values, strong, x, y) {
+  const [low, high] = extent([...values, 0]);
+  const dots = values.map((value) => value != null && svg("circle", { class: "dot", cx: x(value), cy: y, r: strong ? 5 : 4 }));
+  const most = `${values.length > 1 ? "max " : ""}${numberText(extent(values)[1])}`;
+  return svg("g", { class: strong ? "strong" : "" },
+    text(0, y + 4, label), rule(x(low), y, x(high), y, "stem"), dots, text(WIDTH, y + 4, most, "end"));
+}
+
+/** Bars of classes: the mean of each, and the effect of ablation with two standard errors. */
+function classBars(site, { mean, effect, error }, order) {
+  const [row, labels, middle, right] = [17, 96, effect ? 208 : WIDTH - 6, WIDTH - 2];
+  const names = order.map((index, line) => text(labels - 6, line * row + 33, shorten(className(site, index), 15), "end"));
+  const spoken = order.map((index) => `${className(site, index)}: mean ${numberText(mean[index])}` +
+    `${effect ? `, effect ${numberText(effect[index])}` : ""}`);
+  return chart(WIDTH, order.length * row + 24, "Classes", `${spoken.join("; ")}.`, names,
+    classPanel("mean activation", "bar", mean, null, order, row, labels, middle),
+    effect && classPanel("effect of ablation", "effect", effect, error, order, row, middle + 14, right));
+}
+
+function classPanel(heading, names, values, errors, order, row, from, to) {
+  const reach = (index) => 2 * (errors?.[index] ?? 0);
+  const ends = order.filter((index) => values[index] != null)
+    .flatMap((index) => [values[index] - reach(index), values[index] + reach(index)]);
+  const x = scale(extent([0, ...ends]), from, to);
+  const bars = order.map((index, line) => {
+    const [value, y] = [values[index], line * row + 29];
+    const help = `${heading}: ${numberText(value)}${errors ? ` ± ${numberText(reach(index))}` : ""}`;
+    return value != null && [bar(names, x(0), x(value), y - 5, 10, help),
+      errors && rule(x(value - reach(index)), y, x(value + reach(index)), y, "error")];
+  });
+  return [text(from, 11, heading), rule(x(0), 18, x(0), order.length * row + 22), bars];
+}
+
 /** Where a value stands among the others: a tick for each channel, and this one marked. */
 function strip(values, channel) {
-  const range = extent(values);
-  if (!range || values[channel] === null) return null;
-  const x = scale(range, 2, 118);
-  const ticks = values.filter((value) => value !== null).map((value) => `M${x(value).toFixed(1)} 3v8`).join("");
+  const x = scale(extent(values), 2, 118);
+  const ticks = values.filter((value) => value != null).map((value) => `M${x(value).toFixed(1)} 3v8`).join("");
   return svg("svg", { class: "strip", viewBox: "0 0 120 14", "aria-hidden": "true" },
     svg("path", { class: "ticks", d: ticks }), rule(x(values[channel]), 0, x(values[channel]), 14, "mark"));
 }

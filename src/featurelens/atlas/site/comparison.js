@@ -2,105 +2,118 @@
 /* Two atlases side by side: the same layers, and of each channel what changed. */
 
 /** The layers of both atlases in pairs; the manifest of the comparison says which channels belong together. */
-function compareSites({ compared, layers }, [first, second]) {
-  const pairs = new Map();
-  for (const { name, ...known } of layers) {
-    pairs.set(name, { name, first: findLayer(first, name), second: findLayer(second, name), ...known });
-  }
-  return { titles: compared.map(({ title }) => title), pairs };
+function compareSites({ title, compared, layers }, [first, second]) {
+  const pairs = new Map(layers.map((known) =>
+    [known.name, { ...known, both: [findLayer(first, known.name), findLayer(second, known.name)] }]));
+  return { ...first, title, titles: compared.map((each) => each.title), pairs };
 }
 
-function findPair({ comparison }, name) {
-  const pair = comparison.pairs.get(name);
+function findPair({ pairs }, name) {
+  const pair = pairs.get(name);
   if (!pair) throw new Error(`The layer "${name}" is not in both networks.`);
   return pair;
 }
 
 /** The channel of the second network that belongs to one of the first: the matched one, or that of the same number. */
-function partner({ match, second }, channel) {
+function partner({ match, both }, channel) {
   const other = match ? match[channel] : channel;
-  return other !== null && other < second.channels ? other : null;
+  return other != null && other < both[1].channels ? other : null;
 }
 
-/** Values of a figure in both networks, and the change from the first to the second. */
+/** A figure in both networks, and its change from the first to the second. */
 function change(pair, columns, key, channel) {
-  const other = partner(pair, channel);
-  const before = columns[0][key]?.[channel] ?? null;
-  const after = other === null ? null : (columns[1][key]?.[other] ?? null);
-  return { before, after, difference: before === null || after === null ? null : after - before };
+  const before = columns[0][key]?.[channel];
+  const after = columns[1][key]?.[partner(pair, channel)];
+  return [before, after, difference(before, after)];
 }
 
-async function comparedNetwork(site) {
-  const { titles, pairs } = site.comparison;
-  const all = [...pairs.values()];
-  const figures = shownFigures(site.layer_figures, (key) => all.some(({ first }) => first.figures?.[key] !== undefined));
-  const content = element("article", {}, element("h1", {}, site.title), versus(titles),
-    element("p", { class: "lead" }, `${numberText(all.length)} layers are in both networks.`),
-    scrollable("Layers of both networks", comparedTable(all, figures, titles)));
-  return { title: site.title, content };
+function difference(before, after) {
+  return before == null || after == null ? null : after - before;
 }
 
 /** The names of the two, with the letters that stand for them. */
 function versus(titles) {
-  return element("p", { class: "versus" }, titles.map((title, index) => element("span", {}, element("b", {}, "AB"[index]), ` ${title}`)));
+  return element("p.versus", titles.map((title, index) => element("span", element("b", "AB"[index]), ` ${title}`)));
 }
 
-function comparedTable(pairs, figures, titles) {
-  const alike = pairs.some(({ similarity }) => similarity !== null && similarity !== undefined);
-  const head = [element("th", { scope: "col" }, "Layer"), alike && element("th", { scope: "col" }, "Similarity"),
-    figures.map((figure) => [element("th", { scope: "col" }, term({ ...figure, title: `${figure.title}, A` })),
-      element("th", { scope: "col" }, "B"), element("th", { scope: "col" }, "B − A")])];
-  const rows = pairs.map(({ name, first, second, similarity }) => element("tr", {},
-    element("th", { scope: "row" }, link(layerAddress(first), {}, name)), alike && element("td", {}, numberText(similarity)),
-    figures.map(({ key }) => [first, second].map((layer) => element("td", {}, numberText(layer.figures?.[key]))).concat(
-      differenceCell(first.figures?.[key], second.figures?.[key])))));
-  return element("table", { class: "table", "aria-label": `Layers of ${titles.join(" and ")}` },
-    element("thead", {}, element("tr", {}, head.flat(3).filter(Boolean))), element("tbody", {}, rows));
+async function comparedNetwork(site) {
+  const pairs = [...site.pairs.values()];
+  const figures = figuresOfLayers(site, pairs.map(({ both }) => both[0]));
+  const headings = figures.flatMap((figure) => [term({ ...figure, title: `${figure.title}, A` }), "B", "B − A"]);
+  const rows = pairs.map(({ name, both, similarity }) => [link(layerAddress(both[0]), name), numberText(similarity),
+    ...figures.flatMap(({ key }) => {
+      const values = both.map((layer) => layer.figures?.[key]);
+      return [...values.map((value) => numberText(value)), changeCell(difference(...values))];
+    })]);
+  return { title: site.title, content: element("article", element("h1", site.title), versus(site.titles),
+    element("p.lead", `${numberText(pairs.length)} layers are in both networks.`),
+    scrollable("Layers of both networks", table("figures-table", ["Layer", "Similarity", ...headings], rows))) };
 }
 
-function differenceCell(before, after) {
-  const known = [before, after].every((value) => value !== null && value !== undefined);
-  return element("td", { class: "difference" }, known ? numberText(after - before, true) : "–");
+function changeCell(value) {
+  return element("td.difference", numberText(value, true));
 }
 
 async function comparedLayer(site, state) {
   const pair = findPair(site, state.layer);
-  const columns = await Promise.all([readColumns(pair.first), readColumns(pair.second)]);
-  const figures = figuresOf(site, columns[0]).filter(({ key }) => key in columns[1] && key !== "best_class");
-  const view = element("div");
-  const options = [...(pair.correlation ? [["match", "the match of activations"]] : []), ...figures.map(({ key, title }) => [key, title])];
-  const [sort, box] = choice("Changed most in", options, (value) => go({ ...readAddress(), sort: value }));
+  const columns = await Promise.all(pair.both.map(readColumns));
+  const figures = sharedFigures(site, columns).filter((figure) => !isWord(figure));
+  const set = (key) => (value) => go({ ...readAddress(), [key]: value });
+  const options = figures.map(({ key, title }) => [key, title]);
+  if (pair.correlation) options.unshift(["match", "the match of activations"]);
+  const [sort, sortBox] = choice("Changed most in", options, set("sort"));
+  const [view, viewBox] = choice("View", [["", "wall"], ["table", "table"]], set("view"));
+  const holder = element("div");
   const update = (now) => {
-    box.value = sortOfChange(pair, figures, now);
-    view.replaceChildren(comparedWall(site, pair, columns, box.value));
+    sortBox.value = options.some(([key]) => key === now.sort) ? now.sort : options[0]?.[0];
+    viewBox.value = now.view ?? "";
+    const draw = now.view === "table" ? changesTable : changesWall;
+    holder.replaceChildren(draw(pair, columns, figures, mostChanged(pair, columns, sortBox.value), sortBox.value));
   };
   update(state);
-  const matched = pair.match ? "Channels are matched by the correlation of their activations." : "Channels of the same number stand side by side.";
-  const content = element("article", {}, element("h1", {}, pair.name), versus(site.comparison.titles),
-    element("p", { class: "lead" }, matched, pair.similarity !== null && pair.similarity !== undefined && ` Similarity of the layer: ${numberText(pair.similarity)}.`),
-    element("div", { class: "controls" }, sort), view);
-  return { title: pair.name, content, update };
+  return { title: pair.name, update, content: element("article", element("h1", pair.name), versus(site.titles),
+    element("p.lead", matchSentence(pair)), element("div.controls", sort, view), holder) };
 }
 
-function sortOfChange({ correlation }, figures, { sort }) {
-  if (figures.some(({ key }) => key === sort) || (sort === "match" && correlation)) return sort;
-  return correlation ? "match" : (figures.find(({ key }) => key === "importance") ?? figures[0])?.key;
+function matchSentence({ match, similarity }) {
+  const how = match ? "Channels are matched by their activations." : "Channels of the same number stand side by side.";
+  return similarity == null ? how : `${how} Similarity of the layer: ${numberText(similarity)}.`;
 }
 
-function comparedWall(site, pair, columns, sort) {
-  const figure = site.figures.find(({ key }) => key === sort);
-  const changed = (channel) => (figure ? Math.abs(change(pair, columns, sort, channel).difference ?? -1) : 1 - (pair.correlation[channel] ?? -2));
-  const channels = [...Array(pair.first.channels).keys()].sort((a, b) => changed(b) - changed(a) || a - b);
-  const tiles = channels.map((channel) => link(channelAddress(pair.first, channel, { sort }), { class: "channel-link pair" },
-    pairTiles(pair, channel), element("span", { class: "caption" }, pairName(pair, channel),
-      element("span", { class: "quiet" }, figure ? changeText(figure, change(pair, columns, sort, channel)) : `r ${numberText(pair.correlation[channel])}`))));
-  return wall(`Channels of ${pair.name} in both networks`, tiles);
+function sharedFigures(site, columns) {
+  return figuresOf(site, columns[0]).filter(({ key }) => key in columns[1]);
+}
+
+/** Channels of the first network, those that changed most first, and those that cannot be compared last. */
+function mostChanged(pair, columns, sort) {
+  const changed = [...Array(pair.both[0].channels).keys()].map((channel) => {
+    if (sort === "match") return -(pair.correlation[channel] ?? Infinity);
+    const by = change(pair, columns, sort, channel)[2];
+    return by == null ? -1 : Math.abs(by);
+  });
+  return [...changed.keys()].sort((a, b) => changed[b] - changed[a] || a - b);
+}
+
+function changesWall(pair, columns, figures, channels, sort) {
+  const figure = figures.find(({ key }) => key === sort);
+  const value = (channel) => figure ? change(pair, columns, sort, channel).slice(0, 2)
+    .map((each) => numberText(each, figure.signed)).join(" → ") : `r ${numberText(pair.correlation[channel])}`;
+  return wall(`Channels of ${pair.name} in both networks`, channels.map((channel) => captionedLink(pair.both[0], channel,
+    { sort }, pairTiles(pair, channel), pairName(pair, channel), value(channel))));
+}
+
+function changesTable(pair, columns, figures, channels, sort) {
+  const headings = ["Channel", ...figures.map(({ title, help }) => term({ title: `${title}, B − A`, help }))];
+  const rows = channels.map((channel) => [
+    link(channelAddress(pair.both[0], channel, { sort }), { class: "with-tile" }, pairTiles(pair, channel), pairName(pair, channel)),
+    ...figures.map(({ key }) => numberText(change(pair, columns, key, channel)[2], true))]);
+  return scrollable(`Changes of the channels of ${pair.name}`, table("figures-table", headings, rows));
 }
 
 function pairTiles(pair, channel) {
   const other = partner(pair, channel);
-  return element("span", { class: "both" }, bestTile(pair.first, channel),
-    other === null ? element("span", { class: "tile missing" }, "none") : bestTile(pair.second, other));
+  const second = other == null ? missingTile("none") : bestTile(pair.both[1], other);
+  return element("span.both", bestTile(pair.both[0], channel), second);
 }
 
 function pairName(pair, channel) {
@@ -108,47 +121,39 @@ function pairName(pair, channel) {
   return other === channel ? String(channel) : `${channel} · ${other ?? "none"}`;
 }
 
-function changeText(figure, { before, after }) {
-  return `${numberText(before, figure.signed)} → ${numberText(after, figure.signed)}`;
-}
-
 async function comparedChannel(site, state) {
   const [layer, channel] = findChannel(site, state.channel);
   const pair = findPair(site, layer.name);
-  const other = partner(pair, channel);
-  const columns = await Promise.all([readColumns(pair.first), readColumns(pair.second)]);
-  const known = [[pair.first, channel], [pair.second, other]];
-  const halves = await Promise.all(known.map(([each, number], index) => comparedHalf(site, each, number, index, state)));
-  const content = element("article", {}, element("h1", {}, `${layer.name}:${pairName(pair, channel)}`), versus(site.comparison.titles),
-    element("div", { class: "stack changes" }, changesSection(site, pair, columns, channel)), element("div", { class: "halves" }, halves));
-  const step = (next) => (next >= 0 && next < layer.channels ? channelAddress(layer, next, state.sort ? { sort: state.sort } : {}) : null);
-  return { title: `${layer.name}:${channel}`, content, trail: [[layer.name, layerAddress(layer, { sort: state.sort })]],
-    keys: { ArrowLeft: step(channel - 1), ArrowRight: step(channel + 1) } };
+  const columns = await Promise.all(pair.both.map(readColumns));
+  const channels = [channel, partner(pair, channel)];
+  const halves = await Promise.all(pair.both.map((each, index) => comparedHalf(site, each, channels[index], index, state)));
+  const order = mostChanged(pair, columns, state.sort ?? (pair.correlation ? "match" : null));
+  const step = (by) => order[order.indexOf(channel) + by];
+  const to = (next) => (next == null ? null : channelAddress(layer, next, { sort: state.sort }));
+  const [before, after] = [to(step(-1)), to(step(1))];
+  const content = element("article", turning(before, after, "channel"), element("h1", `${layer.name}:${pairName(pair, channel)}`),
+    versus(site.titles), element("div.stack.changes", changesSection(site, pair, columns, channel)), element("div.halves", halves));
+  return { title: `${layer.name}:${channel}`, content, keys: { ArrowLeft: before, ArrowRight: after },
+    trail: [[layer.name, layerAddress(layer, { sort: state.sort })]] };
 }
 
 /** One network's channel, and the way to its own page. */
 async function comparedHalf(site, layer, channel, index, state) {
-  const title = site.comparison.titles[index];
-  if (channel === null) return element("div", {}, element("p", {}, `${title} has no such channel.`));
+  if (channel == null) return element("p", `${site.titles[index]} has no such channel.`);
   const details = await readDetails(layer, channel);
   const page = `${encodePath(layer.site.prefix)}index.html${channelAddress(layer, channel)}`;
-  return element("div", { class: "stack" }, element("p", { class: "versus" }, element("b", {}, "AB"[index]), " ", link(page, {}, `${title}, ${layer.name}:${channel}`)),
+  return element("div.stack",
+    element("p.versus", element("b", "AB"[index]), link(page, `${site.titles[index]}, ${layer.name}:${channel}`)),
     pictureSection(layer, channel, details.pictures), imagesSection(layer, channel, details, state),
     distributionSection(details), classesSection(layer.site, details.classes));
 }
 
 function changesSection(site, pair, columns, channel) {
-  const figures = figuresOf(site, columns[0]).filter(({ key }) => key in columns[1]);
-  const head = ["Figure", "A", "B", "B − A"].map((title) => element("th", { scope: "col" }, title));
-  return section("What changed", {}, element("table", { class: "table own" }, element("thead", {}, element("tr", {}, head)),
-    element("tbody", {}, figures.map((figure) => changeRow(pair, columns, figure, channel)))));
+  const rows = sharedFigures(site, columns).map((figure) => {
+    const [before, after, by] = change(pair, columns, figure.key, channel);
+    const value = (index, known) => figureText(pair.both[index].site, figure, known);
+    return [term(figure), value(0, before), value(1, after),
+      isWord(figure) ? (before === after ? "same" : "changed") : changeCell(by)];
+  });
+  return section("What changed", null, table("figures-table.own", ["Figure", "A", "B", "B − A"], rows));
 }
-
-function changeRow(pair, columns, figure, channel) {
-  const { before, after } = change(pair, columns, figure.key, channel);
-  const words = ["best_class", "dead"].includes(figure.key);
-  return element("tr", {}, element("th", { scope: "row" }, term(figure)),
-    element("td", {}, figureText(pair.first.site, figure, before)), element("td", {}, figureText(pair.second.site, figure, after)),
-    words ? element("td", {}, before === after ? "same" : "changed") : differenceCell(before, after));
-}
-

@@ -7,7 +7,7 @@ const WHOLE = new Intl.NumberFormat("en");
 
 /** A number as text with three significant digits; unknown ones are a dash. */
 function numberText(value, signed = false) {
-  if (value === null || value === undefined) return "–";
+  if (value == null) return "–";
   const size = Math.abs(value);
   const format = Number.isInteger(value) ? WHOLE : size < 1e-3 || size >= 1e6 ? TINY : PLAIN;
   const sign = value < 0 ? "−" : signed && value > 0 ? "+" : "";
@@ -16,19 +16,24 @@ function numberText(value, signed = false) {
 
 /** A value of a figure as text: classes by name, dead by yes or no. */
 function figureText(site, figure, value) {
-  if (value === null || value === undefined) return "–";
+  if (value == null) return "–";
   if (figure.key === "best_class") return className(site, value);
   if (figure.key === "dead" && typeof value === "boolean") return value ? "yes" : "no";
   return numberText(value, figure.signed);
 }
 
 function className(site, index) {
-  return index === null || index === undefined ? "no label" : (site.classes?.[index] ?? `class ${index}`);
+  return index == null ? "no label" : (site.classes?.[index] ?? `class ${index}`);
+}
+
+/** Whether a figure's values are words, which have no rank and no difference. */
+function isWord({ key }) {
+  return key === "best_class" || key === "dead";
 }
 
 /** The figures that are known; those that say what chance gives are shown beside their own figure. */
 function shownFigures(figures, isKnown) {
-  const nulls = new Set(figures.map((figure) => figure.null));
+  const nulls = new Set((figures ?? []).map((figure) => figure.null));
   return (figures ?? []).filter(({ key }) => !nulls.has(key) && isKnown(key));
 }
 
@@ -37,9 +42,14 @@ function figuresOf(site, columns) {
   return shownFigures(site.figures, (key) => key in columns);
 }
 
+/** The figures that some of the layers have. */
+function figuresOfLayers(site, layers) {
+  return shownFigures(site.layer_figures, (key) => layers.some(({ figures }) => figures?.[key] != null));
+}
+
 function findFigure(site, word) {
   const wanted = word.trim().toLowerCase().replace(/^class$/, "best_class");
-  return site.figures.find((figure) => [figure.key, figure.title].some((name) => name.toLowerCase() === wanted));
+  return site.figures.find(({ key, title }) => [key, title].some((name) => name.toLowerCase() === wanted));
 }
 
 /** Links of the data lead to pages and nowhere else: no scripts in addresses. */
@@ -50,45 +60,38 @@ function safeLink(address) {
 }
 
 /** The name of a figure, which explains itself and leads to its explanation. */
-function term({ title, help, link: address = null }) {
+function term({ title, help, link: address }) {
   const href = safeLink(address);
-  if (!help && !href) return element("span", {}, title);
-  const attributes = { class: "term", "data-help": help };
-  return href ? link(href, attributes, title) : element("button", { type: "button", ...attributes }, title);
+  if (href) return link(href, { class: "term", "data-help": help }, title);
+  return help ? element("button.term", { type: "button", "data-help": help }, title) : title;
 }
 
 /** Figures with their values, side by side. */
 function figureList(site, figures, values) {
-  const known = shownFigures(figures, (key) => values[key] !== null && values[key] !== undefined);
+  const known = shownFigures(figures, (key) => values?.[key] != null);
   if (!known.length) return null;
-  return element("dl", { class: "figures" }, known.map((figure) => element("div", {},
-    element("dt", {}, term(figure)),
-    element("dd", {}, figureText(site, figure, values[figure.key]), unit(figure), chance(figure, values)))));
+  return element("dl.figures", known.map((figure) => element("div",
+    element("dt", term(figure)),
+    element("dd", figureText(site, figure, values[figure.key]), unit(figure), chance(figure, values)))));
 }
 
 function unit(figure) {
-  return figure.unit ? element("small", {}, ` ${figure.unit}`) : null;
+  return figure.unit ? element("small", ` ${figure.unit}`) : null;
 }
 
 /** What chance alone gives, for figures that name the one that says so. */
 function chance(figure, values) {
-  const value = figure.null ? values[figure.null] : null;
-  return value === null || value === undefined ? null : element("small", {}, ` (chance ${numberText(value)})`);
+  const value = values[figure.null];
+  return value == null ? null : element("small", ` (chance ${numberText(value)})`);
 }
 
 /** Smallest and largest of the known values; null if there are none. */
 function extent(values) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of values) {
-    if (value === null || value === undefined) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
-  return low > high ? null : [Number(low), Number(high)];
+  const known = values.filter((value) => value != null);
+  return known.length ? [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))] : null;
 }
 
 /** The place of a channel among those of its layer, counted from the largest value. */
 function place(values, channel) {
-  return 1 + values.reduce((above, value) => above + (value !== null && value > values[channel]), 0);
+  return 1 + values.filter((value) => value != null && value > values[channel]).length;
 }

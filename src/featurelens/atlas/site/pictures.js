@@ -1,7 +1,7 @@
 "use strict";
 /* Pictures: tiles of sheets, and real images with what lies over them. */
 
-/* Sheets are read as their tiles come near. The browser's own lazy loading judges by the whole sheet, which lies outside. */
+// Sheets are read as their tiles come near. Lazy loading by the browser judges by the whole sheet, which lies outside.
 const arrivals = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
@@ -11,72 +11,81 @@ const arrivals = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 
 /** One tile of a sheet, as an image of which only the tile can be seen. */
-function tile(path, { tile: [width, height], columns }, row, column, alt) {
-  // Half a pixel is cut from each edge: scaling would blend the neighbouring tile into it.
-  const zoom = 1 + 1 / Math.min(width, height);
-  const shift = (index) => `${-100 * (index * zoom + (zoom - 1) / 2)}%`;
-  const image = element("img", {
-    "data-src": encodePath(path), alt, draggable: "false",
-    style: { width: `${100 * columns * zoom}%`, left: shift(column), top: shift(row) },
-  });
-  const frame = element("span", { class: "tile", style: { "aspect-ratio": `${width} / ${height}` } }, image);
+function tile(path, sheet, row, column, alt) {
+  const { zoom, shift } = cut(sheet);
+  const style = { width: `${100 * sheet.columns * zoom}%`, left: shift(column), top: shift(row) };
+  const image = element("img", { "data-src": encodePath(path), alt, draggable: "false", style });
+  const frame = element("span.tile", { style: { "aspect-ratio": sheet.tile.join(" / ") } }, image);
   arrivals.observe(frame);
   return frame;
 }
 
-/** A channel's tile in a sheet of its layer: in the row of its own if a column is given. */
+/** How far a sheet is shifted: half a pixel is cut from each edge, as scaling blends the next tile into it. */
+function cut({ tile: sides }) {
+  const zoom = 1 + 1 / Math.min(...sides);
+  return { zoom, shift: (index) => `${-100 * (index * zoom + (zoom - 1) / 2)}%` };
+}
+
+/** A channel's tile in a sheet of its layer; in the channel's own row if a column is given. */
 function sheetTile(layer, kind, channel, alt, column = null) {
   const sheet = layer.sheets?.[kind];
   if (!sheet) return null;
   const within = channel % layer.site.block;
-  const row = column === null ? Math.floor(within / sheet.columns) : within;
+  const row = column == null ? Math.floor(within / sheet.columns) : within;
   const path = `${layer.site.prefix}images/${layer.folder}/${blockName(layer, channel)}-${kind}.webp`;
   return tile(path, sheet, row, column ?? within % sheet.columns, alt);
 }
 
+function pictureText(name, channel) {
+  return `${name}, channel ${channel}: image that maximizes it`;
+}
+
 function bestTile(layer, channel) {
-  const alt = `${layer.name}, channel ${channel}: image that maximizes it`;
-  return sheetTile(layer, "best", channel, alt) ?? element("span", { class: "tile missing" }, "no picture");
+  return sheetTile(layer, "best", channel, pictureText(layer.name, channel)) ?? missingTile("no picture");
+}
+
+function missingTile(why) {
+  return element("span.tile.missing", why);
 }
 
 /** "conv1:3" in a narrow place: the name is cut before the number is. */
-function shortName(layer, channel) {
-  return element("span", { class: "short-name" }, element("span", { class: "cut" }, layer.name), `:${channel}`);
+function shortName({ name }, channel) {
+  return element("span.short-name", element("span.cut", name), `:${channel}`);
 }
 
-/** A link to a channel: its picture, and lines below it. */
-function channelLink(layer, channel, state, ...lines) {
-  return link(channelAddress(layer, channel, state), { class: "channel-link" },
-    bestTile(layer, channel), element("span", { class: "caption" }, lines));
+/** A link to a channel: a picture, a name and a value. */
+function captionedLink(layer, channel, state, picture, name, value) {
+  return link(channelAddress(layer, channel, state), { class: "channel-link" }, picture,
+    element("span.caption", element("span", name), value && element("span.quiet", value)));
 }
 
-/** The picture on its way from the start to the result, over the result, while it plays. */
+function channelLink(layer, channel, state, name, value) {
+  return captionedLink(layer, channel, state, bestTile(layer, channel), name, value);
+}
+
+/** The picture; its way from the start to the result lies over it while it plays. */
 function player(layer, channel) {
-  const best = bestTile(layer, channel);
-  const frames = layer.sheets?.frames;
-  if (!frames) return element("div", { class: "player" }, best);
+  const stage = element("div.player", bestTile(layer, channel));
   const film = sheetTile(layer, "frames", channel, "", 0);
+  if (!film) return stage;
   film.hidden = true;
-  const stage = element("div", { class: "player" }, best, film);
+  stage.append(film);
   const button = element("button", { type: "button", "aria-pressed": "false" }, "Play optimization");
-  const show = filmRoll(film, frames, (playing) => button.setAttribute("aria-pressed", String(playing)));
-  button.addEventListener("click", () => show(film.hidden));
+  const play = filmRoll(film, layer.sheets.frames, (on) => button.setAttribute("aria-pressed", String(on)));
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  stage.addEventListener("pointerenter", () => still.matches || show(true));
-  stage.addEventListener("pointerleave", () => show(false));
+  button.addEventListener("click", () => play(film.hidden));
+  stage.addEventListener("pointerenter", () => still.matches || play(true));
+  stage.addEventListener("pointerleave", () => play(false));
   return [stage, button];
 }
 
 /** Starts and stops a film: one row of a sheet, column after column, the last one held for a while. */
-function filmRoll(film, { tile: [width, height], columns }, tell) {
-  const zoom = 1 + 1 / Math.min(width, height);
+function filmRoll(film, sheet, tell) {
   let timer = null;
   let frame = 0;
   const step = () => {
-    if (!film.isConnected) return clearInterval(timer);
-    const column = Math.min(frame, columns - 1);
-    film.firstChild.style.left = `${-100 * (column * zoom + (zoom - 1) / 2)}%`;
-    frame = (frame + 1) % (columns + 6);
+    film.firstChild.style.left = cut(sheet).shift(Math.min(frame, sheet.columns - 1));
+    frame = film.isConnected ? (frame + 1) % (sheet.columns + 6) : clearInterval(timer);
   };
   return (on) => {
     clearInterval(timer);
@@ -88,19 +97,18 @@ function filmRoll(film, { tile: [width, height], columns }, tell) {
 }
 
 /** A real image with the channel's map and the receptive field over it. */
-function realImage(layer, channel, example, column, what) {
-  const label = layer.site.classes ? className(layer.site, example.label) : null;
-  const value = numberText(example.value);
-  const alt = `${layer.name}, channel ${channel}: ${what}, image ${example.row}` +
-    `${label ? `, ${label}` : ""}, activation ${value}`;
-  const path = `${layer.site.prefix}images/real/${example.row}.webp`;
-  const image = element("img", { src: encodePath(path), alt, loading: "lazy", decoding: "async" });
+function realImage(layer, channel, { row, value, label, box, quantile }, column, what) {
+  const name = layer.site.classes && className(layer.site, label);
+  const said = `${what}, image ${row}${name ? `, ${name}` : ""}, activation ${numberText(value)}`;
+  const image = element("img", {
+    src: encodePath(`${layer.site.prefix}images/real/${row}.webp`), alt: `${layer.name}, channel ${channel}: ${said}`,
+    loading: "lazy",
+  });
   const map = sheetTile(layer, "maps", channel, "", column);
   map?.classList.add("map");
-  const stage = element("div", { class: "real" }, image, map, fieldBox(example.box));
-  const quantile = example.quantile === undefined ? null : element("b", {}, `${numberText(100 * example.quantile)} %`);
-  return element("figure", {}, stage, element("figcaption", {}, quantile, element("span", {}, value),
-    label && element("span", { class: "quiet cut", title: label }, label)));
+  return element("figure", element("div.real", image, map, fieldBox(box)), element("figcaption",
+    quantile != null && element("b", `${numberText(100 * quantile)} %`), element("span", numberText(value)),
+    name && element("span.quiet.cut", { title: name }, name)));
 }
 
 /** The receptive field: top, bottom, left, right as shares of the image. */
@@ -108,5 +116,5 @@ function fieldBox(box) {
   if (!box) return null;
   const [top, bottom, left, right] = box.map((share) => 100 * Math.min(1, Math.max(0, share)));
   const style = { top: `${top}%`, left: `${left}%`, width: `${right - left}%`, height: `${bottom - top}%` };
-  return element("span", { class: "field", style });
+  return element("span.field", { style });
 }

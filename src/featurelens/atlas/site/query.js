@@ -40,7 +40,7 @@ function readCondition(site, text) {
 
 /** Whether a known value meets a comparison; unknown ones meet none. */
 function meets(value, sign, bound) {
-  return value !== null && value !== undefined && COMPARE[sign](Number(value), bound);
+  return value != null && COMPARE[sign](Number(value), bound);
 }
 
 function deadCondition(dead) {
@@ -52,7 +52,7 @@ function classCondition(site, sign, text) {
   return {
     key: null,
     holds(_layer, { best_class: best }, channel) {
-      return best?.[channel] !== null && best !== undefined && (sign === "!=") !== wanted.has(best[channel]);
+      return best?.[channel] != null && (sign === "!=") !== wanted.has(best[channel]);
     },
   };
 }
@@ -72,7 +72,7 @@ function chosenChannels(layer, columns, state) {
   const wanted = state.class === undefined ? null : Number(state.class);
   const chosen = [];
   for (let channel = 0; channel < layer.channels; channel++) {
-    if (wanted !== null && columns.best_class?.[channel] !== wanted) continue;
+    if (wanted != null && columns.best_class?.[channel] !== wanted) continue;
     if (conditions.every(({ holds }) => holds(layer, columns, channel))) chosen.push(channel);
   }
   return sortChannels(chosen, columns[state.sort], state.order === "up" ? 1 : -1);
@@ -81,6 +81,6 @@ function chosenChannels(layer, columns, state) {
 /** Channels by a column; unknown values stand last in both directions, ties by number. */
 function sortChannels(channels, values, direction) {
   if (!values) return channels;
-  const known = (channel) => values[channel] !== null && values[channel] !== undefined;
+  const known = (channel) => values[channel] != null;
   return channels.sort((a, b) => known(b) - known(a) || (known(a) ? direction * (values[a] - values[b]) : 0) || a - b);
 }

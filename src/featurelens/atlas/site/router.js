@@ -13,7 +13,7 @@ async function openAtlas() {
   const manifest = await read("data/manifest.js");
   if (!manifest.compared) return { pages: PAGES, site: await readSite("") };
   const both = await Promise.all(manifest.compared.map(({ prefix }) => readSite(prefix)));
-  return { pages: COMPARED, site: { ...both[0], title: manifest.title, comparison: compareSites(manifest, both) } };
+  return { pages: COMPARED, site: compareSites(manifest, both) };
 }
 
 async function route() {
@@ -32,25 +32,26 @@ async function makePage(kind, state) {
     opened ??= await openAtlas();
     return await opened.pages[kind](opened.site, state);
   } catch (error) {
-    const back = link("#", {}, "Back to the network");
-    return { title: "Not found", content: element("article", {}, element("h1", {}, "Not found"), element("p", { role: "alert" }, error.message), element("p", {}, back)) };
+    return { title: "Not found", content: element("article", element("h1", "Not found"),
+      element("p", { role: "alert" }, error.message), element("p", link("#", "Back to the network"))) };
   }
 }
 
 function show(page, key) {
-  const first = shown.key === null;
+  const first = shown.key == null;
   shown = { ...page, key };
   hideTip();
-  const main = document.getElementById("main");
-  main.replaceChildren(page.content);
+  document.getElementById("main").replaceChildren(page.content);
   const title = opened?.site.title ?? "Atlas";
   document.title = page.title === title ? title : `${page.title} · ${title}`;
   const steps = [[title, "#"], ...(page.trail ?? [])];
   document.getElementById("trail").replaceChildren(...steps.map(([name, href]) => link(href, { class: "cut" }, name)));
   document.getElementById("query").value = readAddress().search ?? "";
   if (first && opened) offerNames(opened.site);
-  // Readers of screens are taken to the new page; the first one they begin at its top themselves.
-  if (!first) main.focus({ preventScroll: true });
+  // Readers of screens are taken to the heading of a new page; the first page they begin at its top themselves.
+  const heading = page.content.querySelector("h1");
+  heading.tabIndex = -1;
+  if (!first) heading.focus({ preventScroll: true });
   scrollTo(0, history.state?.scroll ?? 0);
 }
 
