@@ -1,4 +1,4 @@
-"""The command line: ``featurelens layers``, ``featurelens record`` and ``featurelens atlas``."""
+"""The command line: ``featurelens layers``, ``record``, ``atlas`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import nn
 from featurelens._checks import first_line
 from featurelens._structure import first_tensor
 from featurelens.atlas.atlas import Atlas
+from featurelens.atlas.comparing import PARTNERS, compare_atlases
 from featurelens.layers import list_layers
 from featurelens.recording import ActivationRecorder
 
@@ -55,43 +56,64 @@ def parser() -> argparse.ArgumentParser:
         ("layers", _layers, "print the table of a network's layers"),
         ("record", _record, "record layers over a folder of images"),
         ("atlas", _atlas, "build a site with a page for every channel"),
+        ("compare", _compare, "show two atlases side by side"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.set_defaults(run=run)
-        command.add_argument(
-            "model", help="MODULE:FUNCTION that returns the network, torchvision:NAME or timm:NAME"
-        )
-        command.add_argument("--weights", type=Path, help="file of a state dict")
-        command.add_argument(
-            "--size", type=int, default=224, help="edge of the images in pixels (default: 224)"
-        )
+        if name == "compare":
+            _add_atlases(command)
+            continue
+        _add_network(command)
         if name == "layers":
             command.add_argument(
                 "--channels", type=int, default=3, help="channels of the images (default: 3)"
             )
             continue
-        command.add_argument(
-            "--images", type=Path, required=True, help="folder of images, or of one folder a class"
-        )
-        command.add_argument(
-            "--layers", nargs="+", help="names or patterns, such as 'layer*' (default: all with weights)"
-        )
-        command.add_argument("--out", type=Path, required=True, help="folder to write to")
-        command.add_argument("--batch-size", type=int, default=32, help="images in a batch (default: 32)")
-        command.add_argument(
-            "--plain",
-            action="store_true",
-            help="give the network images in [0, 1], not ImageNet's normalization",
-        )
+        _add_images(command)
         if name == "atlas":
-            command.add_argument(
-                "--steps", type=int, default=128, help="optimization steps (default: 128; 0: no images)"
-            )
-            command.add_argument(
-                "--ablation", type=int, default=256, help="images for ablation (default: 256; 0: none)"
-            )
-            command.add_argument("--title", help="name of the network on the pages")
+            _add_work(command)
     return top
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model", help="MODULE:FUNCTION that returns the network, torchvision:NAME or timm:NAME"
+    )
+    command.add_argument("--weights", type=Path, help="file of a state dict")
+    command.add_argument("--size", type=int, default=224, help="edge of the images in pixels (default: 224)")
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--images", type=Path, required=True, help="folder of images, or of one folder a class"
+    )
+    command.add_argument(
+        "--layers", nargs="+", help="names or patterns, such as 'layer*' (default: all with weights)"
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument("--batch-size", type=int, default=32, help="images in a batch (default: 32)")
+    command.add_argument(
+        "--plain", action="store_true", help="give the network images in [0, 1], not ImageNet's normalization"
+    )
+
+
+def _add_work(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--steps", type=int, default=128, help="optimization steps (default: 128; 0: no images)"
+    )
+    command.add_argument(
+        "--ablation", type=int, default=256, help="images for ablation (default: 256; 0: none)"
+    )
+    command.add_argument("--title", help="name of the network on the pages")
+
+
+def _add_atlases(command: argparse.ArgumentParser) -> None:
+    command.add_argument("one", type=Path, help="folder of an atlas")
+    command.add_argument("other", type=Path, help="folder of another atlas of the same images")
+    command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument(
+        "--partners", choices=PARTNERS, default="number", help="how channels are paired (default: number)"
+    )
 
 
 def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> nn.Module:
@@ -152,6 +174,10 @@ def _atlas(given: argparse.Namespace) -> None:
     )
     print(atlas)
     print(atlas.build(given.out).index)
+
+
+def _compare(given: argparse.Namespace) -> None:
+    print(compare_atlases(given.one, given.other, given.out, partners=given.partners))
 
 
 def normalized(images: Any) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import torch
 from featurelens import similarity
 from featurelens._hooks import named_modules
 from featurelens.atlas import figures
+from featurelens.atlas.comparing import write_values
 from featurelens.atlas.details import LayerDetails
 from featurelens.atlas.filters import drawn, filters
 from featurelens.atlas.neighbours import nearest
@@ -60,6 +62,7 @@ class Writing:
             }
             write_data(self.parts, f"{self.folders[name]}/table", content)
             self._write_details(name, layer, near[name])
+            write_values(self.parts, self.folders[name], layer.sample.values)
         listed = [figure.entry() for figure in figures.CHANNEL_FIGURES if figure.key in shown]
         write_data(self.parts, "manifest", self._manifest(listed))
 
@@ -186,6 +189,7 @@ class Writing:
             "title": atlas.title,
             "images": self.survey.images,
             "sample": len(self.survey.rows),
+            "rows": hashlib.sha256(self.survey.rows.numpy().tobytes()).hexdigest()[:16],
             "input": {"shape": list(self.sample.shape[1:]), "kind": KINDS[self.sample.ndim - 1]},
             "classes": None if atlas.classes is None else list(atlas.classes),
             "block": BLOCK,

@@ -8,25 +8,37 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from featurelens.atlas import Atlas, AtlasSite
+from featurelens import ActivationRecorder, ChannelAblator, statistics
+from featurelens.atlas import Atlas, AtlasSite, compare_atlases
 from featurelens.atlas.parts import Parts
 from tests.nets import seeded
 
 CLASSES = ["<script>alert(1)</script>", 'b"c', "d"]
 
 
-def network(channels=1):
+def seeded_network(seed):
     return seeded(
         lambda: nn.Sequential(
-            nn.Conv2d(channels, 5, 3, padding=1),
+            nn.Conv2d(1, 5, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(5, 6, 3, padding=1),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(96, 3),
-        )
+        ),
+        seed,
     )
+
+
+def network():
+    return seeded_network(0)
+
+
+def sampled_rows():
+    """The rows that the atlases of this file draw."""
+    recorder = ActivationRecorder(network(), "0")
+    return recorder.stream([data()], statistics.Sample(30), progress=False)["0"].sample.rows
 
 
 def data(n=40, channels=1, size=8):
@@ -92,7 +104,7 @@ def test_importance_is_that_of_the_ablator(whole):
         .stream([(images, labels)], fl.statistics.Sample(30), progress=False)["0"]
         .sample.rows[:12]
     )
-    expected = fl.ChannelAblator(network(), "3").importance(
+    expected = ChannelAblator(network(), "3").importance(
         [(images[rows], labels[rows])], fill="mean", progress=False
     )
     found = site.read("001-3/table")["columns"]["importance"]
@@ -246,3 +258,36 @@ def test_data_files_are_json_in_a_call(whole):
         text = path.read_text()
         assert text.startswith('atlas.receive("')
         json.loads(text[text.index(",") + 1 : text.rindex(")")])
+
+
+def test_two_atlases_are_compared(whole, tmp_path):
+    other = small(seeded_network(7)).build(tmp_path / "other")
+    page = compare_atlases(whole, other, tmp_path / "both", partners="correlation", titles=("a", "b"))
+    manifest = AtlasSite(page.parent).read("manifest")
+    assert [each["title"] for each in manifest["compared"]] == ["a", "b"]
+    for each, folder in zip(manifest["compared"], (whole, tmp_path / "other"), strict=True):
+        assert (page.parent / each["prefix"] / "index.html").resolve() == folder / "index.html"
+    images, rows = data()[0], sampled_rows()
+    x, y = (net[0](images[rows]).detach().flatten(2).amax(2) for net in (network(), seeded_network(7)))
+    correlation = torch.corrcoef(torch.cat([x, y], 1).T)[:5, 5:]
+    entry = manifest["layers"][0]
+    assert entry["match"] == correlation.argmax(1).tolist()
+    assert entry["correlation"] == pytest.approx(correlation.amax(1).tolist(), abs=1e-2)
+
+
+def test_an_atlas_compared_with_itself_has_not_changed(whole, tmp_path):
+    page = compare_atlases(whole, whole, tmp_path / "both")
+    for entry in AtlasSite(page.parent).read("manifest")["layers"]:
+        assert entry["match"] is None
+        assert entry["correlation"] == pytest.approx([1.0] * len(entry["correlation"]), abs=1e-4)
+        assert entry["similarity"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_atlases_that_cannot_be_compared(whole, tmp_path):
+    other = small(sample=25).build(tmp_path / "other")
+    with pytest.raises(ValueError, match="must be of the same images, with the same sample and seed"):
+        compare_atlases(whole, other, tmp_path / "both")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        compare_atlases(whole, whole, whole)
+    with pytest.raises(ValueError, match="titles must be two names; got"):
+        compare_atlases(whole, whole, tmp_path / "both", titles=("a",))
