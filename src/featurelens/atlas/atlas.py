@@ -125,15 +125,14 @@ class Atlas:
         Parameters
         ----------
         folder
-            A new or empty folder, or that of an unfinished build of the same atlas.
+            A new or empty folder, or that of a build of the same atlas; if it is finished, nothing is done.
 
         Raises
         ------
         TypeError, ValueError
-            If the folder holds an unfinished build of another model or with other settings, or the loader's batches are
-            not as described above.
+            If the loader's batches are not as described above.
         OSError
-            If a file cannot be written, or the folder holds anything else.
+            If a file cannot be written, or the folder holds anything but this atlas.
         RuntimeError
             If the model fails on a batch.
         """

@@ -19,6 +19,7 @@ from featurelens.atlas.examples import cut, maps_sheet
 from featurelens.atlas.pages import blocks, folder_of, number_of, write_pages
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import Painter
+from featurelens.atlas.site_folder import AtlasSite
 from featurelens.atlas.survey import Survey, merged, survey_blocks
 from featurelens.atlas.thumbnails import View, encoded
 from featurelens.atlas.writing import Writing
@@ -37,19 +38,24 @@ class Build:
     def __init__(self, atlas: Atlas, folder: Path, share: Share) -> None:
         self.atlas, self.share = atlas, share
         self.parts, self.work = Parts(folder), Parts(folder / "parts")
-        if folder.exists() and any(folder.iterdir()) and not (folder / "parts").exists():
-            finished = (folder / "data" / "manifest.js").exists()
-            held = "a finished atlas: choose another folder, or delete it" if finished else "other files"
-            raise FileExistsError(f"{folder} holds {held}")
-        plan = self._plan()
-        if self.work.json("plan.json", lambda: plan) != json.loads(json.dumps(plan)):
-            raise ValueError(
-                f"{folder} holds an unfinished atlas of another model or with other settings: choose another folder, or "
-                "delete it"
+        self.plan, made = self._plan(), None
+        self.finished = (folder / "data" / "manifest.js").exists() and not self.work.folder.exists()
+        if self.finished:
+            made = AtlasSite(folder).manifest["plan"]
+        elif folder.exists() and any(folder.iterdir()) and not self.work.folder.exists():
+            raise FileExistsError(f"{folder} holds other files: choose another folder")
+        else:
+            made = self.work.json("plan.json", lambda: self.plan)
+        if made != self.plan:
+            raise FileExistsError(
+                f"{folder} holds an atlas of another model, of other images or with other settings: choose another folder, "
+                "or delete it"
             )
 
     def run(self, *, write: bool = True) -> None:
         """Do what is not done yet, and `write` the pages when everything is."""
+        if self.finished:
+            return
         with self.share.together():
             files = survey_blocks(self.atlas, self.work, self.share)
         self.share.gather(None)
@@ -67,7 +73,7 @@ class Build:
         if not write or self.share.index:
             return
         results = {name: self.work.json(name, task) for name, task in tasks.items()}
-        Writing(self.atlas, self.parts, found, folders, sample, results).run()
+        Writing(self.atlas, self.parts, found, folders, sample, results, self.plan).run()
         write_pages(self.parts)
         shutil.rmtree(self.work.folder)
 
@@ -107,16 +113,15 @@ class Build:
                 self.parts.write(f"images/{folders[name]}/{number_of(channels)}-maps.webp", encoded(sheet))
         return {"labels": {str(row): label for row, label in labels.items()}, "tiles": tiles}
 
-    def _plan(self) -> dict[str, Any]:
-        """Return what must be the same for a build to go on."""
+    def _plan(self) -> str:
+        """Return a hash of what must be the same for a build to go on: weights, the first images, and settings."""
         atlas = self.atlas
         digest = hashlib.sha256()
-        for name, value in atlas.model.state_dict().items():
+        for name, value in [*atlas.model.state_dict().items(), ("images", atlas.source.first_images())]:
             digest.update(name.encode())
             if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return {
-            "model": digest.hexdigest(),
+        settings = {
             "layers": list(atlas.recorder.layers),
             "classes": None if atlas.classes is None else list(atlas.classes),
             "title": atlas.title,
@@ -125,6 +130,8 @@ class Build:
             "steps": atlas.steps,
             "seed": atlas.seed,
         }
+        digest.update(json.dumps(settings).encode())
+        return digest.hexdigest()
 
 
 def _attempt(what: str, make: Callable[[], Any]) -> Any:

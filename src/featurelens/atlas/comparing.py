@@ -37,8 +37,7 @@ def compare_atlases(
         fl.atlas.compare_atlases("epoch1/", "epoch30/", "comparison/")
         fl.atlas.compare_atlases("seed0/", "seed1/", "seeds/", partners="correlation")
 
-    Only layers of the same name are compared. The pages refer to the two atlases by relative paths: keep the three folders
-    where they are to each other.
+    Layers of the same name are compared. The pages refer to both atlases by relative paths: move the three folders together.
 
     Parameters
     ----------
@@ -47,8 +46,8 @@ def compare_atlases(
     folder
         A new or empty folder.
     partners
-        Which channel of the other network a channel is shown beside: "number", that of the same number, as for two epochs
-        of one training; "correlation", the one that correlates with it most over the sampled images, as for two seeds.
+        Which channel of the other network a channel is shown beside: that of the same "number", as for two epochs of one
+        training, or the one of largest "correlation" over the sampled images, as for two seeds.
     titles
         Names of the two; by default those of the atlases, or of their folders where these are the same.
 

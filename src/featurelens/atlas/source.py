@@ -107,6 +107,18 @@ class Source:
         for batch in self._batches().run():
             yield Rows(batch.first_row, self.images(batch.value), self.labels(batch.value))
 
+    def first_images(self) -> torch.Tensor:
+        """Return the images of the first batch.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        for batch in self.loader:
+            return self.images(batch)
+        raise ValueError(f"the loader yielded no batch; got {describe(self.loader)}")
+
     def take(self, rows: Sequence[int]) -> Rows:
         """Return the images of these rows of the data set, in the order given."""
         wanted = sorted(set(rows))
@@ -150,6 +162,11 @@ def _in_batches(loader: Any) -> Iterable[Any]:
     if single is loader or not isinstance(single, list) or isinstance(single[0], dict):
         if not isinstance(single, Iterable) or isinstance(single, str | torch.nn.Module):
             raise TypeError(f"loader must yield batches of images; got {describe(loader)}")
+        if isinstance(single, Iterator):
+            raise TypeError(
+                "loader must be one that can be read several times, such as a DataLoader or a list of batches; got "
+                f"{describe(loader)}"
+            )
         return single
     tensors = single[0] if isinstance(single[0], list | tuple) else (single[0],)
     return DataLoader(TensorDataset(*tensors), batch_size=BATCH)

@@ -48,6 +48,7 @@ class Writing:
     folders: dict[str, str]
     sample: torch.Tensor
     results: dict[str, Any]
+    plan: str
 
     def run(self) -> None:
         """Write tables, details and, at last, the manifest."""
@@ -186,6 +187,7 @@ class Writing:
         ablated = next(filter(None, map(self._effect, self.survey.layers)), None)
         return {
             "format": 1,
+            "plan": self.plan,
             "title": atlas.title,
             "images": self.survey.images,
             "sample": len(self.survey.rows),

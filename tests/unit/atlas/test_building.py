@@ -156,12 +156,19 @@ def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("featurelens.atlas.building.write_pages", lambda parts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         small().build(tmp_path / "atlas")
-    with pytest.raises(ValueError, match="holds an unfinished atlas of another model or with other settings"):
+    with pytest.raises(
+        FileExistsError, match="holds an atlas of another model, of other images or with other"
+    ):
         small(seed=1).build(tmp_path / "atlas")
     monkeypatch.undo()
     site = small().build(tmp_path / "atlas")
-    with pytest.raises(FileExistsError, match="holds a finished atlas: choose another folder, or delete it"):
-        small().build(tmp_path / "atlas")
+    with pytest.raises(FileExistsError, match="holds an atlas of another model"):
+        small(seeded_network(3)).build(tmp_path / "atlas")
+    with pytest.raises(FileExistsError, match="holds an atlas of another model"):
+        small(loader=(data()[0] + 1, data()[1])).build(tmp_path / "atlas")
+    before = content(tmp_path / "atlas")
+    small().build(tmp_path / "atlas")  # it is finished: nothing is done
+    assert content(tmp_path / "atlas") == before
     assert "3 layers, 14 channels" in str(site)
 
 
@@ -232,6 +239,7 @@ def test_a_preprocess_is_applied_everywhere(tmp_path):
         ({"preprocess": 3}, "preprocess must be a function"),
         ({"title": 3}, "title must be text"),
         ({"loader": 3}, "loader must yield batches of images"),
+        ({"loader": iter([data()])}, "loader must be one that can be read several times"),
     ],
 )
 def test_misuse_is_an_error_before_any_work(arguments, message):
