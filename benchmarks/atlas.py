@@ -94,10 +94,14 @@ def passes(options: argparse.Namespace) -> None:
             )
         )
         shutil.rmtree(folder)
-        print("survey %.2f, examples %.2f, both %.2f of the bare forward passes" % ratios[-1], flush=True)
+        print(
+            "survey {:.2f}, examples {:.2f}, both {:.2f} of the bare forward passes".format(*ratios[-1]),
+            flush=True,
+        )
     print(
-        "median: survey %.2f, examples %.2f, both %.2f"
-        % tuple(map(statistics.median, zip(*ratios, strict=True)))
+        "median: survey {:.2f}, examples {:.2f}, both {:.2f}".format(
+            *tuple(map(statistics.median, zip(*ratios, strict=True)))
+        )
     )
 
 
