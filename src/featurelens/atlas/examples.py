@@ -28,17 +28,19 @@ class MapsOf(Statistic):
     """Feature maps of the channels in the images that they are shown with, as shares of the channel's largest value.
 
     `shown` ``(C, S)`` says which image of the pass stands at each place of a channel, -1 for none; `highest` ``(C,)``
-    is the value that counts as 1.
+    is the value that counts as 1. `tokens` says that a layer without rows and columns has the tokens of an image.
     """
 
     shown: torch.Tensor = field(repr=False)
     highest: torch.Tensor = field(repr=False)
+    tokens: bool = False
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         here = (self.shown >= first_row) & (self.shown < first_row + len(values))
         channel, place = here.nonzero().unbind(1)
         found = values[(self.shown[here] - first_row).to(values.device), channel.to(values.device)]
-        maps = _small(found.float().cpu())
+        found = found.float().cpu()
+        maps = _small(_square(found) if self.tokens else found)
         shares = maps / self.highest[channel, None, None].clamp(min=torch.finfo(torch.float32).tiny)
         drawn = torch.zeros(*self.shown.shape, *maps.shape[1:], dtype=torch.uint8)
         drawn[channel, place] = (shares.nan_to_num(0).clamp(0, 1) * 255).round().byte()
@@ -79,7 +81,9 @@ def cut(
             yield chunk.images
 
     statistics: dict[Selector, Statistics] = {
-        name: MapsOf(_positions(layer.shown_rows, wanted), layer.highest.nan_to_num(0).float())
+        name: MapsOf(
+            _positions(layer.shown_rows, wanted), layer.highest.nan_to_num(0).float(), view.low.ndim == 3
+        )
         for name, layer in found.items()
     }
     result = recorder.stream(
@@ -106,6 +110,16 @@ def maps_sheet(maps: torch.Tensor) -> Image.Image:
 def _positions(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return the number in the second pass of each row of the data set."""
     return torch.where(rows < 0, -1, torch.searchsorted(wanted, rows.clamp(min=0)))
+
+
+def _square(maps: torch.Tensor) -> torch.Tensor:
+    """Return values of tokens ``(M, L)`` in the square that they come from, without a class token in front of it."""
+    if maps.ndim != 2:
+        return maps
+    edge = math.isqrt(maps.shape[1])
+    if edge > 1 and edge * edge in (maps.shape[1], maps.shape[1] - 1):
+        return maps[:, maps.shape[1] - edge * edge :].reshape(-1, edge, edge)
+    return maps
 
 
 def _small(maps: torch.Tensor) -> torch.Tensor:

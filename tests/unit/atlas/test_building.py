@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from featurelens.atlas import Atlas, AtlasSite, compare_atlases
 from featurelens.atlas.parts import Parts
 from tests.nets import seeded
 
+ROOT = pathlib.Path(__file__).parents[3]
 CLASSES = ["<script>alert(1)</script>", 'b"c', "d"]
 
 
@@ -150,6 +155,34 @@ def test_shares_make_the_same_atlas(whole, tmp_path):
     small().build(tmp_path / "atlas")
     assert content(tmp_path / "atlas") == content(whole)
     assert any(name.endswith("pictures.json") for name in before)
+
+
+WORKER = """
+import sys
+from torch import distributed
+from tests.unit.atlas.test_building import small
+
+distributed.init_process_group("gloo")
+small().build(sys.argv[1])
+distributed.destroy_process_group()
+"""
+
+
+def test_ranks_share_the_work(whole, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path / "atlas")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert content(tmp_path / "atlas") == content(whole)
 
 
 def test_other_settings_do_not_go_on(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from featurelens.atlas import Atlas
@@ -52,3 +53,24 @@ def test_any_kind_of_input_has_an_atlas(case, tmp_path):
         assert layer["notes"] == [], case
         assert {"best", "maps"} <= layer["sheets"].keys()
     assert len(site.layers) == (2 if layers is None else 4)
+
+
+def test_tokens_are_laid_over_the_image_as_they_lie_in_it(tmp_path):
+    class Positions(nn.Module):
+        """A class token of 9, and tokens in rows of four: the value is the row."""
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.Linear(1, 1, bias=False)
+
+        def forward(self, x):
+            rows = torch.arange(4.0).repeat_interleave(4)
+            tokens = torch.cat([torch.tensor([9.0]), rows]) + 0 * x.mean()
+            return self.norm(tokens.expand(len(x), 17)[..., None]).mean(1)
+
+    model = Positions()
+    nn.init.ones_(model.norm.weight)
+    Atlas(model, uniform(8, 1, 8, 8), "norm", steps=0, sample=4, progress=False).build(tmp_path / "atlas")
+    with Image.open(tmp_path / "atlas" / "images" / "000-norm" / "0000-maps.webp") as sheet:
+        opacity = torch.tensor(list(sheet.getchannel("A").getdata())).reshape(sheet.size[1], sheet.size[0])
+    assert torch.equal(opacity[:, 0], (torch.arange(4.0) / 9 * 255).round().long())
