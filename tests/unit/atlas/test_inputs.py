@@ -1,5 +1,6 @@
 """Atlases of networks of all kinds of input."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -72,5 +73,5 @@ def test_tokens_are_laid_over_the_image_as_they_lie_in_it(tmp_path):
     nn.init.ones_(model.norm.weight)
     Atlas(model, uniform(8, 1, 8, 8), "norm", steps=0, sample=4, progress=False).build(tmp_path / "atlas")
     with Image.open(tmp_path / "atlas" / "images" / "000-norm" / "0000-maps.webp") as sheet:
-        opacity = torch.tensor(list(sheet.getchannel("A").getdata())).reshape(sheet.size[1], sheet.size[0])
+        opacity = torch.from_numpy(np.array(sheet.getchannel("A"))).long()
     assert torch.equal(opacity[:, 0], (torch.arange(4.0) / 9 * 255).round().long())
