@@ -17,6 +17,8 @@ from featurelens.statistics.responses import responses
 
 DRAWS = 100
 """Random labellings for the null."""
+VALUES = 2**20
+"""At a time, for all of these."""
 CERTAIN = 1e12
 """Largest concentration of the null; larger ones differ from a constant response by rounding only."""
 NOTHING = -1e300
@@ -96,7 +98,7 @@ class ClassSelectivity(Statistic):
     channel responds to fall to the classes by a draw without replacement, and the shares of the response that each class
     gets have known means, variances and covariances, which a Dirichlet distribution reproduces. 100 draws give the null. It
     is exact for a channel that responds equally to all images it responds to, and close for others. Computing the result takes
-    about 50 microseconds for each channel and class.
+    about 30 microseconds for each channel and class.
 
     Parameters
     ----------
@@ -194,11 +196,11 @@ def _counts(classes: torch.Tensor, state: State) -> torch.Tensor:
 
 
 def _index(mean: Floats, known: NDArray[np.bool_]) -> Floats:
-    """Return the selectivity ``(C,)`` of class means ``(C, K)``, of the classes that have images."""
+    """Return the selectivity ``(..., C)`` of class means ``(..., C, K)``, of the classes that have images."""
     mean = np.where(known, mean, 0.0)
-    largest, classes = mean.max(1), known.sum(1)
+    largest, classes = mean.max(-1), known.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        others = (mean.sum(1) - largest) / (classes - 1)
+        others = (mean.sum(-1) - largest) / (classes - 1)
         index: Floats = (largest - others) / (largest + others)
         return index
 
@@ -216,25 +218,27 @@ def _null(counts: NDArray[np.int64], active: NDArray[np.int64], squares: Floats)
     with np.errstate(divide="ignore", invalid="ignore"):
         concentration = np.nan_to_num((active - 1) / (active * squares - 1).clip(1 / CERTAIN) - 1)
         each = (concentration.clip(1 / CERTAIN, CERTAIN) / active.clip(1))[:, None]
-    drawn = np.empty((DRAWS, len(counts)))
-    for number in range(DRAWS):
-        among = _shuffled(counts, active, generator)
+    at_a_time = max(1, VALUES // counts.size)
+    drawn = []
+    for start in range(0, DRAWS, at_a_time):
+        among = _shuffled(counts, active, min(at_a_time, DRAWS - start), generator)
         parameters = np.where(among > 0, among * each, 1.0)
         gamma = np.log(generator.standard_gamma(parameters + 1))
         gamma -= generator.exponential(size=parameters.shape) / parameters
         gamma = np.where(among > 0, gamma, NOTHING)
-        shares = np.exp(gamma - gamma.max(1, keepdims=True))
-        drawn[number] = _index(shares / counts.clip(1), known)
-    return drawn
+        shares = np.exp(gamma - gamma.max(-1, keepdims=True))
+        drawn.append(_index(shares / counts.clip(1), known))
+    return np.concatenate(drawn)
 
 
 def _shuffled(
-    counts: NDArray[np.int64], active: NDArray[np.int64], generator: np.random.Generator
+    counts: NDArray[np.int64], active: NDArray[np.int64], draws: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return how many of each channel's active images fall to each class, ``(C, K)``, for shuffled labels."""
-    found, left, images = np.zeros_like(counts), active.copy(), counts.sum(1)
+    """Return how many of each channel's active images fall to each class, ``(draws, C, K)``, for shuffled labels."""
+    found = np.empty((draws, *counts.shape), dtype=np.int64)
+    left, images = np.tile(active, (draws, 1)), counts.sum(1)
     for number, here in enumerate(counts.T):
         images = images - here
-        found[:, number] = generator.hypergeometric(here, images, left)
-        left = left - found[:, number]
+        found[:, :, number] = generator.hypergeometric(here, images, left)
+        left = left - found[:, :, number]
     return found
