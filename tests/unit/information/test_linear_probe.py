@@ -95,7 +95,7 @@ def test_a_result_prints_and_survives_a_file(tmp_path):
     )
     assert "<td>keep</td>" in found._repr_html_()
     found.save(tmp_path / "probe.pt")
-    assert torch.equal(fl.LinearProbeResult.load(tmp_path / "probe.pt").nats, found.nats)
+    assert torch.equal(fl.information.LinearProbeResult.load(tmp_path / "probe.pt").nats, found.nats)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def result(**fields):
     some = torch.tensor([0.4, 0.7, 0.9], dtype=torch.float64)
     values = {"accuracy": some, "accuracy_error": some / 50, "nats": 2 * some, "nats_error": some / 20}
     rest = {"columns": (16, 32, 10), "majority": 0.1, "label_entropy": 2.3, "n": 500, "folds": 5}
-    return fl.LinearProbeResult(layers=("conv1", "conv2", "fc"), **values, **rest, **fields)
+    return fl.information.LinearProbeResult(layers=("conv1", "conv2", "fc"), **values, **rest, **fields)
 
 
 def test_layers_stand_in_order_with_errors_null_and_the_commonest_label():
