@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import featurelens as fl
-from featurelens.plotting import linear_probe
+from featurelens.plotting import probe_curve
 
 
 def result(**fields):
@@ -25,7 +25,7 @@ def test_layers_stand_in_order_with_errors_null_and_the_commonest_label():
 
 
 def test_nats_and_their_entropy():
-    ax = linear_probe(result(), "nats", title="My probe").axes[0]
+    ax = probe_curve(result(), "nats", title="My probe").axes[0]
     assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.8, 1.4, 1.8])
     assert ax.get_ylabel() == "information (nats)"
     assert ax.get_title(loc="left") == "My probe"
@@ -35,6 +35,6 @@ def test_nats_and_their_entropy():
 
 def test_wrong_use_is_refused():
     with pytest.raises(TypeError, match="result must be what linear_probe returns; got 3"):
-        linear_probe(3)
+        probe_curve(3)
     with pytest.raises(ValueError, match="measure must be one of 'accuracy', 'nats'; got 'loss'"):
-        linear_probe(result(), "loss")
+        probe_curve(result(), "loss")
