@@ -9,6 +9,8 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
+from .describing import ChannelTable as ChannelTable
+from .describing import channel_table as channel_table
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import InformationPlane as InformationPlane
 from .information import MutualInformation as MutualInformation
@@ -16,6 +18,7 @@ from .information import MutualInformationResult as MutualInformationResult
 from .information import SpatialMutualInformationResult as SpatialMutualInformationResult
 from .information import channel_information as channel_information
 from .information import layer_information as layer_information
+from .information import linear_probe as linear_probe
 from .information import mutual_information as mutual_information
 from .information import spatial_mutual_information as spatial_mutual_information
 from .layers import list_layers as list_layers

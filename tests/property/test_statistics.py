@@ -16,6 +16,7 @@ FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 TAME = st.floats(-4, 4, width=16)
 ANY = st.one_of(TAME, FINITE, st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 2.0**-140]))
 CHANNELS, CLASSES = 3, 4
+EMBEDDINGS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
 
 
 def statistics():
@@ -26,6 +27,10 @@ def statistics():
         fl.statistics.TopK(3),
         fl.statistics.Covariance(),
         fl.statistics.JointCounts(classes=CLASSES),
+        fl.statistics.Activity(),
+        fl.statistics.ClassSelectivity(classes=CLASSES),
+        fl.statistics.MonoScore(EMBEDDINGS),
+        fl.statistics.Sample(5),
     ]
 
 
@@ -45,7 +50,7 @@ def batches(draw, values=ANY):
 def same(one, other):
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one.nan_to_num(1e300), other.nan_to_num(1e300))
-    return one == other
+    return one == other or (one != one and other != other)  # noqa: PLR0124  (NaN)
 
 
 def fields(result):

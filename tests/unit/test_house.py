@@ -22,6 +22,7 @@ LEVEL = {
     "ablation": 2,
     "objectives": 2.5,
     "transforms": 2.5,
+    "describing": 2.5,
     "plotting": 3,
     "tensorboard": 3.5,
     "callbacks": 3,

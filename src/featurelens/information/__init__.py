@@ -9,6 +9,8 @@ from featurelens.information.estimator import MutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.layers import layer_information
+from featurelens.information.linear_probe import linear_probe
+from featurelens.information.linear_probe_result import LinearProbeResult
 from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
@@ -31,6 +33,7 @@ __all__ = [
     "InformationPlane",
     "KSGMutualInformation",
     "LatentMutualInformation",
+    "LinearProbeResult",
     "MutualInformation",
     "MutualInformationResult",
     "NeuralMutualInformation",
@@ -40,6 +43,7 @@ __all__ = [
     "SpatialMutualInformationResult",
     "channel_information",
     "layer_information",
+    "linear_probe",
     "mutual_information",
     "spatial_mutual_information",
 ]

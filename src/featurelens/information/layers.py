@@ -151,7 +151,7 @@ def estimate_layer(
     estimator: MutualInformation, name: str, given: Given, activations: torch.Tensor, options: Options
 ) -> MutualInformationResult:
     """Return the estimate for the rows of one layer; errors name it."""
-    with _naming(f"layer {name!r}"):
+    with naming(f"layer {name!r}"):
         result, cautions = run_estimate(estimator, given.values.to(activations.device), activations, options)
     for caution in cautions:
         # The same words every epoch, so that Python's own filter shows them once.
@@ -165,12 +165,12 @@ def _each_channel(
     """Return the estimates of all channels; 0 for a channel that never changes, whatever the estimator."""
     if estimator is None:
         counted = {field: getattr(options, field) for field in ("null", "permutations", "units", "seed")}
-        with _naming(f"layer {name!r}"):
+        with naming(f"layer {name!r}"):
             return channel_information(rows, given.values, progress=False, **counted)
     against = given.values.to(rows.device)
     results: dict[int, MutualInformationResult] = {}
     for channel in (rows != rows[:1]).any(dim=0).nonzero()[:, 0].tolist():
-        with _naming(f"layer {name!r}, channel {channel}"):
+        with naming(f"layer {name!r}, channel {channel}"):
             results[channel] = run_estimate(estimator, against, rows[:, channel], options)[0]
 
     def column(field: str, constant: float) -> torch.Tensor:
@@ -219,7 +219,7 @@ def check_estimator(estimator: MutualInformation) -> MutualInformation:
 
 
 @contextmanager
-def _naming(what: str) -> Iterator[None]:
+def naming(what: str) -> Iterator[None]:
     """Put the layer's name before the message of an estimator's error."""
     try:
         yield

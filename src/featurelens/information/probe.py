@@ -101,7 +101,11 @@ def held_out_terms(
     columns: torch.Tensor, labels: torch.Tensor, folds: int, generator: torch.Generator
 ) -> torch.Tensor:
     """Return, for every sample ``(N,)``, the log of its label's predicted probability over its share, in nats."""
-    log_chances = predict_held_out(columns, labels, folds, generator)
+    return gains(predict_held_out(columns, labels, folds, generator), labels)
+
+
+def gains(log_chances: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the log of every label's predicted probability ``(N, K)`` over its share ``(N,)``, in nats."""
     shares = labels.bincount().double() / len(labels)
     terms: torch.Tensor = log_chances.gather(1, labels[:, None])[:, 0] - shares.log()[labels]
     return terms

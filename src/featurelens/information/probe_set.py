@@ -42,10 +42,16 @@ def record_with(
     against: ArrayLike | str,
     reduce: Reduction | Mapping[Selector, Reduction],
     progress: bool,
+    *,
+    caller: str = "layer_information",
+    argument: str = "against",
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Return the layers' rows, and the labels or inputs that they are measured against, in one pass."""
-    batches, taken = as_batches(loader, caller="layer_information"), []
-    labels = None if isinstance(against, str) else check_labels(against, argument="against", loader=loader)
+    """Return the layers' rows, and the labels or inputs that they are measured against, in one pass.
+
+    Errors call `against` by the name of the caller's `argument`.
+    """
+    batches, taken = as_batches(loader, caller=caller), []
+    labels = None if isinstance(against, str) else check_labels(against, argument=argument, loader=loader)
 
     def noted() -> Iterator[Any]:
         for batch in batches:
@@ -55,7 +61,7 @@ def record_with(
 
     rows = record_rows(model, layers, noted(), reduce, progress)
     values = joined(taken) if labels is None else labels
-    check_lengths(values, len(next(iter(rows.values()))), argument="against")
+    check_lengths(values, len(next(iter(rows.values()))), argument=argument)
     return rows, values
 
 

@@ -1,6 +1,16 @@
-"""How alike two representations of the same images are."""
+"""How alike two representations of the same images are, and on how many dimensions one lies."""
 
+from featurelens.similarity.dimension import IntrinsicDimensionResult, intrinsic_dimension
 from featurelens.similarity.measures import cka, procrustes, rsa
+from featurelens.similarity.nearest import nearest_channels
 from featurelens.similarity.results import SimilarityResult
 
-__all__ = ["SimilarityResult", "cka", "procrustes", "rsa"]
+__all__ = [
+    "IntrinsicDimensionResult",
+    "SimilarityResult",
+    "cka",
+    "intrinsic_dimension",
+    "nearest_channels",
+    "procrustes",
+    "rsa",
+]

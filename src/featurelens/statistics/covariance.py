@@ -12,6 +12,7 @@ from featurelens._checks import count
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.channel_blocks import with_float64
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
+from featurelens.statistics.nearest import NearestChannels, nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +50,37 @@ class CovarianceResult:
         scale = self.covariance.diagonal().sqrt()
         correlation = self.covariance / scale[:, None] / scale
         return correlation.clamp(-1, 1)
+
+    @property
+    def eigenvalues(self) -> torch.Tensor:
+        """Variances along the principal components ``(C,)``, largest first."""
+        found: torch.Tensor = torch.linalg.eigvalsh(self.covariance).flip(0)
+        return found.clamp_min(0.0)  # below 0 by rounding only
+
+    @property
+    def effective_rank(self) -> float:
+        """Over how many components the variance spreads: ``exp(H(p))``, p the eigenvalues' shares; NaN if all are 0.
+
+        Between 1 (one component has it all) and C (all have the same), in the sense of Roy & Vetterli (2007), "The
+        effective rank". Fewer observations than C give at most their number.
+        """
+        shares = self.eigenvalues / self.eigenvalues.sum()
+        return float(torch.special.entr(shares).sum().exp())
+
+    @property
+    def participation_ratio(self) -> float:
+        """``(sum l)^2 / sum l^2`` for eigenvalues l: as `effective_rank`, but large components weigh more; NaN if all are 0."""
+        return float(self.eigenvalues.sum().square() / self.eigenvalues.square().sum())
+
+    def nearest(self, k: int = 5) -> NearestChannels:
+        """Return, for every channel, the `k` others that correlate most with it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `k` is not a whole number of at least 1.
+        """
+        return nearest(self.correlation.fill_diagonal_(torch.nan), k)
 
     def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:
         """Draw the correlations; see `plotting.channel_correlations`."""

@@ -8,11 +8,12 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_type, check_whole, count, describe
+from featurelens._checks import check_whole, count
 from featurelens.statistics.base import State, Statistic, check_same_channels
+from featurelens.statistics.by_class import among, check_classes, sum_by_class
 from featurelens.statistics.cells import Cells
 from featurelens.statistics.channel_blocks import as_maps
-from featurelens.statistics.exact_sums import ExactSum, added, central_products, exact, raw_products, total
+from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 
 
 @final
@@ -95,16 +96,7 @@ class JointCounts(Statistic):
 
     def check_labels(self, labels: torch.Tensor | None) -> None:
         super().check_labels(labels)
-        check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,) of integers")
-        assert labels is not None
-        if labels.is_floating_point() or labels.is_complex():
-            raise TypeError(f"labels must be integers; got {describe(labels)}")
-        if labels.ndim != 1 or not len(labels):
-            raise ValueError(f"labels must have shape (N,), one for each row; got {describe(labels)}")
-        low, high = labels.long().aminmax()  # int64, as torch knows little of unsigned integers
-        if low < 0 or high >= self.classes:
-            wrong = int(low if low < 0 else high)
-            raise ValueError(f"labels must be 0 ... {self.classes - 1} for {self}; got {wrong}")
+        check_classes(labels, self.classes, user=self)
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         assert labels is not None
@@ -116,13 +108,10 @@ class JointCounts(Statistic):
         here = torch.unique(labels)
         column = torch.searchsorted(here, labels)
 
-        def by_class(rows: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(len(rows), len(here), dtype=rows.dtype).index_add_(1, column, rows)
-
         usable = pooled.masked_fill(~finite, 0.0)
-        numbers, sums = by_class(finite.long()), by_class(usable)
+        numbers, sums = (sum_by_class(rows, column, len(here)) for rows in (finite.long(), usable))
         means = (sums / numbers.clamp_min(1))[:, column]
-        scatter = by_class(((usable - means) * finite).square())
+        scatter = sum_by_class(((usable - means) * finite).square(), column, len(here))
         return {
             "classes": here,
             "sum": exact(sums),
@@ -143,14 +132,14 @@ class JointCounts(Statistic):
         classes = torch.unique(torch.cat([one["classes"], other["classes"]]))
         state = {"classes": classes, "not_finite": one["not_finite"] + other["not_finite"], **cells.state()}
         for name in ("sum", "squares"):
-            state[name] = added(*(_among(classes, part["classes"], part[name]) for part in (one, other)))
+            state[name] = added(*(among(classes, part["classes"], part[name]) for part in (one, other)))
         return state
 
     def summarize(self, state: State) -> JointCountsResult:
         cells = self._cells(state)
         numbers = cells.counts.sum(1)
         sums, squares = (
-            _among(torch.arange(self.classes), state["classes"], state[name]) for name in ("sum", "squares")
+            among(torch.arange(self.classes), state["classes"], state[name]) for name in ("sum", "squares")
         )
         scatter = central_products(squares, sums, sums, numbers).clamp_min(0.0)
         width = np.ldexp(1.0, cells.level)
@@ -173,11 +162,3 @@ class JointCounts(Statistic):
         cells = Cells.empty(len(state["values"]), self.classes)
         cells.add(state["values"], state["labels"])
         return cells
-
-
-def _among(classes: torch.Tensor, here: torch.Tensor, summed: ExactSum) -> ExactSum:
-    """Return exact sums ``(L, C, k)`` of the classes `here` as those of all `classes`."""
-    limbs, lowest = summed
-    spread = limbs.new_zeros(*limbs.shape[:2], len(classes))
-    spread[:, :, torch.searchsorted(classes, here)] = limbs
-    return spread, lowest
