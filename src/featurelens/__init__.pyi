@@ -15,7 +15,6 @@ from .describing import ChannelTable as ChannelTable
 from .describing import channel_table as channel_table
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import InformationPlane as InformationPlane
-from .information import LinearProbeResult as LinearProbeResult
 from .information import MutualInformation as MutualInformation
 from .information import MutualInformationResult as MutualInformationResult
 from .information import SpatialMutualInformationResult as SpatialMutualInformationResult

@@ -79,10 +79,10 @@ class LinearProbeResult(SavedResult):
         title: str | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw the accuracy or the nats of each layer, with the null; see `plotting.linear_probe`."""
+        """Draw the accuracy or the nats of each layer, with the null; see `plotting.probe_curve`."""
         from featurelens import plotting
 
-        return plotting.linear_probe(self, measure, title=title, ax=ax)
+        return plotting.probe_curve(self, measure, title=title, ax=ax)
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -19,7 +19,7 @@ from .maps import input_and_feature_maps as input_and_feature_maps
 from .pairs import pair_matrix as pair_matrix
 from .paths import paths as paths
 from .plane import information_plane as information_plane
-from .probes import linear_probe as linear_probe
+from .probes import probe_curve as probe_curve
 from .rows import comparison as comparison
 from .rows import strongest_images as strongest_images
 from .strips import ablation_gallery as ablation_gallery

@@ -16,7 +16,7 @@ from featurelens.plotting.colours import QUIET, SERIES
 from featurelens.plotting.page import figure_of
 
 
-def linear_probe(
+def probe_curve(
     result: LinearProbeResult,
     measure: Literal["accuracy", "nats"] = "accuracy",
     *,
@@ -48,7 +48,7 @@ def linear_probe(
     >>> result = LinearProbeResult(
     ...     layers=("conv1", "conv2"), accuracy=some, accuracy_error=some / 50, nats=some, nats_error=some / 50,
     ...     columns=(16, 32), majority=0.1, label_entropy=2.3, n=500, folds=5)
-    >>> linear_probe(result).axes[0].get_ylabel()
+    >>> probe_curve(result).axes[0].get_ylabel()
     'accuracy (%)'
     """
     check_type(result, LinearProbeResult, argument="result", expected="what linear_probe returns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -10,7 +11,7 @@ import torch
 
 from featurelens._checks import check_number, count
 from featurelens._saving import SavedResult
-from featurelens.similarity.base import ArrayLike, checked
+from featurelens.similarity.base import FEWEST, ArrayLike, checked
 
 DISTANCES = 2**24
 """At a time: 128 MiB."""
@@ -30,9 +31,9 @@ class IntrinsicDimensionResult(SavedResult):
     confidence : float
         Its confidence.
     n, columns : int
-        Number of images used, and of values for each.
+        Number of different images, and of values for each.
     duplicates : int
-        Images that are left out because another one has the same values.
+        Images left out as copies: those whose values another image has, too, are counted once.
 
     Examples
     --------
@@ -104,13 +105,18 @@ def intrinsic_dimension(
 
 
 def _two_nn(rows: torch.Tensor, discard: float, confidence: float) -> IntrinsicDimensionResult:
-    first, second = _neighbour_distances(rows)
-    ratios = (second / first)[first > 0].log().sort().values
-    n = len(ratios)
-    kept = int(n * (1 - discard))
-    if kept < 2 or float(ratios[kept - 1]) == 0:
+    different = torch.unique(rows, dim=0)  # images with a copy would lie at a point without extension
+    n = len(different)
+    if n < FEWEST:
         raise ValueError(
-            f"x must have more different rows at different distances; got {len(rows)} rows, {n} without a duplicate"
+            f"x must have at least {FEWEST} different rows; got {len(rows)} rows, {n} of them different"
+        )
+    first, second = _neighbour_distances(different)
+    ratios = (second / first).log().sort().values
+    kept = max(2, int(n * (1 - discard)))
+    if not 0 < float(ratios[kept - 1]) < math.inf:
+        raise ValueError(
+            f"x must have neighbours at different distances; got {n} different rows, mostly at the same"
         )
     total = float(ratios[:kept].sum() + (n - kept) * ratios[kept - 1])
     from scipy.special import gammaincinv  # scipy costs more to import than torch saves

@@ -17,6 +17,8 @@ from featurelens.statistics.responses import responses
 
 DRAWS = 100
 """Random labellings for the null."""
+VALUES = 2**20
+"""At a time, for all of these."""
 CERTAIN = 1e12
 """Largest concentration of the null; larger ones differ from a constant response by rounding only."""
 NOTHING = -1e300
@@ -92,10 +94,11 @@ class ClassSelectivity(Statistic):
 
     The response to an image is that of `Activity`, the index that of Morcos et al. (2018), "On the importance of single
     directions for generalization". Among classes with few images the largest mean is high by chance, all the more for a
-    sparse channel, so the index is biased upwards. The null needs no second pass: when labels are shuffled, the shares of
-    the total response that fall to the classes have known means, variances and covariances, which a Dirichlet
-    distribution reproduces exactly; 100 draws from it give the null. It is exact for a channel that responds to a single
-    image, and near for others.
+    sparse channel, so the index is biased upwards. The null needs no second pass: for shuffled labels, the images that a
+    channel responds to fall to the classes by a draw without replacement, and the shares of the response that each class
+    gets have known means, variances and covariances, which a Dirichlet distribution reproduces. 100 draws give the null. It
+    is exact for a channel that responds equally to all images it responds to, and close for others. Computing the result takes
+    about 30 microseconds for each channel and class.
 
     Parameters
     ----------
@@ -136,6 +139,7 @@ class ClassSelectivity(Statistic):
         scatter = ((found.strength - mean) * found.usable).square().sum(1)
         return {
             "classes": here,
+            "active": (found.strength > 0).sum(1),
             "counts": sum_by_class(found.usable.long(), column, len(here)),
             "class_sums": exact(sum_by_class(found.strength, column, len(here))),
             "sum": exact(sums),
@@ -152,6 +156,7 @@ class ClassSelectivity(Statistic):
         return {
             "classes": classes,
             "counts": _counts(classes, one) + _counts(classes, other),
+            "active": one["active"] + other["active"],
             "class_sums": added(*sums),
             "sum": added(one["sum"], other["sum"]),
             "squares": added(one["squares"], other["squares"]),
@@ -170,14 +175,16 @@ class ClassSelectivity(Statistic):
         mean = torch.where(constant[:, None] & (counts > 0), state["max"][:, None], mean)
         index = torch.from_numpy(_index(mean.numpy(), counts.numpy() > 0))
         scatter = central_products(state["squares"], state["sum"], state["sum"], images).clamp_min(0.0)
-        squared_variation = images * scatter.masked_fill(constant, 0.0) / sums.square()
-        null_mean, hits = _null(counts.numpy(), squared_variation.numpy(), index.numpy())
+        squares = scatter.masked_fill(constant, 0.0) / sums.square() + 1 / images
+        drawn = torch.from_numpy(_null(counts.numpy(), state["active"].numpy(), squares.numpy()))
+        drawn = drawn.masked_fill(constant, 0.0).masked_fill(index.isnan(), torch.nan)
+        reached = (drawn >= index).sum(0)
         return ClassSelectivityResult(
             mean=mean,
             counts=counts,
             index=index,
-            null_mean=torch.from_numpy(null_mean).masked_fill(constant, 0.0).where(~index.isnan(), torch.nan),
-            p_value=torch.from_numpy((1 + hits) / (1 + DRAWS)).where(~index.isnan(), torch.nan),
+            null_mean=drawn.mean(0),
+            p_value=((1.0 + reached) / (1 + DRAWS)).masked_fill(index.isnan(), torch.nan),
             not_finite=state["not_finite"],
         )
 
@@ -189,35 +196,49 @@ def _counts(classes: torch.Tensor, state: State) -> torch.Tensor:
 
 
 def _index(mean: Floats, known: NDArray[np.bool_]) -> Floats:
-    """Return the selectivity ``(C,)`` of class means ``(C, K)``, of the classes that have images."""
+    """Return the selectivity ``(..., C)`` of class means ``(..., C, K)``, of the classes that have images."""
     mean = np.where(known, mean, 0.0)
-    largest, classes = mean.max(1), known.sum(1)
+    largest, classes = mean.max(-1), known.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        others = (mean.sum(1) - largest) / (classes - 1)
+        others = (mean.sum(-1) - largest) / (classes - 1)
         index: Floats = (largest - others) / (largest + others)
         return index
 
 
-def _null(counts: NDArray[np.int64], squared_variation: Floats, index: Floats) -> tuple[Floats, Floats]:
-    """Return the mean selectivity for shuffled labels ``(C,)``, and how often it reaches `index`.
+def _null(counts: NDArray[np.int64], active: NDArray[np.int64], squares: Floats) -> Floats:
+    """Return the selectivity ``(DRAWS, C)`` for shuffled labels.
 
-    Shares s_k of the total response, for n_k of N images and a variance of v squared means, have variance
-    ``p_k (1 - p_k) v / (N - 1)`` with p_k = n_k / N: those of a Dirichlet distribution with parameters a p_k,
-    a = (N - 1) / v - 1. Its draws are gamma numbers over their sum, taken as logarithms because small ones underflow.
+    `squares` are the sums of squared responses, as multiples of the squared sum. Which of the images a channel responds
+    to fall to which class is a draw without replacement. The shares of the response that then fall to the classes have,
+    for a of A active images, the variance ``p (1 - p) v / (A - 1)`` with p = a / A and v the variance of the active
+    responses over their squared mean: those of a Dirichlet distribution with parameters c p, ``c = (A - 1) / v - 1``. Its
+    draws are gamma numbers over their sum, taken as logarithms because small ones underflow.
     """
-    images, known, generator = counts.sum(1), counts > 0, np.random.default_rng(0)
+    known, generator = counts > 0, np.random.default_rng(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        concentration = np.clip(np.nan_to_num((images - 1) / squared_variation - 1), 1 / CERTAIN, CERTAIN)
-        shares = np.where(known, counts / images[:, None], 1.0)
-    parameters = concentration[:, None] * shares
-    total, hits = np.zeros(len(counts)), np.zeros(len(counts))
-    for _ in range(DRAWS):
-        gamma = (
-            np.log(generator.standard_gamma(parameters + 1))
-            - generator.exponential(size=parameters.shape) / parameters
-        )
-        gamma = np.where(known, gamma, NOTHING)
-        drawn = _index(np.exp(gamma - gamma.max(1, keepdims=True)) / shares, known)
-        total += drawn
-        hits += drawn >= index
-    return total / DRAWS, hits
+        concentration = np.nan_to_num((active - 1) / (active * squares - 1).clip(1 / CERTAIN) - 1)
+        each = (concentration.clip(1 / CERTAIN, CERTAIN) / active.clip(1))[:, None]
+    at_a_time = max(1, VALUES // counts.size)
+    drawn = []
+    for start in range(0, DRAWS, at_a_time):
+        among = _shuffled(counts, active, min(at_a_time, DRAWS - start), generator)
+        parameters = np.where(among > 0, among * each, 1.0)
+        gamma = np.log(generator.standard_gamma(parameters + 1))
+        gamma -= generator.exponential(size=parameters.shape) / parameters
+        gamma = np.where(among > 0, gamma, NOTHING)
+        shares = np.exp(gamma - gamma.max(-1, keepdims=True))
+        drawn.append(_index(shares / counts.clip(1), known))
+    return np.concatenate(drawn)
+
+
+def _shuffled(
+    counts: NDArray[np.int64], active: NDArray[np.int64], draws: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return how many of each channel's active images fall to each class, ``(draws, C, K)``, for shuffled labels."""
+    found = np.empty((draws, *counts.shape), dtype=np.int64)
+    left, images = np.tile(active, (draws, 1)), counts.sum(1)
+    for number, here in enumerate(counts.T):
+        images = images - here
+        found[:, :, number] = generator.hypergeometric(here, images, left)
+        left = left - found[:, :, number]
+    return found

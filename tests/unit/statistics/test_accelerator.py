@@ -20,6 +20,10 @@ def test_a_stream_on_the_device_says_what_its_activations_say_on_the_cpu(dtype):
         fl.statistics.TopK(3),
         fl.statistics.Covariance(),
         fl.statistics.JointCounts(classes=3),
+        fl.statistics.Activity(),
+        fl.statistics.ClassSelectivity(classes=3),
+        fl.statistics.MonoScore(torch.rand(50, 4)),
+        fl.statistics.Sample(20),
     ]
     recorder = fl.ActivationRecorder(model, ["0", "3", "8"])
     for statistic in statistics:

@@ -20,6 +20,9 @@ STATISTICS = [
     fl.statistics.Histogram(edges=[0.0, 1.0]),
     fl.statistics.TopK(2),
     fl.statistics.Covariance(),
+    fl.statistics.Activity(),
+    fl.statistics.MonoScore(torch.eye(3)),
+    fl.statistics.Sample(2),
 ]
 
 
