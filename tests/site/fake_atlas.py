@@ -265,13 +265,14 @@ def write_atlas(
     for row in range(20):
         path = root / "images" / "real" / f"{row}.webp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(64, 5000 + row)).save(path)
+        Image.fromarray(texture(64, 5000 + row)[:48]).save(path)
     manifest = {
         "format": 1,
         "title": title,
         "images": 10000,
         "sample": 2048,
         "input": {"shape": [3, 32, 32], "kind": "image"},
+        "thumbnail": [64, 48],
         "classes": CLASSES,
         "block": BLOCK,
         "ablation": {"metric": "accuracy", "baseline": 0.93, "images": 256},

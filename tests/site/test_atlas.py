@@ -86,6 +86,7 @@ def page(context, address):
     """A page that may say nothing on the console, open no dialog, and ask for nothing outside the atlases."""
     page = context.new_page()
     troubles = []
+    page.troubles = troubles
     page.on("console", lambda message: troubles.append(message.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
@@ -335,6 +336,30 @@ def test_switches_hide_the_map_and_the_field_and_the_address_keeps_them(visit, p
     page.get_by_role("heading", name="stem.conv:13").wait_for()
     assert "map=off" in page.url
     assert page.locator(".map:visible, .field:visible").count() == 0
+
+
+@from_disk_and_server
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "const s = document.createElement('script'); s.textContent = 'window.attacked = 1'; document.body.append(s)",
+        "const i = new Image(); i.setAttribute('onload', 'window.attacked = 1'); i.src = 'site/icon.svg'; document.body.append(i)",
+        "new Image().src = 'http://localhost:1/secret'",
+        "document.body.setAttribute('style', 'color: red')",
+        "const a = document.createElement('a'); a.href = 'javascript:window.attacked = 1'; document.body.append(a); a.click()",
+    ],
+)
+def test_the_policy_stops_what_markup_in_the_data_could_do(visit, attack):
+    page = visit(VIEWS["network"])
+    page.evaluate(f"() => {{ {attack} }}")
+    for _ in range(50):
+        if any("Content Security Policy" in trouble for trouble in page.troubles):
+            break
+        page.wait_for_timeout(20)
+    else:
+        pytest.fail(f"nothing was blocked: {page.troubles}")
+    assert page.evaluate("window.attacked") is None
+    page.troubles.clear()
 
 
 def test_a_channel_without_pictures_says_why(visit):

@@ -4,7 +4,7 @@
 /** The picture, the other seeds, the one that minimizes, and the filter of a first layer. */
 function pictureSection(layer, channel, pictures) {
   const name = `${layer.name}, channel ${channel}`;
-  const captions = pictures && layer.sheets?.others ? pictures.others.map((score) => `other seed ${numberText(score)}`) : [];
+  const captions = pictures && layer.sheets?.others ? (pictures.others ?? []).map((score) => `other seed ${numberText(score)}`) : [];
   if (captions.length) captions.push(`minimizes ${numberText(pictures.minimum)}`);
   const row = captions.map((caption, column) => element("figure",
     sheetTile(layer, "others", channel, `${name}: image, ${caption}`, column), element("figcaption", caption)));
@@ -19,7 +19,7 @@ function pictureSection(layer, channel, pictures) {
 function trustSection(site, pictures) {
   if (!pictures) return null;
   const reached = dotPlot("Activation that each picture reaches", [
-    ["optimized", [pictures.score], true], ["other seeds", pictures.others], ["strongest real", [pictures.strongest]],
+    ["optimized", [pictures.score], true], ["other seeds", pictures.others ?? []], ["strongest real", [pictures.strongest]],
     ["plain picture", [pictures.plain]], ["minimizing", [pictures.minimum]]]);
   const path = dotPlot("Path through the network", [
     ["this picture", [pictures.path], true], ["real images", [pictures.path_real]],
