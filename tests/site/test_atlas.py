@@ -142,6 +142,7 @@ def number(text):
 def test_every_page_shows_its_pictures_and_its_texts_as_texts(visit, view):
     page = visit(view)
     page.evaluate(SCROLL_THROUGH)
+    wait_until(page, "!document.querySelector('.tile:not([hidden]) > img:not([src])')")
     pictures = page.locator("main img[src]:visible")
     pictures.evaluate_all("all => Promise.all(all.map(image => image.decode()))")
     for alt in pictures.evaluate_all("all => all.map(image => image.closest('.map') ? 'map' : image.alt)"):
@@ -259,6 +260,29 @@ def test_search_goes_to_a_channel_and_finds_layers_classes_and_ranges(visit, pag
     page.locator("#query").fill("nothing of this name")
     page.keyboard.press("Enter")
     page.get_by_text("Nothing found").wait_for()
+
+
+def test_arrow_keys_within_a_wall_stay_on_the_page(visit, page):
+    visit("one/index.html#layer=block:1+%3Cb%3E")
+    page.locator(".wall a").first.focus()
+    for key, channel in [("ArrowRight", 1), ("End", 69), ("ArrowRight", 69), ("ArrowLeft", 68), ("Home", 0)]:
+        page.keyboard.press(key)
+        shown = page.evaluate("document.activeElement.querySelector('.caption').firstChild.textContent")
+        assert int(shown) == channel
+    assert page.locator(".wall a[tabindex='0']").count() == 1
+    page.locator("h1").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("heading", name="relu#1").wait_for()
+
+
+def test_charts_are_read_out_in_words(visit, page):
+    visit(VIEWS["channel"])
+    for name in (
+        "Distribution of the activation .* values; most",
+        "Classes .* cat: mean",
+        "reaches optimized 3.9;",
+    ):
+        page.get_by_role("img", name=re.compile(name)).wait_for()
 
 
 def test_arrow_keys_walk_a_wall_and_then_its_order_of_channels(visit, page):
