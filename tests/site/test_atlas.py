@@ -275,6 +275,20 @@ def test_arrow_keys_within_a_wall_stay_on_the_page(visit, page):
     page.get_by_role("heading", name="relu#1").wait_for()
 
 
+def test_the_tab_key_goes_from_the_top_to_the_wall_in_order(visit, page):
+    visit("one/index.html#layer=block:1+%3Cb%3E")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    reached = []
+    while len(reached) < 40 and "channel-link" not in reached:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.className || document.activeElement.id"))
+    wanted = ["choose-sort-by", "choose-class", "choose-dead", "filter", "choose-view", "channel-link"]
+    assert [name for name in reached if name in wanted] == wanted
+
+
 def test_charts_are_read_out_in_words(visit, page):
     visit(VIEWS["channel"])
     for name in (
