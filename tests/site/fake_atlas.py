@@ -281,7 +281,7 @@ def write_atlas(
         "layer_figures": LAYER_FIGURES,
         "picture_figures": PICTURE_FIGURES,
         "similarity": np.exp(-distance / 6).round(3).tolist(),
-        "front": front(root, layers, tables),
+        "front": front(root, layers, tables) if with_front else None,
     }
     receive(root, "manifest", manifest)
     return manifest

@@ -18,6 +18,7 @@ NEAR = PAGES.parents[3] / "node_modules" / "axe-core" / "axe.min.js"
 AXE = next(filter(pathlib.Path.is_file, map(pathlib.Path, (os.environ.get("AXE_CORE", NEAR), NEAR))), None)
 VIEWS = {
     "network": "one/index.html",
+    "network without its sheet": "two/index.html",
     "layer": "one/index.html#layer=block:1+%3Cb%3E&sort=importance",
     "table": "one/index.html#layer=stem.conv&view=table&sort=information",
     "channel": "one/index.html#channel=stem.conv:12",
@@ -38,7 +39,7 @@ each_view = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("atlases")
-    both = [write_atlas(root / name, seed=seed) for seed, name in enumerate(("one", "two"))]
+    both = [write_atlas(root / "one"), write_atlas(root / "two", seed=1, with_front=False)]
     write_comparison(root / "both", ["../one/", "../two/"], both)
     return root
 
