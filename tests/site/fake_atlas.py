@@ -251,6 +251,7 @@ def write_atlas(
     *,
     sheets=tuple(SHEETS),
     with_details=True,
+    with_front=True,
     seed=0,
     title="Digits & <i>more</i>",
 ):
