@@ -34,7 +34,7 @@ function figuresSection(layer, channel, columns) {
   const { site } = layer;
   const rows = figuresOf(site, columns).map((figure) => {
     const values = columns[figure.key];
-    const counted = values[channel] != null && !isWord(figure);
+    const counted = typeof values[channel] === "number" && !isWord(figure);
     const nothing = { [figure.null]: columns[figure.null]?.[channel] };
     return [[term(figure), unit(figure)],
       [figureText(site, figure, values[channel]), chance(figure, nothing)],
