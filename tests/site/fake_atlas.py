@@ -251,6 +251,7 @@ def write_atlas(
     *,
     sheets=tuple(SHEETS),
     with_details=True,
+    with_front=True,
     seed=0,
     title="Digits & <i>more</i>",
 ):
@@ -265,13 +266,14 @@ def write_atlas(
     for row in range(20):
         path = root / "images" / "real" / f"{row}.webp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(64, 5000 + row)).save(path)
+        Image.fromarray(texture(64, 5000 + row)[:48]).save(path)
     manifest = {
         "format": 1,
         "title": title,
         "images": 10000,
         "sample": 2048,
         "input": {"shape": [3, 32, 32], "kind": "image"},
+        "thumbnail": [64, 48],
         "classes": CLASSES,
         "block": BLOCK,
         "ablation": {"metric": "accuracy", "baseline": 0.93, "images": 256},
@@ -280,7 +282,7 @@ def write_atlas(
         "layer_figures": LAYER_FIGURES,
         "picture_figures": PICTURE_FIGURES,
         "similarity": np.exp(-distance / 6).round(3).tolist(),
-        "front": front(root, layers, tables),
+        "front": front(root, layers, tables) if with_front else None,
     }
     receive(root, "manifest", manifest)
     return manifest

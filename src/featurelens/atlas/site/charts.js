@@ -40,7 +40,8 @@ function histogram(title, { edges, counts }, unitText) {
   const x = scale([edges[0], edges.at(-1)], left, right);
   const most = Math.max(1, ...counts);
   const height = (count) => scale([0, Math.log10(1 + most)], 0, bottom - 14)(Math.log10(1 + count));
-  const between = (index) => `${numberText(edges[index])} to ${numberText(edges[index + 1])}: ${numberText(counts[index])}`;
+  const [ends, sizes] = [edges, counts].map((values) => values.map((value) => numberText(value)));
+  const between = (index) => `${ends[index]} to ${ends[index + 1]}: ${sizes[index]}`;
   const bars = counts.map((count, index) => count > 0 &&
     bar("bar", x(edges[index]), x(edges[index + 1]) - 0.5, bottom - height(count), height(count), between(index)));
   const total = counts.reduce((sum, count) => sum + count, 0);
@@ -59,7 +60,7 @@ function countAxis(most, y, left, right) {
 
 function valueAxis([low, high], x, y) {
   const zero = low < 0 && high > 0 && x(0) > x(low) + 40 && x(0) < x(high) - 40;
-  return [text(x(low), y, numberText(low)), text(x(high), y, numberText(high), "end"), zero && text(x(0), y, "0", "middle")];
+  return [text(x(low), y, numberText(low)), zero && text(x(0), y, "0", "middle"), text(x(high), y, numberText(high), "end")];
 }
 
 /** Rows of dots on one axis, each a label, its values, and whether it stands out. */
@@ -76,7 +77,8 @@ function dotPlot(title, rows) {
 
 function dotRow(label, values, strong, x, y) {
   const [low, high] = extent([...values, 0]);
-  const dots = values.map((value) => value != null && svg("circle", { class: "dot", cx: x(value), cy: y, r: strong ? 5 : 4 }));
+  const dot = (value) => svg("circle", { class: "dot", cx: x(value), cy: y, r: strong ? 5 : 4 });
+  const dots = values.filter((value) => value != null).map(dot);
   const most = `${values.length > 1 ? "max " : ""}${numberText(extent(values)[1])}`;
   return svg("g", { class: strong ? "strong" : "" },
     text(0, y + 4, label), rule(x(low), y, x(high), y, "stem"), dots, text(WIDTH, y + 4, most, "end"));
@@ -85,7 +87,8 @@ function dotRow(label, values, strong, x, y) {
 /** Bars of classes: the mean of each, and the effect of ablation with two standard errors. */
 function classBars(site, { mean, effect, error }, order) {
   const [row, labels, middle, right] = [17, 96, effect ? 208 : WIDTH - 6, WIDTH - 2];
-  const names = order.map((index, line) => text(labels - 6, line * row + 33, shorten(className(site, index), 15), "end"));
+  const names = order.map((index, line) =>
+    text(labels - 6, line * row + 33, shorten(className(site, index), 15), "end"));
   const spoken = order.map((index) => `${className(site, index)}: mean ${numberText(mean[index])}` +
     `${effect ? `, effect ${numberText(effect[index])}` : ""}`);
   return chart(WIDTH, order.length * row + 24, "Classes", `${spoken.join("; ")}.`, names,

@@ -98,14 +98,15 @@ function changesWall(pair, columns, figures, channels, sort) {
   const figure = figures.find(({ key }) => key === sort);
   const value = (channel) => figure ? change(pair, columns, sort, channel).slice(0, 2)
     .map((each) => numberText(each, figure.signed)).join(" → ") : `r ${numberText(pair.correlation[channel])}`;
-  return wall(`Channels of ${pair.name} in both networks`, channels.map((channel) => captionedLink(pair.both[0], channel,
-    { sort }, pairTiles(pair, channel), pairName(pair, channel), value(channel))));
+  return wall(`Channels of ${pair.name} in both networks`, channels.map((channel) => captionedLink(
+    pair.both[0], channel, { sort }, pairTiles(pair, channel), pairName(pair, channel), value(channel))));
 }
 
 function changesTable(pair, columns, figures, channels, sort) {
   const headings = ["Channel", ...figures.map(({ title, help }) => term({ title: `${title}, B − A`, help }))];
   const rows = channels.map((channel) => [
-    link(channelAddress(pair.both[0], channel, { sort }), { class: "with-tile" }, pairTiles(pair, channel), pairName(pair, channel)),
+    link(channelAddress(pair.both[0], channel, { sort }), { class: "with-tile" },
+      pairTiles(pair, channel), pairName(pair, channel)),
     ...figures.map(({ key }) => numberText(change(pair, columns, key, channel)[2], true))]);
   return scrollable(`Changes of the channels of ${pair.name}`, table("figures-table", headings, rows));
 }
@@ -126,13 +127,14 @@ async function comparedChannel(site, state) {
   const pair = findPair(site, layer.name);
   const columns = await Promise.all(pair.both.map(readColumns));
   const channels = [channel, partner(pair, channel)];
-  const halves = await Promise.all(pair.both.map((each, index) => comparedHalf(site, each, channels[index], index, state)));
+  const halves = await Promise.all(channels.map((each, index) => comparedHalf(site, pair.both[index], each, index, state)));
   const order = mostChanged(pair, columns, state.sort ?? (pair.correlation ? "match" : null));
   const step = (by) => order[order.indexOf(channel) + by];
   const to = (next) => (next == null ? null : channelAddress(layer, next, { sort: state.sort }));
   const [before, after] = [to(step(-1)), to(step(1))];
-  const content = element("article", turning(before, after, "channel"), element("h1", `${layer.name}:${pairName(pair, channel)}`),
-    versus(site.titles), element("div.stack.changes", changesSection(site, pair, columns, channel)), element("div.halves", halves));
+  const content = element("article", turning(before, after, "channel"),
+    element("h1", `${layer.name}:${pairName(pair, channel)}`), versus(site.titles),
+    element("div.stack.changes", changesSection(site, pair, columns, channel)), element("div.halves", halves));
   return { title: `${layer.name}:${channel}`, content, keys: { ArrowLeft: before, ArrowRight: after },
     trail: [[layer.name, layerAddress(layer, { sort: state.sort })]] };
 }

@@ -4,10 +4,10 @@
 /** The picture, the other seeds, the one that minimizes, and the filter of a first layer. */
 function pictureSection(layer, channel, pictures) {
   const name = `${layer.name}, channel ${channel}`;
-  const captions = pictures && layer.sheets?.others ? pictures.others.map((score) => `other seed ${numberText(score)}`) : [];
-  if (captions.length) captions.push(`minimizes ${numberText(pictures.minimum)}`);
-  const row = captions.map((caption, column) => element("figure",
-    sheetTile(layer, "others", channel, `${name}: image, ${caption}`, column), element("figcaption", caption)));
+  const captions = (pictures?.others ?? []).map((score) => `other seed ${numberText(score)}`);
+  if (pictures?.minimum != null) captions.push(`minimizes ${numberText(pictures.minimum)}`);
+  const row = layer.sheets?.others ? captions.map((caption, column) => element("figure",
+    sheetTile(layer, "others", channel, `${name}: image, ${caption}`, column), element("figcaption", caption))) : [];
   const filter = sheetTile(layer, "filters", channel, `${name}: its filter`);
   if (filter) row.push(element("figure.filter", filter, element("figcaption", "filter")));
   return section(pictures ? "Optimized image" : "Without an optimized image", null,
@@ -19,8 +19,8 @@ function pictureSection(layer, channel, pictures) {
 function trustSection(site, pictures) {
   if (!pictures) return null;
   const reached = dotPlot("Activation that each picture reaches", [
-    ["optimized", [pictures.score], true], ["other seeds", pictures.others], ["strongest real", [pictures.strongest]],
-    ["plain picture", [pictures.plain]], ["minimizing", [pictures.minimum]]]);
+    ["optimized", [pictures.score], true], ["other seeds", pictures.others ?? []],
+    ["strongest real", [pictures.strongest]], ["plain picture", [pictures.plain]], ["minimizing", [pictures.minimum]]]);
   const path = dotPlot("Path through the network", [
     ["this picture", [pictures.path], true], ["real images", [pictures.path_real]],
     ["random images", [pictures.path_random]]]);
@@ -34,13 +34,14 @@ function figuresSection(layer, channel, columns) {
   const { site } = layer;
   const rows = figuresOf(site, columns).map((figure) => {
     const values = columns[figure.key];
-    const counted = values[channel] != null && !isWord(figure);
+    const counted = typeof values[channel] === "number" && !isWord(figure);
     const nothing = { [figure.null]: columns[figure.null]?.[channel] };
     return [[term(figure), unit(figure)],
       [figureText(site, figure, values[channel]), chance(figure, nothing)],
       counted && place(values, channel), counted && strip(values, channel)];
   });
-  return section("Figures", null, table("figures-table.own", ["Figure", "Value", "Rank", "Among the layer"], rows));
+  const rank = term({ title: "Rank", help: "Place among the channels of this layer; 1 is the largest value." });
+  return section("Figures", null, table("figures-table.own", ["Figure", "Value", rank, "Among the layer"], rows));
 }
 
 function distributionSection({ histogram: counted }) {

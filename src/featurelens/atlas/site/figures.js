@@ -14,11 +14,11 @@ function numberText(value, signed = false) {
   return sign + format.format(size).replace("E", "e");
 }
 
-/** A value of a figure as text: classes by name, dead by yes or no. */
+/** A value of a figure as text: classes by name, truths by yes or no. */
 function figureText(site, figure, value) {
   if (value == null) return "–";
   if (figure.key === "best_class") return className(site, value);
-  if (figure.key === "dead" && typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "boolean") return value ? "yes" : "no";
   return numberText(value, figure.signed);
 }
 

@@ -27,7 +27,8 @@ function heatmap(title, layers, values) {
   const every = Math.ceil(11 / cell);
   const labels = layers.map(({ name }, row) => row % every === 0 &&
     text(left - 5, (row + 0.5) * cell + 4, shorten(name, 18), "end"));
-  return chart(width, width - left + 26, title, mostAlike(layers, values), cells, labels, colourKey(stops, range, width));
+  const key = colourKey(stops, range, width);
+  return chart(width, width - left + 26, title, mostAlike(layers, values), cells, labels, key);
 }
 
 function colourKey(stops, range, width) {

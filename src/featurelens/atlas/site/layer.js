@@ -28,7 +28,8 @@ function nextLayer({ site, index }, step) {
 function turning(before, after, what) {
   const step = (href, label, key) =>
     href ? link(href, { "aria-keyshortcuts": key }, label) : element("span.quiet", label);
-  return element("p.turning", step(before, `← previous ${what}`, "ArrowLeft"), step(after, `next ${what} →`, "ArrowRight"));
+  return element("p.turning",
+    step(before, `← previous ${what}`, "ArrowLeft"), step(after, `next ${what} →`, "ArrowRight"));
 }
 
 function layerHead(layer) {
@@ -57,21 +58,24 @@ function layerControls({ site }, columns) {
     order: choice("Order", [["", "largest first"], ["up", "smallest first"]], change("order")),
     class: columns.best_class && choice("Class", [["", "any"], ...usedClasses(site, columns)], change("class")),
     dead: columns.dead && choice("Dead", [["", "any"], ["no", "alive"], ["yes", "dead"]], change("dead")),
-    filter: filterBox(),
+    filter: filterBox(site.figures.map(({ key }) => key).join(", ")),
     view: choice("View", [["", "wall"], ["table", "table"]], change("view")),
   };
   const known = Object.entries(choices).filter(([, each]) => each);
   const show = (state) => {
-    // What is being typed is not written over.
-    for (const [key, [, box]] of known) if (key !== "filter" || box !== document.activeElement) box.value = state[key] ?? "";
+    for (const [key, [, box]] of known) {
+      const typing = key === "filter" && box === document.activeElement;
+      if (!typing) box.value = state[key] ?? "";
+    }
     choices.order[1].disabled = !state.sort;
   };
   return { controls: known.map(([, [control]]) => control), show };
 }
 
-function filterBox() {
+function filterBox(keys) {
   const box = element("input", {
     type: "search", id: "filter", placeholder: "active > 0.1 and …", maxlength: 200, spellcheck: "false",
+    "data-help": `Conditions such as "active > 0.1 and class = cat". Figures: ${keys}.`,
     input: () => goQuietly({ ...readAddress(), filter: box.value }),
   });
   return [element("div.control.grow", element("label", { for: "filter" }, "Filter"), box), box];

@@ -60,9 +60,11 @@ function layerTable(site) {
 
 /** Thumbnails lead to channels by pointer; the keyboard finds them behind the layer's name. */
 function layerFaces(layer) {
-  const channels = layer.site.front?.layers[layer.index] ?? [];
+  const { site: { front }, index } = layer;
+  const channels = front?.layers[index] ?? [...Array(Math.min(8, layer.channels)).keys()];
+  const picture = (channel, place) => front ? frontTile(layer, channel, index, place) : bestTile(layer, channel);
   return element("div.row-of-tiles", channels.map((channel, place) =>
-    link(channelAddress(layer, channel), { tabindex: -1 }, frontTile(layer, channel, layer.index, place))));
+    link(channelAddress(layer, channel), { tabindex: -1 }, picture(channel, place))));
 }
 
 /** A number over a bar that shows it, with a tick where chance is. */

@@ -106,7 +106,8 @@ function realImage(layer, channel, { row, value, label, box, quantile }, column,
   });
   const map = sheetTile(layer, "maps", channel, "", column);
   map?.classList.add("map");
-  return element("figure", element("div.real", image, map, fieldBox(box)), element("figcaption",
+  const style = { "aspect-ratio": (layer.site.thumbnail ?? [1, 1]).join(" / ") };
+  return element("figure", element("div.real", { style }, image, map, fieldBox(box)), element("figcaption",
     quantile != null && element("b", `${numberText(100 * quantile)} %`), element("span", numberText(value)),
     name && element("span.quiet.cut", { title: name }, name)));
 }

@@ -31,11 +31,13 @@ function readCondition(site, text) {
     return { key: null, holds: (layer) => (sign === "!=") !== layer.name.includes(right.trim()) };
   }
   const figure = findFigure(site, word);
-  if (!figure) throw new Error(`There is no figure "${word}"; there are ${site.figures.map(({ key }) => key).join(", ")}.`);
+  const keys = site.figures.map(({ key }) => key).join(", ");
+  if (!figure) throw new Error(`There is no figure "${word}"; there are ${keys}.`);
   if (figure.key === "best_class") return classCondition(site, sign, right);
   const value = right.trim().endsWith("%") ? parseFloat(right) / 100 : Number(right);
   if (Number.isNaN(value)) throw new Error(`"${right}" is not a number.`);
-  return { key: figure.key, holds: (_layer, columns, channel) => meets(columns[figure.key]?.[channel], sign, value) };
+  const { key } = figure;
+  return { key, holds: (_layer, columns, channel) => meets(columns[key]?.[channel], sign, value) };
 }
 
 /** Whether a known value meets a comparison; unknown ones meet none. */
@@ -82,5 +84,6 @@ function chosenChannels(layer, columns, state) {
 function sortChannels(channels, values, direction) {
   if (!values) return channels;
   const known = (channel) => values[channel] != null;
-  return channels.sort((a, b) => known(b) - known(a) || (known(a) ? direction * (values[a] - values[b]) : 0) || a - b);
+  const step = (a, b) => (known(a) ? direction * (values[a] - values[b]) : 0);
+  return channels.sort((a, b) => known(b) - known(a) || step(a, b) || a - b);
 }

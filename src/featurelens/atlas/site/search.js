@@ -35,7 +35,8 @@ async function foundByName(site, search) {
   const ofClass = (index) => channelsWhere(site, `Channels for ${className(site, index)}`,
     [classCondition(site, "=", site.classes[index])], preferred(site));
   const classes = [...matchingClasses(site, search)].slice(0, 5);
-  return [items.length && section("Layers", null, element("ul.plain", items)), ...(await Promise.all(classes.map(ofClass)))];
+  const named = items.length > 0 && section("Layers", null, element("ul.plain", items));
+  return [named, ...(await Promise.all(classes.map(ofClass)))];
 }
 
 async function foundByCondition(site, search) {
