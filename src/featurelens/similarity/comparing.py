@@ -1,0 +1,283 @@
+"""Every layer of one network against every layer of it, or of another, in one pass over the data."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeAlias, final
+
+import torch
+from torch import nn
+
+from featurelens._batches import Batch
+from featurelens._checks import check_module, check_type, count, describe
+from featurelens._hooks import unwrap
+from featurelens._random import Seed
+from featurelens._sharding import Share
+from featurelens._structure import map_tensors
+from featurelens.layers import Selector, choose
+from featurelens.recording.dataset import DatasetPass
+from featurelens.recording.engine import Engine, Keeper
+from featurelens.recording.inputs import Inputs, Rows, checked_loader
+from featurelens.recording.reductions import Unsuitable
+from featurelens.similarity.base import FEWEST
+from featurelens.similarity.layer_results import LayerSimilarityResult
+from featurelens.similarity.pair_sums import PairSums
+from featurelens.similarity.sketch import COLUMNS, WIDEST, Sketch
+from featurelens.statistics.base import check_values
+from featurelens.statistics.channel_blocks import with_float64
+
+Features: TypeAlias = list[dict[str, torch.Tensor]]
+"""For each network the features ``(N, views, D)`` of every layer."""
+
+
+def compare(
+    model: nn.Module,
+    other: nn.Module | Mapping[str, torch.Tensor] | None = None,
+    *,
+    loader: Iterable[Any],
+    layers: Selector | Iterable[Selector],
+    inputs: Inputs = None,
+    rows: Rows = None,
+    seed: Seed = 0,
+    progress: bool = True,
+) -> LayerSimilarityResult:
+    """Compute the debiased linear CKA of every layer with every layer, in one pass over the data.
+
+    Only sums over images are kept: the result is that of all images at once, `similarity.cka`, and does not depend on
+    the size of batches. It needs about 4 MB for each pair of layers; with a GPU, on the first model's device. Under
+    torch.distributed every rank runs a block of the batches and returns the whole result, the same to the bit.
+
+    An image's features are a layer's whole output, flattened. Layers of more than 1,024 values are projected twice to
+    509 random sums, which shifts single values by about 0.01, and not their mean: a note says so.
+
+    Parameters
+    ----------
+    model
+        Any module, as for `ActivationRecorder`.
+    other
+        A second network, which runs on the same batches; weights of the same network, as ``state_dict()`` returns
+        them; or None to compare the layers of one network with each other.
+    layers
+        As for `ActivationRecorder`, for both networks. The columns of the result are the layers of `other`.
+    loader, inputs, rows, progress
+        As in `ActivationRecorder.record`.
+    seed
+        For the random projections.
+
+    Returns
+    -------
+    LayerSimilarityResult
+        ``values`` ``(L, L')``, 1 for layers that differ by a rotation and a scale, 0 for independent ones.
+
+    Raises
+    ------
+    TypeError, ValueError, LookupError
+        If an argument is not one of the above, there are fewer than 4 images, or a layer does not return a tensor of
+        finite real numbers with one row for each image.
+    RuntimeError
+        If a model fails on a batch, or another rank failed.
+
+    Notes
+    -----
+    CKA: Kornblith et al., "Similarity of neural network representations revisited", ICML 2019; the unbiased HSIC: Song
+    et al., JMLR 2012. For another measure, a null or an interval, record the layers and use `similarity.procrustes`,
+    `similarity.rsa` or `similarity.cka` on the arrays.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    >>> result = compare(model, loader=torch.rand(64, 1, 8, 8), layers=[nn.Conv2d, nn.Linear])
+    >>> tuple(result.values.shape), round(float(result.values[0, 0]), 6)
+    ((2, 2), 1.0)
+    """
+    check_module(model)
+    second = _second(model, other)
+    engines = [_engine(each, layers) for each in (model, second) if each is not None]
+    loader = checked_loader(loader, progress=progress, caller="compare", inputs=inputs, rows=rows)
+    dataset = DatasetPass(engines[0], loader, Share.find(None), inputs, rows, progress)
+    origin, sums = _Comparison(engines, dataset, Sketch(seed)).run()
+    if sums.n < FEWEST:
+        raise ValueError(f"compare needs at least {FEWEST} images; got {sums.n}")
+    return _result(origin, sums)
+
+
+@final
+class _Comparison:
+    """One pass of one network or two over a worker's share of the data."""
+
+    def __init__(self, engines: list[Engine], dataset: DatasetPass, sketch: Sketch) -> None:
+        self.engines, self.dataset, self.sketch = engines, dataset, sketch
+
+    def run(self) -> tuple[Features, PairSums]:
+        """Return the features of the first image, and the sums over all shares."""
+        share = self.dataset.share
+        sums: PairSums | None = None
+        origin: Features | None = None
+        with share.together(), ExitStack() as stack, torch.no_grad():
+            for engine in self.engines:
+                stack.enter_context(engine.visiting())
+            if share.count > 1:
+                origin = self._shared_origin()
+            for batch in self.dataset.run():
+                found = self._features(batch)
+                origin = origin or _first_row(found)
+                sums = sums or _sums_for(origin)
+                sums.add(batch.first_row, _shifted(found, origin, batch.number))
+        if origin is None:
+            raise ValueError(f"the loader yielded no batch; got {describe(self.dataset.loader)}")
+        total = _sums_for(origin)
+        for part in share.gather(sums):
+            if part is not None:
+                total.merge(part)
+        return origin, total
+
+    def _shared_origin(self) -> Features | None:
+        """Return the first image's features to every rank: all must subtract the same."""
+        share, batches = self.dataset.share, self.dataset.batches
+        origin = None
+        with share.together():
+            if share.index == 0:
+                first = batches.only(0) or next(iter(batches.run(0)), None)
+                origin = None if first is None else _first_row(self._features(first))
+        found: Features | None = share.first_of(origin)
+        return found
+
+    def _features(self, batch: Batch) -> Features:
+        """Run the networks on one batch and return their layers' features."""
+        where = f"batch {batch.number + 1}"
+        args, kwargs, rows = batch.given
+        if rows is None:
+            raise ValueError(
+                f"the model's input in {where} has no rows; got {describe(batch.value)}: pass "
+                "rows=lambda batch: <number of rows>"
+            )
+        found = []
+        for engine in self.engines:
+            measures = {
+                (choice.name, choice.call): partial(self._measured, choice.name, rows)
+                for choice in engine.choices
+            }
+            # A network may change its input in place, and the next one needs it.
+            given = map_tensors(torch.Tensor.clone, (args, kwargs)) if len(self.engines) > 1 else (args, kwargs)
+            found.append(dict(engine.run(*given, where=where, output=False, measures=measures)))
+        return found
+
+    def _measured(self, layer: str, rows: int, output: Any) -> torch.Tensor:
+        """Replace a layer's output by its features."""
+        advice = "; choose layers that return one tensor (N, ...)"
+        try:
+            check_values(output)
+        except (TypeError, ValueError) as error:
+            raise Unsuitable(f"layer {layer!r} cannot be compared: {error}{advice}") from None
+        if len(output) != rows:
+            raise Unsuitable(
+                f"layer {layer!r} returned {tuple(output.shape)} for a batch of {rows}: axis 0 is not the batch{advice}"
+            )
+        features = self.sketch(with_float64(output))
+        if not bool(features.isfinite().all()):
+            raise Unsuitable(f"layer {layer!r} returned NaN or infinite values, which have no similarity")
+        return features
+
+
+def _second(model: nn.Module, other: object) -> nn.Module | None:
+    """Return the second network, if there is one."""
+    if other is None or other is model:
+        return None
+    if not isinstance(other, Mapping):
+        expected = "a second nn.Module, a state dict, or None"
+        check_type(other, nn.Module, argument="other", expected=expected)
+        return check_module(other, argument="other")
+    second = copy.deepcopy(unwrap(model))
+    try:
+        second.load_state_dict(other)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"other must be a state dict of {type(second).__name__}: {problem}") from None
+    return second
+
+
+def _engine(model: nn.Module, layers: Selector | Iterable[Selector]) -> Engine:
+    model = unwrap(model)
+    return Engine(
+        model, choose(model, layers), Keeper(), {}, rewriting=None, evaluate=True, stop_early=False
+    )
+
+
+def _first_row(found: Features) -> Features:
+    return [{name: features[:1] for name, features in each.items()} for each in found]
+
+
+def _shifted(found: Features, origin: Features, number: int) -> torch.Tensor:
+    """Return the features of all layers side by side, less those of the first image.
+
+    That changes no similarity, and large offsets lose no digits.
+    """
+    for each, first in zip(found, origin, strict=True):
+        if list(each) != list(first):
+            raise ValueError(
+                f"the layers' calls differ between batches: {list(first)} and then {list(each)}"
+            )
+        for name, features in each.items():
+            if features.shape[1:] != first[name].shape[1:]:
+                raise ValueError(
+                    f"layer {name!r} must return as many values for every image; batch {number + 1} differs"
+                )
+    pairs = [(each[name], first[name]) for each, first in zip(found, origin, strict=True) for name in each]
+    device = pairs[0][0].device
+    return torch.cat([(features - first.to(features)).flatten(1).to(device) for features, first in pairs], 1)
+
+
+def _sums_for(origin: Features) -> PairSums:
+    """Return empty sums for every pair that the result needs, layers being numbered over both networks."""
+    layout = [tuple(features.shape[1:]) for each in origin for features in each.values()]
+    return PairSums(layout, _pairs(origin))
+
+
+def _pairs(origin: Features) -> list[tuple[int, int]]:
+    first, total = len(origin[0]), sum(map(len, origin))
+    if len(origin) == 1:
+        return [(one, other) for one in range(first) for other in range(one, first)]
+    crossed = [(one, other) for one in range(first) for other in range(first, total)]
+    return crossed + [(layer, layer) for layer in range(total)]
+
+
+def _result(origin: Features, sums: PairSums) -> LayerSimilarityResult:
+    hsic = sums.hsic()
+    names = [name for each in origin for name in each]
+    crossed = [pair for pair in _pairs(origin) if len(origin) == 1 or pair[0] != pair[1]]
+    own = [hsic[layer, layer] for layer in range(len(names))]
+    rows = tuple(origin[0])
+    columns = tuple(origin[-1])
+    values = torch.zeros(len(rows), len(columns), dtype=torch.float64)
+    start = len(names) - len(columns)
+    for one, other in crossed:
+        if own[one] > 0 and own[other] > 0:
+            values[one, other - start] = hsic[one, other] / math.sqrt(own[one]) / math.sqrt(own[other])
+    if len(origin) == 1:
+        values = values.triu() + values.triu(1).T
+    return LayerSimilarityResult(
+        values=values, layers=rows, other_layers=columns, n=sums.n, notes=_notes(origin, names, own)
+    )
+
+
+def _notes(origin: Features, names: list[str], own: list[float]) -> tuple[str, ...]:
+    """Return what a reader of the values must know."""
+    notes = []
+    widths = [features.shape[1] for each in origin for features in each.values()]
+    if projected := sum(views > 1 for views in widths):
+        notes.append(
+            f"{count(projected, 'layer')} of more than {WIDEST:,} values projected to 2 x {COLUMNS} random sums: values "
+            "differ by about 0.01 from those of the whole layers"
+        )
+    for what, chosen in (
+        ("constant", [name for name, value in zip(names, own, strict=True) if value == 0]),
+        ("not measurable with so few images", [name for name, value in zip(names, own, strict=True) if value < 0]),
+    ):
+        if chosen:
+            listed = ", ".join(map(repr, dict.fromkeys(chosen)))
+            notes.append(f"{listed}: {what}, so that the similarity is given as 0")
+    return tuple(notes)
