@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -52,7 +53,7 @@ def compare(
     torch.distributed every rank runs a block of the batches and returns the whole result, the same to the bit.
 
     An image's features are a layer's whole output, flattened. Layers of more than 1,024 values are projected twice to
-    509 random sums, which shifts single values by about 0.01, and not their mean: a note says so.
+    509 random sums, which makes values less precise, and a note says by how much.
 
     Parameters
     ----------
@@ -117,9 +118,9 @@ class _Comparison:
         share = self.dataset.share
         sums: PairSums | None = None
         origin: Features | None = None
-        with share.together(), ExitStack() as stack, torch.no_grad():
-            for engine in self.engines:
-                stack.enter_context(engine.visiting())
+        with share.together(), ExitStack() as stack:
+            for context in (*(engine.visiting() for engine in self.engines), torch.no_grad()):
+                stack.enter_context(context)
             if share.count > 1:
                 origin = self._shared_origin()
             for batch in self.dataset.run():
@@ -162,7 +163,9 @@ class _Comparison:
                 for choice in engine.choices
             }
             # A network may change its input in place, and the next one needs it.
-            given = map_tensors(torch.Tensor.clone, (args, kwargs)) if len(self.engines) > 1 else (args, kwargs)
+            given = (
+                map_tensors(torch.Tensor.clone, (args, kwargs)) if len(self.engines) > 1 else (args, kwargs)
+            )
             found.append(dict(engine.run(*given, where=where, output=False, measures=measures)))
         return found
 
@@ -202,9 +205,7 @@ def _second(model: nn.Module, other: object) -> nn.Module | None:
 
 def _engine(model: nn.Module, layers: Selector | Iterable[Selector]) -> Engine:
     model = unwrap(model)
-    return Engine(
-        model, choose(model, layers), Keeper(), {}, rewriting=None, evaluate=True, stop_early=False
-    )
+    return Engine(model, choose(model, layers), Keeper(), {}, rewriting=None, evaluate=True, stop_early=False)
 
 
 def _first_row(found: Features) -> Features:
@@ -218,9 +219,7 @@ def _shifted(found: Features, origin: Features, number: int) -> torch.Tensor:
     """
     for each, first in zip(found, origin, strict=True):
         if list(each) != list(first):
-            raise ValueError(
-                f"the layers' calls differ between batches: {list(first)} and then {list(each)}"
-            )
+            raise ValueError(f"the layers' calls differ between batches: {list(first)} and then {list(each)}")
         for name, features in each.items():
             if features.shape[1:] != first[name].shape[1:]:
                 raise ValueError(
@@ -233,7 +232,7 @@ def _shifted(found: Features, origin: Features, number: int) -> torch.Tensor:
 
 def _sums_for(origin: Features) -> PairSums:
     """Return empty sums for every pair that the result needs, layers being numbered over both networks."""
-    layout = [tuple(features.shape[1:]) for each in origin for features in each.values()]
+    layout = [(features.shape[1], features.shape[2]) for each in origin for features in each.values()]
     return PairSums(layout, _pairs(origin))
 
 
@@ -246,38 +245,34 @@ def _pairs(origin: Features) -> list[tuple[int, int]]:
 
 
 def _result(origin: Features, sums: PairSums) -> LayerSimilarityResult:
+    rows, columns = tuple(origin[0]), tuple(origin[-1])
     hsic = sums.hsic()
     names = [name for each in origin for name in each]
-    crossed = [pair for pair in _pairs(origin) if len(origin) == 1 or pair[0] != pair[1]]
-    own = [hsic[layer, layer] for layer in range(len(names))]
-    rows = tuple(origin[0])
-    columns = tuple(origin[-1])
+    own = [sum(hsic[layer, layer]) for layer in range(len(names))]
     values = torch.zeros(len(rows), len(columns), dtype=torch.float64)
-    start = len(names) - len(columns)
-    for one, other in crossed:
+    spread = [0.0]  # halves of the differences between two estimates
+    for one, other in itertools.product(range(len(rows)), range(len(names) - len(columns), len(names))):
+        estimates = hsic.get((one, other)) or hsic[other, one]
         if own[one] > 0 and own[other] > 0:
-            values[one, other - start] = hsic[one, other] / math.sqrt(own[one]) / math.sqrt(own[other])
-    if len(origin) == 1:
-        values = values.triu() + values.triu(1).T
+            found = [each / math.sqrt(own[one]) / math.sqrt(own[other]) for each in estimates]
+            values[one, other - len(names)] = sum(found) / len(found)
+            spread += [(found[0] - found[1]) / 2] if len(found) > 1 else []
+    projected = sum(len(features[0]) > 1 for each in origin for features in each.values())
+    error = math.sqrt(sum(each**2 for each in spread) / max(1, len(spread) - 1))
+    notes = [_projected_note(projected, error)] if projected else []
+    constant = [name for name, value in zip(names, own, strict=True) if value == 0]
+    unclear = [name for name, value in zip(names, own, strict=True) if value < 0]
+    for chosen, why in ((constant, "constant"), (unclear, "not measurable with so few images")):
+        if chosen:
+            listed = ", ".join(map(repr, dict.fromkeys(chosen)))
+            notes.append(f"{listed}: {why}, so the similarity is given as 0")
     return LayerSimilarityResult(
-        values=values, layers=rows, other_layers=columns, n=sums.n, notes=_notes(origin, names, own)
+        values=values, layers=rows, other_layers=columns, n=sums.n, notes=tuple(notes)
     )
 
 
-def _notes(origin: Features, names: list[str], own: list[float]) -> tuple[str, ...]:
-    """Return what a reader of the values must know."""
-    notes = []
-    widths = [features.shape[1] for each in origin for features in each.values()]
-    if projected := sum(views > 1 for views in widths):
-        notes.append(
-            f"{count(projected, 'layer')} of more than {WIDEST:,} values projected to 2 x {COLUMNS} random sums: values "
-            "differ by about 0.01 from those of the whole layers"
-        )
-    for what, chosen in (
-        ("constant", [name for name, value in zip(names, own, strict=True) if value == 0]),
-        ("not measurable with so few images", [name for name, value in zip(names, own, strict=True) if value < 0]),
-    ):
-        if chosen:
-            listed = ", ".join(map(repr, dict.fromkeys(chosen)))
-            notes.append(f"{listed}: {what}, so that the similarity is given as 0")
-    return tuple(notes)
+def _projected_note(projected: int, error: float) -> str:
+    return (
+        f"{count(projected, 'layer')} of more than {WIDEST:,} values projected to 2 x {COLUMNS} random sums, which gives "
+        f"values a standard error of about {error:.2g} or less"
+    )

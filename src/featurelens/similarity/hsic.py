@@ -30,9 +30,7 @@ class Sums:
         """Return the unbiased estimate from `n` images."""
         trace = self.products.square().sum() - self.ab
         middle = self.x @ self.products @ self.y - self.x @ self.bx - self.ay @ self.y + self.ab
-        return _unbiased(
-            n, trace, self.x.square().sum() - self.a, self.y.square().sum() - self.b, middle
-        )
+        return _unbiased(n, trace, self.x.square().sum() - self.a, self.y.square().sum() - self.b, middle)
 
 
 def from_kernels(k: torch.Tensor, l: torch.Tensor) -> torch.Tensor:

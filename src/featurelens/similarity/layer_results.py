@@ -62,9 +62,7 @@ class LayerSimilarityResult(SavedResult):
         sides = f"{count(len(self.layers), 'layer')} with {count(len(self.other_layers), 'layer')}"
         measure = self.measure[:1].upper() + self.measure[1:]
         low, high = float(self.values.min()), float(self.values.max())
-        return "; ".join(
-            [f"{measure} of {sides} from {self.n} images: {low:.4f} to {high:.4f}", *self.notes]
-        )
+        return "; ".join([f"{measure} of {sides} from {self.n} images: {low:.4f} to {high:.4f}", *self.notes])
 
     def __repr__(self) -> str:
         size = f"{len(self.layers)} x {len(self.other_layers)} layers"

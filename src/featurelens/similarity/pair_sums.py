@@ -11,8 +11,8 @@ import torch
 from featurelens.similarity.hsic import Sums
 from featurelens.statistics.exact_sums import TOO_LARGE
 
-BLOCK = 256
-"""Images whose products are rounded together: those from number 256 k on, whatever the batches and shares."""
+BLOCK = 512
+"""Images whose products are rounded together: those from number 512 k on, whatever the batches and shares."""
 
 DIGITS, STEP, FINEST = 40, 8, -960
 """Sums of a block are rounded to 40 binary digits or up to 7 more, on a grid whose spacing is a power of 256."""
@@ -77,8 +77,8 @@ class GridSum:
 class PairSums:
     """Sums for pairs of layers, from features `(N, D)` that hold the views of all layers side by side.
 
-    HSIC of two layers is that of the first view of one and the second view of the other, averaged over both orders; a
-    layer with one view is both.
+    HSIC of two layers is that of the first view of one and the second view of the other, and that in the other order; the
+    only view of a layer is both.
 
     Parameters
     ----------
@@ -97,11 +97,9 @@ class PairSums:
             self.views += [slice(stop + columns * i, stop + columns * (i + 1)) for i in range(views)]
             stop += columns * views
         self.n = 0
-        crossed = {pair: self._crossed(*pair) for pair in pairs}
-        self._pairs = crossed
-        needed = dict.fromkeys(views for several in crossed.values() for views in several)
-        keys = [key for views in needed for key in _keys(*views)]
-        self.sums = {key: GridSum() for key in keys}
+        self._pairs = {pair: self._crossed(*pair) for pair in pairs}
+        crossed = (views for several in self._pairs.values() for views in several)
+        self.sums = {key: GridSum() for views in crossed for key in _keys(*views)}
         self._waiting: dict[int, list[tuple[int, torch.Tensor]]] = {}  # rows of blocks that are not full
 
     def add(self, first_row: int, features: torch.Tensor) -> None:
@@ -121,8 +119,8 @@ class PairSums:
         for number, parts in other._waiting.items():
             self._wait(number, parts)
 
-    def hsic(self) -> dict[tuple[int, int], float]:
-        """Return the unbiased HSIC of each pair over all images added so far."""
+    def hsic(self) -> dict[tuple[int, int], list[float]]:
+        """Return the unbiased HSIC of each pair over all images added so far: one estimate, or one for each order."""
         rest = [_Block(_joined(self._waiting[number]), self.views) for number in sorted(self._waiting)]
 
         def total(key: Key) -> torch.Tensor:
@@ -131,10 +129,7 @@ class PairSums:
         def between(one: int, other: int) -> float:
             return float(Sums(*map(total, _keys(one, other))).unbiased(self.n))
 
-        return {
-            pair: sum(between(*views) for views in several) / len(several)
-            for pair, several in self._pairs.items()
-        }
+        return {pair: [between(*views) for views in crossed] for pair, crossed in self._pairs.items()}
 
     def _crossed(self, one: int, other: int) -> list[tuple[int, int]]:
         """Return the pairs of views that stand for a pair of layers."""
@@ -171,7 +166,13 @@ class _Block:
 def _keys(one: int, other: int) -> tuple[Key, ...]:
     """Return the keys of the sums of two views, in the order of `Sums`."""
     sides = Key("x", one), Key("x", other), Key("a", one), Key("a", other)
-    return (*sides, Key("xy", one, other), Key("bx", one, other), Key("bx", other, one), Key("ab", one, other))
+    return (
+        *sides,
+        Key("xy", one, other),
+        Key("bx", one, other),
+        Key("bx", other, one),
+        Key("ab", one, other),
+    )
 
 
 def _joined(parts: list[tuple[int, torch.Tensor]]) -> torch.Tensor:

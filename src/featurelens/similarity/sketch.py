@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from torch.nn.functional import pad
 
 from featurelens._random import Seed, make_generator
 
@@ -21,7 +20,8 @@ WIDEST = 1024
 COLUMNS = 509
 """Columns of a projection: a prime, so that no position, channel or token has columns of its own."""
 
-VALUES = 2**20  # of a batch at a time: copies stay small
+CHUNK = 32 * COLUMNS  # values of an image at a time
+IMAGES, DEVICE_IMAGES = 8, 4096  # at a time: copies stay in a core's cache
 
 
 @final
@@ -44,8 +44,9 @@ class Sketch:
             return rows.double()[:, None]
         rows = rows if rows.is_floating_point() else rows.float()
         signs = self._signs_of(rows)
-        parts = rows.split(max(1, VALUES // rows.shape[1]))
-        return torch.cat([torch.stack([_projected(part, sign) for sign in signs], 1) for part in parts])
+        step = IMAGES if rows.device.type == "cpu" else DEVICE_IMAGES
+        parts = [_projected(rows[i : i + step], signs) for i in range(0, len(rows), step)]
+        return torch.cat(parts)
 
     def _signs_of(self, rows: torch.Tensor) -> torch.Tensor:
         """Return two signs for each column, ``(2, D)``: the first ones of a sequence that is drawn as far as needed."""
@@ -58,5 +59,13 @@ class Sketch:
 
 
 def _projected(rows: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
-    signed = pad(rows * signs, (0, -rows.shape[1] % COLUMNS))
-    return signed.view(len(rows), -1, COLUMNS).sum(1, dtype=torch.float64)
+    """Return the two projections ``(N, 2, 509)`` of values ``(N, D)`` with signs ``(2, D)``."""
+    sums = torch.zeros(len(rows), 2, COLUMNS, dtype=torch.float64, device=rows.device)
+    whole = rows.shape[1] - rows.shape[1] % COLUMNS
+    for start in range(0, whole, CHUNK):
+        chunk = slice(start, min(start + CHUNK, whole))
+        for number, sign in enumerate(signs):
+            signed = (rows[:, chunk] * sign[chunk]).view(len(rows), -1, COLUMNS)
+            sums[:, number] += signed.sum(1, dtype=torch.float64)
+    sums[:, :, : rows.shape[1] - whole] += rows[:, None, whole:] * signs[:, whole:]
+    return sums
