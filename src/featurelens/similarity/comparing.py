@@ -48,52 +48,38 @@ def compare(
 ) -> LayerSimilarityResult:
     """Compute the debiased linear CKA of every layer with every layer, in one pass over the data.
 
-    Only sums over images are kept: the result is that of all images at once, `similarity.cka`, and does not depend on
-    the size of batches. It needs about 4 MB for each pair of layers; with a GPU, on the first model's device. Under
-    torch.distributed every rank runs a block of the batches and returns the whole result, the same to the bit.
-
-    An image's features are a layer's whole output, flattened. Layers of more than 1,024 values are projected twice to
-    509 random sums, which makes values less precise, and a note says by how much.
+    Only sums over images are kept, about 4 MB for each pair of layers. The result is `similarity.cka` of all images at
+    once, whatever the batches; ranks of torch.distributed share the work and all return it, the same to the bit. Outputs
+    are flattened; those of more than 1,024 values are projected to random sums, and a note gives the standard error.
 
     Parameters
     ----------
     model
         Any module, as for `ActivationRecorder`.
     other
-        A second network, which runs on the same batches; weights of the same network, as ``state_dict()`` returns
-        them; or None to compare the layers of one network with each other.
+        A second network, which runs on the same batches, or other weights of the same one (a ``state_dict()``).
     layers
         As for `ActivationRecorder`, for both networks. The columns of the result are the layers of `other`.
     loader, inputs, rows, progress
         As in `ActivationRecorder.record`.
     seed
-        For the random projections.
-
-    Returns
-    -------
-    LayerSimilarityResult
-        ``values`` ``(L, L')``, 1 for layers that differ by a rotation and a scale, 0 for independent ones.
+        For the projections.
 
     Raises
     ------
     TypeError, ValueError, LookupError
-        If an argument is not one of the above, there are fewer than 4 images, or a layer does not return a tensor of
-        finite real numbers with one row for each image.
-    RuntimeError
-        If a model fails on a batch, or another rank failed.
+        If an argument is not one of the above, there are fewer than 4 images, or a layer does not return one tensor
+        ``(N, ...)`` of finite real numbers.
 
     Notes
     -----
-    CKA: Kornblith et al., "Similarity of neural network representations revisited", ICML 2019; the unbiased HSIC: Song
-    et al., JMLR 2012. For another measure, a null or an interval, record the layers and use `similarity.procrustes`,
-    `similarity.rsa` or `similarity.cka` on the arrays.
+    For other measures, a null or an interval, record the layers and see `similarity.cka`, which names the papers.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    >>> result = compare(model, loader=torch.rand(64, 1, 8, 8), layers=[nn.Conv2d, nn.Linear])
-    >>> tuple(result.values.shape), round(float(result.values[0, 0]), 6)
-    ((2, 2), 1.0)
+    >>> compare(model, loader=torch.rand(64, 1, 8, 8), layers=[nn.Conv2d, nn.Linear])
+    LayerSimilarityResult(2 x 2 layers, debiased linear CKA, n=64)
     """
     check_module(model)
     second = _second(model, other)

@@ -176,6 +176,18 @@ def test_the_note_of_a_projection_says_how_large_its_error_is():
     assert not compared(x[:, :WIDEST]).notes
 
 
+@pytest.mark.parametrize("width", [WIDEST + 1, 40 * COLUMNS, 40 * COLUMNS + 7])
+def test_a_projection_is_the_signed_sum_of_every_509th_value(width):
+    x, sketch = normal(3, width).float() + 1000, Sketch(0)
+    signs = sketch._signs_of(torch.ones(1, width))
+    assert {-1.0, 1.0} == set(signs.flatten().tolist())
+    assert signs.mean().abs() < 5 / (2 * width) ** 0.5 > (signs[0] * signs[1]).mean().abs()
+    expected = torch.zeros(3, 2, COLUMNS, dtype=torch.float64)
+    for value in range(width):
+        expected[:, :, value % COLUMNS] += x[:, None, value].double() * signs[:, value]
+    torch.testing.assert_close(sketch(x), expected, atol=1e-9, rtol=1e-12)
+
+
 def test_projections_do_not_depend_on_the_batch():
     for width in (WIDEST + 1, 40 * COLUMNS, 40 * COLUMNS + 7):
         x, sketch = normal(20, width).float(), Sketch(0)
