@@ -240,7 +240,7 @@ def _result(origin: Features, sums: PairSums) -> LayerSimilarityResult:
     for one, other in itertools.product(range(len(rows)), range(len(names) - len(columns), len(names))):
         estimates = hsic.get((one, other)) or hsic[other, one]
         if own[one] > 0 and own[other] > 0:
-            found = [each / math.sqrt(own[one]) / math.sqrt(own[other]) for each in estimates]
+            found = [each / (math.sqrt(own[one]) * math.sqrt(own[other])) for each in estimates]
             values[one, other - len(names)] = sum(found) / len(found)
             spread += [(found[0] - found[1]) / 2] if len(found) > 1 else []
     projected = sum(len(features[0]) > 1 for each in origin for features in each.values())

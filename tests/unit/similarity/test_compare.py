@@ -63,6 +63,7 @@ def test_it_is_cka_of_the_recorded_arrays_at_any_batch_size(n):
     found = [compared(*arrays, batch=batch).values for batch in (1, 3, 7, 64, n)]
     torch.testing.assert_close(found[0], expected, atol=1e-9, rtol=0)
     assert all(torch.equal(values, found[0]) for values in found[1:])
+    assert torch.equal(found[0], found[0].T)
 
 
 def test_it_is_cka_of_what_a_network_was_recorded_to_return():
