@@ -56,17 +56,17 @@ class GridSum:
         largest = max(map(abs, torch.stack(torch.aminmax(values)).tolist()))
         if not math.isfinite(largest):
             raise ValueError(TOO_LARGE)
-        if largest:
+        if largest or not self.parts:
             level = max(math.frexp(largest)[1] // STEP * STEP - DIGITS, FINEST)
             self._add(level, (values * 2.0**-level).round_().long())
 
     def merge(self, other: GridSum) -> None:
-        """Add another sum; its memory may be reused."""
+        """Add another sum, on the CPU; its memory may be reused."""
         for level, whole in other.parts.items():
-            self._add(level, whole)
+            self._add(level, whole.cpu())
 
     def total(self) -> torch.Tensor | float:
-        """Return the sum as float64; 0.0 if nothing but zeros was added."""
+        """Return the sum as float64; 0 if nothing was added."""
         return sum(self.parts[level].double() * 2.0**level for level in sorted(self.parts))
 
     def _add(self, level: int, whole: torch.Tensor) -> None:
@@ -112,19 +112,19 @@ class PairSums:
             first_row, features = first_row + len(part), features[len(part) :]
 
     def merge(self, other: PairSums) -> None:
-        """Add the sums of other images; their memory may be reused."""
+        """Add the sums of other images, on the CPU, as ranks have devices of their own; their memory may be reused."""
         self.n += other.n
         for key, summed in other.sums.items():
             self.sums[key].merge(summed)
         for number, parts in other._waiting.items():
-            self._wait(number, parts)
+            self._wait(number, [(first_row, rows.cpu()) for first_row, rows in parts])
 
     def hsic(self) -> dict[tuple[int, int], list[float]]:
         """Return the unbiased HSIC of each pair over all images added so far: one estimate, or one for each order."""
         rest = [_Block(_joined(self._waiting[number]), self.views) for number in sorted(self._waiting)]
 
         def total(key: Key) -> torch.Tensor:
-            return torch.as_tensor(self.sums[key].total() + sum(block.sum(key) for block in rest)).cpu()
+            return torch.as_tensor(self.sums[key].total() + sum(block.sum(key) for block in rest))
 
         def between(one: int, other: int) -> float:
             return float(Sums(*map(total, _keys(one, other))).unbiased(self.n))

@@ -249,9 +249,10 @@ def test_every_call_of_a_reused_layer_is_a_layer():
     assert fl.compare(Twice(), loader=images(9), layers="act", progress=False).layers == ("act#1", "act#2")
 
 
-def test_a_layer_without_differences_between_images_has_no_similarity():
-    x = normal(20, 5)
-    result = compared(x, torch.ones(20, 3))
+@pytest.mark.parametrize("n", [20, BLOCK, BLOCK + 1])
+def test_a_layer_without_differences_between_images_has_no_similarity(n):
+    x = normal(n, 5)
+    result = compared(x, torch.ones(n, 3))
     assert result.values.tolist() == [[pytest.approx(1), 0], [0, 0]]
     assert result.notes == ("'part.1': constant, so the similarity is given as 0",)
 
