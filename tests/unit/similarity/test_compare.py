@@ -151,13 +151,13 @@ def test_projected_layers_have_the_similarity_of_whole_layers_on_average():
     for one, other in ((x, y), (y, y), (x, z)):
         exact = hsic.from_features(one, other)
         estimates = []
-        for seed in range(200):
+        for seed in range(100):
             sketch = Sketch(seed)
             a, b = sketch(one), sketch(other)
             orders = (a[:, 0], b[:, -1]), (a[:, -1], b[:, 0])
             estimates.append(sum(hsic.from_features(*order) for order in orders) / 2)
         found = torch.stack(estimates) / exact
-        assert abs(found.mean() - 1) < 4 * found.std() / 200**0.5 < 0.2
+        assert abs(found.mean() - 1) < 4 * found.std() / 10 < 0.3
     same = torch.stack([hsic.from_features(a, a) for a in (Sketch(seed)(y)[:, 0] for seed in range(20))])
     assert (same / hsic.from_features(y, y)).min() > 1.2  # one projection alone is biased
 
@@ -351,30 +351,34 @@ WORKER = """
 
     folder = pathlib.Path(sys.argv[1])
     distributed.init_process_group("gloo")
-    first, second, batches = torch.load(folder / "task.pt", weights_only=False)
-    result = fl.compare(first, second, loader=batches, layers=["0", "3"], progress=False)
-    result.save(folder / f"{distributed.get_rank()}.pt")
+    for number, (first, second, batches) in enumerate(torch.load(folder / "tasks.pt", weights_only=False)):
+        result = fl.compare(first, second, loader=batches, layers=["0", "3"], progress=False)
+        result.save(folder / f"{number} {distributed.get_rank()}.pt")
     distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("batches", [2, 30])
-def test_ranks_return_what_one_process_does(tmp_path, batches):
+def test_ranks_return_what_one_process_does(tmp_path):
     (tmp_path / "worker.py").write_text(textwrap.dedent(WORKER))
-    first, second = plain(), seeded(lambda: nn.Sequential(*plain()), seed=1)
+    first, second = plain(), copy.deepcopy(plain())
     with torch.no_grad():
         second[0].weight += 1
-    data = list((images(19 * batches, size=8) + 100).split(19))
-    torch.save((first, second, data), tmp_path / "task.pt")
+    data = (images(19 * 30) + 100).split(19)
+    tasks = [
+        (first, second, list(data)),
+        (first, None, list(data[:2])),
+    ]  # in the second a rank has nothing to do
+    torch.save(tasks, tmp_path / "tasks.pt")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     command = [*torchrun, str(tmp_path / "worker.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as each rank has: another number of threads adds in another order
-    alone = fl.compare(first, second, loader=data, layers=["0", "3"], progress=False)
+    torch.set_num_threads(1)  # as each rank has: other numbers of threads add in other orders
+    for number, (one, other, batches) in enumerate(tasks):
+        alone = fl.compare(one, other, loader=batches, layers=["0", "3"], progress=False)
+        for rank in range(3):
+            found = fl.similarity.LayerSimilarityResult.load(tmp_path / f"{number} {rank}.pt")
+            assert torch.equal(found.values, alone.values)
+            assert found.n == alone.n
     torch.set_num_threads(threads)
-    for rank in range(3):
-        found = fl.similarity.LayerSimilarityResult.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(found.values, alone.values)
-        assert found.n == alone.n
