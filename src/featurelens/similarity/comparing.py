@@ -98,6 +98,7 @@ class _Comparison:
 
     def __init__(self, engines: list[Engine], dataset: DatasetPass, sketch: Sketch) -> None:
         self.engines, self.dataset, self.sketch = engines, dataset, sketch
+        self.widths: list[dict[str, int]] = [{} for _ in engines]
 
     def run(self) -> tuple[Features, PairSums]:
         """Return the features of the first image, and the sums over all shares."""
@@ -113,7 +114,7 @@ class _Comparison:
                 found = self._features(batch)
                 origin = origin or _first_row(found)
                 sums = sums or _sums_for(origin)
-                sums.add(batch.first_row, _shifted(found, origin, batch.number))
+                sums.add(batch.first_row, _shifted(found, origin))
         if origin is None:
             raise ValueError(f"the loader yielded no batch; got {describe(self.dataset.loader)}")
         total = _sums_for(origin)
@@ -126,12 +127,12 @@ class _Comparison:
         """Return the first image's features to every rank: all must subtract the same."""
         share, batches = self.dataset.share, self.dataset.batches
         origin = None
-        with share.together():
-            if share.index == 0:
-                first = batches.only(0) or next(iter(batches.run(0)), None)
-                origin = None if first is None else _first_row(self._features(first))
-        found: Features | None = share.first_of(origin)
-        return found
+        if share.index == 0:
+            first = batches.only(0) or next(iter(batches.run(0)), None)
+            origin = None if first is None else _first_row(self._features(first))
+        share.gather(None)  # the first rank has not failed
+        shared: Features | None = share.first_of(origin)
+        return shared
 
     def _features(self, batch: Batch) -> Features:
         """Run the networks on one batch and return their layers' features."""
@@ -143,7 +144,7 @@ class _Comparison:
                 "rows=lambda batch: <number of rows>"
             )
         found = []
-        for engine in self.engines:
+        for engine, widths in zip(self.engines, self.widths, strict=True):
             measures = {
                 (choice.name, choice.call): partial(self._measured, choice.name, rows)
                 for choice in engine.choices
@@ -152,11 +153,18 @@ class _Comparison:
             given = (
                 map_tensors(torch.Tensor.clone, (args, kwargs)) if len(self.engines) > 1 else (args, kwargs)
             )
-            found.append(dict(engine.run(*given, where=where, output=False, measures=measures)))
+            measured = engine.run(*given, where=where, output=False, measures=measures)
+            for name, (_, width) in measured.items():
+                if widths.setdefault(name, width) != width:
+                    raise ValueError(
+                        f"layer {name!r} must return as many values for every image; got {widths[name]} and, in {where}, "
+                        f"{width}"
+                    )
+            found.append({name: features for name, (features, _) in measured.items()})
         return found
 
-    def _measured(self, layer: str, rows: int, output: Any) -> torch.Tensor:
-        """Replace a layer's output by its features."""
+    def _measured(self, layer: str, rows: int, output: Any) -> tuple[torch.Tensor, int]:
+        """Replace a layer's output by its features, and the number of values that an image has."""
         advice = "; choose layers that return one tensor (N, ...)"
         try:
             check_values(output)
@@ -169,7 +177,7 @@ class _Comparison:
         features = self.sketch(with_float64(output))
         if not bool(features.isfinite().all()):
             raise Unsuitable(f"layer {layer!r} returned NaN or infinite values, which have no similarity")
-        return features
+        return features, output[0].numel()
 
 
 def _second(model: nn.Module, other: object) -> nn.Module | None:
@@ -198,7 +206,7 @@ def _first_row(found: Features) -> Features:
     return [{name: features[:1] for name, features in each.items()} for each in found]
 
 
-def _shifted(found: Features, origin: Features, number: int) -> torch.Tensor:
+def _shifted(found: Features, origin: Features) -> torch.Tensor:
     """Return the features of all layers side by side, less those of the first image.
 
     That changes no similarity, and large offsets lose no digits.
@@ -206,11 +214,6 @@ def _shifted(found: Features, origin: Features, number: int) -> torch.Tensor:
     for each, first in zip(found, origin, strict=True):
         if list(each) != list(first):
             raise ValueError(f"the layers' calls differ between batches: {list(first)} and then {list(each)}")
-        for name, features in each.items():
-            if features.shape[1:] != first[name].shape[1:]:
-                raise ValueError(
-                    f"layer {name!r} must return as many values for every image; batch {number + 1} differs"
-                )
     pairs = [(each[name], first[name]) for each, first in zip(found, origin, strict=True) for name in each]
     device = pairs[0][0].device
     return torch.cat([(features - first.to(features)).flatten(1).to(device) for features, first in pairs], 1)

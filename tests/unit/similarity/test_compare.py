@@ -329,7 +329,17 @@ class Raises(nn.Module):
                 nn.Sequential(nn.ReLU()), loader=[images(4), images(4, size=9)], layers="0", progress=False
             ),
             ValueError,
-            "layer '0' must return as many values for every image; batch 2 differs",
+            "layer '0' must return as many values for every image; got 64 and, in batch 2, 81",
+        ),
+        (
+            lambda: fl.compare(
+                nn.Sequential(nn.ReLU()),
+                loader=[images(4, size=40), images(4, size=41)],
+                layers="0",
+                progress=False,
+            ),
+            ValueError,
+            "layer '0' must return as many values for every image; got 1600 and, in batch 2, 1681",
         ),
         (
             lambda: fl.compare(plain(), loader=images(), layers="0", seed="x"),
@@ -354,6 +364,10 @@ WORKER = """
     for number, (first, second, batches) in enumerate(torch.load(folder / "tasks.pt", weights_only=False)):
         result = fl.compare(first, second, loader=batches, layers=["0", "3"], progress=False)
         result.save(folder / f"{number} {distributed.get_rank()}.pt")
+    try:
+        fl.compare(first, loader=[batches[0] * torch.nan, *batches], layers="0", progress=False)
+    except (ValueError, RuntimeError) as error:
+        (folder / f"error {distributed.get_rank()}").write_text(str(error))
     distributed.destroy_process_group()
 """
 
@@ -382,3 +396,6 @@ def test_ranks_return_what_one_process_does(tmp_path):
             assert torch.equal(found.values, alone.values)
             assert found.n == alone.n
     torch.set_num_threads(threads)
+    told = [(tmp_path / f"error {rank}").read_text() for rank in range(3)]
+    assert all("layer '0' returned NaN" in each for each in told)
+    assert told[1].startswith("worker 0 failed")
