@@ -9,12 +9,14 @@ import featurelens.ablation
 import featurelens.layers
 import featurelens.maximization
 import featurelens.recording
+import featurelens.similarity
 
 WATCHED = (
     featurelens.ablation,
     featurelens.layers,
     featurelens.maximization,
     featurelens.recording,
+    featurelens.similarity,
 )  # rooms are imported when first used: here, before any test
 
 pytest.register_assert_rewrite("tests.state")

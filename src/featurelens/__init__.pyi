@@ -38,6 +38,7 @@ from .recording import ActivationRecorder as ActivationRecorder
 from .recording import insert_extractors as insert_extractors
 from .recording import list_operations as list_operations
 from .recording import receptive_field as receptive_field
+from .similarity import compare as compare
 from .statistics import StreamResult as StreamResult
 from .storage import Activations as Activations
 from .storage import ActivationStore as ActivationStore

@@ -17,7 +17,7 @@ def test_documents_with_code_are_found():
     assert names >= {"README", "index", "recording", "information", "visualization", "ablation"}
 
 
-@pytest.mark.parametrize("document", WITH_CODE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("document", WITH_CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_code_of_a_document_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(document.read_text())

@@ -151,3 +151,14 @@ def test_a_recorded_data_set_is_read_measured_and_pictured_and_goes_on_where_it_
     assert {file.stem for file in tmp_path.glob("*.png")} == pictures
     again = run("record_dataset", *arguments, "--weights", tmp_path / "resnet18.pt")
     assert again == "".join(line for line in text.splitlines(keepends=True) if not line.startswith("trained"))
+
+
+def test_study_f_compares_layers_epochs_and_seeds(tmp_path):
+    arguments = ("--data", "digits", "--train", 300, "--epochs", 2, "--images", 100, "--output", tmp_path)
+    text = run("cifar10_similarity", *arguments)
+    assert re.search(r"^relu1 +\d\.\d\d +\d\.\d\d +1\.00 +\d\.\d\d$", text, re.MULTILINE)
+    assert {file.stem for file in tmp_path.glob("*.png")} == {"layers", "seeds", "epochs"}
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == ["relu1", "relu2", "relu3", "fc"]
+    assert figures["fc"]["next"] is None
+    assert len(figures["fc"]["epochs"]) == 2

@@ -22,6 +22,7 @@ from .plane import information_plane as information_plane
 from .probes import probe_curve as probe_curve
 from .rows import comparison as comparison
 from .rows import strongest_images as strongest_images
+from .similarity import layer_similarity as layer_similarity
 from .strips import ablation_gallery as ablation_gallery
 from .strips import reconstructions as reconstructions
 from .weights import filters as filters

@@ -75,11 +75,11 @@ def confusion_matrix(
     words: dict[str, Any] = {"xlabel": "predicted class", "ylabel": "true class", "title": heading}
     # A few percent are the news here, and would look like none on a linear scale.
     colours = (colour_map("cividis"), PowerNorm(0.5, 0, 100))
-    picture = _heat_map(ax, shares, colours, size=(side + 1.3, side + 1.2), **words)
+    picture = heat_map(ax, shares, colours, size=(side + 1.3, side + 1.2), **words)
     if len(names) <= LARGEST:
         _write_counts(picture, counts, shares)
     else:
-        _add_bar(picture, "percent of the row")
+        add_bar(picture, "percent of the row")
     _name_classes(picture.axes, names)
     return figure_of(picture.axes)
 
@@ -132,10 +132,10 @@ def class_importance(
     )
     words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
-    picture = _heat_map(ax, values, colours, size=size, aspect="auto", **words)
+    picture = heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
     unit = _write_values(picture, values, whole=factor == 100) if legible else ""
-    _add_bar(picture, lost(result) + unit)
+    add_bar(picture, lost(result) + unit)
     name_rows(picture.axes, names)
     name_channels(picture.axes, [str(result.channels[rank]) for rank in ranks])
     return figure_of(picture.axes)
@@ -196,15 +196,15 @@ def channel_correlations(
         "title": heading,
     }
     colours = (colour_map("RdBu_r"), Normalize(-1, 1))
-    picture = _heat_map(ax, values[np.ix_(order, order)], colours, size=(5.4, 4.6), **words)
-    _add_bar(picture)
+    picture = heat_map(ax, values[np.ix_(order, order)], colours, size=(5.4, 4.6), **words)
+    add_bar(picture)
     names = [str(channel) for channel in moving[order]] if len(moving) <= 24 else []
     picture.axes.set_xticks(range(len(names)), names)
     picture.axes.set_yticks(range(len(names)), names)
     return figure_of(picture.axes)
 
 
-def _heat_map(
+def heat_map(
     ax: Axes | None,
     values: Floats,
     colours: tuple[Colormap, Normalize],
@@ -220,7 +220,7 @@ def _heat_map(
     return ax.imshow(values, cmap=colours[0], norm=colours[1], aspect=aspect, interpolation="nearest")
 
 
-def _add_bar(picture: AxesImage, label: str = "") -> None:
+def add_bar(picture: AxesImage, label: str = "") -> None:
     bar = picture.axes.figure.colorbar(picture, ax=picture.axes, shrink=0.8)
     bar.set_label(label, fontsize=8, color=INK)
     quiet(bar)

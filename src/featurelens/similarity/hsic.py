@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import final
+
 import torch
+
+
+@final
+@dataclass(frozen=True)
+class Sums:
+    """What linear HSIC needs of features x `(N, D)` and y `(N, D')`: sums over the images, whatever their number.
+
+    With ``a = |x|^2`` and ``b = |y|^2`` of an image they are the sums of x, y, a, b, ``x y'``, ``b x``, ``a y`` and
+    ``a b``.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    a: torch.Tensor
+    b: torch.Tensor
+    products: torch.Tensor
+    bx: torch.Tensor
+    ay: torch.Tensor
+    ab: torch.Tensor
+
+    def unbiased(self, n: int) -> torch.Tensor:
+        """Return the unbiased estimate from `n` images."""
+        trace = self.products.square().sum() - self.ab
+        middle = self.x @ self.products @ self.y - self.x @ self.bx - self.ay @ self.y + self.ab
+        return _unbiased(n, trace, self.x.square().sum() - self.a, self.y.square().sum() - self.b, middle)
 
 
 def from_kernels(k: torch.Tensor, l: torch.Tensor) -> torch.Tensor:
@@ -15,11 +43,7 @@ def from_kernels(k: torch.Tensor, l: torch.Tensor) -> torch.Tensor:
 def from_features(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the same for linear kernels from features ``(N, D)`` and ``(N, D')``, without matrices ``(N, N)``."""
     a, b = x.square().sum(1), y.square().sum(1)
-    sum_x, sum_y, products = x.sum(0), y.sum(0), x.T @ y
-    both = (a * b).sum()
-    trace = products.square().sum() - both
-    middle = sum_x @ products @ sum_y - sum_x @ (b @ x) - (a @ y) @ sum_y + both
-    return _unbiased(len(x), trace, sum_x.square().sum() - a.sum(), sum_y.square().sum() - b.sum(), middle)
+    return Sums(x.sum(0), y.sum(0), a.sum(), b.sum(), x.T @ y, b @ x, a @ y, a @ b).unbiased(len(x))
 
 
 def biased_from_kernels(k: torch.Tensor, l: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from featurelens.plotting.arrays import Array, check_array
 from featurelens.plotting.estimates import interval_of
 from featurelens.plotting.page import figure_of
 from featurelens.plotting.pictures import as_pictures
+from featurelens.similarity import LayerSimilarityResult
 from featurelens.tensorboard.run import Charts, Run, check_tag, join
 
 Information: TypeAlias = MutualInformationResult | SpatialMutualInformationResult | ChannelInformationResult
@@ -152,6 +153,13 @@ def _write_curves(run: Run, epoch: int, curves: AblationCurve | Mapping[str, Abl
             run.scalars(removed, {f"{join('channels removed', name)}, epoch {epoch}": value})
 
 
+def _write_similarity(
+    run: Run, epoch: int, result: LayerSimilarityResult, *, tag: str = "similarity"
+) -> None:
+    """Draw the heat map of the layers."""
+    run.figures(epoch, {check_tag(tag): plotting.layer_similarity(result)})
+
+
 def _write_feature_maps(
     run: Run, epoch: int, activations: Mapping[str, torch.Tensor], *, image: int = 0
 ) -> None:
@@ -199,6 +207,7 @@ RESULTS: tuple[tuple[Any, Callable[..., None]], ...] = (
     (AblationResult, _write_reconstructions),
     (ImportanceResult, _write_importance),
     (AblationCurve, _write_curves),
+    (LayerSimilarityResult, _write_similarity),
     (nn.Module, _write_filters),
     (Figure | Axes, _write_figure),
     (torch.Tensor | np.ndarray, _write_image),

@@ -118,6 +118,7 @@ class TensorBoardWriter:
         - `ImportanceResult`: ``importance/LAYER``, ``importance by class/LAYER`` with names of `classes`, ``importance in
           METRIC/LAYER/...``
         - `AblationCurve`, or name -> these: ``channels removed``, also as scalars over the number of channels removed
+        - `similarity.LayerSimilarityResult`: ``TAG``
         - a matplotlib figure or axes, or one image ``(C, H, W)``, which is written pixel by pixel: ``TAG``
 
         Parameters
@@ -127,7 +128,8 @@ class TensorBoardWriter:
         result
             One of the above. Other results have a ``.plot()``, whose figure can be added.
         tag
-            Replaces ``TAG``; required for figures and images, by default ``"information"`` or ``"maximization"``.
+            Replaces ``TAG``; required for figures and images, by default ``"information"``, ``"maximization"`` or
+            ``"similarity"``.
         image, classes
             Which image of a batch to draw, by default the first; and the name of each class, by default its number.
 

@@ -63,3 +63,14 @@ def test_ablation(board):
     tags = ["reconstructions/conv", "importance/conv", "importance by class/conv", "channels removed"]
     assert sorted(events.Tags()["images"]) == sorted(tags)
     assert all(picture(events.Images(tag)[0]).std() > 5 for tag in tags)
+
+
+def test_the_similarity_of_layers(board):
+    found = fl.similarity.LayerSimilarityResult(
+        values=torch.eye(2), layers=("a", "b"), other_layers=("a", "b"), n=9
+    )
+    board.add(3, found)
+    board.add(3, found, tag="first seed")
+    events = read(board)
+    assert sorted(events.Tags()["images"]) == ["first seed", "similarity"]
+    assert picture(events.Images("similarity")[0]).std() > 5
