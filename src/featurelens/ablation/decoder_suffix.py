@@ -51,10 +51,9 @@ class DecoderSuffix(Suffix):
         self.fills = {1: self.replacement.values(self.features, self.layer.choice.call or 1)}
         self.front = self.layer, self.fills[1]
         self.largest = 4 * max(self.features.numel(), images.numel())
-        self._strong = len(self.features)
         self.baseline = self._alone(torch.zeros(self.channels, dtype=torch.bool, device=self.features.device))
 
-    def _shown(self) -> list[int]:
+    def _edge(self) -> list[int]:
         return list(range(len(self.features)))  # all, as a decoder takes variants of every image
 
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:

@@ -28,7 +28,6 @@ ELEMENTS_ELSEWHERE = 2**26
 # glibc keeps freed memory for the next chunk, whose pages it would else have to fetch anew, up to twice the largest block that
 # it has seen freed; it heeds blocks of at most 32 MiB.
 REUSED = 31 * 2**20
-CHECKED_IMAGES = 2  # that a check runs again in another batch
 ROUNDING = {torch.float64: (1e-12, 1e-9), torch.float32: (1e-5, 1e-3)}
 """How far two runs may differ, relative to the largest output: normally, and in reduced precision at worst."""
 ROUNDING_ELSEWHERE = (0.02, 0.1)
@@ -93,9 +92,10 @@ class Suffix(ABC):
             yield part, self._run(mask[part])
 
     def _run(self, mask: torch.Tensor) -> torch.Tensor:
-        if not self.notes and not self.checked:
-            self._attempt(self._check)
-        outputs = None if self.notes else self._attempt(lambda: self._together(mask))
+        if not self.notes and not self.checked and len(mask) == 1:  # there may be no room for more
+            self._attempt(lambda: self._checked(mask[:0]))
+        run = self._together if self.checked else self._checked
+        outputs = None if self.notes else self._attempt(lambda: run(mask))
         return torch.stack([self._alone(row) for row in mask]) if outputs is None else outputs
 
     def _together(self, mask: torch.Tensor) -> torch.Tensor:
@@ -113,48 +113,47 @@ class Suffix(ABC):
         outputs = self._outputs_of(torch.arange(size, device=mask.device).repeat(times), change)
         return outputs.reshape(times, size, *outputs.shape[1:])
 
-    def _check(self) -> torch.Tensor:
-        """Run some images again among others, which must not matter.
+    def _checked(self, mask: torch.Tensor) -> torch.Tensor:
+        """Do what `_together` does, and run all images again in the same batch, which must not matter.
 
-        They have strong features before them, features with nothing left behind them, and strong ones at the end. So the
-        batch shows what the first images of a batch do to later ones, later ones to the first, and large values and small
-        ones to all.
+        They have strong features before and behind them, then come the variants, and at the end features with nothing left.
+        So every image has other ones at every distance than it had, at the beginning and at the end of the batch as well,
+        and there are larger and smaller values than all had.
         """
-        shown = self._shown()
-        strong = shown[: self._strong]
-        plan = [strong, shown, strong, strong]
-        lengths = list(map(len, plan))
-        rows = torch.tensor(list(chain(*plan)), device=self.features.device)
-        mask = torch.zeros(len(rows), self.channels, dtype=torch.bool, device=rows.device)
-        mask[sum(lengths[:2]) : sum(lengths[:3])] = True
+        edge, images = self._edge(), list(range(len(self.features)))
+        blocks = [edge, images, edge, images * len(mask), edge]
+        lengths = list(map(len, blocks))
+        rows = torch.tensor(list(chain(*blocks)), device=mask.device)
+        ablated = torch.zeros(len(rows), self.channels, dtype=torch.bool, device=mask.device)
+        *_, variants, emptied = ablated.split(lengths)
+        variants.copy_(mask.repeat_interleave(len(images), 0))
+        emptied.fill_(True)
 
         def change(features: torch.Tensor, call: int) -> torch.Tensor:
             first = features is self.features
             layer, fill = self.front if first else (self.layer, self.fills[call])
             if first:
-                features = features[rows]
-                features[: len(strong)] = features[-len(strong) :] = self._strengthened(strong)
-            fill = fill[rows][:, None] if fill.ndim and len(fill) == len(self.features) > 1 else fill
-            return layer.ablate(features[:, None], mask, fill)[:, 0]
+                features = features.index_select(0, rows)
+                before, _, behind, *_ = features.split(lengths)
+                behind.copy_(before.copy_(self._strengthened(edge, len(rows))))
+            fill = fill[rows][:, None] if fill.ndim and len(fill) == len(images) > 1 else fill
+            return layer.ablate(features[:, None], ablated, fill)[:, 0]
 
-        outputs = self._outputs_of(rows, change)
-        _, plain, emptied, _ = torch.split(outputs, lengths)
-        check_same(plain, self.baseline[shown], emptied - self.baseline[strong], self.baseline)
+        found = self._outputs_of(rows, change)
+        _, plain, _, outputs, last = found.split(lengths)
+        check_same(plain, self.baseline, last - self.baseline[edge], self.baseline)
         self.checked = True
-        return outputs
-
-    _strong: int = field(init=False, default=1)
-    """How many strong rows a check needs."""
+        return outputs.reshape(len(mask), len(images), *outputs.shape[1:])
 
     @abstractmethod
-    def _shown(self) -> list[int]:
-        """Return the images that a check runs again, in an order in which any first ones may be made strong."""
+    def _edge(self) -> list[int]:
+        """Return the images whose strong features are put around the others in a check."""
 
-    def _strengthened(self, images: Sequence[int]) -> torch.Tensor:
-        """Return stronger features of some images, mixed with those of others."""
+    def _strengthened(self, images: Sequence[int], times: int) -> torch.Tensor:
+        """Return features of some images, mixed with those of others, strong enough to shift the mean of `times` rows."""
         # Neither the same images nor mere multiples of them, as a normalization would undo that.
         features, before = self.features[list(images)], self.features[[image - 1 for image in images]]
-        strong = 3 * before + features.flip(list(range(1, features.ndim)))
+        strong = times * before + features.flip(list(range(1, features.ndim)))
         return strong if strong.any() else strong + 1
 
     @abstractmethod
@@ -210,10 +209,8 @@ class ModelSuffix(Suffix):
         elif plain.mixes_images:
             self._note("images of a batch affect each other")
 
-    def _shown(self) -> list[int]:
-        strength = self.features.abs().flatten(1).sum(1)
-        shown: list[int] = strength.topk(min(CHECKED_IMAGES, len(strength))).indices.tolist()
-        return shown
+    def _edge(self) -> list[int]:
+        return [int(self.features.abs().flatten(1).sum(1).argmax())]
 
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:
         if not self.plain.independent:  # torch's own layers remember nothing

@@ -327,17 +327,37 @@ def across(model):
     model.append(nn.Sequential(nn.Flatten(0), nn.Identity()))
 
 
-def shared(model):
-    model[2][1] = model[0][2]
-
-
 def untracked(model):
     model[0][1] = nn.BatchNorm2d(4, track_running_stats=False).double()
 
 
-@pytest.mark.parametrize("change", [hooked, replaced, own, across, shared, untracked])
-def test_other_sequences_go_the_common_way(change):
+@pytest.mark.parametrize("change", [hooked, replaced, own, across, untracked])
+def test_sequences_of_other_layers_are_checked(change):
     model = sequence()
     change(model)
-    layer = fl.ChannelAblator(model, "0.2" if change is shared else "0.0")._layer
-    assert sequential_pass(layer, layer.inputs_in(batch())) is None
+    layer = fl.ChannelAblator(model.eval(), "0.0")._layer
+    found = sequential_pass(layer, layer.inputs_in(batch()))
+    assert found is not None
+    assert not found.independent
+
+
+class Calling(nn.Module):
+    """Calls a layer that it does not own."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = [layer]
+
+    def forward(self, x):
+        return x + self.layers[0](x)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_layer_that_another_step_calls_too_goes_the_common_way(hidden):
+    model = sequence().eval()
+    model[2][1] = Calling(model[0][2]) if hidden else model[0][2]
+    ablator, x = fl.ChannelAblator(model, "0.2", axis=1), batch()
+    assert sequential_pass(ablator._layer, ablator._layer.inputs_in(x)) is None
+    if hidden:
+        with pytest.raises(ValueError, match="different numbers of channels"):
+            ablator.sweep(x)
