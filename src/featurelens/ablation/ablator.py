@@ -139,7 +139,7 @@ class ChannelAblator:
         """
         ablator = cls(model, layer, output=output)
         ablator._layer = AblatedLayer.find(ablator.model, layer, -1, heads=True)
-        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module)), -1
+        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module), "head"), -1
         return ablator
 
     @property
@@ -251,6 +251,7 @@ class ChannelAblator:
             layer=self.layer,
             mode=mode,
             fill=filler if isinstance(filler, str) else "tensor",
+            noun=self._groups.noun,
             notes=suffix.notes + not_finite(int((~torch.isfinite(outputs)).sum()), outputs.numel()),
         )
 
@@ -290,8 +291,7 @@ class ChannelAblator:
             Which channels; by default all.
         fill
             As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then read twice: first
-            for the means, running the model only up to the layer, and then for the scores. Any other fill, including a
-            tensor, reads it once.
+            for the means, and then for the scores. Any other fill, including a tensor, reads it once.
         chunk, seed, progress
             As for `sweep`.
 

@@ -48,6 +48,7 @@ class DecoderSuffix(Suffix):
                     f"layer {name!r} is called {len(more) + 1} times, but a decoder decodes one call: "
                     f"choose one, such as {name + '#1'!r}"
                 )
+        self.calls = {1: self.features}
         self.fills = {1: self.replacement.values(self.features, self.layer.choice.call or 1)}
         self.front = self.layer, self.fills[1]
         self.largest = 4 * max(self.features.numel(), images.numel())

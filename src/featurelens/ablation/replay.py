@@ -325,9 +325,9 @@ class Watch(TorchFunctionMode):
             return result
         self.reads_values |= name in _NUMBERS
         if any((known := self._followed.get(id(tensor))) and known() is tensor for tensor in read):
-            for made in tensors(result):
-                self.mixes_images |= made.ndim == 0 or made.numel() < self.size
-                self.follow(made)
+            for tensor in tensors(result):
+                self.mixes_images |= tensor.ndim == 0 or tensor.numel() < self.size
+                self.follow(tensor)
             if name == "__setitem__":
                 self.follow(args[0])
         made = isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)

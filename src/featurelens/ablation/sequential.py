@@ -97,7 +97,8 @@ class SequentialPass:
 
     def advance(self, features: torch.Tensor) -> torch.Tensor:
         """Return what `front` would be for other features of the layer."""
-        return self._through(self._passed, features.clone() if self._passed else features)
+        advanced: torch.Tensor = self._through(self._passed, features.clone() if self._passed else features)
+        return advanced
 
     def replay(self, rows: torch.Tensor, change: Change) -> Any:
         """Run what comes after the layer on a batch of other rows, which `change` makes."""

@@ -45,6 +45,8 @@ class Suffix(ABC):
         The selected output with nothing ablated, `(N, ...)`.
     largest
         Elements of the largest tensor after the layer.
+    calls
+        The layer's output, or the part of it that has channels, by the number of the call.
     fills
         What replaces ablated channels in the layer's output, by the number of its call.
     front
@@ -61,6 +63,7 @@ class Suffix(ABC):
     features: torch.Tensor = field(init=False)
     baseline: torch.Tensor = field(init=False)
     largest: int = field(init=False)
+    calls: dict[int, torch.Tensor] = field(init=False)
     fills: dict[int, torch.Tensor] = field(init=False)
     front: tuple[AblatedLayer, torch.Tensor] = field(init=False)
     notes: tuple[str, ...] = field(init=False, default=())
@@ -88,7 +91,8 @@ class Suffix(ABC):
             budget = ELEMENTS.get(self.features.device.type, ELEMENTS_ELSEWHERE)
             chunk = max(1, budget // max(self.largest, 1))
         parts = [slice(start, start + chunk) for start in range(0, len(mask), chunk)]
-        for part in tqdm(parts, desc="ablating", unit="chunk", disable=None if progress else True):
+        shown = progress and len(parts) > 1  # a bar takes longer to make than a small network to run
+        for part in tqdm(parts, desc="ablating", unit="chunk", disable=None) if shown else parts:
             yield part, self._run(mask[part])
 
     def _run(self, mask: torch.Tensor) -> torch.Tensor:
@@ -116,16 +120,16 @@ class Suffix(ABC):
     def _checked(self, mask: torch.Tensor) -> torch.Tensor:
         """Do what `_together` does, and run all images again in the same batch, which must not matter.
 
-        They have strong features before and behind them, then come the variants, and at the end features with nothing left.
-        So every image has other ones at every distance than it had, at the beginning and at the end of the batch as well,
-        and there are larger and smaller values than all had.
+        They have strong features before them, negative ones behind them, then come the variants, and at the end features with
+        nothing left. So every image has other ones at every distance than it had, at the beginning and at the end of the
+        batch as well, and there are larger and smaller values than all had.
         """
         edge, images = self._edge(), list(range(len(self.features)))
         blocks = [edge, images, edge, images * len(mask), edge]
         lengths = list(map(len, blocks))
         rows = torch.tensor(list(chain(*blocks)), device=mask.device)
         ablated = torch.zeros(len(rows), self.channels, dtype=torch.bool, device=mask.device)
-        *_, variants, emptied = ablated.split(lengths)
+        *_, variants, emptied = torch.split(ablated, lengths)
         variants.copy_(mask.repeat_interleave(len(images), 0))
         emptied.fill_(True)
 
@@ -134,13 +138,14 @@ class Suffix(ABC):
             layer, fill = self.front if first else (self.layer, self.fills[call])
             if first:
                 features = features.index_select(0, rows)
-                before, _, behind, *_ = features.split(lengths)
-                behind.copy_(before.copy_(self._strengthened(edge, len(rows))))
+                before, _, behind, *_ = torch.split(features, lengths)
+                before.copy_(self._strengthened(edge, len(rows)))
+                behind.copy_(before / -2)
             fill = fill[rows][:, None] if fill.ndim and len(fill) == len(images) > 1 else fill
             return layer.ablate(features[:, None], ablated, fill)[:, 0]
 
         found = self._outputs_of(rows, change)
-        _, plain, _, outputs, last = found.split(lengths)
+        _, plain, _, outputs, last = torch.split(found, lengths)
         check_same(plain, self.baseline, last - self.baseline[edge], self.baseline)
         self.checked = True
         return outputs.reshape(len(mask), len(images), *outputs.shape[1:])
@@ -150,10 +155,10 @@ class Suffix(ABC):
         """Return the images whose strong features are put around the others in a check."""
 
     def _strengthened(self, images: Sequence[int], times: int) -> torch.Tensor:
-        """Return features of some images, mixed with those of others, strong enough to shift the mean of `times` rows."""
+        """Return features of some images, mixed with those of others, that are large even in the mean of `times` rows."""
         # Neither the same images nor mere multiples of them, as a normalization would undo that.
         features, before = self.features[list(images)], self.features[[image - 1 for image in images]]
-        strong = times * before + features.flip(list(range(1, features.ndim)))
+        strong = 2 * times * before.abs() + features.flip(list(range(1, features.ndim)))
         return strong if strong.any() else strong + 1
 
     @abstractmethod
@@ -188,9 +193,9 @@ class ModelSuffix(Suffix):
     def __post_init__(self) -> None:
         self.plain = plain = sequential_pass(self.layer, self.given) or PlainPass(self.layer, self.given)
         plain.check_channels_agree()
-        self.features, self.largest = plain.front, plain.largest
-        self.fills = {call: self.replacement.values(found, call) for call, found in plain.features.items()}
-        call, found = next(iter(plain.features.items()))
+        self.features, self.largest, self.calls = plain.front, plain.largest, plain.features
+        self.fills = {call: self.replacement.values(found, call) for call, found in self.calls.items()}
+        call, found = next(iter(self.calls.items()))
         self.front, self.checked = (self.layer, self.fills[call]), plain.independent
         if plain.front is not found:  # then all that replaces channels goes the same way
             everything = torch.ones(1, self.channels, dtype=torch.bool, device=found.device)
@@ -251,9 +256,8 @@ def check_same(
     They may differ by rounding, relative to the `baseline` of all images, and by a hundredth of the `effect` of ablating
     all channels as long as rounding in reduced precision may be the reason.
     """
-    if outputs.shape != expected.shape or not baseline.is_floating_point():
-        same = torch.equal(outputs, expected)
-    else:
+    same = torch.equal(outputs, expected)
+    if not same and outputs.shape == expected.shape and baseline.is_floating_point():
         scale = _largest(baseline)
         least, most = (factor * scale for factor in ROUNDING.get(baseline.dtype, ROUNDING_ELSEWHERE))
         tolerance = min(max(0.01 * _largest(effect), least), most)
