@@ -60,6 +60,9 @@ class DecoderSuffix(Suffix):
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:
         return self._decoded(change(self.features, 1))
 
+    def is_squashed(self) -> bool:
+        return False
+
     def _alone(self, row: torch.Tensor) -> torch.Tensor:
         return self._decoded(self.layer.ablate(self.features[None], row[None], self.fills[1])[0])
 

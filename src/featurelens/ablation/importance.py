@@ -57,7 +57,7 @@ class Scores:
     def add(self, suffix: Suffix, mask: torch.Tensor, labels: torch.Tensor, chunk: int | None) -> None:
         """Score every variant of one batch."""
         scorer, labels = self.scorer, labels.to(suffix.baseline.device)
-        weights = scorer.read(suffix.baseline, labels).cpu().double()
+        weights = scorer.read(suffix.baseline, labels, suffix.is_squashed).cpu().double()
         plain = self._score(suffix.baseline[None])[0]
         scores = torch.cat([self._score(outputs) for _, outputs in suffix.outputs(mask, chunk)])
         if not self.counts.ndim:
@@ -183,6 +183,7 @@ def _means(
 
 def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[Given, torch.Tensor]:
     """Return the model's inputs and the labels in a batch: a pair, or a dict with labels under a usual name."""
+    batch = layer.inputs_apart(batch)
     labels = labels_of(batch)
     if labels is None:
         raise TypeError(f"the loader must yield batches (images, labels); got {describe(batch)}")

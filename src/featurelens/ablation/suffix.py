@@ -14,6 +14,7 @@ from featurelens._batches import Given
 from featurelens._checks import describe, first_line
 from featurelens._guard import Undo
 from featurelens._structure import map_tensors, tensors
+from featurelens.ablation.endings import Probabilities
 from featurelens.ablation.layer import AblatedLayer
 from featurelens.ablation.masks import Replacement
 from featurelens.ablation.replay import Change, Diverged, PlainPass
@@ -166,6 +167,10 @@ class Suffix(ABC):
         """Return the outputs `(R, ...)` of a batch of variants of the images `rows` `(R,)`, which `change` makes."""
 
     @abstractmethod
+    def is_squashed(self) -> bool:
+        """Return whether a sigmoid makes the outputs."""
+
+    @abstractmethod
     def _alone(self, row: torch.Tensor) -> torch.Tensor:
         """Return the outputs `(N, ...)` of one variant, whose images have the batch to themselves."""
 
@@ -238,6 +243,12 @@ class ModelSuffix(Suffix):
         with self.layer.hooked(receive):
             args, kwargs = map_tensors(torch.clone, (self.given.args, self.given.kwargs))
             return self._selected(self.layer.model(*args, **kwargs), self.plain.size)
+
+    def is_squashed(self) -> bool:
+        self.rewind()
+        with Probabilities() as found:
+            args, kwargs = map_tensors(torch.clone, (self.given.args, self.given.kwargs))
+            return select_output(self.layer.model(*args, **kwargs), self.output) in found
 
     def _selected(self, returned: Any, size: int) -> torch.Tensor:
         value = select_output(returned, self.output)

@@ -1,8 +1,11 @@
 """Groups of channels, masks of positions, parts of outputs, models of several inputs; and sequences of torch's own layers."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.text import Text
 from torch import nn
 
 import featurelens as fl
@@ -90,9 +93,17 @@ def test_named_groups_are_drawn_and_saved(tmp_path):
     ablator = fl.ChannelAblator(double(Residual), "left", groups={"edges": [0, 1], "rest": [2, 3]})
     worth = ablator.importance([(batch(), LABELS)])
     assert {text.get_text() for text in worth.plot().axes[0].get_xticklabels()} == {"edges", "rest"}
-    worth.plot_classes()
-    ablator.sweep(batch()).plot()
-    ablator.curve([(batch(), LABELS)]).plot()
+    assert repr(worth).startswith("ImportanceResult(2 groups of left, accuracy ")
+    assert " without a group: " in repr(worth)
+    assert "<th>group</th>" in worth._repr_html_()
+    swept, curve = ablator.sweep(batch()), ablator.curve([(batch(), LABELS)])
+    assert repr(swept).startswith("AblationResult(2 groups of left dropped one by one")
+    assert re.search("group (edges|rest) most", str(swept))
+    assert repr(curve).startswith("AblationCurve(2 of 2 groups of left, ")
+    for figure in (worth.plot(), worth.plot_classes(), swept.plot(), curve.plot()):
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert not any("hannel" in text for text in texts), texts
+        assert any("group" in text.lower() for text in texts)
     worth.save(tmp_path / "worth.pt")
     assert fl.ImportanceResult.load(tmp_path / "worth.pt").channels == ("edges", "rest")
 
@@ -202,6 +213,8 @@ def test_models_of_several_inputs():
     for given in (
         ((a, b), LABELS),
         [[a, b], LABELS],
+        (a, b),
+        [a, b, LABELS],
         {"image": a, "depth": b},
         {"image": a, "depth": b, "label": LABELS},
         ({"depth": b, "image": a}, LABELS),
@@ -211,7 +224,7 @@ def test_models_of_several_inputs():
         assert result.notes == ()
         assert torch.equal(result.images, a)
     losses = torch.stack([F.cross_entropy(outputs, LABELS) for outputs in expected])
-    for loader in ([((a, b), LABELS)], [{"image": a, "depth": b, "label": LABELS}]):
+    for loader in ([((a, b), LABELS)], [(a, b, LABELS)], [{"image": a, "depth": b, "label": LABELS}]):
         before = [a.clone(), b.clone()]
         for fill in ("zero", "mean"):
             worth = ablator.importance(loader, metric="loss", fill=fill)
