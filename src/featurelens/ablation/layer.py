@@ -203,8 +203,10 @@ class AblatedLayer:
 
     def inputs_apart(self, batch: Any) -> Any:
         """Return a batch (a, b, labels) or (a, b) as ((a, b), labels) or ((a, b),), if forward needs both inputs."""
+        if type(batch) not in (tuple, list):
+            return batch
         number = self._needed()
-        if type(batch) not in (tuple, list) or number < 2 or not number <= len(batch) <= number + 1:
+        if number < 2 or not number <= len(batch) <= number + 1:
             return batch
         first = tuple(batch[:number])
         return (first, *batch[number:]) if all(isinstance(each, torch.Tensor) for each in first) else batch

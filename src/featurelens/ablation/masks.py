@@ -99,8 +99,7 @@ class Groups:
         """
         mask = torch.zeros(len(names), total, dtype=torch.bool)
         if self.given is None:
-            mask[range(len(names)), [int(name) for name in names]] = True
-            return mask
+            return mask.scatter_(1, torch.tensor([[int(name)] for name in names]), True)
         size = total // self.given if isinstance(self.given, int) else 0
         if isinstance(self.given, int) and size * self.given != total:
             raise ValueError(f"groups={self.given} must divide the number of channels; the layer has {total}")

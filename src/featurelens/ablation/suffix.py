@@ -84,16 +84,13 @@ class Suffix(ABC):
         self, mask: torch.Tensor, chunk: int | None = None, *, progress: bool = False
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the outputs `(V, N, ...)` of the variants in `mask` `(..., C)`, `chunk` of them at a time."""
-        from tqdm import tqdm
-
         if self.features.device.type == "cpu":
             torch.empty(REUSED, dtype=torch.uint8)  # an untouched block costs nothing
         if chunk is None:
             budget = ELEMENTS.get(self.features.device.type, ELEMENTS_ELSEWHERE)
             chunk = max(1, budget // max(self.largest, 1))
         parts = [slice(start, start + chunk) for start in range(0, len(mask), chunk)]
-        shown = progress and len(parts) > 1  # a bar takes longer to make than a small network to run
-        for part in tqdm(parts, desc="ablating", unit="chunk", disable=None) if shown else parts:
+        for part in _with_bar(parts) if progress and len(parts) > 1 else parts:
             yield part, self._run(mask[part])
 
     def _run(self, mask: torch.Tensor) -> torch.Tensor:
@@ -257,6 +254,12 @@ class ModelSuffix(Suffix):
                 f"the output must be (N, ...) with the batch of {size} in axis 0; got {describe(value)}"
             )
         return value
+
+
+def _with_bar(parts: list[slice]) -> Iterator[slice]:
+    from tqdm import tqdm
+
+    yield from tqdm(parts, desc="ablating", unit="chunk", disable=None)
 
 
 def check_same(
