@@ -130,8 +130,7 @@ def class_importance(
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
     )
-    words: dict[str, Any] = {"xlabel": f"{result.noun}, most important first", "ylabel": "class"}
-    words["title"] = heading
+    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
     picture = _heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
