@@ -45,10 +45,10 @@ class ChannelAblator:
         fl.ChannelAblator(model, "conv2", decoder=decoder).sweep(images, mode="keep").plot()
 
     In sweeps, importances and curves the part before the layer runs once for each batch, and what follows runs on
-    batches of variants. This is valid if the images of a batch do not affect each other. That is tested first, at the
-    cost of four variants: the plain features must give the same output alone, followed by features with all channels
-    ablated, and preceded by stronger ones. If they do not, or if forward reduces a batch to one number, turns tensors
-    into Python values or draws random numbers, the whole model runs for each variant. The test cannot find every
+    batches of variants. This is valid if the images of a batch do not affect each other. That is tested at the cost of
+    about one variant: in the first batch of variants, between much stronger and much weaker features, the plain features
+    of every image must give the same output as before. If they do not, or if forward reduces a batch to one number, turns
+    tensors into Python values or draws random numbers, the whole model runs for each variant. The test cannot find every
     interaction; ``chunk=1`` gives each variant a batch of its own.
 
     Parameters
@@ -139,7 +139,7 @@ class ChannelAblator:
         """
         ablator = cls(model, layer, output=output)
         ablator._layer = AblatedLayer.find(ablator.model, layer, -1, heads=True)
-        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module)), -1
+        ablator._groups, ablator.axis = Groups(heads_of(ablator._layer.module), "head"), -1
         return ablator
 
     @property
@@ -218,7 +218,7 @@ class ChannelAblator:
         ----------
         images
             One batch of finite inputs, usually `(N, C, H, W)`, as a tensor or an array; or as it comes from a loader: a
-            dict, or inputs and labels, ``((a, b), labels)`` for a model of two inputs. Labels are ignored.
+            dict, or inputs and labels, ``((a, b), labels)`` or ``(a, b, labels)`` for a model of two inputs. Labels are ignored.
         mode, channels
             "drop" ablates one of `channels` at a time, "keep" all channels but that one; by default every channel.
         fill, seed
@@ -251,6 +251,7 @@ class ChannelAblator:
             layer=self.layer,
             mode=mode,
             fill=filler if isinstance(filler, str) else "tensor",
+            noun=self._groups.noun,
             notes=suffix.notes + not_finite(int((~torch.isfinite(outputs)).sum()), outputs.numel()),
         )
 
@@ -281,7 +282,7 @@ class ChannelAblator:
             that scores every image, higher being better. For the two names, labels are classes `(N,)` for outputs
             `(N, classes)`, or of every pixel, `(N, H, W)` for `(N, classes, H, W)`; or they are 0 or 1 for each output:
             `(N,)` for a single logit, `(N, K)` for K labels that may hold together. Where an image has several labels,
-            all labels count alike. Outputs that are probabilities are noticed, and named in the notes.
+            all labels count alike. Outputs that are probabilities (they sum to 1, or a sigmoid makes them) are noted.
         ignore_index
             Labels of this value do not count.
         mode
@@ -290,8 +291,7 @@ class ChannelAblator:
             Which channels; by default all.
         fill
             As for `ablated`, but "mean" is the channel's mean over the whole loader, which is then read twice: first
-            for the means, running the model only up to the layer, and then for the scores. Any other fill, including a
-            tensor, reads it once.
+            for the means, and then for the scores. Any other fill, including a tensor, reads it once.
         chunk, seed, progress
             As for `sweep`.
 

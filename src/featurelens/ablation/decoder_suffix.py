@@ -48,17 +48,20 @@ class DecoderSuffix(Suffix):
                     f"layer {name!r} is called {len(more) + 1} times, but a decoder decodes one call: "
                     f"choose one, such as {name + '#1'!r}"
                 )
+        self.calls = {1: self.features}
         self.fills = {1: self.replacement.values(self.features, self.layer.choice.call or 1)}
         self.front = self.layer, self.fills[1]
         self.largest = 4 * max(self.features.numel(), images.numel())
-        self._strong = len(self.features)
         self.baseline = self._alone(torch.zeros(self.channels, dtype=torch.bool, device=self.features.device))
 
-    def _shown(self) -> list[int]:
+    def _edge(self) -> list[int]:
         return list(range(len(self.features)))  # all, as a decoder takes variants of every image
 
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:
         return self._decoded(change(self.features, 1))
+
+    def is_squashed(self) -> bool:
+        return False
 
     def _alone(self, row: torch.Tensor) -> torch.Tensor:
         return self._decoded(self.layer.ablate(self.features[None], row[None], self.fills[1])[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, final
 
@@ -19,9 +18,7 @@ from featurelens.ablation.masks import Fill, Mode, Name, Variants, check_chunk, 
 from featurelens.ablation.metrics import Scorer
 from featurelens.ablation.paired import PairedDifferences, is_hit
 from featurelens.ablation.suffix import Output, Suffix, not_finite
-from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import checked_loader, labels_of
-from featurelens.recording.reductions import Unsuitable
 
 
 @final
@@ -38,8 +35,8 @@ class Scores:
         The weight of each class, `(K,)`.
     n
         Images that have labels.
-    channels, total
-        The channels that the variants ablate, and how many the layer has.
+    channels, noun, total
+        The channels that the variants ablate, what they are called, and how many the layer has.
     fill, notes
         As in the results.
     """
@@ -49,7 +46,7 @@ class Scores:
         self.n = self.total = self._values = self._broken = 0
         self.counts = self.plain = self.sums = torch.zeros(())
         self._paired = PairedDifferences()
-        self.channels: list[Name] = []
+        self.channels, self.noun = list[Name](), "channel"
         self.fill, self._notes = "tensor", dict[str, None]()
 
     @property
@@ -60,7 +57,7 @@ class Scores:
     def add(self, suffix: Suffix, mask: torch.Tensor, labels: torch.Tensor, chunk: int | None) -> None:
         """Score every variant of one batch."""
         scorer, labels = self.scorer, labels.to(suffix.baseline.device)
-        weights = scorer.read(suffix.baseline, labels).cpu().double()
+        weights = scorer.read(suffix.baseline, labels, suffix.is_squashed).cpu().double()
         plain = self._score(suffix.baseline[None])[0]
         scores = torch.cat([self._score(outputs) for _, outputs in suffix.outputs(mask, chunk)])
         if not self.counts.ndim:
@@ -98,6 +95,7 @@ class Scores:
             metric=self.scorer.name,
             mode=mode,
             fill=self.fill,
+            noun=self.noun,
             notes=self.notes,
         )
 
@@ -113,6 +111,7 @@ class Scores:
             layer=layer,
             metric=self.scorer.name,
             fill=self.fill,
+            noun=self.noun,
             notes=self.notes,
         )
 
@@ -134,6 +133,7 @@ def score(
     check_chunk(chunk)
     scores, filler, generator = Scores(scorer), check_fill(fill), make_generator(seed)
     scores.fill = filler if isinstance(filler, str) else "tensor"
+    scores.noun = variants.groups.noun
     pair = isinstance(loader, tuple) and len(loader) == 2 and isinstance(loader[0], torch.Tensor)
     caller = "curve" if variants.cumulative else "importance"
     batches = checked_loader([loader] if pair else loader, progress=progress, caller=caller)
@@ -141,7 +141,7 @@ def score(
         raise ValueError(
             f"fill='mean' reads the loader twice, first for the means; {describe(loader)} can be read only once"
         )
-    filled = _means(layer, batches, progress) if scores.fill == "mean" else filler
+    filled = _means(layer, output, batches, progress) if scores.fill == "mean" else filler
     mask: torch.Tensor | None = None
     bar = tqdm(batches, desc="ablating", unit="batch", disable=None if progress else True)
     for number, batch in enumerate(bar, 1):
@@ -163,32 +163,27 @@ def score(
     return scores
 
 
-def _means(layer: AblatedLayer, loader: Iterable[Any], progress: bool) -> dict[int, torch.Tensor]:
+def _means(
+    layer: AblatedLayer, output: Output, loader: Iterable[Any], progress: bool
+) -> dict[int, torch.Tensor]:
     """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
-    if layer.heads:
-        raise ValueError(
-            "fill='mean' over a loader is not there for attention heads: pass a tensor, or another fill"
-        )
+    from tqdm import tqdm
 
-    def by_image(output: Any) -> torch.Tensor:
-        try:
-            features = layer.check(output)
-        except (TypeError, ValueError) as error:
-            raise Unsuitable(str(error)) from None
-        others = [axis for axis in range(1, features.ndim) if axis != layer.channel_axis % features.ndim]
-        return features.mean(others) if others else features
-
-    def inputs(batch: Any) -> Any:
-        args, kwargs, _ = _labelled(layer, batch, "images")[0]
-        return inspect.signature(layer.model.forward).bind(*args, **kwargs).arguments if kwargs else args
-
-    recorder = ActivationRecorder(layer.model, layer.name, reduce=by_image)
-    recorded = recorder.record(loader, inputs=inputs, progress=progress).values()
-    return {call: found.double().mean(0) for call, found in enumerate(recorded, layer.choice.call or 1)}
+    sums, images = dict[int, torch.Tensor](), 0
+    bar = tqdm(loader, desc="means", unit="batch", disable=None if progress else True)
+    for number, batch in enumerate(bar, 1):
+        given, _ = _labelled(layer, batch, f"images of batch {number}")
+        images += given.rows or 0
+        with following(layer, given, "zero", make_generator(0), output) as suffix:
+            for call, features in suffix.calls.items():
+                first = features.double().movedim(layer.channel_axis, 1)
+                sums[call] = sums.get(call, 0) + first.reshape(*first.shape[:2], -1).mean(2).sum(0)
+    return {call: total / images for call, total in sums.items()}
 
 
 def _labelled(layer: AblatedLayer, batch: Any, where: str) -> tuple[Given, torch.Tensor]:
     """Return the model's inputs and the labels in a batch: a pair, or a dict with labels under a usual name."""
+    batch = layer.inputs_apart(batch)
     labels = labels_of(batch)
     if labels is None:
         raise TypeError(f"the loader must yield batches (images, labels); got {describe(batch)}")

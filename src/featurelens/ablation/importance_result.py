@@ -43,8 +43,10 @@ class ImportanceResult(SavedResult):
         `(classes,)`, the baseline for each class; None without class labels.
     counts : torch.Tensor or None
         `(classes,)`, number of images of each class.
-    channels : tuple of int
+    channels : tuple of int or str
         The channel of each value.
+    noun : str
+        What `channels` are: "channel", "group" or "head".
     n : int
         Number of images.
     layer, metric, mode, fill, notes
@@ -72,6 +74,7 @@ class ImportanceResult(SavedResult):
     metric: str
     mode: str
     fill: str
+    noun: str = "channel"
     p_value: torch.Tensor | None = None
     per_class: torch.Tensor | None = None
     baseline_per_class: torch.Tensor | None = None
@@ -155,7 +158,7 @@ class ImportanceResult(SavedResult):
         found = [f"{self._summary(5)}, over {count(self.n, 'image')}"]
         if self.p_value is not None:
             found.append(
-                f"{count(len(self.significant()), 'channel')} significant at a false discovery rate of 5 %"
+                f"{count(len(self.significant()), self.noun)} significant at a false discovery rate of 5 %"
             )
         return "; ".join([*found, *self.notes])
 
@@ -163,14 +166,12 @@ class ImportanceResult(SavedResult):
         values = dict(zip(self.channels, self.importance.tolist(), strict=True))
         listed = ", ".join(f"{values[channel]:.4f} ({channel})" for channel in self.top(k))
         lost = f"{'gained' if self.metric == 'loss' else 'lost'} {'without' if self.mode == 'drop' else 'with only'}"
-        channels = count(len(self.channels), "channel")
-        return (
-            f"{channels} of {self.layer}, {self.metric} {self.baseline:.4f}, most {lost} a channel: {listed}"
-        )
+        channels = count(len(self.channels), self.noun)
+        return f"{channels} of {self.layer}, {self.metric} {self.baseline:.4f}, most {lost} a {self.noun}: {listed}"
 
     def _repr_html_(self) -> str:
         ranks = [self.channels.index(channel) for channel in self.top(10)]
-        head, columns = ["channel", self.metric], [list(self.channels), self.importance.tolist()]
+        head, columns = [self.noun, self.metric], [list(self.channels), self.importance.tolist()]
         head, columns = [*head, "standard error"], [*columns, self.standard_error.tolist()]
         if self.q_value is not None:
             head, columns = [*head, "q"], [*columns, self.q_value.tolist()]
@@ -192,8 +193,10 @@ class AblationCurve(SavedResult):
     ----------
     values : torch.Tensor
         `(len(order) + 1,)`, the metric with the first 0, 1, 2, ... channels of `order` ablated.
-    order : tuple of int
+    order : tuple of int or str
         The channels in the order of their removal.
+    noun : str
+        What they are: "channel", "group" or "head".
     per_class : torch.Tensor or None
         `(len(order) + 1, classes)`, the metric for each class; None without class labels.
     total : int
@@ -221,6 +224,7 @@ class AblationCurve(SavedResult):
     layer: str
     metric: str
     fill: str
+    noun: str = "channel"
     per_class: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
 
@@ -240,7 +244,7 @@ class AblationCurve(SavedResult):
 
     def _summary(self) -> str:
         first, last = float(self.values[0]), float(self.values[-1])
-        channels = f"{len(self.order)} of {count(self.total, 'channel')} of {self.layer}"
+        channels = f"{len(self.order)} of {count(self.total, self.noun)} of {self.layer}"
         return f"{channels}, {self.metric} {first:.4f} to {last:.4f}"
 
     def _repr_html_(self) -> str:

@@ -181,10 +181,11 @@ class AblatedLayer:
 
     def inputs_in(self, batch: Any, *, where: str = "images") -> Given:
         """Return what the model takes of a batch: the batch itself, or without its labels."""
+        batch = self.inputs_apart(batch)
         if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
             batch = torch.from_numpy(batch.copy())
         args, kwargs = ((batch,), {}) if isinstance(batch, torch.Tensor) else arguments(batch, self.model)
-        if len(args) == 1 and type(args[0]) in (tuple, list) and self._takes(len(args[0])):
+        if len(args) == 1 and type(args[0]) in (tuple, list) and len(args[0]) == self._needed() > 1:
             args = tuple(args[0])
         found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
         if not found or any(not isinstance(value, torch.Tensor) for value in args):
@@ -192,18 +193,28 @@ class AblatedLayer:
         if found[0].ndim == 0 or not len(found[0]):
             raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(found[0])}")
         for value in found:
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            dense = value.layout is torch.strided
+            if dense and value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 broken = int((~torch.isfinite(value)).sum())
                 raise ValueError(
                     f"{where} must be finite; got {describe(value)} with {broken} NaN or infinite values"
                 )
         return Given(args, kwargs, len(found[0]))
 
-    def _takes(self, number: int) -> bool:
-        """Whether forward needs so many arguments, and more than one."""
+    def inputs_apart(self, batch: Any) -> Any:
+        """Return a batch (a, b, labels) or (a, b) as ((a, b), labels) or ((a, b),), if forward needs both inputs."""
+        if type(batch) not in (tuple, list):
+            return batch
+        number = self._needed()
+        if number < 2 or not number <= len(batch) <= number + 1:
+            return batch
+        first = tuple(batch[:number])
+        return (first, *batch[number:]) if all(isinstance(each, torch.Tensor) for each in first) else batch
+
+    def _needed(self) -> int:
+        """Return how many arguments forward needs."""
         parameters = inspect.signature(self.model.forward).parameters.values()
-        needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-        return len(needed) == number > 1
+        return sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
 
     @contextmanager
     def hooked(self, receive: Callable[[Any], Any]) -> Iterator[None]:

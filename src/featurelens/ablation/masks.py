@@ -28,9 +28,13 @@ MODES = ("keep", "drop")
 @final
 @dataclass(frozen=True)
 class Groups:
-    """Groups of channels by name: a number of equal groups, lists of channels, or None for single channels."""
+    """Groups of channels by name: a number of equal groups, lists of channels, or None for single channels.
+
+    `noun` is what results call them: "channel", "group" or "head".
+    """
 
     given: int | dict[Name, list[int]] | None
+    noun: str = "channel"
 
     @classmethod
     def of(cls, groups: Any) -> Self:
@@ -48,14 +52,14 @@ class Groups:
         elif isinstance(groups, list | tuple):
             listed = dict(enumerate(groups))
         else:
-            return cls(check_whole(groups, argument="groups", least=1))
+            return cls(check_whole(groups, argument="groups", least=1), "group")
         if not listed or not all(isinstance(name, int | str) for name in listed):
             raise ValueError(f"groups must be at least one list of channels; got {describe(groups)}")
         for name, channels in listed.items():
             listed[name] = check_channels(channels, argument=f"groups[{name!r}]")
             if not listed[name]:
                 raise ValueError(f"groups[{name!r}] must name at least one channel; got none")
-        return cls(listed)
+        return cls(listed, "group")
 
     def check(self, names: Any, total: int | None = None, *, argument: str = "channels") -> list[Name]:
         """Return channels or groups as a list, if they exist in a layer of `total` channels (None: not known yet)."""
@@ -95,8 +99,7 @@ class Groups:
         """
         mask = torch.zeros(len(names), total, dtype=torch.bool)
         if self.given is None:
-            mask[range(len(names)), [int(name) for name in names]] = True
-            return mask
+            return mask.scatter_(1, torch.tensor([[int(name)] for name in names]), True)
         size = total // self.given if isinstance(self.given, int) else 0
         if isinstance(self.given, int) and size * self.given != total:
             raise ValueError(f"groups={self.given} must divide the number of channels; the layer has {total}")

@@ -41,8 +41,11 @@ class Scorer(ABC):
         return ()
 
     @abstractmethod
-    def read(self, plain: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Take the plain outputs and the labels of the next batch; return the weight of each image `(N,)`."""
+    def read(self, plain: torch.Tensor, labels: torch.Tensor, squashed: Callable[[], bool]) -> torch.Tensor:
+        """Take the plain outputs and the labels of the next batch; return the weight of each image `(N,)`.
+
+        `squashed` runs the model once more, to tell whether a sigmoid makes its outputs.
+        """
 
     @abstractmethod
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -72,7 +75,7 @@ class OwnScorer(Scorer):
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
 
-    def read(self, plain: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def read(self, plain: torch.Tensor, labels: torch.Tensor, squashed: Callable[[], bool]) -> torch.Tensor:
         self.labels = labels
         return torch.ones(len(labels))
 
@@ -105,8 +108,8 @@ class LabelScorer(Scorer):
     def notes(self) -> tuple[str, ...]:
         found = []
         if self.probabilities:
-            sums = "" if self.binary else " and sum to 1"
-            found.append(f"the outputs are taken as probabilities, since they are from 0 to 1{sums}")
+            reason = "a sigmoid makes them" if self.binary else "they are from 0 to 1 and sum to 1"
+            found.append(f"the outputs are taken as probabilities, since {reason}")
         if self.one_hot:
             found.append(
                 "the labels are taken as yes or no for each output, although each image has exactly one yes: for classes, "
@@ -114,7 +117,7 @@ class LabelScorer(Scorer):
             )
         return tuple(found)
 
-    def read(self, plain: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def read(self, plain: torch.Tensor, labels: torch.Tensor, squashed: Callable[[], bool]) -> torch.Tensor:
         self.binary = is_binary(plain, labels, self.name)
         shape = (len(plain), *plain.shape[2:])
         if self.binary and labels.shape != plain.shape:
@@ -128,7 +131,7 @@ class LabelScorer(Scorer):
         one_hot = self.binary and plain.shape[1:2] > (1,) and bool((self.labels.sum(1) == 1).all())
         first = self.probabilities is None
         self.one_hot = one_hot and (first or self.one_hot)
-        self.probabilities = self._are_probabilities(plain) if first else self.probabilities
+        self.probabilities = self._are_probabilities(plain, squashed) if first else self.probabilities
         return self.kept.flatten(1).sum(1) if self.kept.ndim > 1 else self.kept.long()
 
     def score(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -160,12 +163,14 @@ class LabelScorer(Scorer):
             return F.nll_loss(outputs, labels, reduction="none")
         return F.cross_entropy(outputs, labels, reduction="none")
 
-    def _are_probabilities(self, plain: torch.Tensor) -> bool:
+    def _are_probabilities(self, plain: torch.Tensor, squashed: Callable[[], bool]) -> bool:
         """Whether the model ends in softmax or sigmoid, as far as its outputs tell."""
         if self.name == "accuracy" and not self.binary:
             return False  # the largest is the same
         found = bool(((plain >= 0) & (plain <= 1)).all())
-        if found and not self.binary:
+        if found and self.binary:
+            return squashed()  # logits can be from 0 to 1, too
+        if found:
             exact = plain.dtype in (torch.float32, torch.float64)
             found = bool(((plain.float().sum(1) - 1).abs() < (1e-3 if exact else 2e-2)).all())
         return found

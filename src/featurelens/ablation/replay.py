@@ -35,6 +35,10 @@ Change = Callable[[torch.Tensor, int], torch.Tensor]
 """Makes variants of the layer's features, given the number of its call."""
 
 
+Reader = Callable[[list[torch.Tensor], bool], object]
+"""Told of the tensors that an operation reads, and whether it turns them into Python values."""
+
+
 class Diverged(Exception):
     """A replay differs from the recorded pass."""
 
@@ -48,7 +52,7 @@ class _Call:
 
 
 @final
-class PlainPass(TorchFunctionMode):
+class PlainPass:
     """One forward pass with nothing ablated, and all that is needed to run it again from the layer on.
 
     Attributes
@@ -83,22 +87,19 @@ class PlainPass(TorchFunctionMode):
         RuntimeError
             If the model fails.
         """
-        super().__init__()
         self.layer, self.given, self.size = layer, given, given.rows or 0
+        self._watch = Watch(self.size, self._note_readers)
         self.features: dict[int, torch.Tensor] = {}
         self.calls = 0
         self.output: Any = None
-        self.reads_values = self.mixes_images = self.draws = False
-        self.largest = 1
+        self.draws = self._decided = False
         self._error: Exception | None = None  # about the layer's output
-        self._paused = False
         self._calls: list[_Call] = []
         self._open: list[_Call] = []
         self._copies = _Copies()
         self._readers: dict[int, set[_Call]] = {}  # id of a tensor -> the innermost calls that read it
         self._deciders: set[_Call] = set()  # the innermost calls that turned tensors into Python values
         self._needed: set[int] = set()  # ids of the copies that a replay reads
-        self._following: dict[int, ref[torch.Tensor]] = {}  # tensors computed from the layer's output, by id
         try:
             self._run()
         except Exception as error:
@@ -108,6 +109,8 @@ class PlainPass(TorchFunctionMode):
         if not self.features:
             raise LookupError(not_reached(layer.choice, self.calls))
         self.front = next(iter(self.features.values()))
+        self.reads_values = self._decided or self._watch.reads_values
+        self.mixes_images, self.largest = self._watch.mixes_images, self._watch.largest
 
     def advance(self, features: torch.Tensor) -> torch.Tensor:
         """Return what `front` would be for other features of the layer."""
@@ -140,7 +143,7 @@ class PlainPass(TorchFunctionMode):
         def enlarged(tensor: torch.Tensor) -> torch.Tensor:
             if id(tensor) not in self._needed or tensor.ndim == 0 or len(tensor) != self.size:
                 return tensor
-            return tensor[rows]
+            return tensor.index_select(0, rows)
 
         def answer(module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             nonlocal place
@@ -180,37 +183,15 @@ class PlainPass(TorchFunctionMode):
 
         args, kwargs = map_tensors(copied, (self.given.args, self.given.kwargs))
         before = random_state()
-        with forwards(self.layer.model, self._call), self.layer.hooked(self._take), self:
+        with forwards(self.layer.model, self._call), self.layer.hooked(self._take), self._watch:
             self.output = self.layer.model(*args, **kwargs)
-        self._note_readers(tensors(self.output))
+        self._note_readers(tensors(self.output), False)
         self.draws = not same_random_state(before, random_state())
         self._copies = _Copies()  # releases the originals
-        self._following.clear()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if self._paused:
-            return result
-        read, name = _tensors_among(args, kwargs), getattr(func, "__name__", "")
-        self._note_readers(read)
-        if name in _NUMBERS:
-            self.reads_values |= bool(self.features)
+    def _note_readers(self, read: list[torch.Tensor], decides: bool) -> None:
+        if decides:
             self._deciders.update(self._open[-1:])
-        if any((known := self._following.get(id(tensor))) and known() is tensor for tensor in read):
-            self._follow(tensors(result))
-            if name == "__setitem__":
-                self._following[id(args[0])] = ref(args[0])
-        made = self.features and isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
-        if made and result.ndim and len(result) % self.size == 0:
-            self.largest = max(self.largest, result.numel())
-        return result
-
-    def _follow(self, made: list[torch.Tensor]) -> None:
-        """Follow what is computed from the layer's output: no tensor of it may mix all images in one number."""
-        self.mixes_images |= any(tensor.ndim == 0 or tensor.numel() < self.size for tensor in made)
-        self._following.update((id(tensor), ref(tensor)) for tensor in made)
-
-    def _note_readers(self, read: list[torch.Tensor]) -> None:
         for tensor in read:
             if self.features:
                 self._needed.update(map(id, self._copies.of(tensor)))
@@ -228,7 +209,7 @@ class PlainPass(TorchFunctionMode):
         finally:
             self._open.pop()
         if not self.features:
-            with self._pause():
+            with self._watch.paused():
                 call.value = map_tensors(self._copies.take, value)
             for inner in self._calls[place + 1 :]:  # a replay skips the whole call
                 self._copies.drop(inner.value, but=call.value)
@@ -239,7 +220,7 @@ class PlainPass(TorchFunctionMode):
         self.calls += 1
         if self.layer.choice.call not in (None, self.calls):
             return
-        with self._pause():
+        with self._watch.paused():
             try:
                 found = self.layer.check(output, self.size)
                 features = found.clone()
@@ -249,16 +230,7 @@ class PlainPass(TorchFunctionMode):
         if not self.features:
             self._look_back()
         self.features[self.calls] = features
-        self._following[id(found)] = ref(found)
-
-    @contextmanager
-    def _pause(self) -> Iterator[None]:
-        """Ignore operations in the block, which are not the model's."""
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
+        self._watch.follow(found)
 
     def _look_back(self) -> None:
         """When the layer is reached, find out what the code that will run again has read so far."""
@@ -266,19 +238,8 @@ class PlainPass(TorchFunctionMode):
         for tensor in self._copies.originals():
             if around & self._readers.get(id(tensor), set()):
                 self._needed.update(map(id, self._copies.of(tensor)))
-        self.reads_values = bool(around & self._deciders)
+        self._decided = bool(around & self._deciders)
         self._readers.clear()
-
-
-def _tensors_among(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[torch.Tensor]:
-    """Return the tensors in a function's arguments, most of which are tensors or plain values."""
-    found: list[torch.Tensor] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple | dict):
-            found += tensors(value)
-    return found
 
 
 @final
@@ -316,3 +277,71 @@ class _Copies:
         if not copies or version is None or copies[-1][0] != version:
             copies.append((version, tensor.clone()))
         return copies[-1][1]
+
+
+@final
+class Watch(TorchFunctionMode):
+    """What the operations in its block do with a batch of `size` images, once it is told what to follow.
+
+    Attributes
+    ----------
+    reads_values
+        Whether tensors were turned into Python values.
+    mixes_images
+        Whether a tensor computed from the followed ones is too small to hold one value per image.
+    largest
+        Elements of the largest tensor that was made, among those with the batch in axis 0.
+    """
+
+    def __init__(self, size: int, reader: Reader | None = None) -> None:
+        super().__init__()
+        self.size, self._reader = size, reader
+        self.reads_values = self.mixes_images = False
+        self.largest = 1
+        self._paused = False
+        self._followed: dict[int, ref[torch.Tensor]] = {}
+
+    def follow(self, tensor: torch.Tensor) -> None:
+        """Follow what is computed from a tensor."""
+        self._followed[id(tensor)] = ref(tensor)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Ignore operations in the block, which are not the model's."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self._paused:
+            return result
+        read, name = _tensors_among(args, kwargs), getattr(func, "__name__", "")
+        if self._reader is not None:
+            self._reader(read, name in _NUMBERS)
+        if not self._followed:
+            return result
+        self.reads_values |= name in _NUMBERS
+        if any((known := self._followed.get(id(tensor))) and known() is tensor for tensor in read):
+            for tensor in tensors(result):
+                self.mixes_images |= tensor.ndim == 0 or tensor.numel() < self.size
+                self.follow(tensor)
+            if name == "__setitem__":
+                self.follow(args[0])
+        made = isinstance(result, torch.Tensor) and not isinstance(result, nn.Parameter)
+        if made and result.ndim and len(result) % self.size == 0:
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def _tensors_among(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[torch.Tensor]:
+    """Return the tensors in a function's arguments, most of which are tensors or plain values."""
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict):
+            found += tensors(value)
+    return found

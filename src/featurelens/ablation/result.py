@@ -29,8 +29,10 @@ class AblationResult(SavedResult):
         `(N, ...)`, the output with nothing ablated: the full reconstruction, or the model's plain output.
     images : torch.Tensor
         `(N, ...)`, the model's input.
-    channels : tuple of int
+    channels : tuple of int or str
         The channel that each variant drops or keeps.
+    noun : str
+        What `channels` are: "channel", "group" or "head".
     layer, mode, fill : str
         What was ablated, and how; `fill` is "tensor" if one was given.
     notes : tuple of str
@@ -57,6 +59,7 @@ class AblationResult(SavedResult):
     layer: str
     mode: str
     fill: str
+    noun: str = "channel"
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,7 +98,7 @@ class AblationResult(SavedResult):
     def __repr__(self) -> str:
         done = "kept alone" if self.mode == "keep" else "dropped one by one"
         return (
-            f"{type(self).__name__}({count(len(self.channels), 'channel')} of {self.layer or 'the model'} {done}, "
+            f"{type(self).__name__}({count(len(self.channels), self.noun)} of {self.layer or 'the model'} {done}, "
             f"{count(len(self.images), 'image')}, outputs {tuple(self.outputs.shape)})"
         )
 
@@ -104,9 +107,9 @@ class AblationResult(SavedResult):
         most = int(change.argmax())
         alone = "alone" if self.mode == "keep" else "removed"
         text = (
-            f"each of {count(len(self.channels), 'channel')} of {self.layer or 'the model'} {alone} changes the outputs "
+            f"each of {count(len(self.channels), self.noun)} of {self.layer or 'the model'} {alone} changes the outputs "
             f"of {count(len(self.images), 'image')} by {float(change.mean()):.3g} on average (mean square), "
-            f"channel {self.channels[most]} most ({float(change[most]):.3g})"
+            f"{self.noun} {self.channels[most]} most ({float(change[most]):.3g})"
         )
         return "; ".join([text, *self.notes])
 

@@ -1,7 +1,8 @@
-"""The quickest way to run what comes after a layer: calling it, where the model is an nn.Sequential of torch's own layers.
+"""The quickest way to run what comes after a layer: calling it, where the model is an nn.Sequential.
 
-In eval mode these treat every image by itself, so that variants can share a batch without a check. And as long as they treat
-every channel by itself as well, what is ablated before them can be ablated behind them: they run once for all variants.
+In eval mode torch's own layers treat every image by itself, so that variants can share a batch without a check if no others
+follow. And as long as they treat every channel by itself as well, what is ablated before them can be ablated behind them:
+they run once for all variants.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from torch import nn
 
 from featurelens._batches import Given
 from featurelens._failure import explain
+from featurelens._guard import random_state, same_random_state
 from featurelens.ablation.layer import AblatedLayer
-from featurelens.ablation.replay import Change
+from featurelens.ablation.replay import Change, Watch
 
 _OF_CHANNELS = {
     *(
@@ -44,44 +46,59 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 class SequentialPass:
     """One forward pass with nothing ablated, and the layers that follow; see `PlainPass` for the attributes."""
 
-    reads_values = mixes_images = draws = False
-    independent = True
-
     def __init__(
         self, layer: AblatedLayer, given: Given, before: list[nn.Module], after: list[nn.Module]
     ) -> None:
-        self.size, self._after = given.rows or 0, after
+        self.layer, self.given, self.size = layer, given, given.rows or 0
+        self.calls = 0
+        self._passed, self._after = list[nn.Module](), after
+        with layer.hooked(self._count):
+            features = layer.check(self._through(before, given.args[0].clone()), self.size)
+            alike = layer.channel_axis % features.ndim == 1
+            while alike and after and _keeps_images(after[0]) and _keeps_channels(after[0], features):
+                self._passed.append(after.pop(0))
+            self.features, self.front = {1: features}, self.advance(features)
+            self.independent = all(map(_keeps_images, after))
+            self.reads_values = self.mixes_images = self.draws = False
+            self.largest = self.front.numel()
+            self.output: Any = self._independently() if self.independent else self._watched()
+
+    def _independently(self) -> Any:
+        found = self.front.clone()
+        for module in self._after:
+            found = self._through([module], found)
+            self.largest = max(self.largest, found.numel())
+        return found
+
+    def _watched(self) -> Any:
+        found, watch, before = self.front.clone(), Watch(self.size), random_state()
+        watch.follow(found)
+        with watch:
+            output = self._through(self._after, found)
+        self.draws = not same_random_state(before, random_state())
+        self.reads_values, self.mixes_images = watch.reads_values, watch.mixes_images
+        self.largest = max(self.largest, watch.largest)
+        return output
+
+    def _count(self, output: Any) -> None:
+        self.calls += 1
+
+    def _through(self, modules: list[nn.Module], found: Any) -> Any:
         try:
-            found: Any = given.args[0].clone()
-            for module in before:
+            for module in modules:
                 found = module(found)
         except Exception as error:
-            raise RuntimeError(explain(error, layer.model, "a batch", given.args, given.kwargs)) from error
-        features = layer.check(found, self.size)
-        self.features = {1: features}
-        self._passed: list[nn.Module] = []
-        alike = layer.channel_axis % features.ndim == 1
-        while alike and self._after and _keeps_channels(self._after[0], features):
-            self._passed.append(self._after.pop(0))
-        try:
-            self.front = self.advance(features)
-            self.largest = self.front.numel()
-            self.output: Any = self.front.clone()
-            for module in self._after:
-                self.output = module(self.output)
-                self.largest = max(self.largest, self.output.numel())
-        except Exception as error:
-            raise RuntimeError(explain(error, layer.model, "a batch", given.args, given.kwargs)) from error
+            args, kwargs = self.given.args, self.given.kwargs
+            raise RuntimeError(explain(error, self.layer.model, "a batch", args, kwargs)) from error
+        return found
 
     def check_channels_agree(self) -> None:
         """Do nothing, as the layer is called once."""
 
     def advance(self, features: torch.Tensor) -> torch.Tensor:
         """Return what `front` would be for other features of the layer."""
-        features = features.clone() if self._passed else features
-        for module in self._passed:
-            features = module(features)
-        return features
+        advanced: torch.Tensor = self._through(self._passed, features.clone() if self._passed else features)
+        return advanced
 
     def replay(self, rows: torch.Tensor, change: Change) -> Any:
         """Run what comes after the layer on a batch of other rows, which `change` makes."""
@@ -92,20 +109,15 @@ class SequentialPass:
 
 
 def sequential_pass(layer: AblatedLayer, given: Given) -> SequentialPass | None:
-    """Return a pass through a model that is a sequence of torch's own layers from the given one on, else None."""
+    """Return a pass through a model that calls the layer as one step of an nn.Sequential, else None."""
     steps, ablated = _steps(layer.model), layer.module
     places = [place for place, step in enumerate(steps) if step is ablated]
     if len(places) != 1 or layer.choice.call not in (None, 1) or layer.part is not None or layer.heads:
         return None
-    if (
-        len(given.args) != 1
-        or given.kwargs
-        or any(not _keeps_images(step) for step in steps[places[0] + 1 :])
-    ):
+    if len(given.args) != 1 or given.kwargs:
         return None
-    if any(ablated in other.modules() for other in steps if other is not ablated and other._modules):
-        return None  # which may be called in another step, too
-    return SequentialPass(layer, given, steps[: places[0] + 1], steps[places[0] + 1 :])
+    found = SequentialPass(layer, given, steps[: places[0] + 1], steps[places[0] + 1 :])
+    return found if found.calls == 1 else None  # another step calls the layer, too
 
 
 def _steps(model: nn.Module) -> list[nn.Module]:

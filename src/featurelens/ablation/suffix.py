@@ -14,6 +14,7 @@ from featurelens._batches import Given
 from featurelens._checks import describe, first_line
 from featurelens._guard import Undo
 from featurelens._structure import map_tensors, tensors
+from featurelens.ablation.endings import Probabilities
 from featurelens.ablation.layer import AblatedLayer
 from featurelens.ablation.masks import Replacement
 from featurelens.ablation.replay import Change, Diverged, PlainPass
@@ -28,7 +29,6 @@ ELEMENTS_ELSEWHERE = 2**26
 # glibc keeps freed memory for the next chunk, whose pages it would else have to fetch anew, up to twice the largest block that
 # it has seen freed; it heeds blocks of at most 32 MiB.
 REUSED = 31 * 2**20
-CHECKED_IMAGES = 2  # that a check runs again in another batch
 ROUNDING = {torch.float64: (1e-12, 1e-9), torch.float32: (1e-5, 1e-3)}
 """How far two runs may differ, relative to the largest output: normally, and in reduced precision at worst."""
 ROUNDING_ELSEWHERE = (0.02, 0.1)
@@ -46,6 +46,8 @@ class Suffix(ABC):
         The selected output with nothing ablated, `(N, ...)`.
     largest
         Elements of the largest tensor after the layer.
+    calls
+        The layer's output, or the part of it that has channels, by the number of the call.
     fills
         What replaces ablated channels in the layer's output, by the number of its call.
     front
@@ -62,6 +64,7 @@ class Suffix(ABC):
     features: torch.Tensor = field(init=False)
     baseline: torch.Tensor = field(init=False)
     largest: int = field(init=False)
+    calls: dict[int, torch.Tensor] = field(init=False)
     fills: dict[int, torch.Tensor] = field(init=False)
     front: tuple[AblatedLayer, torch.Tensor] = field(init=False)
     notes: tuple[str, ...] = field(init=False, default=())
@@ -81,21 +84,20 @@ class Suffix(ABC):
         self, mask: torch.Tensor, chunk: int | None = None, *, progress: bool = False
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the outputs `(V, N, ...)` of the variants in `mask` `(..., C)`, `chunk` of them at a time."""
-        from tqdm import tqdm
-
         if self.features.device.type == "cpu":
             torch.empty(REUSED, dtype=torch.uint8)  # an untouched block costs nothing
         if chunk is None:
             budget = ELEMENTS.get(self.features.device.type, ELEMENTS_ELSEWHERE)
             chunk = max(1, budget // max(self.largest, 1))
         parts = [slice(start, start + chunk) for start in range(0, len(mask), chunk)]
-        for part in tqdm(parts, desc="ablating", unit="chunk", disable=None if progress else True):
+        for part in _with_bar(parts) if progress and len(parts) > 1 else parts:
             yield part, self._run(mask[part])
 
     def _run(self, mask: torch.Tensor) -> torch.Tensor:
-        if not self.notes and not self.checked:
-            self._attempt(self._check)
-        outputs = None if self.notes else self._attempt(lambda: self._together(mask))
+        if not self.notes and not self.checked and len(mask) == 1:  # there may be no room for more
+            self._attempt(lambda: self._checked(mask[:0]))
+        run = self._together if self.checked else self._checked
+        outputs = None if self.notes else self._attempt(lambda: run(mask))
         return torch.stack([self._alone(row) for row in mask]) if outputs is None else outputs
 
     def _together(self, mask: torch.Tensor) -> torch.Tensor:
@@ -113,53 +115,57 @@ class Suffix(ABC):
         outputs = self._outputs_of(torch.arange(size, device=mask.device).repeat(times), change)
         return outputs.reshape(times, size, *outputs.shape[1:])
 
-    def _check(self) -> torch.Tensor:
-        """Run some images again among others, which must not matter.
+    def _checked(self, mask: torch.Tensor) -> torch.Tensor:
+        """Do what `_together` does, and run all images again in the same batch, which must not matter.
 
-        They have strong features before them, features with nothing left behind them, and strong ones at the end. So the
-        batch shows what the first images of a batch do to later ones, later ones to the first, and large values and small
-        ones to all.
+        They have strong features before them, negative ones behind them, then come the variants, and at the end features with
+        nothing left. So every image has other ones at every distance than it had, at the beginning and at the end of the
+        batch as well, and there are larger and smaller values than all had.
         """
-        shown = self._shown()
-        strong = shown[: self._strong]
-        plan = [strong, shown, strong, strong]
-        lengths = list(map(len, plan))
-        rows = torch.tensor(list(chain(*plan)), device=self.features.device)
-        mask = torch.zeros(len(rows), self.channels, dtype=torch.bool, device=rows.device)
-        mask[sum(lengths[:2]) : sum(lengths[:3])] = True
+        edge, images = self._edge(), list(range(len(self.features)))
+        blocks = [edge, images, edge, images * len(mask), edge]
+        lengths = list(map(len, blocks))
+        rows = torch.tensor(list(chain(*blocks)), device=mask.device)
+        ablated = torch.zeros(len(rows), self.channels, dtype=torch.bool, device=mask.device)
+        *_, variants, emptied = torch.split(ablated, lengths)
+        variants.copy_(mask.repeat_interleave(len(images), 0))
+        emptied.fill_(True)
 
         def change(features: torch.Tensor, call: int) -> torch.Tensor:
             first = features is self.features
             layer, fill = self.front if first else (self.layer, self.fills[call])
             if first:
-                features = features[rows]
-                features[: len(strong)] = features[-len(strong) :] = self._strengthened(strong)
-            fill = fill[rows][:, None] if fill.ndim and len(fill) == len(self.features) > 1 else fill
-            return layer.ablate(features[:, None], mask, fill)[:, 0]
+                features = features.index_select(0, rows)
+                before, _, behind, *_ = torch.split(features, lengths)
+                before.copy_(self._strengthened(edge, len(rows)))
+                behind.copy_(before / -2)
+            fill = fill[rows][:, None] if fill.ndim and len(fill) == len(images) > 1 else fill
+            return layer.ablate(features[:, None], ablated, fill)[:, 0]
 
-        outputs = self._outputs_of(rows, change)
-        _, plain, emptied, _ = torch.split(outputs, lengths)
-        check_same(plain, self.baseline[shown], emptied - self.baseline[strong], self.baseline)
+        found = self._outputs_of(rows, change)
+        _, plain, _, outputs, last = torch.split(found, lengths)
+        check_same(plain, self.baseline, last - self.baseline[edge], self.baseline)
         self.checked = True
-        return outputs
-
-    _strong: int = field(init=False, default=1)
-    """How many strong rows a check needs."""
+        return outputs.reshape(len(mask), len(images), *outputs.shape[1:])
 
     @abstractmethod
-    def _shown(self) -> list[int]:
-        """Return the images that a check runs again, in an order in which any first ones may be made strong."""
+    def _edge(self) -> list[int]:
+        """Return the images whose strong features are put around the others in a check."""
 
-    def _strengthened(self, images: Sequence[int]) -> torch.Tensor:
-        """Return stronger features of some images, mixed with those of others."""
+    def _strengthened(self, images: Sequence[int], times: int) -> torch.Tensor:
+        """Return features of some images, mixed with those of others, that are large even in the mean of `times` rows."""
         # Neither the same images nor mere multiples of them, as a normalization would undo that.
         features, before = self.features[list(images)], self.features[[image - 1 for image in images]]
-        strong = 3 * before + features.flip(list(range(1, features.ndim)))
+        strong = 2 * times * before.abs() + features.flip(list(range(1, features.ndim)))
         return strong if strong.any() else strong + 1
 
     @abstractmethod
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:
         """Return the outputs `(R, ...)` of a batch of variants of the images `rows` `(R,)`, which `change` makes."""
+
+    @abstractmethod
+    def is_squashed(self) -> bool:
+        """Return whether a sigmoid makes the outputs."""
 
     @abstractmethod
     def _alone(self, row: torch.Tensor) -> torch.Tensor:
@@ -189,9 +195,9 @@ class ModelSuffix(Suffix):
     def __post_init__(self) -> None:
         self.plain = plain = sequential_pass(self.layer, self.given) or PlainPass(self.layer, self.given)
         plain.check_channels_agree()
-        self.features, self.largest = plain.front, plain.largest
-        self.fills = {call: self.replacement.values(found, call) for call, found in plain.features.items()}
-        call, found = next(iter(plain.features.items()))
+        self.features, self.largest, self.calls = plain.front, plain.largest, plain.features
+        self.fills = {call: self.replacement.values(found, call) for call, found in self.calls.items()}
+        call, found = next(iter(self.calls.items()))
         self.front, self.checked = (self.layer, self.fills[call]), plain.independent
         if plain.front is not found:  # then all that replaces channels goes the same way
             everything = torch.ones(1, self.channels, dtype=torch.bool, device=found.device)
@@ -210,10 +216,8 @@ class ModelSuffix(Suffix):
         elif plain.mixes_images:
             self._note("images of a batch affect each other")
 
-    def _shown(self) -> list[int]:
-        strength = self.features.abs().flatten(1).sum(1)
-        shown: list[int] = strength.topk(min(CHECKED_IMAGES, len(strength))).indices.tolist()
-        return shown
+    def _edge(self) -> list[int]:
+        return [int(self.features.abs().flatten(1).sum(1).argmax())]
 
     def _outputs_of(self, rows: torch.Tensor, change: Change) -> torch.Tensor:
         if not self.plain.independent:  # torch's own layers remember nothing
@@ -237,6 +241,12 @@ class ModelSuffix(Suffix):
             args, kwargs = map_tensors(torch.clone, (self.given.args, self.given.kwargs))
             return self._selected(self.layer.model(*args, **kwargs), self.plain.size)
 
+    def is_squashed(self) -> bool:
+        self.rewind()
+        with Probabilities() as found:
+            args, kwargs = map_tensors(torch.clone, (self.given.args, self.given.kwargs))
+            return select_output(self.layer.model(*args, **kwargs), self.output) in found
+
     def _selected(self, returned: Any, size: int) -> torch.Tensor:
         value = select_output(returned, self.output)
         if value.ndim == 0 or len(value) != size:
@@ -244,6 +254,12 @@ class ModelSuffix(Suffix):
                 f"the output must be (N, ...) with the batch of {size} in axis 0; got {describe(value)}"
             )
         return value
+
+
+def _with_bar(parts: list[slice]) -> Iterator[slice]:
+    from tqdm import tqdm
+
+    yield from tqdm(parts, desc="ablating", unit="chunk", disable=None)
 
 
 def check_same(
@@ -254,9 +270,8 @@ def check_same(
     They may differ by rounding, relative to the `baseline` of all images, and by a hundredth of the `effect` of ablating
     all channels as long as rounding in reduced precision may be the reason.
     """
-    if outputs.shape != expected.shape or not baseline.is_floating_point():
-        same = torch.equal(outputs, expected)
-    else:
+    same = torch.equal(outputs, expected)
+    if not same and outputs.shape == expected.shape and baseline.is_floating_point():
         scale = _largest(baseline)
         least, most = (factor * scale for factor in ROUNDING.get(baseline.dtype, ROUNDING_ELSEWHERE))
         tolerance = min(max(0.01 * _largest(effect), least), most)

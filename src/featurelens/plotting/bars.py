@@ -117,9 +117,9 @@ def importance(
     """
     ranks, factor, heading = read_importance(result, limit, title, "")
     baseline = f"{result.baseline:.1%}" if factor == 100 else f"{result.baseline:.4g}"
-    note = f"{result.metric} {baseline} with all channels, {count(result.n, 'image')}{_filled(result.fill)}"
+    note = f"{result.metric} {baseline} with all {result.noun}s, {count(result.n, 'image')}{_filled(result)}"
     heights, errors = (factor * to_floats(each)[ranks] for each in (result.importance, result.standard_error))
-    words = {"xlabel": "channel, most important first", "ylabel": lost(result), "title": heading}
+    words = {"xlabel": f"{result.noun}, most important first", "ylabel": lost(result), "title": heading}
     names = [result.channels[rank] for rank in ranks]
     note += STROKES
     if result.p_value is None:
@@ -171,10 +171,10 @@ def ablation_change(
     ranks = np.argsort(-means, kind="stable")[: check_limit(limit, total)]
     done = "kept alone" if result.mode == "keep" else "left out"
     layer = layer_name(result.layer, capital=True)
-    heading = title or f"{layer}: change of the output with each channel {done}"
-    words = {"xlabel": "channel, largest change first", "ylabel": "mean squared change"}
+    heading = title or f"{layer}: change of the output with each {result.noun} {done}"
+    words = {"xlabel": f"{result.noun}, largest change first", "ylabel": "mean squared change"}
     words["title"] = first_of(heading, len(ranks), total)
-    words["note"] = f"{count(images, 'image')}{_filled(result.fill)}{STROKES}"
+    words["note"] = f"{count(images, 'image')}{_filled(result)}{STROKES}"
     names = [result.channels[rank] for rank in ranks]
     return figure_of(_draw_bars(ax, means[ranks], names, 2 * errors[ranks], **words))
 
@@ -244,10 +244,10 @@ def lost(result: ImportanceResult) -> str:
     return f"increase in loss {done} (nats)" if result.metric == "loss" else f"{result.metric} lost {done}"
 
 
-def _filled(fill: str) -> str:
-    if fill == "zero":
+def _filled(result: AblationResult | ImportanceResult) -> str:
+    if result.fill == "zero":
         return ""
-    return f", ablated channels filled with {'a tensor' if fill == 'tensor' else fill}"
+    return f", ablated {result.noun}s filled with {'a tensor' if result.fill == 'tensor' else result.fill}"
 
 
 def _draw_bars(

@@ -187,8 +187,9 @@ def ablation_curves(
         raise ValueError(f"curves must be of one metric; got {', '.join(metrics) or 'no curve'}")
     ylabel = {"accuracy": "accuracy (%)", "loss": "loss (nats)"}.get(metrics[0], metrics[0])
     layers = " and ".join(dict.fromkeys(layer_name(curve.layer) for curve in named.values()))
-    title = title or f"Channels of {layers} removed"
-    ax = chart(ax, xlabel="channels removed", ylabel=ylabel, title=title, pad=8)
+    kinds = " or ".join(dict.fromkeys(f"{curve.noun}s" for curve in named.values()))
+    title = title or f"{kinds.capitalize()} of {layers} removed"
+    ax = chart(ax, xlabel=f"{kinds} removed", ylabel=ylabel, title=title, pad=8)
     for number, (name, curve) in enumerate(named.items()):
         values = (100 if metrics == ["accuracy"] else 1) * to_floats(curve.values)
         _draw_curve(ax, name, np.arange(len(values)), values, colour=SERIES[number % len(SERIES)])

@@ -20,7 +20,7 @@ from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.bars import lost, read_importance
 from featurelens.plotting.chart import chart, name_channels, name_rows
 from featurelens.plotting.colours import INK, PALE, QUIET, colour_map, limits, text_colour
-from featurelens.plotting.page import WIDTH, about, figure_of, quiet
+from featurelens.plotting.page import WIDTH, about, figure_of, quiet, wrap
 from featurelens.statistics import CovarianceResult
 
 ROOMY, LARGEST = 12, 20  # more classes than this have no room for counts, or for percent
@@ -130,7 +130,7 @@ def class_importance(
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
     )
-    words: dict[str, Any] = {"xlabel": "channel, most important first", "ylabel": "class", "title": heading}
+    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
     picture = heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
@@ -221,8 +221,12 @@ def heat_map(
 
 
 def add_bar(picture: AxesImage, label: str = "") -> None:
-    bar = picture.axes.figure.colorbar(picture, ax=picture.axes, shrink=0.8)
-    bar.set_label(label, fontsize=8, color=INK)
+    figure = figure_of(picture.axes)
+    bar = figure.colorbar(picture, ax=picture.axes, shrink=0.8)
+    lines = (
+        wrap(label, 0.8 * figure.get_figheight(), 8) if label else []
+    )  # along the bar, and not beyond the figure
+    bar.set_label("\n".join(lines), fontsize=8, color=INK)
     quiet(bar)
 
 

@@ -69,7 +69,7 @@ def reconstructions(
     """
     shared = _check(result, scale)
     check_image(image, len(result.images), where="the result")
-    labels = _labels(result, limit, "original", "all channels")
+    labels = _labels(result, limit, "original", f"all {result.noun}s")
     return _draw(result, [image], labels, shared, title or _heading(result, labels), ax)
 
 
@@ -138,7 +138,7 @@ def _labels(result: AblationResult, limit: int, *first: str) -> list[str]:
 
 
 def _heading(result: AblationResult, labels: list[str]) -> str:
-    done = "each channel alone" if result.mode == "keep" else "without each channel"
+    done = f"each {result.noun} alone" if result.mode == "keep" else f"without each {result.noun}"
     return first_of(
         f"{layer_name(result.layer, capital=True)}: {done}", len(labels) - 2, len(result.channels)
     )
@@ -164,7 +164,7 @@ def _draw(
     count = len(images) * len(labels)
     grid = arrange(count, pictures.shape[3:], room(ax), columns=columns, gap=BELOW)
     if labels[1] != (shorter := shorten(labels[1], grid.tile[0])):
-        labels = [labels[0], "all" if labels[1] == "all channels" else shorter, *labels[2:]]
+        labels = [labels[0], "all" if labels[1].startswith("all ") else shorter, *labels[2:]]
     tiles: list[Tile] = []
     below: list[str] = []
     for number in range(len(images)):
@@ -212,7 +212,7 @@ def _note(result: AblationResult, pictures: Floats, *, shared: bool, hatched: bo
     if (channels := pictures.shape[2]) not in (1, 3):
         parts.append(f"{channels} channels side by side")
     if result.fill != "zero":
-        parts.append(f"ablated channels filled with {result.fill}")
+        parts.append(f"ablated {result.noun}s filled with {result.fill}")
     if hatched:
         parts.append("hatched: constant")
     if not np.isfinite(pictures).all():

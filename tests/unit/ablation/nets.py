@@ -157,7 +157,17 @@ MIXES = {
     "median": lambda h: h - h[h > 0.1].median().nan_to_num(),
     "written": lambda h: h / (_written(h).max(0).values + 0.1),
     "quantized": _quantized,
+    "two faint ones": lambda h: h.index_add(0, *_two_faintest(h)),
+    "neighbours": lambda h: h + F.pad(h, (0, 0) * 3 + (0, 1))[1:],
+    "pairs": lambda h: torch.cat([pair.flip(0) for pair in h.split(2)]),
+    "the ranks": lambda h: h * h.sum((1, 2, 3)).argsort().argsort()[:, None, None, None],
 }
+
+
+def _two_faintest(h):
+    """The two images with the smallest sums, each with the other one to be added to it."""
+    rows = h.sum((1, 2, 3)).topk(min(2, len(h)), largest=False).indices
+    return rows, h[rows.flip(0)]
 
 
 def _written(h):

@@ -71,6 +71,9 @@ def test_a_head_is_what_the_output_projection_reads_of_it(build, layer, channels
     assert snapshot(model) == before
     assert dropped.channels == tuple(range(attention.num_heads))
     assert dropped.notes == ()
+    assert repr(dropped).startswith(
+        f"AblationResult({attention.num_heads} heads of {layer} dropped one by one, "
+    )
     for head, outputs in enumerate(dropped.outputs):
         expected = without_head(model, attention, head, x)
         torch.testing.assert_close(outputs, expected)
@@ -107,6 +110,36 @@ def test_other_layers_have_no_heads():
     with pytest.raises(TypeError) as caught:
         fl.ChannelAblator.of_heads(double(Tokens), "head")
     assert str(caught.value) == message
-    ablator = fl.ChannelAblator.of_heads(double(Tokens), "block1.self_attn")
-    with pytest.raises(ValueError, match=r"^fill='mean' over a loader is not there for attention heads"):
-        ablator.importance([(batch(), torch.tensor([0, 1, 0]))], fill="mean")
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "channels", "size"), CASES[:3], ids=[case[1] for case in CASES[:3]]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_mean_of_a_head_is_that_of_the_whole_loader(build, layer, channels, size):
+    model, x = double(build).eval(), batch(5, channels, size)
+    labels = torch.tensor([0, 1, 0, 2, 1])
+    joined, changed = [], []
+    with heads_hooked(model.get_submodule(layer), joined.append), torch.no_grad():
+        model(x)
+    mean = joined[0].mean((0, 1))
+    heads = model.get_submodule(layer).num_heads
+
+    def average(head):
+        def change(found):
+            found = found.unflatten(-1, (heads, -1)).clone()
+            found[:, :, head] = mean.view(heads, -1)[head]
+            return found.flatten(-2)
+
+        return change
+
+    loss = nn.CrossEntropyLoss()
+    for head in range(heads):
+        with heads_hooked(model.get_submodule(layer), average(head)), torch.no_grad():
+            changed.append(loss(model(x), labels))
+    loader = [(x[:2], labels[:2]), (x[2:], labels[2:])]
+    found = fl.ChannelAblator.of_heads(model, layer).importance(loader, metric="loss", fill="mean")
+    with torch.no_grad():
+        torch.testing.assert_close(found.importance, torch.stack(changed) - loss(model(x), labels))
+    assert repr(found).startswith(f"ImportanceResult({heads} heads of {layer}, loss ")
+    assert found.plot().axes[0].get_xlabel() == "head, most important first"

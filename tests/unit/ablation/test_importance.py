@@ -99,9 +99,10 @@ def test_images_may_be_the_labels():
 
 
 def test_the_mean_is_that_of_the_whole_loader():
-    network, (x, labels) = model(), whole(loader())
-    result = fl.ChannelAblator(network, "left").importance(loader(), fill="mean", metric="loss")
-    found = fl.ActivationRecorder(network, "left")(x)["left"]
+    network, (x, labels), batches = model(), whole(loader()), loader()
+    result = fl.ChannelAblator(network, "left").importance(batches, fill="mean", metric="loss")
+    assert torch.equal(whole(batches)[0], x)  # although the model changes its input in place
+    found = fl.ActivationRecorder(network, "left")(x.clone())["left"]
     mean = found.mean((0, 2, 3), keepdim=True)
     outputs = slow_loop(network, "left", x, mode="drop", fill=lambda v: mean + 0 * v, channels=range(4))
     expected = torch.stack([F.cross_entropy(output, labels) for output in outputs]) - result.baseline

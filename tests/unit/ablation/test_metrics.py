@@ -95,7 +95,46 @@ def test_a_sigmoid_gives_what_its_logits_give():
         plain, squashed = (worth(logits, labels, metric, last=last) for last in (None, nn.Sigmoid()))
         assert squashed.baseline == pytest.approx(plain.baseline)
         torch.testing.assert_close(squashed.importance, plain.importance)
-        assert squashed.notes == ("the outputs are taken as probabilities, since they are from 0 to 1",)
+        assert squashed.notes == ("the outputs are taken as probabilities, since a sigmoid makes them",)
+
+
+def test_logits_from_0_to_1_are_no_probabilities():
+    logits, labels = torch.tensor([0.1, 0.2, 0.9, 0.4]).double(), torch.tensor([0, 1, 1, 0])
+    for last in (None, nn.Flatten(0)):
+        found = worth(logits.view(4, 1), labels, "accuracy", last=last)
+        assert found.baseline == 0.5  # every logit says yes
+        assert found.notes == ()
+    loss = worth(logits.view(4, 1), labels, "loss").baseline
+    assert loss == pytest.approx(F.binary_cross_entropy_with_logits(logits, labels.double()).item())
+
+
+class Then(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        torch.sigmoid,
+        lambda x: x.sigmoid().squeeze(1),
+        lambda x: 1 - torch.sigmoid(-x),
+        lambda x: F.sigmoid(x).clamp(1e-6, 1 - 1e-6)[:, 0],
+        lambda x: torch.stack([x.sigmoid(), x.sigmoid()]).mean(0),
+        lambda x: torch.special.expit(x).float().double(),
+        lambda x: torch.cat([x, 0 * x], 1).softmax(1)[:, 0],
+    ],
+    ids=["plain", "squeezed", "complement", "clamped", "averaged", "cast", "softmax"],
+)
+def test_probabilities_of_one_logit_are_noticed_behind_what_keeps_them(ending):
+    logits, labels = torch.linspace(-2, 2, 8).double()[:, None], torch.arange(8) % 2
+    found = worth(logits, labels, "loss", last=Then(ending))
+    expected = F.binary_cross_entropy_with_logits(logits[:, 0], labels.double()).item()
+    assert found.baseline == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.float32, torch.bool])

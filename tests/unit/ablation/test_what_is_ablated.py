@@ -1,8 +1,11 @@
 """Groups of channels, masks of positions, parts of outputs, models of several inputs; and sequences of torch's own layers."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.text import Text
 from torch import nn
 
 import featurelens as fl
@@ -90,9 +93,17 @@ def test_named_groups_are_drawn_and_saved(tmp_path):
     ablator = fl.ChannelAblator(double(Residual), "left", groups={"edges": [0, 1], "rest": [2, 3]})
     worth = ablator.importance([(batch(), LABELS)])
     assert {text.get_text() for text in worth.plot().axes[0].get_xticklabels()} == {"edges", "rest"}
-    worth.plot_classes()
-    ablator.sweep(batch()).plot()
-    ablator.curve([(batch(), LABELS)]).plot()
+    assert repr(worth).startswith("ImportanceResult(2 groups of left, accuracy ")
+    assert " without a group: " in repr(worth)
+    assert "<th>group</th>" in worth._repr_html_()
+    swept, curve = ablator.sweep(batch()), ablator.curve([(batch(), LABELS)])
+    assert repr(swept).startswith("AblationResult(2 groups of left dropped one by one")
+    assert re.search("group (edges|rest) most", str(swept))
+    assert repr(curve).startswith("AblationCurve(2 of 2 groups of left, ")
+    for figure in (worth.plot(), worth.plot_classes(), swept.plot(), curve.plot()):
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert not any("hannel" in text for text in texts), texts
+        assert any("group" in text.lower() for text in texts)
     worth.save(tmp_path / "worth.pt")
     assert fl.ImportanceResult.load(tmp_path / "worth.pt").channels == ("edges", "rest")
 
@@ -202,6 +213,8 @@ def test_models_of_several_inputs():
     for given in (
         ((a, b), LABELS),
         [[a, b], LABELS],
+        (a, b),
+        [a, b, LABELS],
         {"image": a, "depth": b},
         {"image": a, "depth": b, "label": LABELS},
         ({"depth": b, "image": a}, LABELS),
@@ -211,7 +224,7 @@ def test_models_of_several_inputs():
         assert result.notes == ()
         assert torch.equal(result.images, a)
     losses = torch.stack([F.cross_entropy(outputs, LABELS) for outputs in expected])
-    for loader in ([((a, b), LABELS)], [{"image": a, "depth": b, "label": LABELS}]):
+    for loader in ([((a, b), LABELS)], [(a, b, LABELS)], [{"image": a, "depth": b, "label": LABELS}]):
         before = [a.clone(), b.clone()]
         for fill in ("zero", "mean"):
             worth = ablator.importance(loader, metric="loss", fill=fill)
@@ -327,17 +340,37 @@ def across(model):
     model.append(nn.Sequential(nn.Flatten(0), nn.Identity()))
 
 
-def shared(model):
-    model[2][1] = model[0][2]
-
-
 def untracked(model):
     model[0][1] = nn.BatchNorm2d(4, track_running_stats=False).double()
 
 
-@pytest.mark.parametrize("change", [hooked, replaced, own, across, shared, untracked])
-def test_other_sequences_go_the_common_way(change):
+@pytest.mark.parametrize("change", [hooked, replaced, own, across, untracked])
+def test_sequences_of_other_layers_are_checked(change):
     model = sequence()
     change(model)
-    layer = fl.ChannelAblator(model, "0.2" if change is shared else "0.0")._layer
-    assert sequential_pass(layer, layer.inputs_in(batch())) is None
+    layer = fl.ChannelAblator(model.eval(), "0.0")._layer
+    found = sequential_pass(layer, layer.inputs_in(batch()))
+    assert found is not None
+    assert not found.independent
+
+
+class Calling(nn.Module):
+    """Calls a layer that it does not own."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = [layer]
+
+    def forward(self, x):
+        return x + self.layers[0](x)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_layer_that_another_step_calls_too_goes_the_common_way(hidden):
+    model = sequence().eval()
+    model[2][1] = Calling(model[0][2]) if hidden else model[0][2]
+    ablator, x = fl.ChannelAblator(model, "0.2", axis=1), batch()
+    assert sequential_pass(ablator._layer, ablator._layer.inputs_in(x)) is None
+    if hidden:
+        with pytest.raises(ValueError, match="different numbers of channels"):
+            ablator.sweep(x)

@@ -1,5 +1,6 @@
 """No two labels of a figure touch, whatever the number of channels and classes."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -81,6 +82,18 @@ def test_importance_by_class(channels, classes):
     figure = worth(channels, classes).plot_classes(classes=names, limit=channels)
     assert touching(figure) == []
     assert len(figure.axes[0].get_yticklabels()) > min(classes - 1, 40)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10, 1000])
+def test_no_label_is_cut_off_beside_a_few_channels_and_classes(classes):
+    small = worth(3, classes)
+    figure = dataclasses.replace(small, per_class=small.per_class / 100).plot_classes()
+    found = boxes(figure)
+    assert any(text.startswith("increase in loss") for text, _ in found)
+    page = figure.bbox
+    outside = [text for text, box in found if not (page.x0 <= box.x0 and box.x1 <= page.x1)]
+    outside += [text for text, box in found if not (page.y0 <= box.y0 and box.y1 <= page.y1)]
+    assert outside == []
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
