@@ -8,6 +8,7 @@ from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import MutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
+from featurelens.information.layer_result import LayerInformationResult
 from featurelens.information.layers import layer_information
 from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
@@ -31,6 +32,7 @@ __all__ = [
     "InformationPlane",
     "KSGMutualInformation",
     "LatentMutualInformation",
+    "LayerInformationResult",
     "MutualInformation",
     "MutualInformationResult",
     "NeuralMutualInformation",
