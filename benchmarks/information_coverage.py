@@ -78,7 +78,10 @@ def print_coverage(repetitions: int) -> None:
             hits += result.interval[0] <= task.truth <= result.interval[1]
         print(
             f"{label:16}{task.name:26}{n:6d}{hits / repetitions:10.1%}{np.mean(values) - task.truth:9.4f}"
-            f"{np.std(values):9.4f}{np.mean(errors):9.4f}",
+            f"{np.std(values):9.4f}{np.mean(errors):9.4f}"
+            + (
+                "  the bias exceeds the scatter" if abs(np.mean(values) - task.truth) > np.std(values) else ""
+            ),
             flush=True,
         )
     print_p_values(repetitions)
