@@ -65,10 +65,12 @@ def coverage_cases() -> list[Case]:
     ]
 
 
-def print_coverage(repetitions: int) -> None:
+def print_coverage(repetitions: int, only: list[str] | None) -> None:
     """Print how often a nominal 95 % interval contains the true value, and the bias, which no interval covers."""
     print(f"{'estimator':16}{'task':26}{'n':>6}{'coverage':>10}{'bias':>9}{'true sd':>9}{'mean se':>9}")
     for label, estimator, task, n in coverage_cases():
+        if only and label not in only:
+            continue
         values, errors, hits = [], [], 0
         for seed in range(repetitions):
             x, y = task.sample(n, np.random.default_rng(seed))
@@ -78,13 +80,16 @@ def print_coverage(repetitions: int) -> None:
             hits += result.interval[0] <= task.truth <= result.interval[1]
         print(
             f"{label:16}{task.name:26}{n:6d}{hits / repetitions:10.1%}{np.mean(values) - task.truth:9.4f}"
-            f"{np.std(values):9.4f}{np.mean(errors):9.4f}",
+            f"{np.std(values):9.4f}{np.mean(errors):9.4f}"
+            + (
+                "  the bias exceeds the scatter" if abs(np.mean(values) - task.truth) > np.std(values) else ""
+            ),
             flush=True,
         )
-    print_p_values(repetitions)
+    print_p_values(repetitions, only)
 
 
-def print_p_values(repetitions: int) -> None:
+def print_p_values(repetitions: int, only: list[str] | None) -> None:
     """Print how often p-values of independent data are at most 5 %, 20 % and 50 %, from 19 permutations each."""
     print(f"\n{'p-values':16}{'p <= .05':>10}{'p <= .2':>10}{'p <= .5':>10}")
     draws: dict[str, Callable[[int], list[float]]] = {
@@ -99,6 +104,8 @@ def print_p_values(repetitions: int) -> None:
     }
     draws["channels"] = channel_p_values
     for name, draw in draws.items():
+        if only and name not in only:
+            continue
         found = np.concatenate([draw(seed) for seed in range(repetitions)])
         print(
             f"{name:16}" + "".join(f"{np.mean(found <= level):10.3f}" for level in (0.05, 0.2, 0.5)),

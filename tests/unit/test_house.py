@@ -28,7 +28,7 @@ LEVEL = {
     "callbacks": 3,
     "atlas": 4,
 }
-HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard"}
+HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard", "numba"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 55
 
 

@@ -8,6 +8,7 @@ from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
 from featurelens.information.estimator import MutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
+from featurelens.information.layer_result import LayerInformationResult
 from featurelens.information.layers import layer_information
 from featurelens.information.linear_probe import linear_probe
 from featurelens.information.linear_probe_result import LinearProbeResult
@@ -33,6 +34,7 @@ __all__ = [
     "InformationPlane",
     "KSGMutualInformation",
     "LatentMutualInformation",
+    "LayerInformationResult",
     "LinearProbeResult",
     "MutualInformation",
     "MutualInformationResult",

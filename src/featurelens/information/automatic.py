@@ -31,6 +31,9 @@ WIDTH = 4
 NEIGHBORS = 10
 FEW_COLUMNS = 3
 """In so few columns, both sides together, nearest neighbours see any dependence."""
+MANY_COLUMNS = 20
+NEIGHBORS_AMONG_MANY = 20
+"""In so many columns all samples are about as near: more neighbours see as much, and scatter half as much as five."""
 LEAST_TO_LEARN = 300
 BETTER = 1.0
 """Standard errors by which codes must explain held-out samples better than the copula does."""
@@ -114,8 +117,10 @@ class AutomaticMutualInformation(MutualInformation):
         # Each simulated data set lowers the scatter, which matters less where there are many samples.
         surrogates = 2 if plan is None else max(2, min(8, 16_000 // len(x)))
         corrected = CorrectedKSGMutualInformation(surrogates=surrogates)
-        neighbors = _Choice(corrected, [(x, y)], "corrected nearest neighbours")
-        if x.values.shape[1] + y.values.shape[1] <= FEW_COLUMNS:
+        columns = x.values.shape[1] + y.values.shape[1]
+        many = dataclasses.replace(corrected, k=NEIGHBORS_AMONG_MANY) if columns > MANY_COLUMNS else corrected
+        neighbors = _Choice(many, [(x, y)], "corrected nearest neighbours")
+        if columns <= FEW_COLUMNS:
             return neighbors.because(f"{FEW_COLUMNS} columns or fewer")
         if plan is None:
             return neighbors.because("effort='fast'")

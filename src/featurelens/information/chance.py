@@ -61,16 +61,20 @@ class ChanceTable:
         self._share, self._seen = (mean.to(first.device) for mean in means)
 
     def of(self, first: torch.Tensor, second: torch.Tensor) -> Chance:
-        """Return the means ``(A, B)`` for all pairs of margins ``(A, I)`` and ``(B, J)``."""
-        rows = torch.searchsorted(self._first, first)
-        columns = torch.searchsorted(self._second, second)
+        """Return the means ``(A, B)`` for all pairs of margins ``(A, I)`` and ``(B, J)``.
+
+        Of ``(N, A, I)`` and ``(N, B, J)`` each of the N has its own pairs, ``(N, A, B)``.
+        """
+        rows, columns = torch.searchsorted(self._first, first), torch.searchsorted(self._second, second)
+        each = columns.numel() // (len(columns) if rows.ndim == 3 else 1)
         share, cells = [], []
-        for part in row_slices(len(rows), rows.shape[1] * columns.numel(), TERMS_AT_A_TIME):
-            place = rows[part, :, None, None], columns
-            share.append(self._share[place].sum(dim=(1, 3)))
-            cells.append(self._seen[place].sum(dim=(1, 3)))
-        levels = ((margins > 0).sum(dim=1).double() for margins in (first, second))
-        rows_used, columns_used = next(levels)[:, None], next(levels)
+        for part in row_slices(len(rows), rows[:1].numel() * each, TERMS_AT_A_TIME):
+            beside = columns[part] if rows.ndim == 3 else columns
+            place = rows[part][..., :, None, :, None], beside[..., None, :, None, :]
+            share.append(self._share[place].sum(dim=(-2, -1)))
+            cells.append(self._seen[place].sum(dim=(-2, -1)))
+        rows_used, columns_used = ((margins > 0).sum(dim=-1).double() for margins in (first, second))
+        rows_used, columns_used = rows_used[..., :, None], columns_used[..., None, :]
         seen = torch.cat(cells)
         # In a sparse table nearly every sample has a cell to itself, whatever the dependence: there the number of
         # occupied cells says little, and the scale must not fall to 0.

@@ -65,8 +65,8 @@ def channel_information(
     Raises
     ------
     TypeError, ValueError
-        If shapes or lengths do not match, values are not finite, there is only one label, or an option is not one of
-        the above.
+        If shapes or lengths do not match, values are not finite, there is only one label or one for every sample, or an
+        option is not one of the above.
 
     Examples
     --------
@@ -202,4 +202,7 @@ def _as_classes(labels: ArrayLike, *, samples: int) -> torch.Tensor:
         )
     if values.is_floating_point():
         raise TypeError(f"labels must be integers or booleans; got {describe(values)}")
-    return as_variable(values, "labels").values
+    classes = as_variable(values, "labels").values
+    if int(classes.max()) + 1 == samples:
+        raise ValueError(f"labels must recur; got {samples} different labels for as many samples")
+    return classes

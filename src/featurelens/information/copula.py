@@ -125,4 +125,6 @@ def check_for_copula(estimator: MutualInformation, x: Variable, y: Variable) -> 
             )
     columns = x.values.shape[1] + y.values.shape[1]
     if len(x) < columns + 2:
-        raise ValueError(f"a copula of {columns} columns needs at least {columns + 2} samples; got {len(x)}")
+        raise ValueError(
+            f"a copula of {columns} columns needs at least {columns + 2} samples; got {len(x)}: use fewer columns"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -14,6 +15,9 @@ from featurelens.information.variables import Variable, in_fixed_order
 
 if TYPE_CHECKING:
     import torch
+
+POOR_FIT = 3.0
+"""Standard deviations of KSG, about ``1 / sqrt(N)`` nats, by which it may differ from what a fitting copula shows."""
 
 
 @final
@@ -90,6 +94,12 @@ class CorrectedKSGMutualInformation(MutualInformation):
         notes.append(
             f"plain KSG gives {plain.value:.4f} nats; its error on the fitted copula is {error:+.4f}"
         )
+        unexplained = value - copula.information()
+        if abs(unexplained) > POOR_FIT / math.sqrt(len(x)):
+            notes.append(
+                f"{abs(unexplained):.4f} nats {'above' if unexplained > 0 else 'below'} the fitted copula: where it does not "
+                "hold, KSG's error may be another, which no interval covers"
+            )
         return dataclasses.replace(plain, value=value, ceiling=ceiling, notes=tuple(notes))
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from featurelens.information import compiled
+
 Strategy = Literal["quantile", "uniform"]
 STRATEGIES: tuple[Strategy, ...] = ("quantile", "uniform")
 
@@ -52,6 +54,8 @@ def digitized_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     kind = np.linspace(rows.new_zeros(1).cpu().numpy()[0], 1.0, 2).dtype
     first, last = (side[:, 0].cpu().numpy().astype(kind) for side in (low, high))
     edges = torch.from_numpy(np.ascontiguousarray(np.linspace(first, last, bins + 1, axis=-1))).to(rows)
+    if rows.device.type == "cpu" and (digitize := compiled.machine_code(compiled.digitize)):
+        return torch.from_numpy(digitize(rows.contiguous().numpy(), edges.numpy()))
     # Far from zero the edges are rounded by a larger share of a bin.
     offset = float((torch.maximum(low.abs(), high.abs()) / (high - low)).max())
     doubt = 8 * bins * torch.finfo(rows.dtype).eps * offset

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from featurelens.information import compiled
 from featurelens.information.chance import ChanceTable, cells_seen
+from featurelens.information.chunks import elements_at_a_time, row_slices
 from featurelens.information.variables import entropy
 
 Correction = Literal["permutation", "miller-madow", "grassberger", "none"]
@@ -137,13 +139,42 @@ def row_sums_and_cells(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what :func:`row_sums` returns, and for every row its cells as :func:`cells_seen` counts them."""
     rows = keys.reshape(-1, keys.shape[-1])
-    weights = count_weights(rows.shape[1], correction)
+    weights, unit = _whole_weights(rows.shape[1], correction)
     if keys.device.type == "cpu":
-        parts = _run_sums(rows.numpy(), cells, weights.numpy())
-        sums, seen = (torch.from_numpy(part) for part in parts)
+        sums, seen = map(torch.from_numpy, _run_sums(rows.numpy(), cells, weights.numpy()))
     else:
         sums, seen = _run_sums_on_device(rows, weights.to(keys.device))
-    return sums.reshape(keys.shape[:-1]), seen.reshape(keys.shape[:-1])
+    return (sums.double() * unit).reshape(keys.shape[:-1]), seen.reshape(keys.shape[:-1])
+
+
+def pair_sums_and_cells(
+    own: torch.Tensor, others: torch.Tensor, levels: int, correction: Correction
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`row_sums_and_cells` returns ``(K, A, B)`` of the cells of codes ``(K, A, P)`` and ``(K, B, P)``.
+
+    Codes are below `levels`. With numba the loop over pairs is compiled, and gives the same numbers.
+    """
+    dense = own.device.type == "cpu" and levels**2 <= compiled.MOST_CELLS
+    if dense and (run := compiled.machine_code(compiled.pair_sums)):
+        weights, unit = _whole_weights(own.shape[2], correction)
+        sums, seen = map(torch.from_numpy, run(own.numpy(), others.numpy(), levels, weights.numpy()))
+        return sums.double() * unit, seen
+    sums = own.new_empty(*own.shape[:2], others.shape[1], dtype=torch.float64)
+    seen = torch.empty_like(sums, dtype=torch.int64)
+    for image, channel in np.ndindex(*own.shape[:2]):
+        for part in row_slices(others.shape[1], own.shape[2], elements_at_a_time(own.device)):
+            keys = own[image, channel] * levels + others[image, part]
+            sums[image, channel, part], seen[image, channel, part] = row_sums_and_cells(
+                keys, levels**2, correction
+            )
+    return sums, seen
+
+
+@lru_cache(maxsize=16)
+def _whole_weights(n: int, correction: Correction) -> tuple[torch.Tensor, float]:
+    """Return the weights of :func:`count_weights` as int64, and their unit: their sums do not depend on the order."""
+    unit = 2.0 ** (int(n * math.log(n) + n).bit_length() - 62)  # a sum of n samples stays below 2**63
+    return (count_weights(n, correction) / unit).round().long(), unit
 
 
 def _run_sums(
@@ -167,7 +198,7 @@ def _run_sums(
     lengths = np.flatnonzero(closes) - np.flatnonzero(opens) + 1
     single = weights[1]
     gain = (weights - single * np.arange(len(weights)))[lengths]
-    sums = np.full(len(rows), single * rows.shape[1])
+    sums = np.full(len(rows), single * rows.shape[1], dtype=np.int64)
     runs = np.count_nonzero(opens, axis=1)
     filled = np.flatnonzero(runs)
     if len(filled):
@@ -182,7 +213,7 @@ def _run_sums_on_device(rows: torch.Tensor, weights: torch.Tensor) -> tuple[torc
     opens[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     starts = opens.flatten().nonzero()[:, 0]
     lengths = torch.diff(starts, append=starts.new_tensor([ordered.numel()]))
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    sums = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     row = starts // rows.shape[1]
     seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     return sums.index_add_(0, row, weights[lengths]), seen.index_add_(0, row, 1 + (lengths == 1).long())

@@ -13,6 +13,7 @@ from featurelens._checks import check_choice, check_type, count
 from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
 from featurelens.information.estimator import MutualInformation, Options, run_estimate
+from featurelens.information.layer_result import LayerInformationResult
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.probe import ProbeMutualInformation
 from featurelens.information.probe_set import record_with
@@ -54,7 +55,7 @@ def layer_information(
     permutations: int = ...,
     progress: bool = ...,
     seed: Seed = ...,
-) -> dict[str, MutualInformationResult]: ...
+) -> LayerInformationResult: ...
 @overload
 def layer_information(
     model: nn.Module,
@@ -87,7 +88,7 @@ def layer_information(
     permutations: int = PERMUTATIONS,
     progress: bool = True,
     seed: Seed = 0,
-) -> dict[str, MutualInformationResult] | dict[str, ChannelInformationResult]:
+) -> LayerInformationResult | dict[str, ChannelInformationResult]:
     """Estimate the mutual information between each layer, or channel, and the labels or the inputs.
 
     Parameters
@@ -100,12 +101,11 @@ def layer_information(
     against
         Labels `(N,)`, "labels" for the labels in the batches, or "inputs" for the inputs.
     per, estimator
-        "layer" measures a layer's channels jointly, "channel" each one separately. By default, against labels layers are
-        measured by `ProbeMutualInformation` and channels by `channel_information`; against inputs both by
+        "layer" measures a layer's channels jointly, "channel" each one alone, in a plain dict. By default, against labels
+        layers are measured by `ProbeMutualInformation` and channels by `channel_information`; against inputs both by
         `NoisyChannelMutualInformation(sigma=1.0, relative=True)`.
     units, confidence, null, permutations, progress, seed
-        As in `MutualInformation.estimate` and `channel_information`. Against labels a null is computed by default. A
-        probe's is near 0; with an estimator whose null is not, read `excess`.
+        As in `MutualInformation.estimate` and `channel_information`. Labels have a null by default: read `excess`.
 
     Raises
     ------
@@ -122,11 +122,12 @@ def layer_information(
     if null == "default":  # where all inputs are different, every order gives the same value
         null = None if isinstance(against, str) and against == "inputs" else "permutation"
     options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
-    rows, values = record_with(model, layers, loader, against, reduce, progress)
-    given = given_as(estimator, values)
+    rows, other = record_with(model, layers, loader, against, reduce, progress)
+    given = given_as(estimator, other)
     measure: Callable[..., Any] = estimate_layer if per == "layer" else _each_channel
     bar = shown(rows.items(), "measuring", "layer", progress)
-    return {name: measure(estimator, name, given, activations, options) for name, activations in bar}
+    found = {name: measure(estimator, name, given, values, options) for name, values in bar}
+    return LayerInformationResult(found) if per == "layer" else found
 
 
 class Given(NamedTuple):

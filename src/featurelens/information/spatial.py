@@ -15,7 +15,7 @@ from featurelens.information.binned import check_binning
 from featurelens.information.chance import ChanceTable
 from featurelens.information.chunks import elements_at_a_time, map_threaded, row_slices, shown
 from featurelens.information.discretization import Strategy, bin_codes, digitized_codes
-from featurelens.information.entropy import Correction, information_from_sums, row_sums, row_sums_and_cells
+from featurelens.information.entropy import Correction, information_from_sums, pair_sums_and_cells
 from featurelens.information.estimator import check_confidence
 from featurelens.information.resampling import permutation_p_value, t_quantile
 from featurelens.information.results import NATS_PER_UNIT, SpatialMutualInformationResult, Units
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
+PAIRED_AT_A_TIME = 2**18
+"""Pixels of pairs of maps: enough work for a thread, and few enough for every thread to have some."""
 
 
 def spatial_mutual_information(
@@ -139,13 +141,13 @@ class _Recipe:
 class _Maps(NamedTuple):
     """Bins ``(N, C, H * W)`` of all maps, the sums over their counts, and whether each is constant, ``(N, C)``.
 
-    `sizes` ``(N, C, bins)`` are the counts of the bins.
+    `sizes` ``(N, C, bins)`` are the counts of the bins, for the correction that needs them.
     """
 
     codes: torch.Tensor
     sums: torch.Tensor
     constant: torch.Tensor
-    sizes: torch.Tensor
+    sizes: torch.Tensor | None
 
     @classmethod
     def of(cls, maps: torch.Tensor, size: torch.Size, recipe: _Recipe) -> Self:
@@ -157,7 +159,10 @@ class _Maps(NamedTuple):
             if part.shape[-2:] != size:
                 part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
             codes = recipe.codes(part.flatten(1))
-            return codes, row_sums(codes, recipe.levels, recipe.correction)
+            alone = torch.zeros_like(codes[None, :1])  # a second variable that never changes
+            return codes, pair_sums_and_cells(alone, codes[None], recipe.levels, recipe.correction)[
+                0
+            ].flatten()
 
         chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
         codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
@@ -167,7 +172,7 @@ class _Maps(NamedTuple):
             codes=joined,
             sums=torch.cat(sums).reshape(maps.shape[:2]),
             constant=(pixels == pixels[..., :1]).all(dim=2),
-            sizes=_bin_sizes(joined, recipe.levels),
+            sizes=_bin_sizes(joined, recipe.levels) if recipe.correction == "permutation" else None,
         )
 
     def constant_note(self, name: str) -> list[str]:
@@ -194,7 +199,7 @@ def _measured(
         order = torch.randperm(len(sides[0]) - 1, generator=generator)
         shifts += (order[: recipe.pairings] + 1).tolist()
     table = None
-    if recipe.correction == "permutation":
+    if first.sizes is not None and second.sizes is not None:
         table = ChanceTable(first.sizes, second.sizes, first.codes.shape[-1])
     true, *others = [
         _scores(first, second, shift, recipe, table) for shift in shown(shifts, "pairing", "shift", progress)
@@ -212,21 +217,16 @@ def _scores(
     joint = images.sums.new_empty(n, channels, maps.codes.shape[1])
     seen = torch.empty_like(joint)
 
-    def fill(image: int) -> None:
-        own, others = images.codes[image] * recipe.levels, maps.codes[partner[image]]
-        for channel in range(channels):
-            for part in row_slices(len(others), pixels, elements_at_a_time(own.device)):
-                keys = own[channel] + others[part]
-                joint[image, channel, part], seen[image, channel, part] = row_sums_and_cells(
-                    keys, recipe.levels**2, recipe.correction
-                )
+    def fill(part: slice) -> None:
+        joint[part], seen[part] = pair_sums_and_cells(
+            images.codes[part], maps.codes[partner[part]], recipe.levels, recipe.correction
+        )
 
-    map_threaded(fill, range(n), joint.device)
+    map_threaded(fill, row_slices(n, joint[:1].numel() * pixels, PAIRED_AT_A_TIME), joint.device)
     first, second = images.sums[:, :, None], maps.sums[partner][:, None]
     values = information_from_sums(joint, first, second, n=pixels, correction=recipe.correction)
-    if table is not None:
-        pairs = zip(images.sizes, maps.sizes[partner], values, seen, strict=True)
-        values = torch.stack([table.of(a, b).taken_off(value, cells) for a, b, value, cells in pairs])
+    if table is not None and images.sizes is not None and maps.sizes is not None:
+        values = table.of(images.sizes, maps.sizes[partner]).taken_off(values, seen)
     return values.masked_fill_(images.constant[:, :, None] | maps.constant[partner][:, None], 0.0)
 
 

@@ -165,6 +165,8 @@ def _as_matrix(data: object, name: str) -> torch.Tensor:
 
 def as_variable(data: torch.Tensor, name: str, *, allow_constant: bool = False) -> Variable:
     """Return samples or labels ``(N,)`` or ``(N, D)`` as one side, or raise a ValueError."""
+    if len(data) < 2:
+        raise ValueError(f"{name} must have at least 2 samples; got {describe(data)}")
     columns = data.reshape(len(data), -1)
     dim = columns.shape[1]
     if not data.is_floating_point():

@@ -2,6 +2,7 @@ from .bars import ablation_change as ablation_change
 from .bars import channel_bars as channel_bars
 from .bars import channel_quantiles as channel_quantiles
 from .bars import importance as importance
+from .bars import layer_bars as layer_bars
 from .curves import ablation_curves as ablation_curves
 from .curves import information_curves as information_curves
 from .curves import maximization_history as maximization_history

@@ -1,4 +1,4 @@
-"""A bar for each channel: its information, importance, effect on the output, and range of values."""
+"""A bar for each channel or layer: its information, importance, effect on the output, and range of values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 
 from featurelens._checks import check_type, count
 from featurelens.ablation import AblationResult, ImportanceResult
-from featurelens.information import ChannelInformationResult
+from featurelens.information import ChannelInformationResult, LayerInformationResult
 from featurelens.plotting.arrays import Floats, check_limit, to_floats
 from featurelens.plotting.chart import chart, name_channels, write_beside
 from featurelens.plotting.colours import INK, QUIET, SERIES
-from featurelens.plotting.page import WIDTH, about, figure_of, first_of, layer_name
+from featurelens.plotting.page import WIDTH, about, figure_of, first_of, layer_name, text_width
 from featurelens.statistics import HistogramResult
 
 STRIP = 0.13  # of the height of the bars
@@ -71,14 +71,57 @@ def channel_bars(
     ax = _draw_bars(ax, heights, shown, title=heading, note=note, **words)
     if result.null_mean is not None:
         _draw_nulls(ax, to_floats(result.null_mean)[shown])
-    near = entropy is not None and entropy <= 3 * float(heights.max())  # or the line would squeeze the bars
-    if entropy is not None and near:
-        ax.axhline(entropy, color=QUIET, linewidth=0.8, zorder=1)
-        place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "bottom"}
-        write_beside(ax, f"H(Y) = {entropy:.2f}", (0.0, entropy), (2, 2), **place)
-    if near or result.null_mean is not None:  # a strip above the bars, for the words
-        low, high = ax.dataLim.intervaly
-        ax.set_ylim(top=high + STRIP * (high - min(low, 0.0)))
+    _draw_limit(ax, heights, entropy, "H(Y)", words_above=result.null_mean is not None)
+    return figure_of(ax)
+
+
+def layer_bars(result: LayerInformationResult, *, title: str | None = None, ax: Axes | None = None) -> Figure:
+    """Draw the information of each layer, in the order in which they were selected.
+
+    A thin stroke spans the confidence interval, if there is one. The dark line across a bar is the null, the value with
+    shuffled labels. The upper bound, the entropy of the labels or the largest value that this many samples can show, is
+    drawn as a line unless it would dwarf the bars.
+
+    Parameters
+    ----------
+    result
+        From `layer_information`.
+    title, ax
+        As for `importance`; the title is by default "Information of each layer".
+
+    Raises
+    ------
+    TypeError
+        If `result` is not a `LayerInformationResult`.
+
+    Examples
+    --------
+    >>> from featurelens.information import MutualInformationResult
+    >>> one, two = (MutualInformationResult(value=v, method="KSG(k=5)", n=99, dim_x=1, dim_y=4) for v in (0.2, 0.5))
+    >>> figure = layer_bars(LayerInformationResult({"conv1": one, "conv2": two}))
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['conv1', 'conv2']
+    """
+    check_type(result, LayerInformationResult, argument="result", expected="what layer_information returns")
+    first, found = next(iter(result.values())), list(result.values())
+    heights = np.array([each.value for each in found])
+    entropy = first.label_entropy
+    limit, symbol = (first.ceiling, "ceiling") if entropy is None else (entropy, "H(Y)")
+    note = f"{first.method}, {count(first.n, 'sample')}"
+    if limit is not None:
+        note += f"; {'ceiling' if entropy is None else 'label entropy'}: {limit:.3f} {first.units}"
+    words = {"xlabel": "layer", "ylabel": f"mutual information ({first.units})", "note": note}
+    spans = None
+    if any(each.interval for each in found):
+        ends = np.array([each.interval or (each.value, each.value) for each in found])
+        spans = np.abs(ends.T - heights)
+        words["note"] += "; error bars: confidence intervals"
+    ax = _draw_bars(ax, heights, list(result), spans, title=title or "Information of each layer", **words)
+    nulls = np.array([each.null_mean for each in found], dtype=float)  # None becomes NaN, which is not drawn
+    tested = bool(np.isfinite(nulls).any())
+    if tested:
+        _draw_nulls(ax, nulls)
+    _draw_limit(ax, heights, limit, symbol, words_above=tested)
     return figure_of(ax)
 
 
@@ -259,13 +302,15 @@ def _draw_bars(
     colours: str | list[str] = SERIES[0],
     **words: Any,
 ) -> Axes:
-    """Draw a bar for each channel, with a stroke that spans the error of its height."""
+    """Draw a bar for each name, with a stroke that spans the error of its height: `(n,)`, or below and above `(2, n)`."""
     places = np.arange(len(heights))
-    size = (min(max(1.5 + 0.2 * len(heights), NARROWEST), WIDTH), HEIGHT)
+    below_axis = max(text_width(str(name), 6.5) for name in names)  # should names have to stand on end
+    size = (min(max(1.5 + 0.2 * len(heights), NARROWEST), WIDTH), HEIGHT + max(below_axis - 0.3, 0.0))
     ax = chart(ax, size=size, **words)
     ax.bar(places, heights, width=0.72, color=colours, zorder=2)
     if spans is not None:
-        ax.vlines(places, heights - spans, heights + spans, color=INK, linewidth=1.4, zorder=4)
+        below, above = np.broadcast_to(spans, (2, len(heights)))
+        ax.vlines(places, heights - below, heights + above, color=INK, linewidth=1.4, zorder=4)
     ax.set_xlim(-0.7, len(heights) - 0.3)
     name_channels(ax, [str(name) for name in names])
     ax.axhline(0, color=QUIET, linewidth=0.8, zorder=1)
@@ -278,3 +323,15 @@ def _draw_nulls(ax: Axes, nulls: Floats) -> None:
     ax.hlines(nulls, places - 0.42, places + 0.42, color=INK, linewidth=1.6, zorder=4)
     key = Line2D([], [], color=INK, linewidth=1.6, label="null (shuffled labels)")
     ax.legend(handles=[key], frameon=False, fontsize=9, loc="upper right", borderaxespad=0)
+
+
+def _draw_limit(ax: Axes, heights: Floats, limit: float | None, symbol: str, *, words_above: bool) -> None:
+    """Draw an upper bound as a line, unless it would squeeze the bars, and leave a strip above the bars for words."""
+    near = limit is not None and limit <= 3 * float(heights.max())
+    if limit is not None and near:
+        ax.axhline(limit, color=QUIET, linewidth=0.8, zorder=1)
+        place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "bottom"}
+        write_beside(ax, f"{symbol} = {limit:.2f}", (0.0, limit), (2, 2), **place)
+    if near or words_above:
+        low, high = ax.dataLim.intervaly
+        ax.set_ylim(top=high + STRIP * (high - min(low, 0.0)))

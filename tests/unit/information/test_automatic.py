@@ -129,6 +129,12 @@ def test_independent_columns_have_no_information():
     assert abs(np.mean(values)) < 0.05
 
 
+def test_many_independent_columns_scatter_little():
+    fast = AutomaticMutualInformation(effort="fast")
+    values = [fast.estimate(*normal(2, 1000, 25, seed=seed), seed=seed).value for seed in range(4)]
+    assert np.abs(values).max() < 0.05  # with five neighbours the standard deviation is about 0.03
+
+
 def test_sides_can_be_exchanged_and_seeds_repeat():
     x, y = bent(400)
     assert AUTO.estimate(x, y, seed=1).value == AUTO.estimate(x, y, seed=1).value

@@ -91,6 +91,8 @@ def test_maps_are_reduced_first(reduce):
         (torch.rand(5), torch.arange(5), ValueError, "activations must have shape (N, C) or (N, C, ...) with no empty dimension; got float32 tensor (5,)"),
         (torch.rand(5, 2), torch.arange(4), ValueError, "activations and labels must have the same number of samples; got 5 and 4"),
         (torch.rand(5, 2), torch.rand(5), TypeError, "labels must be integers or booleans; got float32 tensor (5,)"),
+        (torch.rand(5, 2), torch.arange(5), ValueError, "labels must recur; got 5 different labels for as many samples"),
+        (torch.rand(1, 2), torch.arange(1), ValueError, "labels must have at least 2 samples; got int64 tensor (1,)"),
         (torch.rand(5, 2), torch.zeros(5).int(), ValueError, "labels is constant (one label, [0]): it cannot share information"),
         (torch.rand(5, 2), [0, 1, 0, 1, 0], TypeError, "labels must be a torch tensor or a numpy array; got [0, 1, 0, 1, ...]"),
         (torch.full((5, 2), math.inf), torch.arange(5), ValueError, "activations must be finite; got float32 tensor (5, 2) with NaN or infinite values in 2 channels, the first 0"),

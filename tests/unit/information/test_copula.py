@@ -226,3 +226,14 @@ def test_bad_input_is_named(estimator):
         CopulaMutualInformation(family="clayton")
     with pytest.raises(ValueError, match="surrogates must be at least 1; got 0"):
         CorrectedKSGMutualInformation(surrogates=0)
+
+
+def test_corrected_ksg_says_where_the_copula_does_not_hold():
+    n = 2000
+    x, noise = torch.rand(2, n, generator=torch.Generator().manual_seed(0)).double() - 0.5
+    normal = torch.randn(2, n, generator=torch.Generator().manual_seed(1)).double()
+    uniform, elliptical = (
+        CorrectedKSGMutualInformation(surrogates=1).estimate(a, a + b) for a, b in ((x, noise), normal)
+    )
+    assert any("above the fitted copula" in note and "no interval covers" in note for note in uniform.notes)
+    assert not any("the fitted copula:" in note for note in elliptical.notes)

@@ -115,6 +115,7 @@ def test_standard_error_is_that_of_repetitions(rho, n):
         (torch.rand(9), torch.rand(9, 2, 2), ValueError, "y must have shape (N,) or (N, D); got float32 tensor (9, 2, 2)"),
         (torch.rand(0), torch.rand(0), ValueError, "x is empty: expected at least one sample and one column; got float32 tensor (0,)"),
         (torch.rand(9), torch.rand(9, 0), ValueError, "y is empty: expected at least one sample and one column; got float32 tensor (9, 0)"),
+        (torch.ones(1), torch.rand(1), ValueError, "x must have at least 2 samples; got float32 tensor (1,)"),
         (torch.ones(9), torch.rand(9), ValueError, "x is constant (every sample is [1.0]): it cannot share information"),
         (torch.rand(9), torch.full((9,), 3), ValueError, "y is constant (one label, [3]): it cannot share information"),
         (torch.rand(9), torch.tensor([0.0] * 7 + [math.nan, math.inf]), ValueError, "y must be finite; got 2 NaN or infinite of 9 values"),

@@ -11,6 +11,7 @@ from featurelens.information import (
     BinnedMutualInformation,
     InformationPlane,
     KSGMutualInformation,
+    LayerInformationResult,
     NoisyChannelMutualInformation,
     ProbeMutualInformation,
     layer_information,
@@ -76,6 +77,26 @@ def test_units_intervals_and_other_estimators():
         model, "conv_1", x, y, estimator=KSGMutualInformation(k=3), reduce=lambda maps: maps[:, 0, 0, 0]
     )
     assert ksg["0"].method.startswith("KSG(k=3")
+
+
+def test_the_result_is_a_mapping_that_can_be_saved(tmp_path):
+    model, (x, y) = plain(), probe()
+    found = layer_information(model, ["conv_1", "8"], x, y, confidence=0.95)
+    found.save(tmp_path / "layers.pt")
+    loaded = LayerInformationResult.load(tmp_path / "layers.pt")
+    assert loaded == found == dict(found)
+    assert list(loaded) == ["0", "8"]
+    assert repr(loaded) == repr(found)
+    assert repr(found).startswith("LayerInformationResult(2 layers, ")
+    assert repr(found).endswith(" nats, Probe(folds=5), n=120)")
+    assert str(found).splitlines()[1] == f"8: {found['8']}"
+    assert found.to("bits")["8"].value == pytest.approx(found["8"].value / math.log(2))
+    assert f"<td>8</td><td>{found['8'].value:.4f}</td>" in found._repr_html_()
+    with pytest.raises(KeyError, match=r"no activations of 'conv'"):
+        found["conv"]
+    with pytest.raises(ValueError, match=r"was not written by LayerInformationResult.save"):
+        found["8"].save(tmp_path / "one.pt")
+        LayerInformationResult.load(tmp_path / "one.pt")
 
 
 def test_the_model_and_the_random_state_are_given_back():

@@ -1,18 +1,21 @@
 """Spatial information: the common recipe to the digit, the null, and messages."""
 
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 
-from featurelens.information import spatial_mutual_information
+from featurelens.information import compiled, spatial_mutual_information
 from featurelens.information.chance import cells_seen
 from featurelens.information.discretization import digitized_codes
 from featurelens.information.entropy import (
     CORRECTIONS,
     _run_sums_on_device,
+    _whole_weights,
     count_weights,
     row_sums_and_cells,
 )
@@ -163,15 +166,64 @@ def test_both_ways_of_counting_rows_agree(cells):
     for correction in CORRECTIONS:
         weights = count_weights(200, correction)
         expected = torch.stack([weights[row.bincount()].sum() for row in keys])
+        whole, unit = _whole_weights(200, correction)
+        on_device = _run_sums_on_device(keys, whole)
         for sums, seen in (
             row_sums_and_cells(keys, cells, correction),
-            _run_sums_on_device(keys, weights),
+            (on_device[0].double() * unit, on_device[1]),
         ):
             assert torch.allclose(sums, expected, rtol=0, atol=1e-9)
             assert (
                 seen.tolist()
                 == cells_seen(torch.stack([row.bincount(minlength=cells) for row in keys])).tolist()
             )
+
+
+def interpreted(function):
+    return function
+
+
+@pytest.mark.parametrize("way", ["interpreted", "compiled"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"legacy": True, "null": "cross_image"},
+        {"bins": 5},
+        {"correction": "grassberger", "strategy": "uniform"},
+        {"correction": "miller-madow"},
+    ],
+    ids=str,
+)
+def test_compiled_loops_give_the_same_digits(monkeypatch, way, settings):
+    images, activations = maps(4, 2, 9, 0), maps(4, 3, 9, 1, rectify=True)
+    images[1] = (images[1] * 8).round() / 8
+    images[2, 0] += 2.0**22  # edges of bins that rounding makes equal
+    activations[0, 0] = 0.5
+    if way == "compiled":
+        pytest.importorskip("numba", reason="numba is not installed: pip install featurelens[fast]")
+    else:
+        monkeypatch.setattr(compiled, "machine_code", interpreted)
+    fast = spatial_mutual_information(images, activations, **settings)
+    monkeypatch.setattr(compiled, "machine_code", lambda function: None)
+    plain = spatial_mutual_information(images, activations, **settings)
+    for field in ("per_pair", "per_image", "null_per_pair"):
+        assert torch.equal(getattr(fast, field), getattr(plain, field))
+
+
+def test_machine_code_needs_no_folder_and_no_numba(monkeypatch):
+    made = types.ModuleType("numba")
+
+    def njit(*, nogil, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function")
+        return interpreted
+
+    made.njit = njit
+    ask = compiled.machine_code.__wrapped__
+    monkeypatch.setitem(sys.modules, "numba", made)
+    assert ask(compiled.digitize) is compiled.digitize
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert ask(compiled.digitize) is None
 
 
 def test_results_read_well_and_change_units():

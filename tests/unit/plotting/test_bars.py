@@ -13,8 +13,9 @@ from featurelens.plotting import (
     ablation_curves,
     channel_bars,
     importance,
+    layer_bars,
 )
-from tests.unit.plotting.results import channels, curve, pairs, sweep, worth
+from tests.unit.plotting.results import channels, curve, layers, pairs, sweep, worth
 
 
 def test_other_outputs_are_drawn_as_bars():
@@ -163,11 +164,37 @@ def test_results_plot_themselves():
             TypeError,
             "result must be what channel_information returns; got [0.1, 0.2]",
         ),
+        (
+            lambda: layer_bars({"a": 0.1}),
+            TypeError,
+            "result must be what layer_information returns; got {'a': 0.1}",
+        ),
         (lambda: channel_bars(channels([0.1]), limit=0), ValueError, "limit must be at least 1; got 0"),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_misuse_is_named(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_layers_stand_in_their_order_with_null_interval_and_bound():
+    found = layers([0.2, 0.7], null_mean=-0.1, interval=(0.1, 0.9), label_entropy=2.0, units="bits")
+    ax = found.plot().axes[0]
+    assert [bar.get_height() for bar in ax.patches] == [0.2, 0.7]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["conv1", "conv2"]
+    assert ax.get_ylabel() == "mutual information (bits)"
+    strokes, *_, nulls = ax.collections
+    np.testing.assert_allclose([s[:, 1] for s in strokes.get_segments()], [[0.1, 0.9]] * 2)
+    np.testing.assert_allclose([s[0, 1] for s in nulls.get_segments()], [-0.1, -0.1])
+    assert "H(Y) = 2.00" in texts(ax)
+
+
+def test_layers_without_null_and_interval_have_neither():
+    ax = layer_bars(layers([0.2, 0.7], ceiling=5.9)).axes[0]
+    assert ax.get_legend() is None
+    assert not ax.collections
+    assert not any("=" in text for text in texts(ax)), "the bound would dwarf the bars"
+    assert "ceiling: 5.900 nats" in texts(ax)[0]
+    assert "ceiling = 1.00" in texts(layer_bars(layers([0.7], ceiling=1.0)).axes[0])

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from featurelens.information import ChannelInformationResult, SpatialMutualInformationResult
+from featurelens.information import (
+    ChannelInformationResult,
+    LayerInformationResult,
+    SpatialMutualInformationResult,
+)
 from tests.unit.tensorboard.reading import layout, picture, pixels, read, result, scalars
 
 
@@ -27,7 +31,7 @@ def test_training_is_scalars_over_epochs_with_one_chart_for_each_group(board):
 
 def test_information_has_its_unit_null_and_interval_as_far_as_known(board):
     board.add(3, {"conv1": result(0.5, null_mean=0.1, interval=(0.4, 0.6)), "fc": result(-0.01)})
-    board.add(4, {"fc": result(2.0, units="bits")})
+    board.add(4, LayerInformationResult({"fc": result(2.0, units="bits")}))
     events = read(board)
     assert scalars(events) == {
         "information in nats/conv1/value": [(3, 0.5)],
