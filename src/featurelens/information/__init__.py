@@ -10,13 +10,13 @@ from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.layer_result import LayerInformationResult
 from featurelens.information.layers import layer_information
-from featurelens.information.linear_probe import linear_probe
 from featurelens.information.linear_probe_result import LinearProbeResult
 from featurelens.information.methods import mutual_information
 from featurelens.information.neural import NeuralMutualInformation
 from featurelens.information.noisy_channel import NoisyChannelMutualInformation
 from featurelens.information.plane import InformationPlane
 from featurelens.information.probe import ProbeMutualInformation
+from featurelens.information.probing import linear_probe
 from featurelens.information.renyi import RenyiMutualInformation
 from featurelens.information.results import (
     ChannelInformationResult,
