@@ -26,6 +26,10 @@ class ChannelCard:
         Its figures, by their keys; None for those that are not known.
     details : dict
         Everything on its page, as the file format describes it.
+    titles : dict
+        What the figures are called, by their keys.
+    pictures : tuple
+        Captions, and pictures as WebP: the optimized image and the strongest real ones.
     """
 
     layer: str

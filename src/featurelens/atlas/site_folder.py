@@ -92,7 +92,7 @@ class AtlasSite:
         webbrowser.open(self.index.as_uri())
 
     def read(self, name: str) -> Any:
-        """Return the content of a data file, such as "manifest" or "000-conv1/table"."""
+        """Return the content of the data file `name`, such as "manifest" or "000-conv1/table"."""
         text = (self.folder / "data" / f"{name}.js").read_text(encoding="utf-8")
         return json.loads(text[text.index(",") + 1 : text.rindex(")")])
 

@@ -57,7 +57,10 @@ class Statistic(ABC):
 
     @staticmethod
     def view(values: torch.Tensor) -> Any:
-        """Return what `measure` is given of a batch's values; computed once for all statistics of a layer that share it."""
+        """Return what `measure` is given of a batch's `values` ``(N, C, ...)``: by default the values themselves.
+
+        Statistics of a layer that have the same function as their view share what it returns.
+        """
         return values
 
     @abstractmethod

@@ -34,7 +34,7 @@ class Responses(NamedTuple):
 
 
 def responses(values: torch.Tensor) -> Responses:
-    """Return the responses of channels to a batch ``(N, C, ...)``.
+    """Return the responses of channels to a batch of `values` ``(N, C, ...)``.
 
     >>> responses(torch.tensor([[[1.0, -1.0, 2.0]]])).strength.item()
     1.0
