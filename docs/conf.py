@@ -28,6 +28,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "formulas",
+    "live_atlas",
     "names",
 ]
 exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst", "**/*.ipynb", "**/*.py"]

@@ -1,4 +1,4 @@
-"""Train a small CNN on real images, list its layers, and draw figures of what is in them.
+"""Train a small CNN on real images, list its layers, draw figures of what is in them, and build its atlas.
 
 python examples/quickstart.py                       # scikit-learn's digits, nothing to download
 python examples/quickstart.py --data cifar10        # or mnist: downloaded by torchvision
@@ -8,6 +8,7 @@ python examples/quickstart.py --data my/photos      # your own folder: my/photos
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from reference import fit, fitting_network, load, run
 from reference.pictures import deeper_look, first_look
 
 EPOCHS, BATCH = {"digits": 15}, {"digits": 32}  # few images: small batches, many epochs
+MOST = 2000  # images in the atlas
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, list the layers, draw."""
+    """Train, list the layers, draw, build the atlas."""
     parser = argparse.ArgumentParser(description="Train a small CNN and look inside it.")
     parser.add_argument(
         "--data", default="digits", help="digits, mnist, cifar10, or a folder with one subfolder per class"
@@ -64,6 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\nFigures in {options.output}:")
     for file in files:
         print(f"  {file.name}")
+
+    folder = options.output / "atlas"
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+    images, labels = (part[:MOST].to(options.device) for part in data.test)
+    atlas = fl.Atlas(
+        model, (images, labels), classes=data.classes, title=f"Quickstart: {data.name}", steps=64
+    )
+    print(f"\nThe atlas, a page for every channel:\n  {atlas.build(folder).index}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+from . import atlas as atlas
 from . import information as information
 from . import objectives as objectives
 from . import plotting as plotting
@@ -9,6 +10,7 @@ from .ablation import AblationResult as AblationResult
 from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
+from .atlas import Atlas as Atlas
 from .describing import ChannelTable as ChannelTable
 from .describing import channel_table as channel_table
 from .information import ChannelInformationResult as ChannelInformationResult

@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+import featurelens as fl
+
 ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -43,8 +45,9 @@ def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
         "importance_relu3.png",
         "importance_classes.png",
     }
-    assert {file.name for file in tmp_path.iterdir()} == expected
-    assert all(5_000 < file.stat().st_size < 300_000 for file in tmp_path.iterdir())
+    assert {file.name for file in tmp_path.iterdir()} == {*expected, "atlas"}
+    assert all(5_000 < (tmp_path / file).stat().st_size < 300_000 for file in expected)
+    assert "conv3:63" in str(fl.atlas.AtlasSite(tmp_path / "atlas")["conv3:63"])
 
 
 def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):

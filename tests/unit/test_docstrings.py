@@ -6,7 +6,7 @@ import re
 import pytest
 
 import featurelens as fl
-from featurelens import objectives, plotting, statistics, transforms
+from featurelens import atlas, information, objectives, plotting, similarity, statistics, transforms
 
 MADE_BY_FUNCTIONS = {"LayerTable", "Layer", "MaximizationResult", "TappedModule", "FeatureExtractor"}
 SHAPE = re.compile(r"\([A-Za-z0-9_]+,|shape|scalar")
@@ -30,7 +30,7 @@ def ours(base):
 
 def public():
     """Name, object, and the class it belongs to, of everything that a user may call."""
-    for module in (fl, objectives, transforms, statistics, plotting):
+    for module in (fl, information, similarity, objectives, transforms, statistics, plotting, atlas):
         prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."
         for name in module.__all__:
             value = getattr(module, name)
@@ -48,7 +48,7 @@ def text_of(value, owner):
         return inspect.getdoc(value) or ""
     name = (value.fget if isinstance(value, property) else value).__name__
     inherited = [vars(base)[name] for base in owner.__mro__ if ours(base) and name in vars(base)]
-    return "\n".join(filter(None, (member.__doc__ for member in inherited)))
+    return "\n".join(filter(None, (member.__doc__ for member in inherited))) or inspect.getdoc(value) or ""
 
 
 PUBLIC = list(public())

@@ -43,7 +43,7 @@ class LayerInformationResult(Mapping[str, MutualInformationResult]):
     layers: Mapping[str, MutualInformationResult]
 
     def to(self, units: Units) -> Self:
-        """Return the same results in ``"nats"`` or ``"bits"``."""
+        """Return the same results in other `units`, "nats" or "bits"."""
         return type(self)({name: result.to(units) for name, result in self.items()})
 
     def plot(self, *, title: str | None = None, ax: Axes | None = None) -> Figure:

@@ -42,7 +42,7 @@ class InformationResult(SavedResult):
     _measured: ClassVar[tuple[str, ...]]
 
     def to(self, units: Units) -> Self:
-        """Return the same result in ``"nats"`` or ``"bits"``."""
+        """Return the same result in other `units`, "nats" or "bits"."""
         check_choice(units, NATS_PER_UNIT, argument="units")
         factor = NATS_PER_UNIT[self.units] / NATS_PER_UNIT[units]
         scaled: dict[str, Any] = {}

@@ -127,7 +127,8 @@ class _Streaming:
                 f"there with reduce={{{name!r}: function}}"
             )
         # A reduction must return a tensor, and a user's measurements may hold none.
-        measured = [statistic.measure(values, batch.first_row, labels) for statistic in self.assigned[call]]
+        views = {view: view(values) for view in dict.fromkeys(s.view for s in self.assigned[call])}
+        measured = [s.measure(views[s.view], batch.first_row, labels) for s in self.assigned[call]]
         return call, measured, torch.empty(0)
 
 

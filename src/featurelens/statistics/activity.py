@@ -11,7 +11,7 @@ import torch
 from featurelens._checks import count
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
-from featurelens.statistics.responses import responses
+from featurelens.statistics.responses import Responses, responses
 
 
 @final
@@ -90,15 +90,16 @@ class Activity(Statistic):
     ([1.0, 0.0, 0.5], [0.0, nan, 1.0], [False, True, False])
     """
 
-    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        found = responses(values)
+    view = staticmethod(responses)
+
+    def measure(self, found: Responses, first_row: int, labels: torch.Tensor | None) -> State:
         images, sums = found.usable.sum(1), found.strength.sum(1)
         mean = (sums / images.clamp_min(1))[:, None]
         scatter = ((found.strength - mean) * found.usable).square().sum(1)
         return {
             "images": images,
-            "not_finite": len(values) - images,
-            "positions": images * values[0, 0].numel(),
+            "not_finite": found.usable.shape[1] - images,
+            "positions": images * found.positions,
             "active_images": (found.active > 0).sum(1),
             "active_positions": found.active.sum(1),
             "sum": exact(sums),

@@ -55,9 +55,17 @@ class Statistic(ABC):
     state: State | None = None
     rows: int = 0
 
+    @staticmethod
+    def view(values: torch.Tensor) -> Any:
+        """Return what `measure` is given of a batch's `values` ``(N, C, ...)``: by default the values themselves.
+
+        Statistics of a layer that have the same function as their view share what it returns.
+        """
+        return values
+
     @abstractmethod
-    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
-        """Return the statistic of one batch `values` ``(N, C, ...)``, axis 1 being the channel.
+    def measure(self, values: Any, first_row: int, labels: torch.Tensor | None) -> State:
+        """Return the statistic of one batch `values` ``(N, C, ...)``, axis 1 being the channel, or of its `view`.
 
         `values` belong to the model: do not change or keep them. `first_row` is the number of rows of the data set
         before this batch; `labels` are the batch's labels, if any.
@@ -117,7 +125,7 @@ class Statistic(ABC):
                     f"labels must have one label for each of {len(values)} rows; got {describe(labels)}"
                 )
         with torch.no_grad():
-            part = self.measure(values, self.rows if first_row is None else first_row, labels)
+            part = self.measure(self.view(values), self.rows if first_row is None else first_row, labels)
         self.absorb(part, len(values))
 
     @final

@@ -13,7 +13,7 @@ from featurelens._checks import check_whole, count
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.by_class import among, check_classes, sum_by_class
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
-from featurelens.statistics.responses import responses
+from featurelens.statistics.responses import Responses, responses
 
 DRAWS = 100
 """Random labellings for the null."""
@@ -121,6 +121,7 @@ class ClassSelectivity(Statistic):
 
     classes: int
     needs_labels: ClassVar[bool] = True
+    view = staticmethod(responses)
 
     def __post_init__(self) -> None:
         self.classes = check_whole(self.classes, argument="classes", least=2)
@@ -129,9 +130,9 @@ class ClassSelectivity(Statistic):
         super().check_labels(labels)
         check_classes(labels, self.classes, user=self)
 
-    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+    def measure(self, found: Responses, first_row: int, labels: torch.Tensor | None) -> State:
         assert labels is not None
-        found, labels = responses(values), labels.cpu().long()
+        labels = labels.cpu().long()
         here = torch.unique(labels)
         column = torch.searchsorted(here, labels)
         images, sums = found.usable.sum(1), found.strength.sum(1)
@@ -146,7 +147,7 @@ class ClassSelectivity(Statistic):
             "squares": raw_products(scatter, sums, sums, images),
             "min": found.strength.masked_fill(~found.usable, torch.inf).amin(1),
             "max": found.strength.masked_fill(~found.usable, -torch.inf).amax(1),
-            "not_finite": len(values) - images,
+            "not_finite": found.usable.shape[1] - images,
         }
 
     def combine(self, one: State, other: State) -> State:

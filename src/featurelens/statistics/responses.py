@@ -22,23 +22,29 @@ class Responses(NamedTuple):
         ``(C, N)`` float64: the largest value; minus infinity where the image does not count.
     usable : torch.Tensor
         ``(C, N)`` bool: whether the channel is finite throughout the image.
+    positions : int
+        Positions in the map.
     """
 
     strength: torch.Tensor
     active: torch.Tensor
     largest: torch.Tensor
     usable: torch.Tensor
+    positions: int
 
 
 def responses(values: torch.Tensor) -> Responses:
-    """Return the responses of channels to a batch ``(N, C, ...)``.
+    """Return the responses of channels to a batch of `values` ``(N, C, ...)``.
 
     >>> responses(torch.tensor([[[1.0, -1.0, 2.0]]])).strength.item()
     1.0
     """
-    parts = [_responses(block.reshape(len(block), len(values), -1)) for block in channel_blocks(values)]
+    exact = values.dtype == torch.float64 or not values.is_floating_point()
+    blocks = channel_blocks(values, torch.float64 if exact else torch.float32)
+    parts = [_responses(block.reshape(len(block), len(values), -1)) for block in blocks]
     strength, active, largest, usable = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return Responses(strength, active, largest, usable)
+    positions = values[0, 0].numel()
+    return Responses(strength / positions, active, largest.double(), usable, positions)
 
 
 def _responses(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -48,4 +54,4 @@ def _responses(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         usable = torch.isfinite(maps).all(2)
         maps = maps.masked_fill(~usable[:, :, None], 0.0)
         largest = largest.masked_fill(~usable, -torch.inf)
-    return maps.clamp_min(0.0).mean(2), (maps > 0).sum(2), largest, usable
+    return maps.clamp_min(0.0).sum(2, dtype=torch.float64), (maps > 0).sum(2), largest, usable

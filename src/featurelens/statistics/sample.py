@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurelens._checks import check_whole, count
+from featurelens._checks import check_choice, check_whole, count
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.channel_blocks import as_maps
 
@@ -22,15 +22,18 @@ class SampleResult:
     Attributes
     ----------
     values : torch.Tensor
-        ``(n, C)`` float64: mean over positions of each channel.
+        ``(n, C)`` float64: each channel's mean over positions, or its maximum.
     rows : torch.Tensor
         ``(n,)`` int64: the images' rows in the data set, in rising order.
+    labels : torch.Tensor or None
+        Their labels, if every batch had some.
     layer : str or None
         The layer, if measured by `ActivationRecorder.stream`.
     """
 
     values: torch.Tensor
     rows: torch.Tensor
+    labels: torch.Tensor | None = None
     layer: str | None = None
 
     def __str__(self) -> str:
@@ -45,7 +48,7 @@ class SampleResult:
 @final
 @dataclass(eq=False)
 class Sample(Statistic):
-    """The channels' means over positions for `images` random images, for whatever needs the images themselves.
+    """The channels' means over positions, or maxima, in `images` random images, for whatever needs the images themselves.
 
     For example the dimension of a layer (`similarity.intrinsic_dimension`), or the channels of one layer that are nearest to
     those of another (`similarity.nearest_channels`). Which images are drawn depends on `seed` and on their rows only, so
@@ -57,11 +60,13 @@ class Sample(Statistic):
         Size of the sample; all images if there are fewer.
     seed : int
         Another seed draws other images.
+    reduce : str
+        "mean" or "max" over positions.
 
     Raises
     ------
     TypeError, ValueError
-        If `images` is not a whole number of at least 1, or `seed` not a whole number of at least 0.
+        If `images` is not a whole number of at least 1, `seed` not a whole number of at least 0, or `reduce` is neither.
 
     Examples
     --------
@@ -74,26 +79,30 @@ class Sample(Statistic):
 
     images: int
     seed: int = 0
+    reduce: Literal["mean", "max"] = "mean"
 
     def __post_init__(self) -> None:
         self.images = check_whole(self.images, argument="images", least=1)
         self.seed = check_whole(self.seed, argument="seed", least=0)
+        check_choice(self.reduce, ("mean", "max"), argument="reduce")
 
     def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
         rows = torch.arange(first_row, first_row + len(values))
         drawn = torch.from_numpy(_places(rows.numpy(), self.seed).argsort()[: self.images].copy())
-        chosen = as_maps(values[drawn.to(values.device)])
-        return {"rows": rows[drawn], "values": chosen.mean(2, dtype=torch.float64).cpu()}
+        maps = as_maps(values[drawn.to(values.device)])
+        reduced = maps.mean(2, dtype=torch.float64) if self.reduce == "mean" else maps.amax(2).double()
+        state = {"rows": rows[drawn], "values": reduced.cpu()}
+        return state if labels is None else {**state, "labels": labels.detach().cpu()[drawn]}
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(one["values"].shape[1], other["values"].shape[1])
-        rows = torch.cat([one["rows"], other["rows"]])
-        first = torch.from_numpy(_places(rows.numpy(), self.seed).argsort()[: self.images].copy())
-        return {"rows": rows[first], "values": torch.cat([one["values"], other["values"]])[first]}
+        both = {name: torch.cat([one[name], other[name]]) for name in one if name in other}
+        first = torch.from_numpy(_places(both["rows"].numpy(), self.seed).argsort()[: self.images].copy())
+        return {name: values[first] for name, values in both.items()}
 
     def summarize(self, state: State) -> SampleResult:
         order = state["rows"].argsort()
-        return SampleResult(state["values"][order], state["rows"][order])
+        return SampleResult(**{name: values[order] for name, values in state.items()})
 
 
 def _places(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

@@ -1,0 +1,62 @@
+"""What layers carry of the labels, on a sample of the images: accuracy lost without a channel, and that of a linear probe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from featurelens.ablation import ChannelAblator
+from featurelens.atlas.numbers import column, rounded
+from featurelens.atlas.source import BATCH, Source
+from featurelens.information import linear_probe
+
+if TYPE_CHECKING:
+    from featurelens.atlas.atlas import Atlas
+
+Loader = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def sample_loader(source: Source, rows: torch.Tensor) -> Loader | None:
+    """Return images of these rows, as the model takes them, and their labels, in batches; None without labels."""
+    taken = source.take(rows.tolist())
+    if taken.labels is None:
+        return None
+    images = torch.split(source.prepared(taken.images), BATCH)
+    return list(zip(images, torch.split(taken.labels, BATCH), strict=True))
+
+
+def effect(
+    model: torch.nn.Module, layer: str, loader: Loader, *, seed: int, progress: bool
+) -> dict[str, Any]:
+    """Return the importance of every channel of a layer, as it stands in files."""
+    found = ChannelAblator(model, layer).importance(loader, fill="mean", seed=seed, progress=progress)
+    return {
+        "metric": found.metric,
+        "baseline": rounded(found.baseline),
+        "images": found.n,
+        "importance": column(found.importance),
+        "error": column(found.standard_error),
+        "q": column(found.q_value),
+        "per_class": column(found.per_class),
+    }
+
+
+def probes(atlas: Atlas, layers: list[str], rows: torch.Tensor) -> dict[str, Any]:
+    """Return accuracy and nats of a linear probe of every layer, and the accuracy of shuffled labels; empty without one."""
+    loader = sample_loader(atlas.source, rows)
+    try:
+        found = linear_probe(
+            atlas.model, layers, loader or [], permutations=1, seed=atlas.seed, progress=atlas.progress
+        )
+    except (ValueError, TypeError, RuntimeError):  # too few images, or a layer that is not finite
+        return {}
+    columns = {
+        "probe_accuracy": column(found.accuracy),
+        "probe_null": column(found.null_accuracy),
+        "probe_nats": column(found.nats),
+    }
+    return {
+        layer: {key: values[place] for key, values in columns.items() if values is not None}
+        for place, layer in enumerate(found.layers)
+    }

@@ -1,0 +1,334 @@
+"""An atlas from end to end: what is written, and that it is the same however the work was divided or interrupted."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from featurelens import ActivationRecorder, ChannelAblator, statistics
+from featurelens.atlas import Atlas, AtlasSite, compare_atlases
+from featurelens.atlas.parts import Parts
+from tests.nets import seeded
+
+ROOT = pathlib.Path(__file__).parents[3]
+CLASSES = ["<script>alert(1)</script>", 'b"c', "d"]
+
+
+def seeded_network(seed):
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 5, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(5, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(96, 3),
+        ),
+        seed,
+    )
+
+
+def network():
+    return seeded_network(0)
+
+
+def sampled_rows():
+    """The rows that the atlases of this file draw."""
+    recorder = ActivationRecorder(network(), "0")
+    return recorder.stream([data()], statistics.Sample(30), progress=False)["0"].sample.rows
+
+
+def data(n=40, channels=1, size=8):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, channels, size, size, generator=generator), torch.arange(n) % 3
+
+
+def small(model=None, loader=None, **options):
+    options = {"steps": 3, "sample": 30, "ablation": 12, "classes": CLASSES, "progress": False, **options}
+    loader = DataLoader(TensorDataset(*data()), batch_size=7) if loader is None else loader
+    return Atlas(network() if model is None else model, loader, **options)
+
+
+def content(folder):
+    """The hash of every file."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("atlas") / "whole"
+    small().build(folder)
+    return folder
+
+
+def test_the_strongest_images_are_those_of_the_data(whole):
+    site, (images, labels) = AtlasSite(whole), data()
+    model = network()
+    peaks = model[0](images).detach().flatten(2).amax(2)
+    for channel in range(5):
+        details = site[f"0:{channel}"].details
+        assert [each["row"] for each in details["strongest"]] == peaks[:, channel].topk(9).indices.tolist()
+        assert [each["label"] for each in details["strongest"]] == labels[
+            peaks[:, channel].topk(9).indices
+        ].tolist()
+        assert details["strongest"][0]["value"] == pytest.approx(float(peaks[:, channel].max()), rel=1e-5)
+        assert (whole / "images" / "real" / f"{details['range'][0]['row']}.webp").exists()
+
+
+def test_every_layer_has_its_table_details_and_sheets(whole):
+    site = AtlasSite(whole)
+    assert site.layers == ("0", "3", "6")
+    assert not (whole / "parts").exists()
+    for layer in site.manifest["layers"]:
+        table = site.read(f"{layer['folder']}/table")
+        assert {figure["key"] for figure in site.manifest["figures"]} == set(table["columns"])
+        assert all(len(values) == layer["channels"] for values in table["columns"].values())
+        assert layer["notes"] == []
+        for kind in layer["sheets"]:
+            assert (whole / "images" / layer["folder"] / f"0000-{kind}.webp").exists()
+
+
+def test_importance_is_that_of_the_ablator(whole):
+    import featurelens as fl
+
+    site, (images, labels) = AtlasSite(whole), data()
+    rows = (
+        fl.ActivationRecorder(network(), "0")
+        .stream([(images, labels)], fl.statistics.Sample(30), progress=False)["0"]
+        .sample.rows[:12]
+    )
+    expected = ChannelAblator(network(), "3").importance(
+        [(images[rows], labels[rows])], fill="mean", progress=False
+    )
+    found = site.read("001-3/table")["columns"]["importance"]
+    assert found == pytest.approx(expected.importance.tolist(), abs=1e-5)
+
+
+def test_names_of_the_user_cannot_leave_the_data(whole):
+    text = (whole / "data" / "manifest.js").read_text()
+    assert "<" not in text
+    assert AtlasSite(whole).manifest["classes"] == CLASSES
+    assert text.isascii()
+
+
+def test_the_same_seed_gives_the_same_bytes(whole, tmp_path):
+    small().build(tmp_path / "again")
+    assert content(tmp_path / "again") == content(whole)
+
+
+@pytest.mark.parametrize("written", [1, 4, 9, 17, 30, 55])
+def test_an_interrupted_build_ends_with_the_same_bytes(whole, tmp_path, monkeypatch, written):
+    left = [written]
+    write = Parts.write
+
+    def failing(self, name, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        write(self, name, content)
+
+    monkeypatch.setattr(Parts, "write", failing)
+    with pytest.raises(KeyboardInterrupt):
+        small().build(tmp_path / "atlas")
+    monkeypatch.undo()
+    small().build(tmp_path / "atlas")
+    assert content(tmp_path / "atlas") == content(whole)
+
+
+def test_shares_make_the_same_atlas(whole, tmp_path):
+    for _ in range(2):  # all must have measured their part before channels are ablated
+        for index in range(3):
+            small().build_share(tmp_path / "atlas", (index, 3))
+    before = content(tmp_path / "atlas" / "parts")
+    small().build(tmp_path / "atlas")
+    assert content(tmp_path / "atlas") == content(whole)
+    assert any(name.endswith("pictures.json") for name in before)
+
+
+WORKER = """
+import sys
+from torch import distributed
+from tests.unit.atlas.test_building import small
+
+distributed.init_process_group("gloo")
+small().build(sys.argv[1])
+distributed.destroy_process_group()
+"""
+
+
+def test_ranks_share_the_work(whole, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path / "atlas")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert content(tmp_path / "atlas") == content(whole)
+
+
+def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("featurelens.atlas.building.write_pages", lambda parts: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small().build(tmp_path / "atlas")
+    with pytest.raises(
+        FileExistsError, match="holds an atlas of another model, of other images or with other"
+    ):
+        small(seed=1).build(tmp_path / "atlas")
+    monkeypatch.undo()
+    site = small().build(tmp_path / "atlas")
+    with pytest.raises(FileExistsError, match="holds an atlas of another model"):
+        small(seeded_network(3)).build(tmp_path / "atlas")
+    with pytest.raises(FileExistsError, match="holds an atlas of another model"):
+        small(loader=(data()[0] + 1, data()[1])).build(tmp_path / "atlas")
+    before = content(tmp_path / "atlas")
+    small().build(tmp_path / "atlas")  # it is finished: nothing is done
+    assert content(tmp_path / "atlas") == before
+    assert "3 layers, 14 channels" in str(site)
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        small().build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_without_labels_there_are_no_classes_and_no_ablation(tmp_path):
+    site = small(loader=data()[0], classes=None).build(tmp_path / "atlas")
+    assert site.manifest["classes"] is None
+    assert site.manifest["ablation"] is None
+    assert "importance" not in site.read("000-0/table")["columns"]
+    assert site["3:2"].details["classes"] is None
+
+
+def test_a_loader_that_can_only_be_read_in_order(whole, tmp_path):
+    class Stream:
+        def __iter__(self):
+            images, labels = data()
+            return iter(zip(images.split(7), labels.split(7), strict=True))
+
+    small(loader=Stream()).build(tmp_path / "atlas")
+    assert content(tmp_path / "atlas") == content(whole)
+
+
+class Constant(nn.Module):
+    """One layer does not depend on the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.fixed = nn.Linear(2, 4)
+        self.conv = nn.Conv2d(1, 3, 3)
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3)) + self.fixed(x.new_ones(len(x), 2))[:, :3]
+
+
+def test_a_layer_that_cannot_be_optimized_still_has_its_page(tmp_path):
+    site = small(seeded(Constant)).build(tmp_path / "atlas")
+    entry = {layer["name"]: layer for layer in site.manifest["layers"]}["fixed"]
+    assert any("This layer cannot be optimized: " in note for note in entry["notes"])
+    assert "best" not in entry["sheets"]
+    assert site["fixed:1"].details["pictures"] is None
+    assert site["conv:1"].details["pictures"] is not None
+
+
+def test_a_preprocess_is_applied_everywhere(tmp_path):
+    def prepare(images):
+        return images.sub_(0.5).mul_(2)  # in place: the user's images stay as they are
+
+    images, labels = data()
+    kept = images.clone()
+    site = small(loader=(images, labels), preprocess=prepare).build(tmp_path / "atlas")
+    assert torch.equal(images, kept)
+    peaks = network()[0](images * 2 - 1).detach().flatten(2).amax(2)
+    assert site["0:1"].details["strongest"][0]["value"] == pytest.approx(float(peaks[:, 1].max()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": "abc"}, "classes must be a list of names"),
+        ({"sample": 3}, "sample must be at least 4"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"preprocess": 3}, "preprocess must be a function"),
+        ({"title": 3}, "title must be text"),
+        ({"loader": 3}, "loader must yield batches of images"),
+        ({"loader": iter([data()])}, "loader must be one that can be read several times"),
+    ],
+)
+def test_misuse_is_an_error_before_any_work(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        small(**arguments)
+
+
+def test_a_card_names_what_there_is(whole):
+    site = AtlasSite(whole)
+    card = site["3:2"]
+    assert "<b>3:2</b>" in card._repr_html_()
+    assert "image/webp;base64" in card._repr_html_()
+    assert str(card).startswith("3:2: Largest value")
+    with pytest.raises(LookupError, match=r"a channel is written layer:number, such as 0:0; got '9:1'"):
+        site["9:1"]
+    with pytest.raises(LookupError, match="layer '3' has channels 0 to 5; got 6"):
+        site["3:6"]
+    with pytest.raises(ValueError, match="holds no finished atlas"):
+        AtlasSite(whole / "data")
+
+
+def test_data_files_are_json_in_a_call(whole):
+    for path in (whole / "data").rglob("*.js"):
+        text = path.read_text()
+        assert text.startswith('atlas.receive("')
+        json.loads(text[text.index(",") + 1 : text.rindex(")")])
+
+
+def test_two_atlases_are_compared(whole, tmp_path):
+    other = small(seeded_network(7)).build(tmp_path / "other")
+    page = compare_atlases(whole, other, tmp_path / "both", partners="correlation", titles=("a", "b"))
+    manifest = AtlasSite(page.parent).read("manifest")
+    assert [each["title"] for each in manifest["compared"]] == ["a", "b"]
+    for each, folder in zip(manifest["compared"], (whole, tmp_path / "other"), strict=True):
+        assert (page.parent / each["prefix"] / "index.html").resolve() == folder / "index.html"
+    images, rows = data()[0], sampled_rows()
+    x, y = (net[0](images[rows]).detach().flatten(2).amax(2) for net in (network(), seeded_network(7)))
+    correlation = torch.corrcoef(torch.cat([x, y], 1).T)[:5, 5:]
+    entry = manifest["layers"][0]
+    assert entry["match"] == correlation.argmax(1).tolist()
+    assert entry["correlation"] == pytest.approx(correlation.amax(1).tolist(), abs=1e-2)
+
+
+def test_an_atlas_compared_with_itself_has_not_changed(whole, tmp_path):
+    page = compare_atlases(whole, whole, tmp_path / "both")
+    for entry in AtlasSite(page.parent).read("manifest")["layers"]:
+        assert entry["match"] is None
+        assert entry["correlation"] == pytest.approx([1.0] * len(entry["correlation"]), abs=1e-4)
+        assert entry["similarity"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_atlases_that_cannot_be_compared(whole, tmp_path):
+    other = small(sample=25).build(tmp_path / "other")
+    with pytest.raises(ValueError, match="must be of the same images, with the same sample and seed"):
+        compare_atlases(whole, other, tmp_path / "both")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        compare_atlases(whole, whole, whole)
+    with pytest.raises(ValueError, match="titles must be two names; got"):
+        compare_atlases(whole, whole, tmp_path / "both", titles=("a",))
