@@ -89,7 +89,7 @@ class Atlas:
     Atlas of Sequential: 14 channels of 2 layers, 0, 3
       40 images: two forward passes each
       ablation: 14 channels on 40 images, 560 passes behind the layers
-      optimized images: 5 of 8 steps for 14 channels, 560 forward and backward passes
+      optimized images: 5 of 8 steps for 14 channels, 560 passes both ways
     """
 
     def __init__(
@@ -180,8 +180,7 @@ class Atlas:
             f"Atlas of {self.title}: {every} of {count(len(layers), 'layer')}, {', '.join(layers)}",
             f"{'every image' if images is None else count(images, 'image')}: two forward passes each",
             f"ablation: {every} on {count(ablated, 'image')}{_passes(passes[0], 'passes behind the layers')}",
-            f"optimized images: {PICTURES} of {count(self.steps, 'step')} for {every}"
-            f"{_passes(passes[1], 'forward and backward passes')}",
+            f"optimized images: {PICTURES} of {count(self.steps, 'step')} for {every}{_passes(passes[1], 'passes both ways')}",
         ]
         return "\n  ".join(lines[:2] + lines[2:3] * (ablated > 0) + lines[3:] * (self.steps > 0))
 
