@@ -11,13 +11,19 @@ from typing import Any, final
 from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
-from featurelens._hooks import unwrap
+from featurelens._hooks import named_modules, unwrap
 from featurelens._sharding import Share
 from featurelens.atlas.building import Build
 from featurelens.atlas.site_folder import AtlasSite
 from featurelens.atlas.source import Source
 from featurelens.layers import Selector
 from featurelens.recording import ActivationRecorder
+
+PICTURES = 5
+"""Optimized images of a channel: one, three of other seeds, and one that minimizes it if it can be negative."""
+
+SIZES = ("out_channels", "out_features", "num_features")
+"""Attributes that tell a layer's number of channels."""
 
 
 def weighted(name: str, module: nn.Module) -> bool:
@@ -80,7 +86,10 @@ class Atlas:
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     >>> images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
     >>> print(Atlas(model, (images, labels), steps=8))
-    Atlas of Sequential: 2 layers (0, 3); 40 images, read twice; ablation on 256 images; 5 optimized images a channel, 8 steps each
+    Atlas of Sequential: 14 channels of 2 layers, 0, 3
+      40 images: two forward passes each
+      ablation: 14 channels on 40 images, 560 passes behind the layers
+      optimized images: 5 of 8 steps for 14 channels, 560 passes both ways
     """
 
     def __init__(
@@ -162,17 +171,29 @@ class Atlas:
         Build(self, _folder(folder), replace(Share.find(shard), joined=False)).run(write=False)
 
     def __str__(self) -> str:
-        layers = self.recorder.layers
+        layers, channels = self.recorder.layers, self._channels()
+        every = "every channel" if channels is None else count(channels, "channel")
         images = self.source.number_of_images
-        parts = [
-            f"Atlas of {self.title}: {count(len(layers), 'layer')} ({', '.join(layers)})",
-            f"{'images' if images is None else count(images, 'image')}, read twice",
-            f"ablation on {count(self.ablation, 'image')}" if self.ablation else "no ablation",
-            f"5 optimized images a channel, {count(self.steps, 'step')} each"
-            if self.steps
-            else "no optimized images",
+        ablated = self.ablation if images is None else min(self.ablation, images)
+        passes = (channels or 0) * ablated, (channels or 0) * PICTURES * self.steps
+        lines = [
+            f"Atlas of {self.title}: {every} of {count(len(layers), 'layer')}, {', '.join(layers)}",
+            f"{'every image' if images is None else count(images, 'image')}: two forward passes each",
+            f"ablation: {every} on {count(ablated, 'image')}{_passes(passes[0], 'passes behind the layers')}",
+            f"optimized images: {PICTURES} of {count(self.steps, 'step')} for {every}{_passes(passes[1], 'passes both ways')}",
         ]
-        return "; ".join(parts)
+        return "\n  ".join(lines[:2] + lines[2:3] * (ablated > 0) + lines[3:] * (self.steps > 0))
+
+    def _channels(self) -> int | None:
+        """Return the number of channels of all layers, where their types tell."""
+        modules = named_modules(self.model)
+        sizes = [
+            getattr(modules.get(name.partition("#")[0]), attribute, None)
+            for name in self.recorder.layers
+            for attribute in SIZES
+        ]
+        known = [size for size in sizes if isinstance(size, int)]
+        return sum(known) if len(known) == len(self.recorder.layers) else None
 
     def __repr__(self) -> str:
         return f"Atlas({type(self.model).__name__}, {len(self.recorder.layers)} layers)"
@@ -180,3 +201,7 @@ class Atlas:
 
 def _folder(folder: object) -> Path:
     return check_path(folder, argument="folder", expected="a folder's path")
+
+
+def _passes(number: int, what: str) -> str:
+    return f", {number:,} {what}" if number else ""

@@ -16,13 +16,14 @@ from featurelens._checks import first_line
 from featurelens._sharding import Share
 from featurelens.atlas.effects import Loader, effect, probes, sample_loader
 from featurelens.atlas.examples import cut, maps_sheet
-from featurelens.atlas.pages import blocks, folder_of, number_of, write_pages
+from featurelens.atlas.gathered import Gathered
+from featurelens.atlas.pages import blocks, folder_of, number_of
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import Painter
 from featurelens.atlas.site_folder import AtlasSite
 from featurelens.atlas.survey import Survey, merged, survey_blocks
 from featurelens.atlas.thumbnails import View, encoded
-from featurelens.atlas.writing import Writing
+from featurelens.atlas.writing import write_site
 
 if TYPE_CHECKING:
     from featurelens.atlas.atlas import Atlas
@@ -73,8 +74,7 @@ class Build:
         if not write or self.share.index:
             return
         results = {name: self.work.json(name, task) for name, task in tasks.items()}
-        Writing(self.atlas, self.parts, found, folders, sample, results, self.plan).run()
-        write_pages(self.parts)
+        write_site(Gathered(self.atlas, found, folders, sample, results), self.parts, self.plan)
         shutil.rmtree(self.work.folder)
 
     def _tasks(
@@ -107,6 +107,8 @@ class Build:
         )
         tiles = {}
         for name, drawn in maps.items():
+            if not found.layers[name].strongest.positions.shape[2]:
+                continue  # one value an image has no place in it
             tiles[name] = [drawn.shape[3], drawn.shape[2]]
             for channels in blocks(len(drawn)):
                 sheet = maps_sheet(drawn[channels.start : channels.stop])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -40,12 +41,15 @@ class ChannelCard:
     pictures: tuple[tuple[str, bytes], ...] = ()
 
     def __str__(self) -> str:
-        known = [
-            f"{self.titles.get(key, key)} {value:.4g}"
-            for key, value in self.figures.items()
-            if value is not None
-        ]
-        return f"{self.layer}:{self.channel}: {', '.join(known)}"
+        known = ", ".join(f"{title} {value}" for title, value in self._known())
+        return f"{self.layer}:{self.channel}: {known}"
+
+    def _known(self) -> Iterator[tuple[str, str]]:
+        """Yield the titles and values of the figures that are known."""
+        for key, value in self.figures.items():
+            if value is not None:
+                text = ("no", "yes")[value] if isinstance(value, bool) else f"{value:.4g}"
+                yield self.titles.get(key, key), text
 
     def __repr__(self) -> str:
         return f"ChannelCard({self.layer}:{self.channel})"
@@ -58,9 +62,7 @@ class ChannelCard:
             for text, data in self.pictures
         )
         rows = "".join(
-            f"<tr><td>{html.escape(self.titles.get(key, key))}</td><td>{value:.4g}</td></tr>"
-            for key, value in self.figures.items()
-            if value is not None
+            f"<tr><td>{html.escape(title)}</td><td>{value}</td></tr>" for title, value in self._known()
         )
         judged = (self.details["pictures"] or {}).get("judgement", "")
         return (

@@ -37,14 +37,14 @@ def compare_atlases(
         fl.atlas.compare_atlases("epoch1/", "epoch30/", "comparison/")
         fl.atlas.compare_atlases("seed0/", "seed1/", "seeds/", partners="correlation")
 
-    Layers of the same name are compared. The pages refer to both atlases by relative paths: move the three folders together.
+    Layers of the same name are compared. The pages refer to the atlases by relative paths: move all folders together.
 
     Parameters
     ----------
     one, other
         Atlases of the same images, or their folders.
     folder
-        A new or empty folder.
+        An empty folder.
     partners
         Which channel of the other network a channel is shown beside: that of the same "number", as for two epochs of one
         training, or the one of largest "correlation" over the sampled images, as for two seeds.
@@ -53,10 +53,8 @@ def compare_atlases(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not one of the above, the atlases have no layer in common, or were made of other images.
-    FileExistsError
-        If the folder is not empty.
+    TypeError, ValueError, FileExistsError
+        If an argument is not one of the above, or the atlases have no layer in common or were made of other images.
     """
     check_choice(partners, PARTNERS, argument="partners")
     sites = [site if isinstance(site, AtlasSite) else AtlasSite(site) for site in (one, other)]

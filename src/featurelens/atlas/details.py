@@ -29,7 +29,7 @@ class LayerDetails:
     inputs: Sequence[Any] | None
     outputs: Sequence[Any] | None
 
-    def of(self, channel: int, pictures: dict[str, Any] | None, notes: Sequence[str]) -> dict[str, Any]:
+    def of(self, channel: int, pictures: dict[str, Any] | None) -> dict[str, Any]:
         """Return the entry of one channel."""
         return {
             "channel": channel,
@@ -41,7 +41,7 @@ class LayerDetails:
             "inputs": None if self.inputs is None else self.inputs[channel],
             "outputs": None if self.outputs is None else self.outputs[channel],
             "pictures": pictures,
-            "notes": list(notes),
+            "notes": [],
         }
 
     def _histogram(self, channel: int) -> dict[str, Any] | None:

@@ -37,8 +37,8 @@ def effect(
         "images": found.n,
         "importance": column(found.importance),
         "error": column(found.standard_error),
-        "q": column(found.q_value),
-        "per_class": column(found.per_class),
+        "q": None if found.q_value is None else column(found.q_value),
+        "per_class": None if found.per_class is None else column(found.per_class),
     }
 
 
@@ -51,12 +51,10 @@ def probes(atlas: Atlas, layers: list[str], rows: torch.Tensor) -> dict[str, Any
         )
     except (ValueError, TypeError, RuntimeError):  # too few images, or a layer that is not finite
         return {}
-    columns = {
-        "probe_accuracy": column(found.accuracy),
-        "probe_null": column(found.null_accuracy),
-        "probe_nats": column(found.nats),
-    }
+    columns = {"probe_accuracy": column(found.accuracy), "probe_nats": column(found.nats)}
+    if found.null_accuracy is not None:
+        columns["probe_null"] = column(found.null_accuracy)
     return {
-        layer: {key: values[place] for key, values in columns.items() if values is not None}
+        layer: {key: values[place] for key, values in columns.items()}
         for place, layer in enumerate(found.layers)
     }

@@ -21,14 +21,16 @@ class Figure:
     unit: str
     help: str
     signed: bool = False
+    null: str | None = None
     link: str | None = None
 
     def entry(self) -> dict[str, Any]:
-        """Return what stands in the manifest."""
-        return asdict(self)
+        """Return what stands in the manifest; `null` is the key of the figure that says what chance gives, if any."""
+        return {key: value for key, value in asdict(self).items() if key != "null" or value}
 
 
 CHANNEL_FIGURES = (
+    Figure("dead", "Dead", "", "The channel is above 0 in no image, or has the same value in all."),
     Figure(
         "maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True
     ),
@@ -47,6 +49,7 @@ CHANNEL_FIGURES = (
         "Class selectivity",
         "-1 to 1",
         "Mean response to the class with the largest mean, less the mean of the other classes, over their sum.",
+        null="selectivity_null",
     ),
     Figure(
         "selectivity_null",
@@ -60,6 +63,14 @@ CHANNEL_FIGURES = (
         "Information",
         "nats",
         "Mutual information of the channel's largest value in an image and the class, corrected for bias.",
+        True,
+        null="information_null",
+    ),
+    Figure(
+        "information_null",
+        "Information of chance",
+        "nats",
+        "The mean of the same estimate with shuffled labels.",
         True,
     ),
     Figure("information_p", "p of information", "", "p-value of the information against shuffled labels."),
@@ -93,8 +104,8 @@ CHANNEL_FIGURES = (
     Figure(
         "trusted",
         "Trusted",
-        "0 or 1",
-        "1 if the optimized image is stronger than real and plain images, and drives the channel by the same path as "
+        "",
+        "Whether the optimized image is stronger than real and plain images, and drives the channel by the same path as "
         "the strongest real images.",
     ),
     Figure(
@@ -128,6 +139,7 @@ LAYER_FIGURES = (
         "Probe accuracy",
         "share",
         "Share of sampled images whose class a linear probe of the layer's means predicts, fitted to other images.",
+        null="probe_null",
     ),
     Figure(
         "probe_null", "Probe accuracy of chance", "share", "The same for a probe fitted to shuffled labels."
@@ -139,7 +151,36 @@ LAYER_FIGURES = (
         "Label entropy minus the probe's cross-entropy: a lower bound on the layer's information on the class.",
         True,
     ),
+    Figure(
+        "similarity",
+        "Similarity of layers",
+        "0 to 1",
+        "Debiased CKA over the channels' largest values in the sampled images: 1 for the same up to rotation and scale.",
+    ),
 )
+
+PICTURE_FIGURES = (
+    Figure(
+        "path",
+        "Path of the optimized image",
+        "0 to 1",
+        "How far it drives the channel through the same channels of earlier layers as the strongest real images do.",
+    ),
+    Figure(
+        "path_real",
+        "Path of real images",
+        "0 to 1",
+        "The same for the strongest real images among themselves.",
+    ),
+    Figure("path_random", "Path of random images", "0 to 1", "The same for random real images."),
+    Figure(
+        "agreement",
+        "Agreement of seeds",
+        "0 to 1",
+        "The same for optimized images of other seeds and this one.",
+    ),
+)
+"""What is shown of the trust in an optimized image."""
 
 
 def columns(found: LayerSurvey, *, seed: int) -> dict[str, torch.Tensor]:
@@ -157,6 +198,8 @@ def columns(found: LayerSurvey, *, seed: int) -> dict[str, torch.Tensor]:
     if labels is not None and 1 < len(torch.unique(labels)) < len(labels):
         information = channel_information(values.nan_to_num(0, 0, 0), labels, seed=seed, progress=False)
         result["information"] = information.values
+        if information.null_mean is not None:
+            result["information_null"] = information.null_mean
         if information.p_values is not None:
             result["information_p"] = information.p_values
     return result

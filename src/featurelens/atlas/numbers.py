@@ -22,10 +22,8 @@ def rounded(value: float | None) -> float | None:
     return float(f"{value:.{DIGITS}g}")
 
 
-def column(values: torch.Tensor | None) -> list[Any] | None:
+def column(values: torch.Tensor) -> list[Any]:
     """Return one figure for each channel; of a whole number, as it is."""
-    if values is None:
-        return None
     listed: list[Any] = values.tolist()
     return [_figure(value) for value in listed]
 

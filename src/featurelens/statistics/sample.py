@@ -96,6 +96,14 @@ class Sample(Statistic):
 
     def combine(self, one: State, other: State) -> State:
         check_same_channels(one["values"].shape[1], other["values"].shape[1])
+        if (
+            len(one["rows"]) == self.images
+        ):  # few of the rest are drawn: the sample need not be copied for none
+            last = _places(one["rows"].numpy(), self.seed).max()
+            drawn = torch.from_numpy(_places(other["rows"].numpy(), self.seed) < last)
+            other = {name: values[drawn] for name, values in other.items()}
+            if not len(other["rows"]):
+                return one
         both = {name: torch.cat([one[name], other[name]]) for name in one if name in other}
         first = torch.from_numpy(_places(both["rows"].numpy(), self.seed).argsort()[: self.images].copy())
         return {name: values[first] for name, values in both.items()}

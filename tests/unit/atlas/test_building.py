@@ -186,7 +186,7 @@ def test_ranks_share_the_work(whole, tmp_path):
 
 
 def test_other_settings_do_not_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("featurelens.atlas.building.write_pages", lambda parts: 1 / 0)
+    monkeypatch.setattr("featurelens.atlas.writing.write_pages", lambda parts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         small().build(tmp_path / "atlas")
     with pytest.raises(
@@ -285,7 +285,7 @@ def test_a_card_names_what_there_is(whole):
     card = site["3:2"]
     assert "<b>3:2</b>" in card._repr_html_()
     assert "image/webp;base64" in card._repr_html_()
-    assert str(card).startswith("3:2: Largest value")
+    assert str(card).startswith("3:2: Dead yes, Largest value -0.1502, Active 0")
     with pytest.raises(LookupError, match=r"a channel is written layer:number, such as 0:0; got '9:1'"):
         site["9:1"]
     with pytest.raises(LookupError, match="layer '3' has channels 0 to 5; got 6"):
