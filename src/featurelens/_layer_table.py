@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final, overload
 
+from featurelens._html import table
+
 
 @final
 @dataclass(frozen=True)
@@ -60,10 +62,7 @@ class LayerTable(Sequence[Layer]):
         )
 
     def _repr_html_(self) -> str:
-        head, *body = self._cells()
-        rows = ["".join(f"<th>{cell}</th>" for cell in head)]
-        rows += ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        return table(self._cells())
 
     def _cells(self) -> list[list[str]]:
         headings = ["name", "alias", "type", "parameters"]

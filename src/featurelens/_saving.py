@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from featurelens._checks import check_path
+from featurelens._html import Shown
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def read(path: str | os.PathLike[str], kind: type, make: Callable[..., T]) -> T:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SavedResult:
+class SavedResult(Shown):
     """A result that can be saved and loaded; its fields are tensors, numbers, text or containers of these."""
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from featurelens._checks import check_choice, check_number, check_whole, count
+from featurelens._html import paragraph, table
 from featurelens._saving import SavedResult
 from featurelens.ablation.paired import false_discovery_rates
 
@@ -175,13 +175,11 @@ class ImportanceResult(SavedResult):
         head, columns = [*head, "standard error"], [*columns, self.standard_error.tolist()]
         if self.q_value is not None:
             head, columns = [*head, "q"], [*columns, self.q_value.tolist()]
-        rows = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
+        rows: list[list[object]] = [[*head]]
         for rank in ranks:
             channel, *values = (column[rank] for column in columns)
-            cells = [html.escape(str(channel)), *(f"{value:.2g}" for value in values)]
-            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<p>{html.escape(str(self))}</p><table>{table}</table>"
+            rows.append([channel, *(f"{value:.2g}" for value in values)])
+        return paragraph(self) + table(rows)
 
 
 @final
@@ -246,6 +244,3 @@ class AblationCurve(SavedResult):
         first, last = float(self.values[0]), float(self.values[-1])
         channels = f"{len(self.order)} of {count(self.total, self.noun)} of {self.layer}"
         return f"{channels}, {self.metric} {first:.4f} to {last:.4f}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"

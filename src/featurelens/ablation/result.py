@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -112,9 +111,6 @@ class AblationResult(SavedResult):
             f"{self.noun} {self.channels[most]} most ({float(change[most]):.3g})"
         )
         return "; ".join([text, *self.notes])
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"
 
 
 def _mean_square(difference: torch.Tensor, first: int) -> torch.Tensor:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, final
 
 from featurelens._checks import check_path, count
+from featurelens._html import Shown
 from featurelens.atlas.card import ChannelCard, tile_of
 
 
 @final
-class AtlasSite:
+class AtlasSite(Shown):
     """An atlas that `Atlas.build` wrote.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurelens._checks import check_flag, check_path, check_whole, count, describe, near_misses
+from featurelens._html import paragraph, table
 
 SHOWN = 20
 """Rows that printing shows."""
@@ -186,11 +186,7 @@ class ChannelTable:
         )
 
     def _repr_html_(self) -> str:
-        head, *rows = ([html.escape(cell) for cell in row] for row in self._cells())
-        lines = ["".join(f"<th>{cell}</th>" for cell in head)]
-        lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-        table = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table>{table}</table>" + "".join(f"<p>{html.escape(line)}</p>" for line in self._below())
+        return table(self._cells()) + paragraph(*self._below())
 
 
 def _missing(value: Any) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, final
 
 from featurelens._checks import count
+from featurelens._html import table
 from featurelens._lookup import find
 from featurelens._saving import read, write
 from featurelens.information.results import MutualInformationResult, Units
@@ -99,12 +99,10 @@ class LayerInformationResult(Mapping[str, MutualInformationResult]):
         return "\n".join(f"{name}: {result}" for name, result in self.items())
 
     def _repr_html_(self) -> str:
-        units = next(iter(self.values())).units
-        rows = [f"<tr><th>layer</th><th>{units}</th><th>interval</th><th>null</th><th>p</th></tr>"]
+        rows: list[tuple[str, ...]] = [("layer", next(iter(self.values())).units, "interval", "null", "p")]
         for name, result in self.items():
             interval = "" if result.interval is None else "{:.4f} to {:.4f}".format(*result.interval)
             null = "" if result.null_mean is None else f"{result.null_mean:.4f}"
             p = "" if result.p_value is None else f"{result.p_value:.2g}"
-            cells = (html.escape(name), f"{result.value:.4f}", interval, null, p)
-            rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-        return f"<table>{''.join(rows)}</table>"
+            rows.append((name, f"{result.value:.4f}", interval, null, p))
+        return table(rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from featurelens._checks import count
+from featurelens._html import paragraph, table
 from featurelens._saving import SavedResult
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ class LinearProbeResult(SavedResult):
         return "\n".join([*lines, self._below()])
 
     def _repr_html_(self) -> str:
-        head, *rows = ([html.escape(cell) for cell in row] for row in self._cells())
-        lines = ["".join(f"<th>{cell}</th>" for cell in head)]
-        lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-        table = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table>{table}</table><p>{html.escape(self._below())}</p>"
+        return table(self._cells()) + paragraph(self._below())
 
     def _cells(self) -> Iterator[list[str]]:
         columns = {"accuracy": self.accuracy, "its null": self.null_accuracy}

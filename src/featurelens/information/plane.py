@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import torch
 
 from featurelens._checks import check_module, check_whole, count, describe
+from featurelens._html import Shown
 from featurelens._saving import read, write
 from featurelens._structure import tensors
 from featurelens.information.chunks import shown
@@ -52,7 +53,7 @@ Results = dict[str, list[MutualInformationResult]]
 
 
 @final
-class InformationPlane:
+class InformationPlane(Shown):
     """I(X; T) and I(T; Y) of chosen layers at each epoch, with noise of a stated size added to T.
 
     ::

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, final
 import torch
 
 from featurelens._checks import count
+from featurelens._html import paragraph, table
 from featurelens.maximization.files import read, write
 from featurelens.maximization.objective import Objective
 from featurelens.maximization.paths import PathSimilarity
@@ -148,13 +149,7 @@ class RealImageComparison:
         return f"RealImageComparison({self._summary()})"
 
     def __str__(self) -> str:
-        rows = [("objective", "optimized", "real", "plain", "ratio", "strongest images", "judgement")]
-        values = (self.scores, self.data_maximum, self.plain_scores, self.ratio, self.top_indices[:, :3])
-        columns = (self.objectives, *(value.tolist() for value in values), self.judgements)
-        for objective, *numbers, ratio, top, judgement in zip(*columns, strict=True):
-            share = "-" if math.isnan(ratio) else f"{ratio:.2f}"
-            strongest = ", ".join(map(str, top))
-            rows.append((str(objective), *(f"{value:.3g}" for value in numbers), share, strongest, judgement))
+        rows = self._cells()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         sides = "<>>>><<"
         lines = [
@@ -162,6 +157,20 @@ class RealImageComparison:
             for row in rows
         ]
         return "\n".join([*map(str.rstrip, lines), self._summary()])
+
+    def _repr_html_(self) -> str:
+        return table(self._cells()) + paragraph(self._summary())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        head = ("objective", "optimized", "real", "plain", "ratio", "strongest images", "judgement")
+        rows: list[tuple[str, ...]] = [head]
+        values = (self.scores, self.data_maximum, self.plain_scores, self.ratio, self.top_indices[:, :3])
+        columns = (self.objectives, *(value.tolist() for value in values), self.judgements)
+        for objective, *numbers, ratio, top, judgement in zip(*columns, strict=True):
+            share = "-" if math.isnan(ratio) else f"{ratio:.2f}"
+            strongest = ", ".join(map(str, top))
+            rows.append((str(objective), *(f"{value:.3g}" for value in numbers), share, strongest, judgement))
+        return rows
 
     def _summary(self) -> str:
         parts = [f"{count(len(self), 'objective')} against {count(self.n, 'real image')}"]

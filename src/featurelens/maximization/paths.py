@@ -18,6 +18,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from featurelens._channels import ChannelAxes
 from featurelens._hooks import hooked, named_modules
+from featurelens._html import Shown
 from featurelens._structure import first_tensor
 from featurelens.maximization.evaluation import Evaluation, Layers, differentiating
 from featurelens.maximization.objective import Objective
@@ -51,7 +52,7 @@ Drives = dict[str, torch.Tensor]
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PathSimilarity:
+class PathSimilarity(Shown):
     """How much images have in common in the channels through which they drive objectives, layer by layer.
 
     The similarity of two images at a layer is the overlap of the shares that its channels have in the objective's

@@ -13,6 +13,7 @@ from torch import nn
 
 from featurelens._checks import check_module, check_path, check_whole, count
 from featurelens._hooks import unwrap
+from featurelens._html import paragraph, table
 from featurelens.maximization.comparing import compare
 from featurelens.maximization.comparison import RealImageComparison
 from featurelens.maximization.files import read, write
@@ -22,6 +23,9 @@ from featurelens.maximization.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+LISTED = 10
+"""Scores that a notebook shows."""
 
 
 @final
@@ -70,6 +74,12 @@ class MaximizationResult:
     def __str__(self) -> str:
         scores = f"{float(self.scores.min()):.3g} to {float(self.scores.max()):.3g}"
         return f"{self._size}; scores from {scores}"
+
+    def _repr_html_(self) -> str:
+        first = zip(self.objectives[:LISTED], self.scores.tolist(), strict=False)
+        return paragraph(self) + table(
+            [("objective", "score"), *((what, f"{score:.4g}") for what, score in first)]
+        )
 
     @property
     def _size(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_whole, describe
+from featurelens._html import Shown
 from featurelens.layers import Selector
 from featurelens.recording.recorder import ActivationRecorder
 from featurelens.recording.reductions import Unsuitable
@@ -22,7 +23,7 @@ NOISE = 1000  # roundings of the largest value in a map: no more is a change
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class ReceptiveField:
+class ReceptiveField(Shown):
     """The part of the image that each position of a layer's map depends on.
 
     Attributes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from typing import final
@@ -59,9 +58,6 @@ class IntrinsicDimensionResult(SavedResult):
 
     def __repr__(self) -> str:
         return f"IntrinsicDimensionResult({self.value:.2f}, n={self.n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"
 
 
 def intrinsic_dimension(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -67,6 +66,3 @@ class LayerSimilarityResult(SavedResult):
     def __repr__(self) -> str:
         size = f"{len(self.layers)} x {len(self.other_layers)} layers"
         return f"{type(self).__name__}({size}, {self.measure}, n={self.n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import final
 
@@ -65,6 +64,3 @@ class SimilarityResult(SavedResult):
 
     def __repr__(self) -> str:
         return f"SimilarityResult({self.value:.4f}, {self.measure}, n={self.n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"

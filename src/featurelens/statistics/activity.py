@@ -9,6 +9,7 @@ from typing import final
 import torch
 
 from featurelens._checks import count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 from featurelens.statistics.responses import Responses, responses
@@ -16,7 +17,7 @@ from featurelens.statistics.responses import Responses, responses
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class ActivityResult:
+class ActivityResult(Shown):
     """Activity of each channel, image by image.
 
     Attributes

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurelens._checks import check_whole, count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.by_class import among, check_classes, sum_by_class
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
@@ -29,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class ClassSelectivityResult:
+class ClassSelectivityResult(Shown):
     """Mean response of each channel to each class, and how selective it is.
 
     Attributes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.channel_blocks import with_float64
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class CovarianceResult:
+class CovarianceResult(Shown):
     """Covariance between the channels of a layer.
 
     Attributes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from featurelens._checks import count, describe
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.channel_blocks import channel_blocks
 
@@ -26,7 +27,7 @@ IN_NO_BIN = 2**40
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class HistogramResult:
+class HistogramResult(Shown):
     """Counts of values, channel by channel; all channels share the bins.
 
     Attributes

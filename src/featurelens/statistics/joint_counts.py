@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_whole, count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.by_class import among, check_classes, sum_by_class
 from featurelens.statistics.cells import Cells
@@ -18,7 +19,7 @@ from featurelens.statistics.exact_sums import added, central_products, exact, ra
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class JointCountsResult:
+class JointCountsResult(Shown):
     """Counts, mean and variance of every channel, class by class.
 
     ``fl.ChannelInformationResult.from_counts(result)`` estimates the mutual information of every channel with the label.

@@ -9,6 +9,7 @@ from typing import final
 import torch
 
 from featurelens._checks import count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.channel_blocks import channel_blocks
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
@@ -16,7 +17,7 @@ from featurelens.statistics.exact_sums import added, central_products, exact, ra
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class MomentsResult:
+class MomentsResult(Shown):
     """Moments of each channel over its finite values, all positions pooled.
 
     Attributes

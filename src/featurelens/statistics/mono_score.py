@@ -9,6 +9,7 @@ from typing import final
 import torch
 
 from featurelens._checks import check_type, count, describe
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
 from featurelens.statistics.responses import responses
@@ -19,7 +20,7 @@ ROUNDING = 1e-12
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class MonoScoreResult:
+class MonoScoreResult(Shown):
     """MonoScore of each channel.
 
     Attributes

@@ -8,11 +8,12 @@ from typing import final
 import torch
 
 from featurelens._checks import check_whole, count
+from featurelens._html import Shown
 
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class NearestChannels:
+class NearestChannels(Shown):
     """For every channel, those that correlate most with it, most first; made by `CovarianceResult.nearest`.
 
     `similarity.nearest_channels` makes one for two layers.

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from featurelens._checks import check_choice, check_whole, count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.channel_blocks import as_maps
 
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class SampleResult:
+class SampleResult(Shown):
     """Activations for a random sample of the images.
 
     Attributes

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 from featurelens._checks import check_type, count, describe
+from featurelens._html import Shown
 from featurelens._lookup import find
 from featurelens._saving import read, write
 from featurelens._structure import plain
@@ -53,7 +54,7 @@ class LayerStatistics:
 
 
 @final
-class StreamResult(Mapping[str, LayerStatistics]):
+class StreamResult(Shown, Mapping[str, LayerStatistics]):
     """The statistics of each layer, in the order of the forward pass: ``result["conv1"].moments.mean``.
 
     Made by `ActivationRecorder.stream` from `layers` and their statistics, with the `aliases` that lookup accepts. The

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_whole, count
+from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.channel_blocks import with_float64
 
@@ -23,7 +24,7 @@ NO_IMAGE = 2**62  # the row of a place that no image has; sorts behind every ima
 
 @final
 @dataclass(frozen=True, repr=False, eq=False)
-class TopKResult:
+class TopKResult(Shown):
     """The strongest images of every channel, strongest first.
 
     Attributes

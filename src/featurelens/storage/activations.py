@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
+from featurelens._html import table
 from featurelens._lookup import find
 from featurelens._saving import read, write
 from featurelens._structure import plain, shapes, tensors
@@ -79,11 +80,11 @@ class Activations(Mapping[str, Any]):
         )
 
     def _repr_html_(self) -> str:
-        rows = ["<tr><th>layer</th><th>shape</th><th>dtype</th></tr>"]
+        rows: list[tuple[object, ...]] = [("layer", "shape", "dtype")]
         for name, value in self._current().items():
             dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors(value)})
-            rows.append(f"<tr><td>{name}</td><td>{shapes(value)}</td><td>{', '.join(dtypes)}</td></tr>")
-        return f"<table>{''.join(rows)}</table>"
+            rows.append((name, shapes(value), ", ".join(dtypes)))
+        return table(rows)
 
     def plot(
         self,

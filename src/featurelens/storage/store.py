@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self, final
 
 from featurelens._checks import check_path
+from featurelens._html import paragraph, table
 from featurelens._lookup import find
 from featurelens.storage.activations import Activations
 from featurelens.storage.files import digest_of
@@ -85,11 +85,10 @@ class ActivationStore(Mapping[str, StoredLayer]):
         return f"ActivationStore({', '.join([self._rows_in_words(), *layers])})"
 
     def _repr_html_(self) -> str:
-        rows = ["<tr><th>layer</th><th>shape</th><th>dtype</th><th>files</th></tr>"]
+        rows: list[tuple[object, ...]] = [("layer", "shape", "dtype", "files")]
         for name, layer in self._manifest.layers.items():
-            cells = html.escape(name), self._layers[name].shape, layer.dtype, len(layer.all_shards)
-            rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-        return f"<p>{html.escape(os.fspath(self.path))}: {self._rows_in_words()}</p><table>{''.join(rows)}</table>"
+            rows.append((name, self._layers[name].shape, layer.dtype, len(layer.all_shards)))
+        return paragraph(f"{os.fspath(self.path)}: {self._rows_in_words()}") + table(rows)
 
     def read(self) -> Activations:
         """Read everything into memory."""
