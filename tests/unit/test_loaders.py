@@ -82,3 +82,20 @@ def test_a_number_is_no_batch_of_images():
             match=r"must yield images .*\(N, C, H, W\).* with no empty dimension; got float32 tensor \(\)",
         ):
             PLAIN[verb](plain(), torch.tensor(1.0))
+
+
+READING = {
+    **PLAIN,
+    **WITH_LABELS,
+    "latents": lambda model, data: fl.LatentWhitening.fit(DataLoader(X.flatten(1), batch_size=20)),
+    "linear_probe": lambda model, data: fl.linear_probe(model, "8", data, permutations=1),
+    "similarity": lambda model, data: fl.compare(model, loader=data, layers="8"),
+}
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_reading_a_loader_draws_no_random_number_of_the_user(verb):
+    # Every pass over a DataLoader draws a seed for its workers, and a shuffled one also its order.
+    before = torch.get_rng_state()
+    READING[verb](plain(), DataLoader(TensorDataset(X, Y), batch_size=20, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)

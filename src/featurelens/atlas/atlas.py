@@ -12,6 +12,7 @@ from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
 from featurelens._hooks import unwrap
+from featurelens._random import random_state_kept
 from featurelens._sharding import Share
 from featurelens.atlas.building import Build
 from featurelens.atlas.site_folder import AtlasSite
@@ -117,6 +118,7 @@ class Atlas:
         self.seed = check_whole(seed, argument="seed")
         self.progress = check_flag(progress, argument="progress")
 
+    @random_state_kept()
     def build(self, folder: str | os.PathLike[str]) -> AtlasSite:
         """Write the site to `folder`; an interrupted build goes on where it stopped, and ends with the same files.
 
@@ -141,6 +143,7 @@ class Atlas:
         share.gather(None)
         return AtlasSite(path)
 
+    @random_state_kept()
     def build_share(self, folder: str | os.PathLike[str], shard: tuple[int, int]) -> None:
         """Do one of several workers' share of the work, as in an array job; `build` then does what is left.
 

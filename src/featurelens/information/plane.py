@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import torch
 
 from featurelens._checks import check_module, check_whole, count, describe
+from featurelens._random import random_state_kept
 from featurelens._saving import read, write
 from featurelens._structure import tensors
 from featurelens.information.chunks import shown
@@ -131,7 +132,8 @@ class InformationPlane:
         seed: int = 0,
     ) -> None:
         self.model: nn.Module | None = check_module(model)
-        self._batches = list(as_batches(loader, caller="InformationPlane"))
+        with random_state_kept():
+            self._batches = list(as_batches(loader, caller="InformationPlane"))
         if not self._batches:
             raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
         if labels is None:
