@@ -73,7 +73,7 @@ class Atlas:
     LookupError
         If a selector matches no layer.
     TypeError, ValueError
-        If an argument is not one of the above.
+        If an argument is not one of the above, or the loader shuffles.
 
     Examples
     --------
@@ -132,7 +132,7 @@ class Atlas:
         Raises
         ------
         TypeError, ValueError
-            If the loader's batches are not as described above.
+            If the loader's batches are not as described above, or differ when they are read again.
         OSError
             If a file cannot be written, or the folder holds anything but this atlas.
         RuntimeError

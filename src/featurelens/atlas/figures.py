@@ -32,9 +32,7 @@ CHANNEL_FIGURES = (
     Figure(
         "maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True
     ),
-    Figure(
-        "active", "Active", "share", "Share of the sampled images in which the channel is above 0 somewhere."
-    ),
+    Figure("active", "Active", "share", "Share of the images in which the channel is above 0 somewhere."),
     Figure(
         "sparseness",
         "Sparseness",
@@ -45,13 +43,13 @@ CHANNEL_FIGURES = (
     Figure(
         "selectivity",
         "Class selectivity",
-        "-1 to 1",
+        "0 to 1",
         "Mean response to the class with the largest mean, less the mean of the other classes, over their sum.",
     ),
     Figure(
         "selectivity_null",
         "Selectivity of chance",
-        "-1 to 1",
+        "0 to 1",
         "The same with shuffled labels: what chance gives with this many images of each class.",
     ),
     Figure("best_class", "Strongest class", "", "The class with the largest mean response."),

@@ -22,10 +22,9 @@ from featurelens.atlas.pages import BLOCK, blocks, number_of, transposed, write_
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import NUMBER_OF_FRAMES, SEEDS
 from featurelens.atlas.survey import QUANTILES, STRONGEST, LayerSurvey, Survey
-from featurelens.atlas.thumbnails import encoded, sheet
+from featurelens.atlas.thumbnails import REAL, View, encoded, picture, sheet
 from featurelens.atlas.wiring import Wires, wires
-from featurelens.layers import list_layers
-from featurelens.recording import receptive_field
+from featurelens.recording import ActivationRecorder, receptive_field
 from featurelens.recording.receptive import ReceptiveField
 
 if TYPE_CHECKING:
@@ -104,8 +103,8 @@ class Writing:
     @cached_property
     def _shapes(self) -> dict[str, list[int]]:
         """The shape of each layer's output for one image."""
-        table = list_layers(self.atlas.model, self._probe)
-        return {layer.name: list(layer.shape[1:]) for layer in table if layer.shape}
+        found = ActivationRecorder(self.atlas.model, list(self.survey.layers))(self._probe)
+        return {name: list(output.shape[1:]) for name, output in found.items()}
 
     @cached_property
     def _wires(self) -> dict[str, Wires]:
@@ -192,6 +191,7 @@ class Writing:
             "images": self.survey.images,
             "sample": len(self.survey.rows),
             "rows": hashlib.sha256(self.survey.rows.numpy().tobytes()).hexdigest()[:16],
+            "thumbnail": list(picture(View.of(self.sample).unit(self.sample[0]), REAL).size),
             "input": {"shape": list(self.sample.shape[1:]), "kind": KINDS[self.sample.ndim - 1]},
             "classes": None if atlas.classes is None else list(atlas.classes),
             "block": BLOCK,
@@ -225,7 +225,7 @@ class Writing:
             "name": name,
             "folder": self.folders[name],
             "kind": type(module).__name__,
-            "shape": self._shapes.get(name, [layer.channels]),
+            "shape": self._shapes[name],
             "channels": layer.channels,
             "notes": self._notes(name),
             "figures": {
@@ -242,7 +242,7 @@ class Writing:
 
     def _similarity(self) -> list[list[float | None]] | None:
         """Return the debiased CKA of all pairs of layers, over the channels' largest values in the sampled images."""
-        values = [layer.sample.values.nan_to_num(0) for layer in self.survey.layers.values()]
+        values = [layer.sample.values.nan_to_num(0, 0, 0) for layer in self.survey.layers.values()]
         table: list[list[float | None]] = [[None] * len(values) for _ in values]
         for one, x in enumerate(values):
             for other, y in enumerate(values[: one + 1]):
