@@ -14,7 +14,7 @@ from featurelens.information import channel_information
 @final
 @dataclass(frozen=True)
 class Figure:
-    """A figure, as the pages explain it."""
+    """A figure, as the pages explain it; `null` is the key of another one, which says what chance gives."""
 
     key: str
     title: str
@@ -22,6 +22,7 @@ class Figure:
     help: str
     signed: bool = False
     link: str | None = None
+    null: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return what stands in the manifest."""
@@ -45,6 +46,7 @@ CHANNEL_FIGURES = (
         "Class selectivity",
         "0 to 1",
         "Mean response to the class with the largest mean, less the mean of the other classes, over their sum.",
+        null="selectivity_null",
     ),
     Figure(
         "selectivity_null",
@@ -126,6 +128,7 @@ LAYER_FIGURES = (
         "Probe accuracy",
         "share",
         "Share of sampled images whose class a linear probe of the layer's means predicts, fitted to other images.",
+        null="probe_null",
     ),
     Figure(
         "probe_null", "Probe accuracy of chance", "share", "The same for a probe fitted to shuffled labels."
