@@ -236,7 +236,9 @@ def test_a_map_is_stretched_over_an_image_of_other_proportions(visit):
                     sheet.width / box.width, (box.left - sheet.left) / box.width];
         })"""
     )
-    zoom = 1 + 1 / 16  # maps of 16 x 16; this is the third channel of six in its block, and images are wider than high
+    zoom = (
+        1 + 1 / 16
+    )  # maps of 16 x 16; this is the third channel of six in its block, and images are wider than high
     for column, share in enumerate(shares):
         expected = [6 * zoom, 2 * zoom + 1 / 32, 17 * zoom, column * zoom + 1 / 32]
         assert share == pytest.approx(expected, abs=0.01)

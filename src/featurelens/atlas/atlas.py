@@ -11,7 +11,7 @@ from typing import Any, final
 from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
-from featurelens._hooks import unwrap
+from featurelens._hooks import named_modules, unwrap
 from featurelens._random import random_state_kept
 from featurelens._sharding import Share
 from featurelens.atlas.building import Build
@@ -46,7 +46,8 @@ class Atlas:
         Yields batches of them in the same order each time, with labels if there are any; or one tensor, or a tensor and
         labels. It is read twice, and images shown are loaded once more.
     layers
-        Selectors as for `ActivationRecorder`; by default every convolution and linear layer.
+        Selectors as for `ActivationRecorder`; by default every convolution and linear layer. Pages show them in the
+        order in which the model holds them.
     classes
         Names of the classes, by label; by default those of the loader's data set (``loader.dataset.classes``), or the numbers
         up to the largest label of a tensor. Without them nothing is shown by class.
@@ -81,7 +82,7 @@ class Atlas:
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     >>> images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
     >>> print(Atlas(model, (images, labels), steps=8))
-    Atlas of Sequential: 2 layers (0, 3); 40 images, read twice; ablation on 256 images; 5 optimized images a channel, 8 steps each
+    Atlas of Sequential: 2 layers (0, 3); 40 images, read twice; ablation on 40 images; 5 optimized images a channel, 8 steps each
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Atlas:
     ) -> None:
         self.model = unwrap(check_module(model))
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
-        self.recorder = ActivationRecorder(self.model, weighted if layers is None else layers)
+        self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))
         if classes is not None and (
             isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
         ):
@@ -167,10 +168,11 @@ class Atlas:
     def __str__(self) -> str:
         layers = self.recorder.layers
         images = self.source.number_of_images
+        ablation = self.ablation if images is None else min(self.ablation, images)
         parts = [
             f"Atlas of {self.title}: {count(len(layers), 'layer')} ({', '.join(layers)})",
             f"{'images' if images is None else count(images, 'image')}, read twice",
-            f"ablation on {count(self.ablation, 'image')}" if self.ablation else "no ablation",
+            f"ablation on {count(ablation, 'image')}" if ablation else "no ablation",
             f"5 optimized images a channel, {count(self.steps, 'step')} each"
             if self.steps
             else "no optimized images",
@@ -179,6 +181,13 @@ class Atlas:
 
     def __repr__(self) -> str:
         return f"Atlas({type(self.model).__name__}, {len(self.recorder.layers)} layers)"
+
+
+def _in_order(recorder: ActivationRecorder) -> ActivationRecorder:
+    """Return a recorder of the same layers, in the order in which the model holds them."""
+    place = {name: number for number, name in enumerate(named_modules(recorder.model, all_names=True))}
+    layers = sorted(recorder.layers, key=lambda name: place[name.partition("#")[0]])
+    return ActivationRecorder(recorder.model, layers)
 
 
 def _folder(folder: object) -> Path:

@@ -49,7 +49,14 @@ class Source:
 
     def images(self, batch: Any) -> torch.Tensor:
         """Return the images in a batch."""
-        found = first_tensor(batch if self._inputs is None else self._inputs(batch))
+        found = first_tensor(batch)
+        if self._inputs is not None:
+            found = self._inputs(batch)
+            if not isinstance(found, torch.Tensor):
+                raise TypeError(
+                    "inputs must return the images of a batch, as one tensor: an atlas is of a model with one input; got "
+                    f"{describe(found)}"
+                )
         if found is None or found.ndim not in (3, 4, 5):
             raise ValueError(
                 "the loader must yield images (N, C, H, W), signals (N, C, L) or volumes (N, C, D, H, W); "

@@ -425,3 +425,17 @@ def test_atlases_of_any_scale_are_compared(tmp_path, scale):
     (layer,) = AtlasSite.read(AtlasSite(page.parent), "manifest")["layers"]
     assert layer["correlation"] == pytest.approx([1] * 5, abs=1e-5)
     assert layer["similarity"] == pytest.approx(1, abs=1e-5)
+
+
+def test_layers_are_shown_in_the_order_of_the_model():
+    assert small(layers=["6", "0", nn.Conv2d]).recorder.layers == ("0", "3", "6")
+
+
+def test_a_model_of_two_inputs_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="inputs must return the images of a batch, as one tensor: "):
+        small(inputs=lambda batch: (batch[0], batch[0])).build(tmp_path / "atlas")
+
+
+def test_it_says_how_many_images_are_ablated():
+    assert "ablation on 40 images" in str(small(ablation=256))
+    assert "ablation on 12 images" in str(small(ablation=12))
