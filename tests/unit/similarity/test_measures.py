@@ -244,7 +244,7 @@ ONE_DIFFERS[3, 0] = 1
 )
 def test_what_has_no_value_is_an_error_and_never_nan(measure, x):
     for sides in ((x, normal(30, 3)), (normal(30, 3), x), (x, x)):
-        with pytest.raises(ValueError, match="x and y have no .*: "):
+        with pytest.raises(ValueError, match=r"x and y have no .*: "):
             measure(*sides)
 
 
