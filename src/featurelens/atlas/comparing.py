@@ -76,9 +76,7 @@ def compare_atlases(
             {"title": name, "prefix": f"{Path(os.path.relpath(site.folder, place)).as_posix()}/"}
             for name, site in zip(names, sites, strict=True)
         ],
-        "layers": [
-            _layer(name, values_of(sites[0], name), values_of(sites[1], name), partners) for name in common
-        ],
+        "layers": [_layer(name, sites, partners) for name in common],
     }
     write_data(Parts(place), "manifest", content)
     write_pages(Parts(place))
@@ -112,8 +110,9 @@ def values_of(site: AtlasSite, layer: str) -> torch.Tensor:
     return torch.from_numpy(np.load(site.folder / "data" / folder / "values.npy", allow_pickle=False)).float()
 
 
-def _layer(name: str, x: torch.Tensor, y: torch.Tensor, partners: str) -> dict[str, Any]:
-    """Return the entry of one layer, from its values in both networks."""
+def _layer(name: str, sites: Sequence[AtlasSite], partners: str) -> dict[str, Any]:
+    """Return the entry of one layer of both networks."""
+    x, y = (values_of(site, name) for site in sites)
     entry: dict[str, Any] = {"name": name, "similarity": None, "match": None, "correlation": None}
     with suppress(ValueError):  # a constant layer, or too few images
         entry["similarity"] = rounded(similarity.cka(x, y, null=None, confidence=None).value)
