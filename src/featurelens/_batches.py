@@ -30,7 +30,7 @@ from torch.utils.data import (
 from featurelens._checks import describe
 from featurelens._sharding import Share
 
-_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class Given(NamedTuple):
@@ -160,13 +160,13 @@ class Batches:
                 f"sharding needs a loader with a length; {describe(self.loader)} has none: pass a DataLoader over a "
                 "map-style data set, or a list of batches"
             )
-        sampler = _sampler(self.loader)
+        sampler = sampler_of(self.loader)
         if isinstance(sampler, DistributedSampler):
             raise ValueError(  # noqa: TRY004  the type is right, the data in it are not
                 "the loader splits the data itself, with DistributedSampler, which pads or drops rows: give every worker "
                 "the same loader over the whole data set"
             )
-        if not self.share.joined and isinstance(sampler, _SHUFFLING) and sampler.generator is None:
+        if not self.share.joined and isinstance(sampler, SHUFFLING) and sampler.generator is None:
             raise ValueError(
                 "the loader shuffles without a seed, so independent workers would use different orders: pass it "
                 "shuffle=False, or generator=torch.Generator().manual_seed(...)"
@@ -198,7 +198,7 @@ class Batches:
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
         """Restore the loader's generators for a worker of an array job, so that all of them see the same order."""
-        sources = [self.loader, getattr(self.loader, "batch_sampler", None), _sampler(self.loader)]
+        sources = [self.loader, getattr(self.loader, "batch_sampler", None), sampler_of(self.loader)]
         generators = [getattr(source, "generator", None) for source in sources]
         alone = self.share.count > 1 and not self.share.joined
         states = [(g, g.get_state()) for g in generators if alone and isinstance(g, torch.Generator)]
@@ -220,7 +220,7 @@ class Batches:
         return only_these
 
 
-def _sampler(loader: object) -> Any:
+def sampler_of(loader: object) -> Any:
     """Return the sampler that decides a loader's order, if it can be seen."""
     if not isinstance(loader, DataLoader):
         return None

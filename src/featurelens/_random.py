@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from featurelens._checks import check_whole, describe
+from featurelens._guard import random_state, set_random_state
 
 Seed = int | torch.Generator | None
 
@@ -44,6 +48,16 @@ def make_generator(seed: Seed) -> torch.Generator:
     else:
         generator.manual_seed((seed * STRIDE + OFFSET) % 2**63)
     return generator
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the global random state when the block ends: a DataLoader draws from it whenever it is read."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
 
 
 def permutation(n: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:

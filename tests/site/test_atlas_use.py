@@ -224,3 +224,21 @@ def test_a_comparison_puts_the_most_changed_first(visit, page):
     page.get_by_role("heading", name="What changed").wait_for()
     page.get_by_role("link", name="seed 1").click()
     page.get_by_role("heading", name="Figures").wait_for()
+
+
+def test_a_map_is_stretched_over_an_image_of_other_proportions(visit):
+    page = visit("one/index.html#channel=block:1+%3Cb%3E:66")
+    page.locator(".map img").first.wait_for(state="attached")
+    shares = page.locator(".map img").evaluate_all(
+        """all => all.map((image, column) => {
+            const [sheet, box] = [image, image.closest('.real')].map(each => each.getBoundingClientRect());
+            return [sheet.height / box.height, (box.top - sheet.top) / box.height,
+                    sheet.width / box.width, (box.left - sheet.left) / box.width];
+        })"""
+    )
+    zoom = (
+        1 + 1 / 16
+    )  # maps of 16 x 16; this is the third channel of six in its block, and images are wider than high
+    for column, share in enumerate(shares):
+        expected = [6 * zoom, 2 * zoom + 1 / 32, 17 * zoom, column * zoom + 1 / 32]
+        assert share == pytest.approx(expected, abs=0.01)

@@ -82,3 +82,37 @@ def test_a_number_is_no_batch_of_images():
             match=r"must yield images .*\(N, C, H, W\).* with no empty dimension; got float32 tensor \(\)",
         ):
             PLAIN[verb](plain(), torch.tensor(1.0))
+
+
+READING = {
+    **PLAIN,
+    **WITH_LABELS,
+    "latents": lambda model, data: fl.LatentWhitening.fit(DataLoader(X.flatten(1), batch_size=20)),
+    "linear_probe": lambda model, data: fl.linear_probe(model, "8", data, permutations=1),
+    "similarity": lambda model, data: fl.compare(model, loader=data, layers="8"),
+}
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_reading_a_loader_draws_no_random_number_of_the_user(verb):
+    # Every pass over a DataLoader draws a seed for its workers, and a shuffled one also its order.
+    before = torch.get_rng_state()
+    READING[verb](plain(), DataLoader(TensorDataset(X, Y), batch_size=20, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+BY_ROW = {
+    "layer_information": lambda model, data: fl.layer_information(model, "8", data, Y),
+    "InformationPlane": lambda model, data: fl.InformationPlane(model, "8", data, Y),
+    "linear_probe": lambda model, data: fl.linear_probe(model, "8", data, Y, permutations=1),
+    "MonoScore": lambda model, data: fl.ActivationRecorder(model, "8").stream(
+        data, fl.statistics.MonoScore(torch.rand(60, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", BY_ROW)
+def test_values_by_row_do_not_go_with_a_loader_that_shuffles(verb):
+    BY_ROW[verb](plain(), DataLoader(X, batch_size=20))
+    with pytest.raises(ValueError, match="shuffles: pass shuffle=False"):
+        BY_ROW[verb](plain(), DataLoader(X, batch_size=20, shuffle=True))

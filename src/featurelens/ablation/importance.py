@@ -9,7 +9,7 @@ import torch
 
 from featurelens._batches import Given
 from featurelens._checks import describe
-from featurelens._random import Seed, make_generator
+from featurelens._random import Seed, make_generator, random_state_kept
 from featurelens._structure import tensors
 from featurelens.ablation.following import following
 from featurelens.ablation.importance_result import AblationCurve, ImportanceResult
@@ -116,6 +116,7 @@ class Scores:
         )
 
 
+@random_state_kept()
 def score(
     layer: AblatedLayer,
     output: Output,

@@ -12,6 +12,7 @@ from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
 from featurelens._hooks import named_modules, unwrap
+from featurelens._random import random_state_kept
 from featurelens._sharding import Share
 from featurelens.atlas.building import Build
 from featurelens.atlas.site_folder import AtlasSite
@@ -51,7 +52,8 @@ class Atlas:
         Yields batches of them in the same order each time, with labels if there are any; or one tensor, or a tensor and
         labels. It is read twice, and images shown are loaded once more.
     layers
-        Selectors as for `ActivationRecorder`; by default every convolution and linear layer.
+        Selectors as for `ActivationRecorder`; by default every convolution and linear layer. Pages show them in the
+        order in which the model holds them.
     classes
         Names of the classes, by label; by default those of the loader's data set (``loader.dataset.classes``), or the numbers
         up to the largest label of a tensor. Without them nothing is shown by class.
@@ -78,7 +80,7 @@ class Atlas:
     LookupError
         If a selector matches no layer.
     TypeError, ValueError
-        If an argument is not one of the above.
+        If an argument is not one of the above, or the loader shuffles.
 
     Examples
     --------
@@ -111,7 +113,7 @@ class Atlas:
     ) -> None:
         self.model = unwrap(check_module(model))
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
-        self.recorder = ActivationRecorder(self.model, weighted if layers is None else layers)
+        self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))
         if classes is not None and (
             isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
         ):
@@ -126,6 +128,7 @@ class Atlas:
         self.seed = check_whole(seed, argument="seed")
         self.progress = check_flag(progress, argument="progress")
 
+    @random_state_kept()
     def build(self, folder: str | os.PathLike[str]) -> AtlasSite:
         """Write the site to `folder`; an interrupted build goes on where it stopped, and ends with the same files.
 
@@ -139,7 +142,7 @@ class Atlas:
         Raises
         ------
         TypeError, ValueError
-            If the loader's batches are not as described above.
+            If the loader's batches are not as described above, or differ when they are read again.
         OSError
             If a file cannot be written, or the folder holds anything but this atlas.
         RuntimeError
@@ -150,6 +153,7 @@ class Atlas:
         share.gather(None)
         return AtlasSite(path)
 
+    @random_state_kept()
     def build_share(self, folder: str | os.PathLike[str], shard: tuple[int, int]) -> None:
         """Do one of several workers' share of the work, as in an array job; `build` then does what is left.
 
@@ -197,6 +201,13 @@ class Atlas:
 
     def __repr__(self) -> str:
         return f"Atlas({type(self.model).__name__}, {len(self.recorder.layers)} layers)"
+
+
+def _in_order(recorder: ActivationRecorder) -> ActivationRecorder:
+    """Return a recorder of the same layers, in the order in which the model holds them."""
+    place = {name: number for number, name in enumerate(named_modules(recorder.model, all_names=True))}
+    layers = sorted(recorder.layers, key=lambda name: place[name.partition("#")[0]])
+    return ActivationRecorder(recorder.model, layers)
 
 
 def _folder(folder: object) -> Path:

@@ -39,15 +39,17 @@ class Build:
     def __init__(self, atlas: Atlas, folder: Path, share: Share) -> None:
         self.atlas, self.share = atlas, share
         self.parts, self.work = Parts(folder), Parts(folder / "parts")
-        self.plan, made = self._plan(), None
+        self.plan = self._plan()
+        # A build goes on with the same data only; whoever reads a finished atlas may read them another way.
+        plan: Any = [self.plan, atlas.source.number_of_batches, atlas.source.number_of_images]
         self.finished = (folder / "data" / "manifest.js").exists() and not self.work.folder.exists()
         if self.finished:
-            made = AtlasSite(folder).manifest["plan"]
+            made, plan = AtlasSite(folder).manifest["plan"], self.plan
         elif folder.exists() and any(folder.iterdir()) and not self.work.folder.exists():
             raise FileExistsError(f"{folder} holds other files: choose another folder")
         else:
-            made = self.work.json("plan.json", lambda: self.plan)
-        if made != self.plan:
+            made = self.work.json("plan.json", lambda: plan)
+        if made != plan:
             raise FileExistsError(
                 f"{folder} holds an atlas of another model, of other images or with other settings: choose another folder, "
                 "or delete it"
@@ -102,9 +104,7 @@ class Build:
 
     def _examples(self, found: Survey, folders: dict[str, str], view: View) -> dict[str, Any]:
         atlas = self.atlas
-        maps, labels = cut(
-            atlas.recorder, atlas.source, view, found.layers, self.parts, progress=atlas.progress
-        )
+        maps, labels = cut(atlas.model, atlas.source, view, found.layers, self.parts, progress=atlas.progress)
         tiles = {}
         for name, drawn in maps.items():
             if not found.layers[name].strongest.positions.shape[2]:

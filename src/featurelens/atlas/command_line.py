@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from featurelens._checks import first_line
+from featurelens._checks import describe, first_line
 from featurelens._structure import first_tensor
 from featurelens.atlas.atlas import Atlas
 from featurelens.atlas.comparing import PARTNERS, compare_atlases
@@ -142,9 +142,22 @@ def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> n
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} must return a torch.nn.Module; got {type(model).__name__}")
     if weights is not None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        model.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+        state = _state_dict(weights)
+        model.load_state_dict(state)
     return model.eval()
+
+
+def _state_dict(file: Path) -> Any:
+    """Return the state dict in a file, or in a checkpoint under this name."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  torch.load raises almost anything about a file of another kind
+        raise ValueError(f"{file} holds no state dict: {type(error).__name__}: {first_line(error)}") from None
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{file} holds no state dict: it is {describe(state)}")  # noqa: TRY004  the file is at fault
+    return state.get("state_dict", state)
 
 
 def _layers(given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,12 +15,16 @@ import torch
 
 from featurelens import similarity
 from featurelens._checks import check_choice, check_path, check_type, describe
+from featurelens.atlas.neighbours import standardized
 from featurelens.atlas.numbers import column, rounded
 from featurelens.atlas.pages import write_data, write_pages
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.site_folder import AtlasSite
 
 PARTNERS = ("number", "correlation")
+
+HALF_PRECISION = 15
+"""The largest power of two that half precision holds."""
 
 
 def compare_atlases(
@@ -69,9 +74,7 @@ def compare_atlases(
             {"title": name, "prefix": f"{Path(os.path.relpath(site.folder, place)).as_posix()}/"}
             for name, site in zip(names, sites, strict=True)
         ],
-        "layers": [
-            _layer(name, values_of(sites[0], name), values_of(sites[1], name), partners) for name in common
-        ],
+        "layers": [_layer(name, sites, partners) for name in common],
     }
     write_data(Parts(place), "manifest", content)
     write_pages(Parts(place))
@@ -89,9 +92,13 @@ def _common(one: AtlasSite, other: AtlasSite) -> list[str]:
 
 
 def write_values(parts: Parts, folder: str, values: torch.Tensor) -> None:
-    """Keep the values ``(n, C)`` of a layer's channels in the sampled images, in half precision."""
-    stream = io.BytesIO()
-    np.save(stream, values.nan_to_num(0).half().numpy())
+    """Keep the values ``(n, C)`` of a layer's channels in the sampled images, in half precision.
+
+    They are scaled by a power of two, which changes no correlation or similarity, to fit its range.
+    """
+    values, stream = values.nan_to_num(0, 0, 0), io.BytesIO()
+    exponent = math.frexp(float(values.abs().max()))[1] - HALF_PRECISION
+    np.save(stream, torch.ldexp(values, torch.tensor(-exponent)).half().numpy())
     parts.write(f"data/{folder}/values.npy", stream.getvalue())
 
 
@@ -101,12 +108,13 @@ def values_of(site: AtlasSite, layer: str) -> torch.Tensor:
     return torch.from_numpy(np.load(site.folder / "data" / folder / "values.npy", allow_pickle=False)).float()
 
 
-def _layer(name: str, x: torch.Tensor, y: torch.Tensor, partners: str) -> dict[str, Any]:
-    """Return the entry of one layer, from its values in both networks."""
+def _layer(name: str, sites: Sequence[AtlasSite], partners: str) -> dict[str, Any]:
+    """Return the entry of one layer of both networks."""
+    x, y = (values_of(site, name) for site in sites)
     entry: dict[str, Any] = {"name": name, "similarity": None, "match": None, "correlation": None}
     with suppress(ValueError):  # a constant layer, or too few images
         entry["similarity"] = rounded(similarity.cka(x, y, null=None, confidence=None).value)
-    first, second = (torch.nn.functional.normalize(values - values.mean(0), dim=0) for values in (x, y))
+    first, second = standardized(x), standardized(y)
     if partners == "correlation":
         best = (first.T @ second).max(1)
         entry["match"] = best.indices.tolist()

@@ -10,6 +10,7 @@ from typing import final
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.source import Source
@@ -55,7 +56,7 @@ class MapsOf(Statistic):
 
 
 def cut(
-    recorder: ActivationRecorder,
+    model: nn.Module,
     source: Source,
     view: View,
     found: Mapping[str, LayerSurvey],
@@ -86,7 +87,7 @@ def cut(
         )
         for name, layer in found.items()
     }
-    result = recorder.stream(
+    result = ActivationRecorder(model, list(found)).stream(
         images(),
         statistics,
         inputs=source.prepared,

@@ -14,7 +14,7 @@ from featurelens.information import channel_information
 @final
 @dataclass(frozen=True)
 class Figure:
-    """A figure, as the pages explain it."""
+    """A figure, as the pages explain it; `null` is the key of another one, which says what chance gives."""
 
     key: str
     title: str
@@ -23,6 +23,7 @@ class Figure:
     signed: bool = False
     null: str | None = None
     link: str | None = None
+    null: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return what stands in the manifest; `null` is the key of the figure that says what chance gives, if any."""
@@ -34,9 +35,7 @@ CHANNEL_FIGURES = (
     Figure(
         "maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True
     ),
-    Figure(
-        "active", "Active", "share", "Share of the sampled images in which the channel is above 0 somewhere."
-    ),
+    Figure("active", "Active", "share", "Share of the images in which the channel is above 0 somewhere."),
     Figure(
         "sparseness",
         "Sparseness",
@@ -47,14 +46,14 @@ CHANNEL_FIGURES = (
     Figure(
         "selectivity",
         "Class selectivity",
-        "-1 to 1",
+        "0 to 1",
         "Mean response to the class with the largest mean, less the mean of the other classes, over their sum.",
         null="selectivity_null",
     ),
     Figure(
         "selectivity_null",
         "Selectivity of chance",
-        "-1 to 1",
+        "0 to 1",
         "The same with shuffled labels: what chance gives with this many images of each class.",
     ),
     Figure("best_class", "Strongest class", "", "The class with the largest mean response."),

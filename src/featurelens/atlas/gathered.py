@@ -14,8 +14,7 @@ from featurelens.atlas.filters import filters
 from featurelens.atlas.pages import blocks, number_of
 from featurelens.atlas.survey import LayerSurvey, Survey
 from featurelens.atlas.wiring import Wires, wires
-from featurelens.layers import list_layers
-from featurelens.recording import receptive_field
+from featurelens.recording import ActivationRecorder, receptive_field
 from featurelens.recording.receptive import ReceptiveField
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ class Gathered:
     @cached_property
     def shapes(self) -> dict[str, list[int]]:
         """The shape of each layer's output for one image."""
-        table = list_layers(self.atlas.model, self._images)
-        return {layer.name: list(layer.shape[1:]) for layer in table if layer.shape}
+        found = ActivationRecorder(self.atlas.model, list(self.layers))(self._images)
+        return {name: list(output.shape[1:]) for name, output in found.items()}
 
     @cached_property
     def wires(self) -> dict[str, Wires]:

@@ -57,7 +57,7 @@ def _layer(gathered: Gathered, name: str) -> dict[str, Any]:
         "name": name,
         "folder": gathered.folders[name],
         "kind": type(gathered.module(name)).__name__,
-        "shape": gathered.shapes.get(name, [layer.channels]),
+        "shape": gathered.shapes[name],
         "channels": layer.channels,
         "notes": gathered.notes(name),
         "figures": {

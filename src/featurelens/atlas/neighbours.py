@@ -19,7 +19,7 @@ AT_A_TIME = 2**22
 def nearest(values: Mapping[str, torch.Tensor]) -> dict[str, list[list[dict[str, Any]]]]:
     """Return each channel's nearest channels in any layer, by Pearson correlation over the same images ``(n, C)``."""
     names = list(values)
-    standard = torch.cat([_standardized(each) for each in values.values()], dim=1)
+    standard = torch.cat([standardized(each) for each in values.values()], dim=1)
     layer_of = torch.cat([torch.full((each.shape[1],), k) for k, each in enumerate(values.values())])
     channel_of = torch.cat([torch.arange(each.shape[1]) for each in values.values()])
     listed: list[list[dict[str, Any]]] = []
@@ -45,8 +45,14 @@ def nearest(values: Mapping[str, torch.Tensor]) -> dict[str, list[list[dict[str,
     return result
 
 
-def _standardized(values: torch.Tensor) -> torch.Tensor:
-    """Return columns of mean 0 and length 1; a constant column, and one that is not finite, becomes 0."""
-    centred = (values - values.mean(0)).nan_to_num(0, 0, 0)
-    length = centred.square().sum(0).sqrt()
-    return centred / length.clamp(min=torch.finfo(torch.float32).eps)
+def standardized(values: torch.Tensor) -> torch.Tensor:
+    """Return columns of mean 0 and length 1, float64; a constant column, and one that is not finite, becomes 0."""
+    values = values.double()
+    usable = values.isfinite().all(0) & (values != values[0]).any(
+        0
+    )  # a mean is rounded: constants would not be 0
+    centred = torch.where(usable, values - values.mean(0), 0.0)
+    largest = (
+        centred.abs().amax(0).where(usable, 1.0)
+    )  # the squares of what is left neither vanish nor overflow
+    return torch.nn.functional.normalize(centred / largest, dim=0)

@@ -56,7 +56,7 @@ class AtlasSite(Shown):
         """
         name, _, number = str(channel).rpartition(":")
         entries = {layer["name"]: layer for layer in self.manifest["layers"]}
-        if not number.isdigit() or name not in entries:
+        if not number.isdecimal() or name not in entries:
             raise LookupError(
                 f"a channel is written layer:number, such as {self.layers[0]}:0; got {channel!r} "
                 f"(layers: {', '.join(self.layers)})"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
-from featurelens._batches import Batches, Given
+from featurelens._batches import SHUFFLING, Batches, Given, sampler_of
 from featurelens._checks import describe
 from featurelens._sharding import Share
 from featurelens._structure import first_tensor
@@ -49,7 +49,14 @@ class Source:
 
     def images(self, batch: Any) -> torch.Tensor:
         """Return the images in a batch."""
-        found = first_tensor(batch if self._inputs is None else self._inputs(batch))
+        found = first_tensor(batch)
+        if self._inputs is not None:
+            found = self._inputs(batch)
+            if not isinstance(found, torch.Tensor):
+                raise TypeError(
+                    "inputs must return the images of a batch, as one tensor: an atlas is of a model with one input; got "
+                    f"{describe(found)}"
+                )
         if found is None or found.ndim not in (3, 4, 5):
             raise ValueError(
                 "the loader must yield images (N, C, H, W), signals (N, C, L) or volumes (N, C, D, H, W); "
@@ -113,11 +120,23 @@ class Source:
         Raises
         ------
         ValueError
-            If there is none.
+            If there is none, or another pass over the data yields other images.
         """
         for batch in self.loader:
-            return self.images(batch)
+            first = self.images(batch)
+            if not _same(first, self._first_images_again(len(first))):
+                raise ValueError(
+                    "the loader must yield the same images in the same order each time it is read; the first batch differs: "
+                    "pass one that does not shuffle or augment"
+                )
+            return first
         raise ValueError(f"the loader yielded no batch; got {describe(self.loader)}")
+
+    def _first_images_again(self, number: int) -> torch.Tensor:
+        """Return the first images as `chunks` loads them."""
+        if _by_index(self.loader):
+            return torch.cat([chunk.images for chunk in self.chunks(range(number))])
+        return self.images(next(iter(self.loader)))
 
     def take(self, rows: Sequence[int]) -> Rows:
         """Return the images of these rows of the data set, in the order given."""
@@ -167,16 +186,27 @@ def _in_batches(loader: Any) -> Iterable[Any]:
                 "loader must be one that can be read several times, such as a DataLoader or a list of batches; got "
                 f"{describe(loader)}"
             )
+        if isinstance(sampler_of(single), SHUFFLING):
+            raise ValueError(
+                "loader must yield the same images in the same order each time; it shuffles: pass shuffle=False"
+            )
         return single
     tensors = single[0] if isinstance(single[0], list | tuple) else (single[0],)
     return DataLoader(TensorDataset(*tensors), batch_size=BATCH)
 
 
 def _by_index(loader: Any) -> bool:
-    """Whether images can be loaded by their rows: a DataLoader over a map-style data set in a fixed order."""
+    """Whether images can be loaded by their rows: a DataLoader over a map-style data set from its first to its last item."""
     return (
         isinstance(loader, DataLoader)
-        and not isinstance(loader.dataset, torch.utils.data.IterableDataset)
-        and isinstance(getattr(loader.batch_sampler, "sampler", None), torch.utils.data.SequentialSampler)
-        and loader.collate_fn is not None
+        and type(loader).__iter__ is DataLoader.__iter__
+        and type(loader.batch_sampler) is BatchSampler  # a user's own may take the items in any order
+        and type(loader.batch_sampler.sampler) is SequentialSampler
     )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether images are equal; NaN equals NaN."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())

@@ -151,10 +151,16 @@ class _Join:
             self.notes["information in nats"] = None
 
     def importance(self, result: ImportanceResult) -> None:
-        if wrong := [channel for channel in result.channels if not isinstance(channel, int)]:
-            raise ValueError(f"importance must be of single channels; got the group {wrong[0]!r}")
+        if result.noun != "channel":
+            raise ValueError(f"importance must be of single channels; got that of a {result.noun}")
         columns = {"importance": result.importance, "importance_error": result.standard_error}
         channels = [int(channel) for channel in result.channels]
+        if again := [
+            c for c in channels if (self._name(result.layer), c) in self.found.get("importance", {})
+        ]:
+            raise ValueError(
+                f"importance must be given once for each channel; got {result.layer}:{again[0]} twice"
+            )
         self.add(result.layer, channels, {**columns, "importance_q": result.q_value})
         change = "increase of the loss" if result.metric == "loss" else f"decrease of {result.metric}"
         kept = "without the channel" if result.mode == "drop" else "with only this channel"

@@ -26,6 +26,7 @@ CHECK_EVERY = 25  # steps
 PATIENCE = 8  # checks without progress that end the training
 AVERAGED = 0.9  # weight of the past in the running mean of the parameters
 MOST_CORRELATED = 0.99
+RIDGE = 1e-9  # keeps a covariance invertible where one side is a function of the other
 OTHER_WEIGHTS = 0.3  # of the linear part, at the start, next to the canonical directions
 
 
@@ -73,6 +74,7 @@ def gaussian_log_ratio(
     """Fit a Gaussian to centred columns ``(N, m)``; return the function of samples that is their log density ratio."""
     joint = torch.cat([u, v], dim=1)
     covariance = joint.T @ joint / len(joint)
+    covariance.diagonal().mul_(1 + RIDGE)
     m = u.shape[1]
 
     def log_density(block: slice, samples: torch.Tensor) -> torch.Tensor:

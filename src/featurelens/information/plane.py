@@ -11,6 +11,7 @@ import torch
 
 from featurelens._checks import check_module, check_whole, count, describe
 from featurelens._html import Shown
+from featurelens._random import random_state_kept
 from featurelens._saving import read, write
 from featurelens._structure import tensors
 from featurelens.information.chunks import shown
@@ -132,7 +133,8 @@ class InformationPlane(Shown):
         seed: int = 0,
     ) -> None:
         self.model: nn.Module | None = check_module(model)
-        self._batches = list(as_batches(loader, caller="InformationPlane"))
+        with random_state_kept():
+            self._batches = list(as_batches(loader, caller="InformationPlane"))
         if not self._batches:
             raise ValueError(f"the loader yielded no batch; got {describe(loader)}")
         if labels is None:

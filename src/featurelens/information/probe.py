@@ -78,6 +78,8 @@ class ProbeMutualInformation(MutualInformation):
             )
         if len(x) < LEAST_SAMPLES:
             raise ValueError(f"a probe needs at least {LEAST_SAMPLES} samples; got {len(x)}")
+        if self.folds > len(x):
+            raise ValueError(f"folds must be at most the number of samples, {len(x)}; got {self.folds}")
 
         labels = x if x.discrete else y
         if labels.levels == len(labels):

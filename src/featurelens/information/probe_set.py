@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from featurelens._batches import SHUFFLING, sampler_of
 from featurelens._checks import describe
 from featurelens.information.variables import ArrayLike, to_tensor
 from featurelens.recording import ActivationRecorder
@@ -111,13 +112,18 @@ def joined(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def check_labels(labels: object, *, argument: str, loader: object = None) -> torch.Tensor:
-    """Return labels as a tensor, or raise; also if `loader` is a tensor or array of another length."""
+    """Return labels as a tensor, or raise; also if `loader` has another length or shuffles."""
     if isinstance(labels, np.ndarray):
         labels = to_tensor(labels, argument)
     if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.ndim != 1:
         raise TypeError(f"{argument} must be an integer tensor (N,); got {describe(labels)}")
     if isinstance(loader, torch.Tensor | np.ndarray):
         check_lengths(labels, len(loader), argument=argument)
+    if isinstance(sampler_of(loader), SHUFFLING):
+        raise ValueError(  # noqa: TRY004  the type is right, its order is not
+            f"{argument} must label the images in the order of the loader, which shuffles: pass shuffle=False, or a loader "
+            "whose batches hold the labels"
+        )
     return labels
 
 

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import torch
 
-from featurelens._batches import Batch
+from featurelens._batches import SHUFFLING, Batch, sampler_of
 from featurelens._checks import check_type, describe
 from featurelens._hooks import named_modules
 from featurelens.layers import Selector, choose
@@ -33,7 +33,9 @@ def stream(
 ) -> StreamResult:
     """Do what `ActivationRecorder.stream` documents; with `may_be_empty` a share without batches is no error."""
     engine, share = dataset.engine, dataset.share
-    streaming = _Streaming(engine, _assigned(engine, statistics), labels)
+    assigned = _assigned(engine, statistics)
+    _check_order(dataset.loader, assigned)
+    streaming = _Streaming(engine, assigned, labels)
     with share.together(), engine.visiting(), torch.no_grad():
         origin = asdict(recipe_of(engine, dataset.batches)) if share.count > 1 else {}
         for batch in dataset.run():
@@ -44,6 +46,15 @@ def stream(
     if not result.rows and (not may_be_empty or dataset.batches.total == 0):
         raise ValueError(f"the loader yielded no batch; got {describe(dataset.loader)}")
     return result
+
+
+def _check_order(loader: object, assigned: Mapping[Call, tuple[Statistic, ...]]) -> None:
+    """Raise a ValueError if a statistic needs the order of the data set, and the loader shuffles."""
+    if isinstance(sampler_of(loader), SHUFFLING):
+        for statistic in (each for several in assigned.values() for each in several if each.needs_order):
+            raise ValueError(
+                f"{statistic!r} needs the images in the order of the data set, but the loader shuffles: pass shuffle=False"
+            )
 
 
 @final

@@ -45,6 +45,9 @@ class Measure(ABC):
     closer: ClassVar[int] = 1
     """1 if larger values mean more similar, -1 for a distance."""
 
+    undefined: ClassVar[str]
+    """When there is no value, in words."""
+
     @property
     @abstractmethod
     def title(self) -> str:
@@ -56,7 +59,7 @@ class Measure(ABC):
 
     @abstractmethod
     def value(self, pair: Pair) -> float:
-        """Return the similarity; NaN if a side is constant."""
+        """Return the similarity; NaN if it is not defined."""
 
     def for_pairings(self, pair: Pair) -> tuple[Measure, Pair]:
         """Return a measure and a pair that give the same values for all pairings, and do less for each."""
@@ -88,6 +91,8 @@ class Measure(ABC):
             )
         pair = self.prepare(first, second.to(first.device))
         value, n = self.value(pair), len(first)
+        if math.isnan(value):
+            raise ValueError(f"x and y have no {self.title}: {self.undefined}")
         error, interval = self._interval(pair, value, n, confidence)
         null_mean, p_value = None, None
         if null is not None:
@@ -123,6 +128,11 @@ class Measure(ABC):
         group = torch.arange(n, device=pair.x.device) % groups
         kept = ((group != left_out).nonzero()[:, 0] for left_out in range(groups))
         values = torch.tensor([self.value(pair.select(rows, rows)) for rows in kept], dtype=torch.float64)
+        if bool(values.isnan().any()):
+            raise ValueError(
+                f"confidence leaves out some images at a time, and then {self.undefined}: use more images, or "
+                "confidence=None"
+            )
         error = math.sqrt((groups - 1) / groups * float((values - values.mean()).square().sum()))
         from scipy.special import stdtrit  # scipy costs more to import than torch saves
 
@@ -131,7 +141,10 @@ class Measure(ABC):
 
 
 def checked(values: ArrayLike, name: str) -> torch.Tensor:
-    """Return one representation as ``(N, D)`` float64, or raise an error."""
+    """Return one representation as ``(N, D)`` float64, or raise an error.
+
+    It is scaled by a power of two, so that powers of its values neither vanish nor overflow: no measure depends on that.
+    """
     given: object = values
     if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
         given = torch.from_numpy(np.ascontiguousarray(given))
@@ -148,4 +161,5 @@ def checked(values: ArrayLike, name: str) -> torch.Tensor:
         raise ValueError(f"{name} must be finite; got NaN or infinite values")
     if bool((rows == rows[0]).all()):
         raise ValueError(f"{name} must differ between images; all {len(rows)} rows are the same")
-    return rows
+    exponent = math.frexp(float(rows.abs().max()))[1]
+    return torch.ldexp(rows, torch.tensor(min(-exponent, 1000), device=rows.device))

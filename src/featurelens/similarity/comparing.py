@@ -30,6 +30,7 @@ from featurelens.similarity.pair_sums import PairSums
 from featurelens.similarity.sketch import COLUMNS, WIDEST, Sketch
 from featurelens.statistics.base import check_values
 from featurelens.statistics.channel_blocks import with_float64
+from featurelens.statistics.exact_sums import TOO_LARGE
 
 Features: TypeAlias = list[dict[str, torch.Tensor]]
 """For each network the features ``(N, views, D)`` of every layer."""
@@ -238,6 +239,8 @@ def _result(origin: Features, sums: PairSums) -> LayerSimilarityResult:
     hsic = sums.hsic()
     names = [name for each in origin for name in each]
     own = [sum(hsic[layer, layer]) for layer in range(len(names))]
+    if not all(map(math.isfinite, own)):
+        raise ValueError(TOO_LARGE)
     values = torch.zeros(len(rows), len(columns), dtype=torch.float64)
     spread = [0.0]  # halves of the differences between two estimates
     for one, other in itertools.product(range(len(rows)), range(len(names) - len(columns), len(names))):

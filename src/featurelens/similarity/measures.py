@@ -8,6 +8,7 @@ columns as images they are 1 for anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -65,7 +66,8 @@ def cka(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not one of the above, rows differ in number, all are the same, or a value is not finite.
+        If an argument is not one of the above, rows differ in number, all are the same or too few differ, or a value is not
+        finite.
 
     Examples
     --------
@@ -161,6 +163,7 @@ def rsa(
 @final
 @dataclass(frozen=True)
 class _CKA(Measure):
+    undefined = "a side has no similarity to itself, as where few images differ or all are equally far apart"
     kernel: Kernel
     bandwidth: float
     debiased: bool
@@ -197,7 +200,8 @@ class _CKA(Measure):
         both, own_x, own_y = (
             criterion(*sides) for sides in ((pair.x, pair.y), (pair.x, pair.x), (pair.y, pair.y))
         )
-        return float(both / (own_x * own_y).sqrt())
+        # The unbiased estimate of a side's own dependence is not positive if only one image differs from the others.
+        return float(both / (own_x.sqrt() * own_y.sqrt())) if own_x > 0 and own_y > 0 else math.nan
 
     def _gaussian(self, values: torch.Tensor) -> torch.Tensor:
         distances = torch.cdist(values, values)
@@ -208,6 +212,7 @@ class _CKA(Measure):
 @final
 @dataclass(frozen=True)
 class _Procrustes(Measure):
+    undefined = "all images of one side are the same"
     angular: bool
     closer = -1
 
@@ -227,6 +232,7 @@ class _Procrustes(Measure):
 @final
 @dataclass(frozen=True)
 class _RSA(Measure):
+    undefined = "all distances between images of one side are the same"
     distance: Distance
     correlation: Correlation
 

@@ -48,4 +48,5 @@ def _channels(values: ArrayLike, name: str) -> torch.Tensor:
 def _scaled(rows: torch.Tensor) -> torch.Tensor:
     """Return columns of mean 0 and length 1; NaN for constant ones."""
     constant = (rows == rows[0]).all(0)
-    return normalize(rows - rows.mean(0), dim=0, eps=0.0).masked_fill(constant, torch.nan)
+    centred = rows - rows.mean(0)
+    return normalize(centred / centred.abs().amax(0), dim=0, eps=0.0).masked_fill(constant, torch.nan)

@@ -27,7 +27,7 @@ class Statistic(ABC):
     To write your own, define a dataclass of its settings with three methods without side effects: `measure` for one
     batch, `combine` for two measurements, and `summarize`. The result of `combine` must not depend on order or
     grouping: integer counts are safe, float64 sums depend on their order. If it uses labels, set ``needs_labels:
-    ClassVar[bool] = True``.
+    ClassVar[bool] = True``; if it holds a value for each image of the data set, in its order, ``needs_order``.
 
     Examples
     --------
@@ -52,6 +52,7 @@ class Statistic(ABC):
     """
 
     needs_labels: ClassVar[bool] = False
+    needs_order: ClassVar[bool] = False
     state: State | None = None
     rows: int = 0
 

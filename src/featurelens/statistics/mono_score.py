@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -84,6 +84,7 @@ class MonoScore(Statistic):
     """
 
     embeddings: torch.Tensor
+    needs_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         given = self.embeddings

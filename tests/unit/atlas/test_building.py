@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 from featurelens import ActivationRecorder, ChannelAblator, statistics
 from featurelens.atlas import Atlas, AtlasSite, compare_atlases
@@ -272,6 +272,10 @@ def test_a_preprocess_is_applied_everywhere(tmp_path):
         ({"preprocess": 3}, "preprocess must be a function"),
         ({"title": 3}, "title must be text"),
         ({"loader": 3}, "loader must yield batches of images"),
+        (
+            {"loader": DataLoader(TensorDataset(*data()), shuffle=True)},
+            "loader must yield the same images in the same order each time; it shuffles",
+        ),
         ({"loader": iter([data()])}, "loader must be one that can be read several times"),
     ],
 )
@@ -332,3 +336,106 @@ def test_atlases_that_cannot_be_compared(whole, tmp_path):
         compare_atlases(whole, whole, whole)
     with pytest.raises(ValueError, match="titles must be two names; got"):
         compare_atlases(whole, whole, tmp_path / "both", titles=("a",))
+
+
+def test_batches_in_an_order_of_their_own_show_the_right_images(tmp_path):
+    class Backwards(BatchSampler):
+        def __iter__(self):
+            return reversed(list(super().__iter__()))
+
+    images, labels = data()
+    order = list(Backwards(SequentialSampler(images), 7, False))
+    loader = DataLoader(
+        TensorDataset(images, labels), batch_sampler=Backwards(SequentialSampler(images), 7, False)
+    )
+    site = small(loader=loader, steps=0, ablation=0).build(tmp_path / "atlas")
+    rows = torch.tensor(
+        [row for batch in order for row in batch]
+    )  # of the data set, by their number in the pass
+    for example in site["0:1"].details["strongest"]:
+        assert example["label"] == labels[rows[example["row"]]]
+
+
+def test_images_that_change_from_pass_to_pass_are_refused(tmp_path):
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return torch.rand(1, 8, 8), index % 3
+
+    with pytest.raises(ValueError, match="pass one that does not shuffle or augment"):
+        small(loader=DataLoader(Noisy(), batch_size=5)).build(tmp_path / "atlas")
+
+
+def test_images_with_nan_do_not_seem_to_change(tmp_path):
+    images, labels = data()
+    images[0, 0, 0, 0] = torch.nan
+    with pytest.warns(UserWarning, match="NaN"):
+        small(loader=(images, labels), steps=0, ablation=0).build(tmp_path / "atlas")
+
+
+def test_more_data_are_another_atlas(tmp_path, monkeypatch):
+    monkeypatch.setattr("featurelens.atlas.building.merged", lambda files: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small().build(tmp_path / "atlas")
+    more = DataLoader(TensorDataset(*data(n=41)), batch_size=7)
+    with pytest.raises(FileExistsError, match="of other images"):
+        small(loader=more).build(tmp_path / "atlas")
+
+
+class Twice(nn.Module):
+    """One layer is called twice, the second time on half as many pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        once = self.conv(x).relu()
+        return self.head(self.conv(nn.functional.max_pool2d(once, 2)).flatten(1))
+
+
+def test_every_call_of_a_layer_has_its_page(tmp_path):
+    site = small(seeded(Twice)).build(tmp_path / "atlas")
+    assert site.layers == ("conv#1", "conv#2", "head")
+    assert [layer["shape"] for layer in site.manifest["layers"]] == [[1, 8, 8], [1, 4, 4], [3]]
+    assert site["conv#2:0"].details["strongest"]
+
+
+def test_thumbnails_are_as_wide_and_high_as_the_images(whole, tmp_path):
+    images = torch.rand(12, 1, 40, 20, generator=torch.Generator().manual_seed(0))
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))
+    site = small(model, images, classes=None, steps=0).build(tmp_path / "atlas")
+    assert site.manifest["thumbnail"] == [20, 40]
+
+
+@pytest.mark.parametrize("scale", [1e9, 1e-12])
+def test_atlases_of_any_scale_are_compared(tmp_path, scale):
+    images, labels = data()
+    for name, factor in (("one", 1), ("other", scale)):
+        model = network()
+        with torch.no_grad():
+            model[0].weight.mul_(factor)
+            model[0].bias.mul_(factor)
+        loader = images, labels
+        small(model, loader, layers="0", steps=0, ablation=0).build(tmp_path / name)
+    page = compare_atlases(tmp_path / "one", tmp_path / "other", tmp_path / "both")
+    (layer,) = AtlasSite.read(AtlasSite(page.parent), "manifest")["layers"]
+    assert layer["correlation"] == pytest.approx([1] * 5, abs=1e-5)
+    assert layer["similarity"] == pytest.approx(1, abs=1e-5)
+
+
+def test_layers_are_shown_in_the_order_of_the_model():
+    assert small(layers=["6", "0", nn.Conv2d]).recorder.layers == ("0", "3", "6")
+
+
+def test_a_model_of_two_inputs_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="inputs must return the images of a batch, as one tensor: "):
+        small(inputs=lambda batch: (batch[0], batch[0])).build(tmp_path / "atlas")
+
+
+def test_it_says_how_many_images_are_ablated():
+    assert "ablation on 40 images" in str(small(ablation=256))
+    assert "ablation on 12 images" in str(small(ablation=12))

@@ -180,13 +180,21 @@ def test_wrong_parts_are_refused(arguments, error, message):
         fl.channel_table(**arguments)
 
 
-def test_groups_are_no_channels():
-    importance = fl.ImportanceResult(
-        importance=torch.zeros(1), standard_error=torch.zeros(1), baseline=0.9, channels=("head 1",), n=9, layer="a",
-        metric="loss", mode="drop", fill="zero",
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="importance must be of single channels; got the group 'head 1'"):
+@pytest.mark.parametrize("groups", [2, {"head 1": [0, 1]}])
+def test_groups_are_no_channels(data, groups):
+    importance = fl.ChannelAblator(network(), "relu_1", groups=groups).importance(data, progress=False)
+    with pytest.raises(ValueError, match="importance must be of single channels; got that of a group"):
         fl.channel_table(importance=importance)
+
+
+def test_the_importance_of_a_channel_is_given_once(data):
+    ablator = fl.ChannelAblator(network(), "relu_1")
+    parts = [
+        ablator.importance(data, channels=channels, progress=False) for channels in ([0, 1], [2, 3], [3])
+    ]
+    assert len(fl.channel_table(importance=parts[:2])) == 4
+    with pytest.raises(ValueError, match=r"importance must be given once for each channel; got .*:3 twice"):
+        fl.channel_table(importance=parts)
 
 
 def test_wrong_use_of_a_table_is_explained(joined):

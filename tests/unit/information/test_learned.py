@@ -7,6 +7,7 @@ import torch
 
 from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
 from featurelens.information.canonical import fit_canonical_maps
+from featurelens.information.learned_codes import gaussian_log_ratio
 from featurelens.information.networks import Network, train
 from featurelens.information.neural import read_bound, training_loss
 
@@ -188,3 +189,10 @@ def test_mistakes_are_named(make, error, message):
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_a_side_that_is_a_function_of_the_other_has_a_density_ratio():
+    u = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ratio = gaussian_log_ratio(u, -u)(u, -u)
+    assert ratio.isfinite().all()
+    assert ratio.mean() > 10

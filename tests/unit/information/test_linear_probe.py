@@ -106,6 +106,7 @@ def test_a_result_prints_and_survives_a_file(tmp_path):
         (columns()[0], columns()[0], {}, TypeError, r"labels must be an integer tensor \(N,\); got float32"),
         (columns()[0], torch.zeros(240).long(), {}, ValueError, "labels is constant"),
         (columns()[0], torch.arange(240), {}, ValueError, "layer 'keep': a probe needs labels that recur"),
+        (*columns(), {"folds": 10**6}, ValueError, "folds must be at most the number of samples"),
         (columns()[0][:9], torch.arange(9) % 2, {}, ValueError, "layer 'keep': a probe needs at least 50 samples"),
         (columns()[0] * math.nan, columns()[1], {}, ValueError, "layer 'keep': activations must be finite"),
         (*columns(), {"folds": 1}, ValueError, "folds must be at least 2; got 1"),

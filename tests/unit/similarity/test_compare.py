@@ -399,3 +399,9 @@ def test_ranks_return_what_one_process_does(tmp_path):
     told = [(tmp_path / f"error {rank}").read_text() for rank in range(3)]
     assert all("layer '0' returned NaN" in each for each in told)
     assert told[1].startswith("worker 0 failed")
+
+
+def test_features_whose_sums_overflow_are_an_error():
+    model = nn.Linear(3, 2).double()
+    with pytest.raises(ValueError, match="so large that their sums or squares overflow"):
+        fl.compare(model, loader=1e150 * torch.rand(20, 3, dtype=torch.float64), layers="", progress=False)

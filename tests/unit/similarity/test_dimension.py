@@ -132,3 +132,11 @@ def test_constant_channels_are_near_nothing():
     assert found.correlation.isnan().tolist() == [[False, True], [True, True]]
     with pytest.raises(ValueError, match="one row for each image; got 20 and 19 rows"):
         nearest_channels(x, y[:19])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-9, 1e9, 1e200])
+def test_dimension_and_neighbours_do_not_depend_on_the_scale(scale):
+    x = uniform(60, 3).double()
+    assert intrinsic_dimension(scale * x).value == pytest.approx(intrinsic_dimension(x).value)
+    columns = scale * x * torch.tensor([1e-100, 1.0, 1e100], dtype=torch.float64)
+    assert nearest_channels(columns, x, k=1).correlation.flatten() == pytest.approx([1, 1, 1])

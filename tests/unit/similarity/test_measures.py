@@ -226,3 +226,38 @@ def test_the_null_is_that_of_each_pairing_by_itself(measure):
     for order in orders:
         expected = instance.value(pair.select(orders[0], order))
         assert faster.value(fixed.select(orders[0], order)) == pytest.approx(expected, abs=1e-9)
+
+
+ONE_DIFFERS = torch.zeros(30, 2)
+ONE_DIFFERS[3, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "x"),
+    [
+        (cka, ONE_DIFFERS),
+        (cka, torch.eye(30)),  # all images are equally far apart
+        (lambda x, y: cka(x, y, kernel="rbf"), ONE_DIFFERS),  # the median distance is 0
+        (rsa, normal(30, 1)),  # a single value correlates with nothing
+        (lambda x, y: rsa(x, y, distance="euclidean"), torch.eye(30)),
+    ],
+)
+def test_what_has_no_value_is_an_error_and_never_nan(measure, x):
+    for sides in ((x, normal(30, 3)), (normal(30, 3), x), (x, x)):
+        with pytest.raises(ValueError, match=r"x and y have no .*: "):
+            measure(*sides)
+
+
+def test_an_interval_that_leaves_out_what_counts_is_an_error():
+    x = torch.zeros(30, 2)
+    x[[0, 15], 0] = 1  # of the same group
+    assert cka(x, x).value == pytest.approx(1)
+    with pytest.raises(ValueError, match="use more images, or confidence=None"):
+        cka(x, x, confidence=0.9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e-12, 1e100, 1e300])
+@each_measure
+def test_no_scale_is_too_small_or_too_large(measure, scale):
+    x, y = normal(30, 5), normal(30, 4, seed=1)
+    assert measure(scale * x, y).value == pytest.approx(measure(x, y).value, abs=1e-9)

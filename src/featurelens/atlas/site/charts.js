@@ -68,7 +68,7 @@ function dotPlot(title, rows) {
   const known = rows.filter(([, values]) => extent(values ?? []));
   if (!known.length) return null;
   const height = known.length * 20 + 4;
-  const x = scale(extent([0, ...known.flatMap(([, values]) => values)]), 118, 286);
+  const x = scale(extent([0, ...known.flatMap(([, values]) => values)]), 118, 258);
   const description = known.map(([label, values]) => `${label} ${values.map((value) => numberText(value)).join(", ")}`);
   return element("figure", element("figcaption.quiet", title),
     chart(WIDTH, height, title, `${description.join("; ")}.`, rule(x(0), 2, x(0), height),

@@ -37,7 +37,7 @@ function figuresSection(layer, channel, columns) {
     const counted = typeof values[channel] === "number" && !isWord(figure);
     const nothing = { [figure.null]: columns[figure.null]?.[channel] };
     return [[term(figure), unit(figure)],
-      [figureText(site, figure, values[channel]), chance(figure, nothing)],
+      element(isWord(figure) ? "td.words" : "td", figureText(site, figure, values[channel]), chance(figure, nothing)),
       counted && place(values, channel), counted && strip(values, channel)];
   });
   const rank = term({ title: "Rank", help: "Place among the channels of this layer; 1 is the largest value." });

@@ -12,7 +12,7 @@ const arrivals = new IntersectionObserver((entries) => {
 
 /** One tile of a sheet, as an image of which only the tile can be seen. */
 function tile(path, sheet, row, column, alt) {
-  const { zoom, shift } = cut(sheet);
+  const { zoom, shift } = cut(Math.min(...sheet.tile));
   const style = { width: `${100 * sheet.columns * zoom}%`, left: shift(column), top: shift(row) };
   const image = element("img", { "data-src": encodePath(path), alt, draggable: "false", style });
   const frame = element("span.tile", { style: { "aspect-ratio": sheet.tile.join(" / ") } }, image);
@@ -21,8 +21,8 @@ function tile(path, sheet, row, column, alt) {
 }
 
 /** How far a sheet is shifted: half a pixel is cut from each edge, as scaling blends the next tile into it. */
-function cut({ tile: sides }) {
-  const zoom = 1 + 1 / Math.min(...sides);
+function cut(pixels) {
+  const zoom = 1 + 1 / pixels;
   return { zoom, shift: (index) => `${-100 * (index * zoom + (zoom - 1) / 2)}%` };
 }
 
@@ -84,7 +84,7 @@ function filmRoll(film, sheet, tell) {
   let timer = null;
   let frame = 0;
   const step = () => {
-    film.firstChild.style.left = cut(sheet).shift(Math.min(frame, sheet.columns - 1));
+    film.firstChild.style.left = cut(Math.min(...sheet.tile)).shift(Math.min(frame, sheet.columns - 1));
     frame = film.isConnected ? (frame + 1) % (sheet.columns + 6) : clearInterval(timer);
   };
   return (on) => {
@@ -104,12 +104,26 @@ function realImage(layer, channel, { row, value, label, box, quantile }, column,
     src: encodePath(`${layer.site.prefix}images/real/${row}.webp`), alt: `${layer.name}, channel ${channel}: ${said}`,
     loading: "lazy",
   });
-  const map = sheetTile(layer, "maps", channel, "", column);
-  map?.classList.add("map");
   const style = { "aspect-ratio": (layer.site.thumbnail ?? [1, 1]).join(" / ") };
-  return element("figure", element("div.real", { style }, image, map, fieldBox(box)), element("figcaption",
+  return element("figure", element("div.real", { style }, image, mapOver(layer, channel, column), fieldBox(box)), element("figcaption",
     quantile != null && element("b", `${numberText(100 * quantile)} %`), element("span", numberText(value)),
     name && element("span.quiet.cut", { title: name }, name)));
+}
+
+/** The channel's map, stretched over an image of other proportions. */
+function mapOver(layer, channel, column) {
+  const map = sheetTile(layer, "maps", channel, "", column);
+  if (!map) return null;
+  const { tile: [width, height], columns } = layer.sheets.maps;
+  const row = channel % layer.site.block;
+  const rows = Math.min(layer.site.block, layer.channels - channel + row);
+  const [across, down] = [cut(width), cut(height)];
+  Object.assign(map.firstChild.style, {
+    width: `${100 * columns * across.zoom}%`, left: across.shift(column),
+    height: `${100 * rows * down.zoom}%`, top: down.shift(row),
+  });
+  map.classList.add("map");
+  return map;
 }
 
 /** The receptive field: top, bottom, left, right as shares of the image. */

@@ -10,6 +10,7 @@ from typing import Any, Self, final
 import torch
 
 from featurelens._checks import count
+from featurelens._random import random_state_kept
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images import fourier_basis
 from featurelens.maximization.layouts import LAYOUTS
@@ -58,6 +59,7 @@ class ImageStatistics:
     n: int
 
     @classmethod
+    @random_state_kept()
     def fit(cls, loader: torch.Tensor | Iterable[Any], *, progress: bool = True) -> Self:
         """Measure the statistics of images, in one pass and in the memory of one batch.
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, check_type, check_whole, count, describe
+from featurelens._random import random_state_kept
 from featurelens._structure import first_tensor
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images.base import Parametrization, check_spread, normal
@@ -41,6 +42,7 @@ class LatentWhitening:
     unwhitening: torch.Tensor
 
     @classmethod
+    @random_state_kept()
     def fit(cls, loader: torch.Tensor | Iterable[Any], *, progress: bool = True) -> Self:
         """Measure mean and covariance of latents ``(N, D)`` in one pass.
 

@@ -1,0 +1,96 @@
+"""The command line: what it writes, its exit codes, and one line about every error."""
+
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from featurelens.atlas import AtlasSite
+from featurelens.atlas.command_line import main
+from tests.nets import seeded
+
+
+def network():
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+        )
+    )
+
+
+NETWORK = f"{__name__}:network"
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for number in range(8):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((12, 10), 50).convert("RGB").save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_layers_are_listed(photos, capsys):
+    assert main(["layers", NETWORK, "--size", "8"]) == 0
+    assert "conv_1" in capsys.readouterr().out
+
+
+def test_an_atlas_of_a_folder_of_images_is_built_once_and_compared(photos, tmp_path, capsys):
+    command = [
+        "atlas",
+        NETWORK,
+        "--images",
+        str(photos),
+        "--out",
+        str(tmp_path / "atlas"),
+        "--size",
+        "8",
+        "--steps",
+        "1",
+    ]
+    assert main(command) == 0
+    site = AtlasSite(tmp_path / "atlas")
+    assert site.layers == ("0", "4")
+    assert site.manifest["classes"] == ["a", "b"]
+    assert main(command) == 0  # nothing is left to do
+    both = [str(tmp_path / "atlas")] * 2
+    assert main(["compare", *both, "--out", str(tmp_path / "both")]) == 0
+    assert main(["compare", *both, "--out", str(tmp_path / "both")]) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_weights_come_from_a_file_or_a_checkpoint(photos, tmp_path):
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "weights.pt")
+    assert main(["layers", NETWORK, "--size", "8", "--weights", str(tmp_path / "weights.pt")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["layers", "nothing"],
+            "a network is named MODULE:FUNCTION, torchvision:NAME or timm:NAME; got 'nothing'",
+        ),
+        (["layers", "no_such_module:x"], "No module named 'no_such_module'"),
+        (["layers", f"{__name__}:nothing"], "has no function 'nothing'"),
+        (["layers", NETWORK, "--weights", "missing.pt"], "No such file or directory: 'missing.pt'"),
+        (["layers", NETWORK, "--weights", __file__], "test_command_line.py holds no state dict: "),
+        (["atlas", NETWORK, "--images", "missing", "--out", "x"], "missing is no folder of images"),
+    ],
+)
+def test_an_error_is_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("featurelens: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_list_is_no_state_dict(tmp_path, capsys):
+    torch.save([1], tmp_path / "list.pt")
+    assert main(["layers", NETWORK, "--weights", str(tmp_path / "list.pt")]) == 1
+    assert "holds no state dict: it is [1]" in capsys.readouterr().err
