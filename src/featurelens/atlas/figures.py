@@ -23,7 +23,6 @@ class Figure:
     signed: bool = False
     null: str | None = None
     link: str | None = None
-    null: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return what stands in the manifest; `null` is the key of the figure that says what chance gives, if any."""
