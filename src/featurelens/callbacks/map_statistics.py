@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 
 from featurelens.statistics import Statistic
-from featurelens.statistics.base import State
 
 
 @final
@@ -46,7 +45,7 @@ class MapStatistics(Statistic):
     ([[3.0, -1.0]], [[36.0, 0.0]], [[2.0, 0.0]])
     """
 
-    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> State:
+    def measure(self, values: torch.Tensor, first_row: int, labels: torch.Tensor | None) -> dict[str, Any]:
         maps = values.flatten(2) if values.ndim > 2 else values[:, :, None]
         if maps.dtype != torch.float64:
             maps = maps.float()
@@ -58,9 +57,9 @@ class MapStatistics(Statistic):
             "positions": maps.shape[2],
         }
 
-    def combine(self, one: State, other: State) -> State:
+    def combine(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         return {**one, "maps": torch.cat([one["maps"], other["maps"]], dim=1)}
 
-    def summarize(self, state: State) -> Maps:
+    def summarize(self, state: dict[str, Any]) -> Maps:
         mean, scatter, active = state["maps"]
         return Maps(mean, scatter, active, state["positions"])
