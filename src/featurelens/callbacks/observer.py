@@ -39,14 +39,14 @@ class Observer:
                 observer.on_batch_end()
             observer.on_epoch_end()
 
-    After the first batch, every `every` batches and each epoch it logs, for every layer:
+    After the first batch, every `every` batches and each epoch it logs, for every layer (``LAYER call 2`` for ``LAYER#2``):
 
     - ``activation_mean/LAYER``, ``activation_std/LAYER``: over images, channels and positions
     - ``active_share/LAYER``: share of positions at which a channel is positive
-    - ``dead_share/LAYER``: share of channels that are positive nowhere in any image
+    - ``dead_share/LAYER``: share of channels that are positive nowhere in any probe image
     - ``not_finite_share/LAYER``: share of feature maps with a NaN or infinite value; the others leave these out
     - ``information_nats/LAYER``, if there are labels: mean over channels of the mutual information between the channel's
-      mean over positions and the label, as by `channel_information`; 0 on average for a network that has learned nothing
+      mean over positions and the label, as by `channel_information`; 0 on average where they are independent
 
     After each epoch it also logs:
 
@@ -215,6 +215,7 @@ def _step(given: int | None, counted: int) -> int:
 
 
 def _named(measure: str, layer: str) -> str:
+    layer = layer.replace("#", " call ")  # MLflow accepts no "#" in a name
     return f"{measure}/{layer or 'model'}"
 
 
