@@ -45,20 +45,19 @@ class Observer:
     - ``active_share/LAYER``: share of positions at which a channel is positive
     - ``dead_share/LAYER``: share of channels that are positive nowhere in any probe image
     - ``not_finite_share/LAYER``: share of feature maps with a NaN or infinite value; the others leave these out
+
+    After the first batch and each epoch it also logs:
+
     - ``information_nats/LAYER``, if there are labels: mean over channels of the mutual information between the channel's
       mean over positions and the label, as by `channel_information`; 0 on average where they are independent
-
-    After each epoch it also logs:
-
     - ``similarity/LAYER``: debiased `similarity.cka` of these means with those after the epoch before, at first with those
       after the first batch
     - ``epoch``, the number of epochs that have ended
-
-    `pictures` are drawn after the first batch and each epoch.
+    - the pictures
 
     The model runs in eval mode on the probe images and is restored; weights, gradients, buffers, the optimizer and random
     numbers are those of a training without observer. A look costs little more than a forward pass of the probe images:
-    with as many as a batch has, looks every 25 batches take less than 5 % of the time. If the network diverges, undefined
+    with as many as a batch has, looks every 25 batches take less than 5 % of the time of training. If the network diverges, undefined
     values are logged as NaN, and missing pictures are a warning.
 
     Parameters
@@ -97,7 +96,7 @@ class Observer:
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     >>> observer = Observer(model, "relu_1", torch.rand(8, 1, 6, 6), log=lambda values, step: print(step, *values))
     >>> observer.on_batch_end()
-    1 activation_mean/1 activation_std/1 active_share/1 dead_share/1 not_finite_share/1
+    1 activation_mean/1 activation_std/1 active_share/1 dead_share/1 not_finite_share/1 epoch
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class Observer:
             if not isinstance(images, torch.Tensor):
                 raise TypeError(f"pictures need images as a tensor (N, C, H, W); got {describe(images)}")
             self._maximizer = ActivationMaximizer(model, sample=images, steps=STEPS, progress=False)
-        self._before: dict[str, torch.Tensor] | None = None  # channel means after the last epoch
+        self._before: dict[str, torch.Tensor] | None = None  # channel means at the last close look
         self.batches = self.epochs = 0
 
     @property
@@ -154,9 +153,7 @@ class Observer:
         at = _step(step, self.batches + 1)
         self.batches += 1
         if self.batches == 1:
-            values, self._before = self._look()
-            self._log(values, step=at)
-            self._draw_pictures(at)
+            self._look_closely(at)
         elif self.batches % self.every == 0:
             self._log(self._look()[0], step=at)
 
@@ -176,13 +173,18 @@ class Observer:
         """
         at = _step(step, self.batches or self.epochs + 1)
         self.epochs += 1
+        self._look_closely(at)
+
+    def _look_closely(self, step: int) -> None:
         values, means = self._look()
-        if self._before is not None:
-            for layer, rows in means.items():
+        for layer, rows in means.items():
+            if self._labels is not None:
+                values[_named("information_nats", layer)] = information(rows, self._labels)
+            if self._before is not None:
                 values[_named("similarity", layer)] = similarity(rows, self._before[layer])
         self._before = means
-        self._log({**values, "epoch": float(self.epochs)}, step=at)
-        self._draw_pictures(at)
+        self._log({**values, "epoch": float(self.epochs)}, step=step)
+        self._draw_pictures(step)
 
     def _look(self) -> tuple[Values, dict[str, torch.Tensor]]:
         """Return the values of all layers, and each layer's channel means ``(N, C)``."""
@@ -193,10 +195,7 @@ class Observer:
         for layer, statistics in found.items():
             maps = statistics.map_statistics
             means[layer] = maps.mean
-            measured = activity(maps)
-            if self._labels is not None:
-                measured["information_nats"] = information(maps.mean, self._labels)
-            values |= {_named(measure, layer): value for measure, value in measured.items()}
+            values |= {_named(measure, layer): value for measure, value in activity(maps).items()}
         return values, means
 
     def _draw_pictures(self, step: int) -> None:
@@ -205,7 +204,7 @@ class Observer:
         try:
             result = self._maximizer.run(self._pictures)
         except RuntimeError as error:  # a network that has diverged has no pictures, and may go on training
-            warnings.warn(f"no pictures at step {step}: {first_line(error)}", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"no pictures at step {step}: {first_line(error)}", RuntimeWarning, stacklevel=4)
         else:
             self._draw(result, step=step)
 
