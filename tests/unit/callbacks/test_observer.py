@@ -126,11 +126,13 @@ class Returning(nn.Module):
     scale=st.sampled_from([1e-3, 1.0, 1e4]),
     shift=st.sampled_from([-1.0, 0.0, 30.0]),
     broken=st.sampled_from([None, math.nan, math.inf, -math.inf]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int32]),
     seed=st.integers(0, 99),
 )
-def test_activity_is_that_of_a_slow_replica(shape, scale, shift, broken, seed):
+def test_activity_is_that_of_a_slow_replica(shape, scale, shift, broken, dtype, seed):
     values = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + shift) * scale
-    if broken is not None:
+    values = values.to(dtype)
+    if broken is not None and dtype != torch.int32:
         values[(0,) * len(shape)] = broken
     logged = Logged()
     images = torch.zeros(len(values), 1)
