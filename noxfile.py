@@ -41,6 +41,13 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session(default=False)
+def adapters(session: nox.Session) -> None:
+    """Run the callbacks in training loops of the real Lightning and transformers."""
+    install(session, "adapters")
+    session.run("pytest", "tests/unit/callbacks", *session.posargs)
+
+
 @nox.session(venv_backend="none", default=False)
 def here(session: nox.Session) -> None:
     """Run everything with what is installed in the present environment."""

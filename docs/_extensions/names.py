@@ -15,6 +15,8 @@ from sphinx.util.docutils import SphinxRole
 
 import featurelens as fl
 from featurelens import (
+    callbacks,
+    describing,
     information,
     layers,
     objectives,
@@ -40,6 +42,8 @@ def public_names() -> dict[str, str]:
         layers,
         recording,
         storage,
+        callbacks,
+        describing,
     )
     for module in (fl, *rooms):
         prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."

@@ -1,4 +1,5 @@
 from . import atlas as atlas
+from . import callbacks as callbacks
 from . import information as information
 from . import objectives as objectives
 from . import plotting as plotting
@@ -11,7 +12,6 @@ from .ablation import ChannelAblator as ChannelAblator
 from .ablation import DeconvDecoder as DeconvDecoder
 from .ablation import ImportanceResult as ImportanceResult
 from .atlas import Atlas as Atlas
-from .describing import ChannelTable as ChannelTable
 from .describing import channel_table as channel_table
 from .information import ChannelInformationResult as ChannelInformationResult
 from .information import InformationPlane as InformationPlane

@@ -6,7 +6,17 @@ import re
 import pytest
 
 import featurelens as fl
-from featurelens import atlas, information, objectives, plotting, similarity, statistics, transforms
+from featurelens import (
+    atlas,
+    callbacks,
+    describing,
+    information,
+    objectives,
+    plotting,
+    similarity,
+    statistics,
+    transforms,
+)
 
 MADE_BY_FUNCTIONS = {"LayerTable", "Layer", "MaximizationResult", "TappedModule", "FeatureExtractor"}
 SHAPE = re.compile(r"\([A-Za-z0-9_]+,|shape|scalar")
@@ -30,7 +40,18 @@ def ours(base):
 
 def public():
     """Name, object, and the class it belongs to, of everything that a user may call."""
-    for module in (fl, information, similarity, objectives, transforms, statistics, plotting, atlas):
+    for module in (
+        fl,
+        information,
+        similarity,
+        objectives,
+        transforms,
+        statistics,
+        plotting,
+        atlas,
+        callbacks,
+        describing,
+    ):
         prefix = "" if module is fl else f"{module.__name__.rpartition('.')[2]}."
         for name in module.__all__:
             value = getattr(module, name)

@@ -25,7 +25,7 @@ LEVEL = {
     "describing": 2.5,
     "plotting": 3,
     "tensorboard": 3.5,
-    "callbacks": 3,
+    "callbacks": 3.75,
     "atlas": 4,
 }
 HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard", "numba"}

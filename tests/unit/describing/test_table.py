@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
+from featurelens.describing import ChannelTable
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_a_table_prints_and_escapes():
         "information": np.array([0.123456, math.nan, 12345.0]),
         "judgement": np.array(["stronger", "", "weak"]),
     }
-    table = fl.ChannelTable(columns, notes=("information in nats",))
+    table = ChannelTable(columns, notes=("information in nats",))
     assert str(table).splitlines() == [
         "channel  dead  information  judgement",
         "a<b:0     yes        0.123  stronger",
@@ -123,12 +124,12 @@ def test_a_table_prints_and_escapes():
     page = table._repr_html_()
     assert "<td>a&lt;b:0</td><td>yes</td>" in page
     assert "a<b" not in page
-    many = fl.ChannelTable({"layer": np.array(["a"] * 30), "channel": np.arange(30), "max": np.ones(30)})
+    many = ChannelTable({"layer": np.array(["a"] * 30), "channel": np.arange(30), "max": np.ones(30)})
     assert str(many).splitlines()[-1] == "... and 10 more channels"
     wide = {"layer": np.array(["a"]), "channel": np.array([0])} | {
         f"column_{i:02}": np.ones(1) for i in range(30)
     }
-    lines = str(fl.ChannelTable(wide)).splitlines()
+    lines = str(ChannelTable(wide)).splitlines()
     assert max(map(len, lines[:2])) <= 120
     assert lines[-1].startswith("more columns, to select: column_10, ")
 
