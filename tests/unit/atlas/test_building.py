@@ -438,4 +438,4 @@ def test_a_model_of_two_inputs_is_refused(tmp_path):
 
 def test_it_says_how_many_images_are_ablated():
     assert "14 channels on 40 images" in str(small(ablation=256))
-    assert "ablation on 12 images" in str(small(ablation=12))
+    assert "14 channels on 12 images" in str(small(ablation=12))
