@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # "Raises: None" says that nothing is raised.
     (r"py:exc", r"None"),
     # Made and read by featurelens alone.
-    (r"py:class", r"(.*\.)?(Program|Term|Preprocessing)"),
+    (r"py:class", r"(.*\.)?(Program|Term|Preprocessing|Responses)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline"]

@@ -60,7 +60,7 @@ class CovarianceResult(Shown):
 
     @property
     def effective_rank(self) -> float:
-        """Over how many components the variance spreads: ``exp(H(p))``, p the eigenvalues' shares; NaN if all are 0.
+        """Over how many components the variance spreads, ``exp(H(p))`` for the eigenvalues' shares p; NaN if all are 0.
 
         Between 1 (one component has it all) and C (all have the same), in the sense of Roy & Vetterli (2007), "The
         effective rank". Fewer observations than C give at most their number.
@@ -70,7 +70,7 @@ class CovarianceResult(Shown):
 
     @property
     def participation_ratio(self) -> float:
-        """``(sum l)^2 / sum l^2`` for eigenvalues l: as `effective_rank`, but large components weigh more; NaN if all are 0."""
+        """The same by ``(sum l)^2 / sum l^2`` of the eigenvalues l, where large components weigh more; NaN if all are 0."""
         return float(self.eigenvalues.sum().square() / self.eigenvalues.square().sum())
 
     def nearest(self, k: int = 5) -> NearestChannels:
