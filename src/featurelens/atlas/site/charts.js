@@ -114,6 +114,6 @@ function classPanel(heading, names, values, errors, order, row, from, to) {
 function strip(values, channel) {
   const x = scale(extent(values), 2, 118);
   const ticks = values.filter((value) => value != null).map((value) => `M${x(value).toFixed(1)} 3v8`).join("");
-  return svg("svg", { class: "strip", viewBox: "0 0 120 14", "aria-hidden": "true" },
+  return svg("svg", { class: "strip", viewBox: "0 0 120 14", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("path", { class: "ticks", d: ticks }), rule(x(values[channel]), 0, x(values[channel]), 14, "mark"));
 }
