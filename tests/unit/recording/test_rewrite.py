@@ -270,6 +270,7 @@ class Assigns(nn.Module):
         return self.act(x) + self.seen
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 takes no placeholder as a buffer")
 def test_a_buffer_that_forward_assigns():
     acts = fl.ActivationRecorder(Assigns(), "act", backend="rewrite")(images())
     assert torch.equal(acts["act"], images().relu())
