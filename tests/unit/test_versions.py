@@ -78,7 +78,7 @@ fl.mutual_information(acts["1"].flatten(1)[:, 0], labels)
 fl.channel_information(acts["1"], labels)
 fl.spatial_mutual_information(images, acts["1"])
 fl.compare(model, loader=batches, layers=["0", "3"], progress=False)
-fl.ActivationMaximizer(model, sample=images).run(fl.objectives.channel("0", 1), steps=2, progress=False)
+fl.ActivationMaximizer(model, sample=images, steps=2, progress=False).run(fl.objectives.channel("0", 1))
 fl.ChannelAblator(model, "0").importance(batches, progress=False).plot()
 fl.Atlas(model, (images, labels), steps=2, progress=False).build(sys.argv[1])
 """
