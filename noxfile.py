@@ -2,7 +2,10 @@
 # /// script
 # dependencies = ["nox>=2025.10.14"]
 # ///
-"""What `nox` runs: lint, strict types, and every test, doctests included; and by name the site and benchmarks."""
+"""What `nox` runs: lint, strict types, and every test, doctests included; by name the wheel, the site, other versions."""
+
+import shutil
+from pathlib import Path
 
 import nox
 
@@ -11,6 +14,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml()
+PYTHONS = nox.project.python_versions(PROJECT)
+OTHER_VERSIONS = ["tests/unit", "tests/property"]  # doctests print what one version prints
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -46,6 +51,58 @@ def adapters(session: nox.Session) -> None:
     """Run the callbacks in training loops of the real Lightning and transformers."""
     install(session, "adapters")
     session.run("pytest", "tests/unit/callbacks", *session.posargs)
+
+
+@nox.session(default=False, reuse_venv=False)
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it alone in a clean environment, and use it outside the checkout.
+
+    Then do the same with what the examples need: the README's first command.
+    """
+    outside, dist = Path(session.create_tmp()) / "outside", Path("dist").resolve()
+    for folder in (outside, dist):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree("examples", outside / "examples")
+    session.install("build", "twine")
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (file,) = dist.glob("*.whl")
+    session.install(str(file), "-c", "constraints.txt")
+    trial, readme = Path("tests/wheel/try_wheel.py").resolve(), Path("README.md").resolve()
+    with session.chdir(outside):
+        session.run("python", str(trial), str(readme))
+    session.install(f"{file}[examples]", "-c", "constraints.txt")
+    with session.chdir(outside):
+        session.run("python", "examples/quickstart.py", "--epochs", "2")
+
+
+@nox.session(venv_backend="none", default=False)
+def release(session: nox.Session) -> None:
+    """Check that every file is ready for a tag: `nox -s release -- v0.1.0`."""
+    version = PROJECT["project"]["version"]
+    if session.posargs != [f"v{version}"]:
+        session.error(f"the version in pyproject.toml is {version}; the tag is {' '.join(session.posargs)}")
+    if f"\n## [{version}] - 20" not in Path("CHANGELOG.md").read_text():
+        session.error(f"CHANGELOG.md has no dated section [{version}]")
+    if "\ndate-released: " not in Path("CITATION.cff").read_text():
+        session.error("CITATION.cff has no date-released")
+
+
+@nox.session(python=PYTHONS[0], default=False, tags=["versions"])
+def floors(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject allows, on the oldest Python; arguments go to pytest.
+
+    Newer Pythons have no builds of some of these versions.
+    """
+    session.install("-e.", *nox.project.dependency_groups(PROJECT, "test"), "-c", "constraints-floors.txt")
+    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS))
+
+
+@nox.session(python=PYTHONS, default=False, tags=["versions"])
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest versions, on every Python; arguments go to pytest."""
+    session.install("-e.", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS))
 
 
 @nox.session(venv_backend="none", default=False)

@@ -1,5 +1,6 @@
 """Tiny seeded models, one for each trait that makes recording hard."""
 
+import warnings
 from collections import deque, namedtuple
 from dataclasses import dataclass
 
@@ -13,6 +14,13 @@ def seeded(build, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
+
+
+def scripted(module):
+    """Return a module in TorchScript, which newer versions of torch call deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(module)
 
 
 def images(n=4, channels=1, size=8, seed=0):

@@ -211,7 +211,7 @@ class _Placeholder(fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
+        if sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] == "torch":
             return _Placeholder
         raise fx.proxy.TraceError("forward inspects the type of a tensor")
 

@@ -13,8 +13,8 @@ A *selector* is any of
 =============================  ==========================================================================
 
 An alias numbers the leaf layers of one kind: ``conv``, ``deconv``, ``pool``, ``unpool``, ``norm``, or else the class
-name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). `list_layers` shows them. The model itself has the empty
-name, ``""``.
+name in lower case (``relu_1``, ``linear_2``, ``lstm_1``). A convolution counts even if it has children of its own, such as
+a parametrization. `list_layers` shows them. The model itself has the empty name, ``""``.
 """
 
 from __future__ import annotations
@@ -247,11 +247,14 @@ def not_reached(choice: Choice, calls: int) -> str:
 
 
 def _aliases(modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Return the ordinal alias of every leaf by its name: conv_1, conv_2, relu_1, ... in registration order."""
+    """Return the ordinal alias of every leaf by its name: conv_1, conv_2, relu_1, ... in registration order.
+
+    A convolution counts as a leaf even if its class has added children, such as a parametrization of its weights.
+    """
     seen: dict[str, int] = {}
     aliases = {}
     for name, module in modules.items():
-        if next(module.children(), None) is None:
+        if next(module.children(), None) is None or isinstance(module, nn.modules.conv._ConvNd):
             kind = _kind(module)
             seen[kind] = seen.get(kind, 0) + 1
             if (alias := f"{kind}_{seen[kind]}") not in modules:

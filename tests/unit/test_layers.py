@@ -104,6 +104,22 @@ def test_what_does_not_select_is_told(selector, error, message):
         choose(Reused(), selector)
 
 
+def test_a_convolution_with_children_keeps_its_alias():
+    class Padded(nn.Conv2d):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.pad = nn.ZeroPad2d(1)
+
+        def forward(self, x):
+            return super().forward(self.pad(x))
+
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 3))
+    model = nn.Sequential(Padded(1, 4, 3), nn.ReLU(), normed)
+    acts = fl.ActivationRecorder(model, ["conv_1", "conv_2"])(images())
+    assert list(acts) == ["0", "2"]
+    assert {layer.name: layer.alias for layer in fl.list_layers(model)}["0.pad"] == "zeropad2d_1"
+
+
 def test_the_table_lists_names_aliases_and_parameters():
     table = fl.list_layers(plain())
     assert table.names == ("0", "1", "2", "3", "4", "5", "6", "7", "8")

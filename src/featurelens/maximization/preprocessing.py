@@ -42,12 +42,13 @@ class Preprocessing:
         if not bool(values.isfinite().all()):
             raise ValueError("sample must be finite; got NaN or infinite values")
         low, high = (per_channel(ends, sample.ndim - 2) for ends in (values.amin(1), values.amax(1)))
-        if float(low.min()) >= 0 and float(high.max()) <= 1:
+        rounding = 0.0 if preprocess is None else ROUNDING
+        if float(low.min()) >= -rounding and float(high.max()) <= 1 + rounding:
             return cls(preprocess)
         if preprocess is not None:
             raise ValueError(
-                f"with preprocess, sample must be in [0, 1]; got values from {float(low.min()):.3g} to "
-                f"{float(high.max()):.3g}"
+                f"with preprocess, sample must be in [0, 1]; got values from {float(low.min()):.4g} to "
+                f"{float(high.max()):.4g}"
             )
         return cls(None, low, torch.where(high > low, high, low + 1))
 

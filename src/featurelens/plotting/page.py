@@ -11,7 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from featurelens._checks import check_type
 from featurelens.plotting.colours import INK, PALE, QUIET
@@ -144,4 +145,5 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text in inches."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(width) / 72

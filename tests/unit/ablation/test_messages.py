@@ -321,8 +321,7 @@ def test_lazy_layers_must_have_seen_a_batch():
 
 
 def test_scripted_layers_are_named():
-    with pytest.warns(FutureWarning, match="deprecated"):
-        model = nn.Sequential(torch.jit.script(nn.Conv2d(1, 2, 3)), nn.Flatten())
+    model = nn.Sequential(nets.scripted(nn.Conv2d(1, 2, 3)), nn.Flatten())
     message = "a scripted Conv2d cannot be ablated, as hooks do not run in scripted code: use the module"
     with pytest.raises(TypeError, match=message), fl.ChannelAblator(model, "0").ablated(0):
         pass

@@ -338,6 +338,14 @@ def test_tokens_have_their_channels_on_the_last_axis_if_asked():
     )
 
 
+def test_with_preprocess_a_sample_may_be_in_0_to_1_but_for_rounding():
+    sample = torch.rand(4, 1, 8, 8)
+    sample[0, 0, 0, 0] = 1.0000002  # as an antialiased resize leaves it
+    fl.ActivationMaximizer(plain(), sample=sample, preprocess=torch.neg)
+    with pytest.raises(ValueError, match=r"got values from .* to 1\.01"):
+        fl.ActivationMaximizer(plain(), sample=sample * 1.01, preprocess=torch.neg)
+
+
 def test_preprocess_and_sample_range_bring_images_to_what_the_model_takes():
     seen = []
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
-from tests.nets import DataDependent, Fails, InnerLoop, PassesOn, images, plain, seeded
+from tests.nets import DataDependent, Fails, InnerLoop, PassesOn, images, plain, scripted, seeded
 from tests.state import random_state, snapshot
 
 both_backends = pytest.mark.parametrize("backend", ["hooks", "rewrite"])
@@ -213,9 +213,7 @@ def test_a_swallowing_model_does_not_swallow_the_early_stop():
 
 
 def test_a_scripted_part_is_told():
-    with pytest.warns(FutureWarning, match="torch.jit.script"):
-        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
-    model = nn.Sequential(scripted, nn.Flatten())
+    model = nn.Sequential(scripted(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())), nn.Flatten())
     with pytest.raises(TypeError, match=r"layer '0\.0' is scripted, and hooks do not run in scripted code"):
         fl.ActivationRecorder(model, "0.0")(images())
 

@@ -151,6 +151,7 @@ def test_it_survives(way):
     assert torch.equal(other.extractors["conv_1"].feature, tapped.extractors["conv_1"].feature)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 compiles it in several graphs")
 def test_it_runs_under_a_compiler_as_one_graph():
     tapped = fl.insert_extractors(seeded(Reused), ["conv_1", "act", "add"])
     compiled = torch.compile(tapped, fullgraph=True, backend="eager")
@@ -256,3 +257,39 @@ def test_messages():
         fl.insert_extractors(uncopyable, "conv_1")
     with pytest.raises(TypeError, match=r"model must be an nn\.Module; got 3"):
         fl.insert_extractors(3, "conv_1")
+
+
+class Assigns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen = self.seen.clone()
+        return self.act(x) + self.seen
+
+
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 takes no placeholder as a buffer")
+def test_a_buffer_that_forward_assigns():
+    acts = fl.ActivationRecorder(Assigns(), "act", backend="rewrite")(images())
+    assert torch.equal(acts["act"], images().relu())
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"), [("torch", True), ("torch.nn.modules", True), ("torchvision", False)]
+)
+def test_only_torch_may_ask_for_the_type_of_a_placeholder(place, allowed):
+    asked = {"__name__": place}
+    exec("def kind(x):\n    return x.__class__", asked)  # noqa: S102
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            asked["kind"](x)
+            return x.relu()
+
+    if allowed:
+        assert len(fl.list_operations(Asks())) == 1
+    else:
+        with pytest.raises(RuntimeError, match="inspects the type of a tensor"):
+            fl.list_operations(Asks())

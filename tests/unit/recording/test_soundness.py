@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurelens as fl
-from tests.nets import images, plain, seeded
+from tests.nets import images, plain, scripted, seeded
 from tests.state import snapshot
 
 both_backends = pytest.mark.parametrize("backend", ["hooks", "rewrite"])
@@ -333,14 +333,13 @@ def test_arguments_of_all_kinds():
 
 @pytest.mark.changes_model  # the test sets the mode
 def test_a_scripted_part_is_run_in_eval_mode_and_given_back():
-    with pytest.warns(FutureWarning, match=r"torch\.jit\.script"):
-        scripted = torch.jit.script(nn.Sequential(nn.Dropout(0.5)))
-    model = nn.Sequential(nn.Identity(), scripted, nn.Identity()).train()
+    script = scripted(nn.Sequential(nn.Dropout(0.5)))
+    model = nn.Sequential(nn.Identity(), script, nn.Identity()).train()
     acts = fl.ActivationRecorder(model, "2")(images())
     assert torch.equal(acts["2"], images())
-    assert scripted.training
+    assert script.training
     model.eval()
-    assert not scripted.training
+    assert not script.training
 
 
 def test_containers_among_attributes_are_given_back():

@@ -5,6 +5,7 @@ import functools
 import gc
 import random
 import types
+import warnings
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 import featurelens as fl
-from tests.nets import seeded
+from tests.nets import scripted, seeded
 from tests.state import snapshot
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -592,7 +593,8 @@ def test_time_first_sequences_ask():
 
 def test_nested_tensors():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    with pytest.warns(UserWarning, match="nested tensors is in prototype"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors is in prototype")
         encoder = nn.TransformerEncoder(layer, 2).eval()
         tokens, mask = torch.rand(3, 5, 8), torch.tensor([[0] * 5, [0] * 4 + [1], [0] * 3 + [1] * 2]).bool()
         table = fl.list_layers(encoder, tokens, src_key_padding_mask=mask)
@@ -608,13 +610,12 @@ def test_nested_tensors():
 
 
 def test_a_scripted_model_is_told():
-    with pytest.warns(FutureWarning, match=r"torch\.jit\.script"):
-        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
+    model = scripted(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))
     for layer in ("0", ""):
         with pytest.raises(
             TypeError, match=f"layer '{layer}' is scripted, and hooks do not run in scripted code"
         ):
-            fl.ActivationRecorder(scripted, layer)(X)
+            fl.ActivationRecorder(model, layer)(X)
 
 
 def test_checkpointing_does_not_make_a_second_call():
