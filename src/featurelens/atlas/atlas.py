@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import nn
 
 from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
@@ -17,7 +18,7 @@ from featurelens._sharding import Share
 from featurelens.atlas.building import Build
 from featurelens.atlas.site_folder import AtlasSite
 from featurelens.atlas.source import Source
-from featurelens.layers import Selector
+from featurelens.layers import Selector, list_layers
 from featurelens.recording import ActivationRecorder
 
 PICTURES = 5
@@ -52,7 +53,7 @@ class Atlas:
         Yields batches of them in the same order each time, with labels if there are any; or one tensor, or a tensor and
         labels. It is read twice, and images shown are loaded once more.
     layers
-        Selectors as for `ActivationRecorder`; by default every convolution and linear layer. Pages show them in the
+        Selectors as for `ActivationRecorder`; by default every convolution and linear layer that is called. Pages show them in the
         order in which the model holds them.
     classes
         Names of the classes, by label; by default those of the loader's data set (``loader.dataset.classes``), or the numbers
@@ -113,6 +114,7 @@ class Atlas:
     ) -> None:
         self.model = unwrap(check_module(model))
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
+        self.by_default = layers is None
         self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))
         if classes is not None and (
             isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
@@ -173,6 +175,18 @@ class Atlas:
             As for `build`; ValueError also if the loader has no length or no fixed order.
         """
         Build(self, _folder(folder), replace(Share.find(shard), joined=False)).run(write=False)
+
+    def leave_out_unused(self, images: torch.Tensor) -> None:
+        """Leave out layers that the model does not call for such `images`, unless the user named the layers.
+
+        For example auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, of which only weights are used.
+        """
+        if self.by_default:
+            table = list_layers(self.model, self.source.prepared(images[:2]))
+            called = {layer.name for layer in table if layer.calls}
+            self.recorder = ActivationRecorder(
+                self.model, [name for name in self.recorder.layers if name in called]
+            )
 
     def __str__(self) -> str:
         layers, channels = self.recorder.layers, self._channels()

@@ -118,8 +118,10 @@ class Build:
     def _plan(self) -> str:
         """Return a hash of what must be the same for a build to go on: weights, the first images, and settings."""
         atlas = self.atlas
+        images = atlas.source.first_images()
+        atlas.leave_out_unused(images)
         digest = hashlib.sha256()
-        for name, value in [*atlas.model.state_dict().items(), ("images", atlas.source.first_images())]:
+        for name, value in [*atlas.model.state_dict().items(), ("images", images)]:
             digest.update(name.encode())
             if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

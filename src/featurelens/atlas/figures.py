@@ -191,7 +191,8 @@ def columns(found: LayerSurvey, *, seed: int) -> dict[str, torch.Tensor]:
     if found.by_class is not None:
         result["selectivity"] = found.by_class.index
         result["selectivity_null"] = found.by_class.null_mean
-        result["best_class"] = found.by_class.preferred
+        preferred = found.by_class.preferred.double()
+        result["best_class"] = preferred.masked_fill(preferred < 0, torch.nan)
     values, labels = found.sample.values, found.sample.labels
     if labels is not None and 1 < len(torch.unique(labels)) < len(labels):
         information = channel_information(values.nan_to_num(0, 0, 0), labels, seed=seed, progress=False)

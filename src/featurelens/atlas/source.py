@@ -142,6 +142,10 @@ class Source:
         """Return the images of these rows of the data set, in the order given."""
         wanted = sorted(set(rows))
         parts = list(self.chunks(wanted))
+        if len(shapes := {tuple(part.images.shape[1:]): None for part in parts}) > 1:
+            raise ValueError(
+                f"the loader must yield images of one shape; got {' and '.join(map(str, shapes))}"
+            )
         place = torch.searchsorted(torch.tensor(wanted), torch.tensor(list(rows)))
         labels = [part.labels for part in parts if part.labels is not None]
         return Rows(

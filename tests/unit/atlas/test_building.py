@@ -439,3 +439,38 @@ def test_a_model_of_two_inputs_is_refused(tmp_path):
 def test_it_says_how_many_images_are_ablated():
     assert "14 channels on 40 images" in str(small(ablation=256))
     assert "14 channels on 12 images" in str(small(ablation=12))
+
+
+def test_layers_that_are_never_called_are_left_out_unless_named(tmp_path):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.Linear(8, 8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.auxiliary = nn.Linear(8, 3)
+
+        def forward(self, x):
+            rows = self.rows(x[:, 0])
+            return self.attention(rows, rows, rows)[0].mean(1)
+
+    site = small(seeded(Attention), steps=0, ablation=0).build(tmp_path / "atlas")
+    assert site.layers == ("rows",)
+    with pytest.raises(LookupError, match="layer 'auxiliary' was never called"):
+        small(seeded(Attention), layers="auxiliary").build(tmp_path / "named")
+
+
+def test_a_dead_channel_prefers_no_class(tmp_path):
+    model = network()
+    with torch.no_grad():
+        model[0].weight[1].zero_()
+        model[0].bias[1] = -1
+    site = small(model, steps=0, ablation=0).build(tmp_path / "atlas")
+    assert site["0:1"].figures["best_class"] is None
+    assert site["0:0"].figures["best_class"] in {0, 1, 2}
+
+
+def test_images_of_two_shapes_are_refused(tmp_path):
+    model = seeded(lambda: nn.Conv2d(1, 2, 3))
+    loader = [torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 6)]
+    with pytest.raises(ValueError, match=r"images of one shape; got \(1, 8, 8\) and \(1, 8, 6\)"):
+        small(model, loader, layers="", classes=None).build(tmp_path / "atlas")
