@@ -16,8 +16,6 @@ def table(gathered: Gathered, name: str) -> Columns:
     layer = gathered.layers[name]
     found: Columns = {"dead": dead(layer).tolist()}
     found |= {key: column(values) for key, values in columns(layer, seed=gathered.atlas.seed).items()}
-    if "best_class" in found:
-        found["best_class"] = [None if label < 0 else label for label in found["best_class"]]
     if effect := gathered.effect(name):
         titles = {"importance": "importance", "error": "importance_error", "q": "importance_q"}
         found |= {title: effect[key] for key, title in titles.items() if effect[key] is not None}
