@@ -142,5 +142,7 @@ def _attempt(what: str, make: Callable[[], Any]) -> Any:
     """Return what is made of a layer, or why it cannot be: its page says so."""
     try:
         return make()
+    except torch.OutOfMemoryError:  # of the machine and the moment, not of the layer
+        raise
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
         return {"failed": f"This layer cannot be {what}: {first_line(error)}"}

@@ -92,6 +92,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
     command.add_argument("--batch-size", type=int, default=32, help="images in a batch (default: 32)")
+    command.add_argument("--grey", action="store_true", help="images of one channel; needs --plain")
     command.add_argument(
         "--plain", action="store_true", help="give the network images in [0, 1], not ImageNet's normalization"
     )
@@ -206,11 +207,13 @@ def _images(given: argparse.Namespace) -> tuple[Any, list[str] | None]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
+    if given.grey and not given.plain:
+        raise ValueError("--grey needs --plain: ImageNet's normalization is for three channels")
     if not given.images.is_dir():
         raise ValueError(f"{given.images} is no folder of images")
-    prepare = transforms.Compose(
-        [transforms.Resize(given.size), transforms.CenterCrop(given.size), transforms.ToTensor()]
-    )
+    colours = [transforms.Grayscale()] if given.grey else []
+    size = [transforms.Resize(given.size), transforms.CenterCrop(given.size)]
+    prepare = transforms.Compose([*colours, *size, transforms.ToTensor()])
     if any(path.is_dir() for path in given.images.iterdir()):
         data = ImageFolder(str(given.images), prepare)
         return DataLoader(data, batch_size=given.batch_size), data.classes

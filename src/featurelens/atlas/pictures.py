@@ -50,7 +50,8 @@ class Painter:
         least = self._maximizer(0).run([-objective for objective in wanted]) if signed else None
         compared = self._compare(best, others, survey, channels)
         self._write_sheets(best, others, least, parts, folder)
-        return _figures(channels, best, others, least, compared)
+        where = "at the centre of the map: " if survey.strongest.positions.shape[2] else ""
+        return _figures(channels, best, others, least, compared, where)
 
     def _maximizer(self, number: int) -> ActivationMaximizer:
         return ActivationMaximizer(
@@ -105,8 +106,9 @@ def _figures(
     others: Sequence[MaximizationResult],
     least: MaximizationResult | None,
     compared: RealImageComparison,
+    where: str,
 ) -> dict[str, Any]:
-    """Return the figures of the images, column by column."""
+    """Return the figures of the images, column by column; `where` the channel was maximized begins the judgement."""
     path = compared.path
     trusted = compared.judged & ~(compared.dead | compared.weaker | compared.plainer | compared.detours)
     return {
@@ -116,7 +118,7 @@ def _figures(
         "minimum": None if least is None else column(-least.scores),
         "strongest": column(compared.data_maximum),
         "plain": column(compared.plain_scores),
-        "judgement": list(compared.judgements),
+        "judgement": [f"{where}{judgement}" for judgement in compared.judgements],
         "trusted": trusted.tolist(),
         "path": column(path.optimized.nanmean(1)),
         "path_real": column(path.strongest.nanmean(1)),

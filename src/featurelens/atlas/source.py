@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 from featurelens._batches import SHUFFLING, Batches, Given, sampler_of
 from featurelens._checks import describe
@@ -101,6 +101,8 @@ class Source:
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes, as far as the data set tells."""
         data = getattr(self.loader, "dataset", None)
+        while isinstance(data, Subset):
+            data = data.dataset
         names = getattr(data, "classes", None)
         if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
             return tuple(names)

@@ -474,3 +474,29 @@ def test_images_of_two_shapes_are_refused(tmp_path):
     loader = [torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 6)]
     with pytest.raises(ValueError, match=r"images of one shape; got \(1, 8, 8\) and \(1, 8, 6\)"):
         small(model, loader, layers="", classes=None).build(tmp_path / "atlas")
+
+
+def test_a_part_of_a_data_set_keeps_its_classes():
+    class Named(TensorDataset):
+        classes = CLASSES
+
+    part = Subset(Subset(Named(*data()), range(30)), range(20))
+    assert small(loader=DataLoader(part, batch_size=5), classes=None).classes == tuple(CLASSES)
+
+
+def test_running_out_of_memory_is_no_property_of_a_layer(tmp_path, monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("featurelens.atlas.pictures.Painter.paint", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        small().build(tmp_path / "atlas")
+    monkeypatch.undo()
+    site = small().build(tmp_path / "atlas")
+    assert all(layer["notes"] == [] for layer in site.manifest["layers"])
+
+
+def test_a_judgement_says_where_it_holds(whole):
+    site = AtlasSite(whole)
+    assert site["0:0"].details["pictures"]["judgement"].startswith("at the centre of the map: ")
+    assert not site["6:0"].details["pictures"]["judgement"].startswith("at the centre")

@@ -94,3 +94,15 @@ def test_a_list_is_no_state_dict(tmp_path, capsys):
     torch.save([1], tmp_path / "list.pt")
     assert main(["layers", NETWORK, "--weights", str(tmp_path / "list.pt")]) == 1
     assert "holds no state dict: it is [1]" in capsys.readouterr().err
+
+
+def grey_network():
+    return seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)))
+
+
+def test_grey_images_for_a_network_of_one_channel(photos, tmp_path, capsys):
+    command = ["atlas", f"{__name__}:grey_network", "--images", str(photos), "--size", "8", "--steps", "2"]
+    assert main([*command, "--out", str(tmp_path / "refused"), "--grey"]) == 1
+    assert "--grey needs --plain" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "atlas"), "--grey", "--plain"]) == 0
+    assert AtlasSite(tmp_path / "atlas").manifest["input"]["shape"] == [1, 8, 8]
