@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 from featurelens import ActivationRecorder, ChannelAblator, statistics
 from featurelens.atlas import Atlas, AtlasSite, compare_atlases
