@@ -5,7 +5,7 @@
     python benchmarks/atlas.py kills      # builds killed at random moments end with the same bytes
 
 The network is ResNet-18 for 32x32 images, all 20 convolutions with 4,800 channels, with random weights; the images are
-random too (``--data DIR`` takes CIFAR-10's).
+random too, or those of a folder with one subfolder a class (``--data``).
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def images(count: int, folder: Path | None) -> DataLoader:
         x = torch.rand(count, 3, 32, 32, generator=generator)
         y = torch.randint(10, (count,), generator=generator)
     else:
-        sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-        from reference import load
+        from torchvision import transforms
+        from torchvision.datasets import ImageFolder
 
-        data = load("cifar10", folder)
-        x, y = data.test_images[:count], data.test_labels[:count]
+        data = ImageFolder(str(folder), transforms.ToTensor())
+        chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:count].tolist()
+        x, y = torch.stack([data[row][0] for row in chosen]), torch.tensor([data[row][1] for row in chosen])
     return DataLoader(TensorDataset(x, y), batch_size=64)
 
 
@@ -79,7 +80,7 @@ def passes(options: argparse.Namespace) -> None:
         wanted = torch.unique(torch.cat([layer.shown_rows.flatten() for layer in found.layers.values()]))
         sample = atlas.source.take(found.rows[:256].tolist()).images
         between = time.perf_counter()
-        cut(atlas.recorder, atlas.source, View.of(sample), found.layers, Parts(folder), progress=False)
+        cut(atlas.model, atlas.source, View.of(sample), found.layers, Parts(folder), progress=False)
         end = time.perf_counter()
         with torch.no_grad():
             for x, _ in loader:
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", type=Path, help="folder of CIFAR-10")
+    parser.add_argument("--data", type=Path, help="folder of images, one subfolder a class")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     {"passes": passes, "size": size, "kills": kills, "small": small}[options.what](options)
