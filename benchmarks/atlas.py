@@ -75,7 +75,7 @@ def passes(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         atlas, folder = atlas_of(loader), Path(tempfile.mkdtemp())
         start = time.perf_counter()
-        found = merged(survey_blocks(atlas, Parts(folder), Share()))
+        found = merged(survey_blocks(atlas, atlas.recorder, Parts(folder), Share()))
         surveyed = time.perf_counter()
         wanted = torch.unique(torch.cat([layer.shown_rows.flatten() for layer in found.layers.values()]))
         sample = atlas.source.take(found.rows[:256].tolist()).images

@@ -53,8 +53,8 @@ class Atlas:
         Yields batches of them in the same order each time, with labels if there are any; or one tensor, or a tensor and
         labels. It is read twice, and images shown are loaded once more.
     layers
-        Selectors as for `ActivationRecorder`; by default every convolution and linear layer that is called. Pages show them in the
-        order in which the model holds them.
+        Selectors as for `ActivationRecorder`; by default every convolution and linear layer that is called. Pages show them
+        in the order in which the model holds them.
     classes
         Names of the classes, by label; by default those of the loader's data set (``loader.dataset.classes``), or the numbers
         up to the largest label of a tensor. Without them nothing is shown by class.
@@ -114,7 +114,7 @@ class Atlas:
     ) -> None:
         self.model = unwrap(check_module(model))
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
-        self.by_default = layers is None
+        self._layers_named = layers is not None
         self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))
         if classes is not None and (
             isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
@@ -176,17 +176,16 @@ class Atlas:
         """
         Build(self, _folder(folder), replace(Share.find(shard), joined=False)).run(write=False)
 
-    def leave_out_unused(self, images: torch.Tensor) -> None:
-        """Leave out layers that the model does not call for such `images`, unless the user named the layers.
+    def called(self, images: torch.Tensor) -> ActivationRecorder:
+        """Return a recorder of the layers named by the user, or else of those that the model calls for `images`.
 
-        For example auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, of which only weights are used.
+        Not called are auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, whose weights alone are used.
         """
-        if self.by_default:
-            table = list_layers(self.model, self.source.prepared(images[:2]))
-            called = {layer.name for layer in table if layer.calls}
-            self.recorder = ActivationRecorder(
-                self.model, [name for name in self.recorder.layers if name in called]
-            )
+        if self._layers_named:
+            return self.recorder
+        table = list_layers(self.model, self.source.prepared(images[:2]))
+        calls = {layer.name for layer in table if layer.calls}
+        return ActivationRecorder(self.model, [name for name in self.recorder.layers if name in calls])
 
     def __str__(self) -> str:
         layers, channels = self.recorder.layers, self._channels()

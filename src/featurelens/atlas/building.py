@@ -39,7 +39,9 @@ class Build:
     def __init__(self, atlas: Atlas, folder: Path, share: Share) -> None:
         self.atlas, self.share = atlas, share
         self.parts, self.work = Parts(folder), Parts(folder / "parts")
-        self.plan = self._plan()
+        images = atlas.source.first_images()
+        self.recorder = atlas.called(images)
+        self.plan = self._plan(images)
         # A build goes on with the same data only; whoever reads a finished atlas may read them another way.
         plan: Any = [self.plan, atlas.source.number_of_batches, atlas.source.number_of_images]
         self.finished = (folder / "data" / "manifest.js").exists() and not self.work.folder.exists()
@@ -60,7 +62,7 @@ class Build:
         if self.finished:
             return
         with self.share.together():
-            files = survey_blocks(self.atlas, self.work, self.share)
+            files = survey_blocks(self.atlas, self.recorder, self.work, self.share)
         self.share.gather(None)
         if not all(file.exists() for file in files):
             return  # other workers are not ready
@@ -115,18 +117,16 @@ class Build:
                 self.parts.write(f"images/{folders[name]}/{number_of(channels)}-maps.webp", encoded(sheet))
         return {"labels": {str(row): label for row, label in labels.items()}, "tiles": tiles}
 
-    def _plan(self) -> str:
+    def _plan(self, images: torch.Tensor) -> str:
         """Return a hash of what must be the same for a build to go on: weights, the first images, and settings."""
         atlas = self.atlas
-        images = atlas.source.first_images()
-        atlas.leave_out_unused(images)
         digest = hashlib.sha256()
         for name, value in [*atlas.model.state_dict().items(), ("images", images)]:
             digest.update(name.encode())
             if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         settings = {
-            "layers": list(atlas.recorder.layers),
+            "layers": list(self.recorder.layers),
             "classes": None if atlas.classes is None else list(atlas.classes),
             "title": atlas.title,
             "sample": atlas.sample,

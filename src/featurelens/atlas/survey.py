@@ -10,6 +10,7 @@ import torch
 
 from featurelens._sharding import Share
 from featurelens.atlas.parts import Parts
+from featurelens.recording import ActivationRecorder
 from featurelens.statistics import (
     Activity,
     ActivityResult,
@@ -113,7 +114,7 @@ class Survey:
         return next(iter(self.layers.values())).sample.labels
 
 
-def survey_blocks(atlas: Atlas, work: Parts, share: Share) -> list[Path]:
+def survey_blocks(atlas: Atlas, recorder: ActivationRecorder, work: Parts, share: Share) -> list[Path]:
     """Measure the blocks of this share that are not measured yet, and return the files of all."""
     sample = Sample(atlas.sample, atlas.seed, reduce="max")
     statistics: list[Statistic] = [TopK(STRONGEST), StrongestAtCentre(STRONGEST), sample, Activity()]
@@ -124,7 +125,7 @@ def survey_blocks(atlas: Atlas, work: Parts, share: Share) -> list[Path]:
     files = [work.path(f"survey/{index:02d}-{blocks:02d}.pt") for index in range(blocks)]
     for index, file in enumerate(files):
         if index % share.count == share.index and not file.exists():
-            atlas.recorder.stream(
+            recorder.stream(
                 atlas.source.loader,
                 statistics,
                 inputs=atlas.source.for_model,

@@ -221,11 +221,10 @@ def heat_map(
 
 
 def add_bar(picture: AxesImage, label: str = "") -> None:
+    """Draw the scale of colours; a long label is wrapped to run along the bar and not beyond the figure."""
     figure = figure_of(picture.axes)
     bar = figure.colorbar(picture, ax=picture.axes, shrink=0.8)
-    lines = (
-        wrap(label, 0.8 * figure.get_figheight(), 8) if label else []
-    )  # along the bar, and not beyond the figure
+    lines = wrap(label, 0.8 * figure.get_figheight(), 8) if label else []
     bar.set_label("\n".join(lines), fontsize=8, color=INK)
     quiet(bar)
 

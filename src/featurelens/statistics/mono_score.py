@@ -72,7 +72,7 @@ class MonoScore(Statistic):
     Raises
     ------
     TypeError, ValueError
-        If `embeddings` are not finite floating-point rows, none of them 0, or there are fewer than images.
+        If `embeddings` are not floating-point rows, a row is zero or not finite, or there are fewer rows than images.
 
     Examples
     --------
