@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from featurelens import similarity
+from featurelens._checks import count
 from featurelens.atlas import figures
 from featurelens.atlas.filters import drawn
 from featurelens.atlas.gathered import Gathered
@@ -48,7 +49,22 @@ def manifest(
         "layers": [_layer(gathered, name) for name in gathered.layers],
         "similarity": _similarity(gathered),
         "front": front,
+        "notes": _notes(gathered),
     }
+
+
+def _notes(gathered: Gathered) -> list[str]:
+    """Return what holds for the whole atlas: images whose activations are not finite."""
+    broken = [~layer.sample.values.isfinite().all(1) for layer in gathered.layers.values()]
+    number = int(torch.stack(broken).any(0).sum())
+    if not number:
+        return []
+    return [
+        (
+            f"{count(number, 'sampled image')} gave NaN or infinite activations. They count as 0 in information, neighbours and the "
+            "similarity of layers, and are left out of other figures."
+        )
+    ]
 
 
 def _layer(gathered: Gathered, name: str) -> dict[str, Any]:

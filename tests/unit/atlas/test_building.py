@@ -500,3 +500,17 @@ def test_a_judgement_says_where_it_holds(whole):
     site = AtlasSite(whole)
     assert site["0:0"].details["pictures"]["judgement"].startswith("at the centre of the map: ")
     assert not site["6:0"].details["pictures"]["judgement"].startswith("at the centre")
+
+
+@pytest.mark.filterwarnings("ignore:.*holds .* NaN")
+def test_images_that_give_nan_are_told(whole, tmp_path):
+    images, labels = data()
+    images[sampled_rows()[3]] = torch.nan
+    site = small(loader=(images, labels), steps=0, ablation=0).build(tmp_path / "atlas")
+    assert site.manifest["notes"] == [
+        (
+            "1 sampled image gave NaN or infinite activations. They count as 0 in information, neighbours and the similarity of "
+            "layers, and are left out of other figures."
+        )
+    ]
+    assert AtlasSite(whole).manifest["notes"] == []
