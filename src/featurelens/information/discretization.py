@@ -26,7 +26,7 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     >>> uniform_codes(torch.tensor([0.0, 0.25, 0.5, 1.0]), 4)
     tensor([0, 1, 2, 3], dtype=torch.int32)
     """
-    low, high = torch.aminmax(rows, dim=-1, keepdim=True)
+    low, high = extremes(rows)
     if not bool(torch.isfinite(high - low).all()):
         rows, low, high = rows.double(), low.double(), high.double()
     step = (high.double() - low.double()) / bins
@@ -47,7 +47,7 @@ def digitized_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     >>> digitized_codes(torch.tensor([[0.0, 0.25, 0.5, 1.0]]), 4)
     tensor([[0, 1, 2, 4]], dtype=torch.int32)
     """
-    low, high = (side[:, None] for side in torch.aminmax(rows, dim=-1))
+    low, high = extremes(rows)
     flat = low == high
     low, high = torch.where(flat, low - 0.5, low), torch.where(flat, high + 0.5, high)
     # numpy before 2 computes with float64 and rounds; the type of a scalar's range tells.
@@ -115,6 +115,16 @@ def quantile_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     beyond = ~reaches & (after >= n)
     opening = torch.where(beyond, torch.inf, opening)
     return torch.searchsorted(opening, rows.contiguous(), right=True, out_int32=True)
+
+
+def extremes(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the least and the largest value ``(..., 1)`` of each row ``(..., N)``; numpy is several times as fast on the CPU."""
+    if rows.device.type != "cpu":
+        return torch.aminmax(rows, dim=-1, keepdim=True)
+    values = rows.numpy()
+    return torch.from_numpy(values.min(axis=-1, keepdims=True)), torch.from_numpy(
+        values.max(axis=-1, keepdims=True)
+    )
 
 
 def sort_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -170,6 +170,16 @@ def pair_sums_and_cells(
     return sums, seen
 
 
+def sums_of_counts(counts: torch.Tensor, n: int, correction: Correction) -> torch.Tensor:
+    """Return ``sum w[count]`` over the last dimension of counts ``(..., K)`` of `n` samples, as :func:`row_sums` does.
+
+    >>> sums_of_counts(torch.tensor([[1, 3], [2, 2]]), 4, "none")
+    tensor([3.2958, 2.7726], dtype=torch.float64)
+    """
+    weights, unit = _whole_weights(n, correction)
+    return weights.to(counts.device)[counts].sum(dim=-1).double() * unit
+
+
 @lru_cache(maxsize=16)
 def _whole_weights(n: int, correction: Correction) -> tuple[torch.Tensor, float]:
     """Return the weights of :func:`count_weights` as int64, and their unit: their sums do not depend on the order."""

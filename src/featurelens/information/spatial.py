@@ -15,7 +15,12 @@ from featurelens.information.binned import check_binning
 from featurelens.information.chance import ChanceTable
 from featurelens.information.chunks import elements_at_a_time, map_threaded, row_slices, shown
 from featurelens.information.discretization import Strategy, bin_codes, digitized_codes
-from featurelens.information.entropy import Correction, information_from_sums, pair_sums_and_cells
+from featurelens.information.entropy import (
+    Correction,
+    information_from_sums,
+    pair_sums_and_cells,
+    sums_of_counts,
+)
 from featurelens.information.estimator import check_confidence
 from featurelens.information.resampling import permutation_p_value, t_quantile
 from featurelens.information.results import NATS_PER_UNIT, SpatialMutualInformationResult, Units
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 SpatialNull = Literal["cross_image"]
 
 LEGACY_BINS = 255
-PAIRED_AT_A_TIME = 2**18
-"""Pixels of pairs of maps: enough work for a thread, and few enough for every thread to have some."""
+MANY_PIXELS = 2**18
+"""Enough work for a thread, and few enough for every thread to have some."""
 
 
 def spatial_mutual_information(
@@ -137,42 +142,46 @@ class _Recipe:
             return digitized_codes(rows, self.bins)
         return bin_codes(rows, self.bins, self.strategy)
 
+    def cut_at_a_time(self, device: torch.device) -> int:
+        """Return how many values to cut at a time: quantiles are a dozen calls of torch, which must stay on one core."""
+        return MANY_PIXELS if self.legacy else elements_at_a_time(device)
+
 
 class _Maps(NamedTuple):
-    """Bins ``(N, C, H * W)`` of all maps, the sums over their counts, and whether each is constant, ``(N, C)``.
+    """Bins ``(N, C, H * W)`` of all maps and the counts of each bin ``(N, C, bins)``.
 
-    `sizes` ``(N, C, bins)`` are the counts of the bins, for the correction that needs them.
+    Also the sums over these counts, and whether each map is constant, ``(N, C)``.
     """
 
     codes: torch.Tensor
+    sizes: torch.Tensor
     sums: torch.Tensor
     constant: torch.Tensor
-    sizes: torch.Tensor | None
 
     @classmethod
     def of(cls, maps: torch.Tensor, size: torch.Size, recipe: _Recipe) -> Self:
         """Cut maps, resized to `size`, into bins."""
         single = maps.reshape(-1, 1, *maps.shape[2:])
 
-        def cut(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = torch.empty(len(single), size.numel(), dtype=torch.int32, device=maps.device)
+        sizes = torch.empty(len(single), recipe.levels, dtype=torch.int64, device=maps.device)
+
+        def cut(rows: slice) -> None:
             part = single[rows]
             if part.shape[-2:] != size:
                 part = functional.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
-            codes = recipe.codes(part.flatten(1))
-            alone = torch.zeros_like(codes[None, :1])  # a second variable that never changes
-            return codes, pair_sums_and_cells(alone, codes[None], recipe.levels, recipe.correction)[
-                0
-            ].flatten()
+            codes[rows] = recipe.codes(part.flatten(1))
+            sizes[rows] = _bin_sizes(codes[rows], recipe.levels)
 
-        chunks = row_slices(len(single), size.numel(), elements_at_a_time(maps.device))
-        codes, sums = zip(*map_threaded(cut, chunks, maps.device), strict=True)
+        map_threaded(
+            cut, row_slices(len(single), size.numel(), recipe.cut_at_a_time(maps.device)), maps.device
+        )
         pixels = maps.flatten(2)  # before resizing, which rounds
-        joined = torch.cat(codes).reshape(*maps.shape[:2], -1)
         return cls(
-            codes=joined,
-            sums=torch.cat(sums).reshape(maps.shape[:2]),
+            codes=codes.reshape(*maps.shape[:2], -1),
+            sizes=sizes.reshape(*maps.shape[:2], -1),
+            sums=sums_of_counts(sizes, size.numel(), recipe.correction).reshape(maps.shape[:2]),
             constant=(pixels == pixels[..., :1]).all(dim=2),
-            sizes=_bin_sizes(joined, recipe.levels) if recipe.correction == "permutation" else None,
         )
 
     def constant_note(self, name: str) -> list[str]:
@@ -199,7 +208,7 @@ def _measured(
         order = torch.randperm(len(sides[0]) - 1, generator=generator)
         shifts += (order[: recipe.pairings] + 1).tolist()
     table = None
-    if first.sizes is not None and second.sizes is not None:
+    if recipe.correction == "permutation":
         table = ChanceTable(first.sizes, second.sizes, first.codes.shape[-1])
     true, *others = [
         _scores(first, second, shift, recipe, table) for shift in shown(shifts, "pairing", "shift", progress)
@@ -222,10 +231,10 @@ def _scores(
             images.codes[part], maps.codes[partner[part]], recipe.levels, recipe.correction
         )
 
-    map_threaded(fill, row_slices(n, joint[:1].numel() * pixels, PAIRED_AT_A_TIME), joint.device)
+    map_threaded(fill, row_slices(n, joint[:1].numel() * pixels, MANY_PIXELS), joint.device)
     first, second = images.sums[:, :, None], maps.sums[partner][:, None]
     values = information_from_sums(joint, first, second, n=pixels, correction=recipe.correction)
-    if table is not None and images.sizes is not None and maps.sizes is not None:
+    if table is not None:
         values = table.of(images.sizes, maps.sizes[partner]).taken_off(values, seen)
     return values.masked_fill_(images.constant[:, :, None] | maps.constant[partner][:, None], 0.0)
 
