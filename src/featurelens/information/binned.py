@@ -15,6 +15,7 @@ from featurelens.information.entropy import (
     pointwise_information,
 )
 from featurelens.information.estimator import Measurement, MutualInformation
+from featurelens.information.resampling import Scatter
 from featurelens.information.variables import Variable, label_codes
 
 if TYPE_CHECKING:
@@ -87,15 +88,15 @@ class BinnedMutualInformation(MutualInformation):
             degrees=len(x) - 1,
         )
 
-    def _standard_error(
+    def _scatter(
         self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
-    ) -> float:
+    ) -> Scatter:
         """Return the error of a mean of the pointwise terms: parts of the data would have fewer samples for each cell."""
         codes = (
             self._codes(*side)[0]
             for side in ((x, self._bins_per_column(x, y)), (y, self._bins_per_column(y, x)))
         )
-        return float(pointwise_information(*codes).std()) / math.sqrt(len(x))
+        return Scatter(float(pointwise_information(*codes).std()) / math.sqrt(len(x)))
 
     def _bins_per_column(self, side: Variable, other: Variable) -> int:
         if self.bins != "auto":

@@ -11,8 +11,9 @@ from featurelens._checks import check_choice, check_whole, describe
 from featurelens._random import Seed, make_generator
 from featurelens.information.resampling import (
     BLOCKS,
+    Scatter,
     Statistic,
-    block_standard_error,
+    block_scatter,
     permutation_p_value,
     shuffled_values,
     t_quantile,
@@ -96,7 +97,8 @@ class MutualInformation(ABC):
         units : {"nats", "bits"}
             Unit of every value in the result.
         confidence : float, optional
-            Level of a confidence interval for sampling variation, such as 0.95; takes about four times as long.
+            Level of a confidence interval for sampling variation, such as 0.95; takes about four times as long. A note says
+        so where the estimate depends on the number of samples by more than the interval is wide.
         null : {"permutation"}, optional
             Also estimate with `y` in random order, `permutations` times, for the mean under independence and a p-value.
         permutations : int
@@ -141,13 +143,13 @@ class MutualInformation(ABC):
         measured = self._measure(x, y, generator)
         return measured, shuffled_values(self._value(generator), x, y, permutations, generator)
 
-    def _standard_error(
+    def _scatter(
         self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
-    ) -> float:
+    ) -> Scatter:
         """Return the standard error of the measured value: its own, or from disjoint parts of the data."""
         if measured.standard_error is not None:
-            return measured.standard_error
-        return block_standard_error(self._value(generator), x, y, generator)
+            return Scatter(measured.standard_error)
+        return block_scatter(self._value(generator), x, y, generator)
 
     def _value(self, generator: torch.Generator) -> Statistic:
         return lambda x, y: self._measure(x, y, generator).value
@@ -168,14 +170,16 @@ def run_estimate(
     first, second = make_pair(x, y, allow_constant=estimator._accepts_constants)
     estimator._check_pair(first, second, null=options.null)
     generator = make_generator(options.seed)
-    shuffled, error, interval = None, None, None
+    shuffled, error, interval, drift = None, None, None, []
     if options.null is None:
         measured = estimator._measure(first, second, generator)
     else:
         measured, shuffled = estimator._measure_with_null(first, second, options.permutations, generator)
     if options.confidence is not None:
-        error = estimator._standard_error(first, second, measured, generator)
+        scatter = estimator._scatter(first, second, measured, generator)
+        error = scatter.error
         half = t_quantile(options.confidence, measured.degrees) * error
+        drift = scatter.drift_note(measured.value, half)
         interval = (measured.value - half, measured.value + half)
     cautions = [] if measured.caution is None else [measured.caution]
     result = MutualInformationResult(
@@ -192,7 +196,7 @@ def run_estimate(
         label_entropy=label_entropy(first, second),
         noise_model=measured.noise_model,
         bracket=measured.bracket,
-        notes=(*first.notes, *second.notes, *measured.notes, *cautions),
+        notes=(*first.notes, *second.notes, *measured.notes, *drift, *cautions),
     ).to(options.units)
     if result.saturated:
         cautions.append(saturation(result))

@@ -17,7 +17,7 @@ from featurelens.information.estimator import Measurement, MutualInformation, Nu
 from featurelens.information.learned_codes import learned_folds
 from featurelens.information.networks import Network, train
 from featurelens.information.ranks import normal_scores
-from featurelens.information.resampling import block_standard_error
+from featurelens.information.resampling import Scatter, block_scatter
 from featurelens.information.variables import Variable
 
 Reduction = Literal["cca", "autoencoder", "learned"]
@@ -109,17 +109,16 @@ class LatentMutualInformation(MutualInformation):
             ),
         )
 
-    def _standard_error(
+    def _scatter(
         self, x: Variable, y: Variable, measured: Measurement, generator: torch.Generator
-    ) -> float:
+    ) -> Scatter:
         """Return the scatter of the measurement alone: the maps are held fixed."""
-        errors = [
-            block_standard_error(
-                lambda a, b: measure_neighbors(a, b, self.k, generator).value, *sides, generator
-            )
+        halves = [
+            block_scatter(lambda a, b: measure_neighbors(a, b, self.k, generator).value, *sides, generator)
             for sides in self._latent_halves(x, y, generator)
         ]
-        return math.hypot(*errors) / len(errors)
+        error = math.hypot(*(half.error for half in halves)) / len(halves)
+        return halves[0]._replace(error=error, of_parts=sum(half.of_parts for half in halves) / len(halves))
 
     def _latent_halves(self, x: Variable, y: Variable, generator: torch.Generator) -> list[Sides]:
         """Return both sides of each half, or third, mapped by what was learned on the rest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -17,8 +18,26 @@ BLOCKS = 10
 SMALLEST_BLOCK = 25
 
 
-def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generator: torch.Generator) -> float:
-    """Return the standard error of ``statistic(x, y)`` from how much it varies between disjoint parts.
+class Scatter(NamedTuple):
+    """The standard error of an estimate, and what parts of the data give on average if it comes from parts."""
+
+    error: float
+    of_parts: float = math.nan
+    part_size: int = 0
+
+    def drift_note(self, value: float, half_width: float) -> list[str]:
+        """Return a note if the value depends on the number of samples by more than the interval is wide."""
+        if not abs(self.of_parts - value) > half_width:  # nor if there are no parts
+            return []
+        note = (
+            f"{self.part_size} samples at a time give {self.of_parts:.4f} nats, all of them {value:.4f}: the estimate still "
+            "depends on the number of samples, which the interval does not cover"
+        )
+        return [note]
+
+
+def block_scatter(statistic: Statistic, x: Variable, y: Variable, generator: torch.Generator) -> Scatter:
+    """Return the standard error of ``statistic(x, y)`` from how much it varies between disjoint parts, and their mean.
 
     The data are divided into up to 10 parts of m samples, four times at random. The variance of a nearest-neighbour
     estimate falls as 1/n, so at n samples it is m/n of the variance between parts (Holmes & Nemenman 2019, "Estimation of
@@ -32,13 +51,15 @@ def block_standard_error(statistic: Statistic, x: Variable, y: Variable, generat
             f"confidence needs at least {2 * SMALLEST_BLOCK} samples; got {n}: use more, or confidence=None"
         )
     size = n // blocks
-    variances = []
+    variances, means = [], []
     for _ in range(PARTITIONS):
         order = permutation(n, generator, x.device)
         parts = [order[i * size : (i + 1) * size] for i in range(blocks)]
         values = torch.tensor([statistic(x.take(part), y.take(part)) for part in parts], dtype=torch.float64)
         variances.append(float(values.var()))
-    return math.sqrt(sum(variances) / len(variances) * size / n)
+        means.append(float(values.mean()))
+    error = math.sqrt(sum(variances) / PARTITIONS * size / n)
+    return Scatter(error, sum(means) / PARTITIONS, size)
 
 
 def shuffled_values(

@@ -220,7 +220,8 @@ def test_a_result_reads_as_a_sentence():
     assert str(result) == (
         f"{result.value:.4f} nats (interval {low:.4f} to {high:.4f}; {result.excess:.4f} above the null "
         f"of {result.null_mean:.4f}, p = 0.25) by "
-        f"KSG(k=5, variant=1, marginals='normal-score'), from 200 samples of 2 + 2 columns; ceiling 3.79 nats"
+        f"KSG(k=5, variant=1, marginals='normal-score'), from 200 samples of 2 + 2 columns; ceiling 3.79 nats; "
+        f"{result.notes[0]}"
     )
     assert repr(result).startswith("MutualInformationResult(")
     assert len(repr(result)) < 110
@@ -279,3 +280,19 @@ def test_the_seed_is_0_unless_given():
         for seed in ({}, {"seed": 0})
     )
     assert torch.equal(one.null_mean, other.null_mean)
+
+
+def test_an_interval_says_what_it_does_not_cover():
+    """KSG is too low in five columns, the lower the fewer the samples; in one column it is not."""
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 600, 5, generator=generator)
+    several = KSG.estimate(x, x + noise, confidence=0.95, seed=0)
+    single = KSG.estimate(x[:, 0], x[:, 0] + noise[:, 0], confidence=0.95, seed=0)
+    (note,) = several.notes
+    parts = note.split()[6]
+    assert note == (
+        f"60 samples at a time give {parts} nats, all of them {several.value:.4f}: the estimate still depends on the number of "
+        "samples, which the interval does not cover"
+    )
+    assert float(parts) < several.interval[0]
+    assert single.notes == ()
