@@ -114,9 +114,7 @@ class AutomaticMutualInformation(MutualInformation):
             return _for_labels(x, y, generator)
         x, y = (side.with_values(independent_columns(side, [])) for side in in_fixed_order(x, y))
         plan = PLANS[self.effort]
-        # Each simulated data set lowers the scatter, which matters less where there are many samples.
-        surrogates = 2 if plan is None else max(2, min(8, 16_000 // len(x)))
-        corrected = CorrectedKSGMutualInformation(surrogates=surrogates)
+        corrected = CorrectedKSGMutualInformation(surrogates=2 if plan is None else "auto")
         columns = x.values.shape[1] + y.values.shape[1]
         many = dataclasses.replace(corrected, k=NEIGHBORS_AMONG_MANY) if columns > MANY_COLUMNS else corrected
         neighbors = _Choice(many, [(x, y)], "corrected nearest neighbours")

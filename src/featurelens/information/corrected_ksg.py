@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 from featurelens._checks import check_whole
 from featurelens.information.copula import check_for_copula, copula_of
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 POOR_FIT = 3.0
 """Standard deviations of KSG, about ``1 / sqrt(N)`` nats, by which it may differ from what a fitting copula shows."""
+
+LEAST_SURROGATES, MOST_SURROGATES = 2, 8
+SIMULATED = 16_000
+"""Samples to simulate by default, in all."""
 
 
 @final
@@ -35,8 +39,9 @@ class CorrectedKSGMutualInformation(MutualInformation):
     ----------
     k : int
         Number of neighbours.
-    surrogates : int
-        Number of simulated data sets; the time is that of ``1 + surrogates`` KSG estimates.
+    surrogates : int or "auto"
+        Number of simulated data sets; the time is that of ``1 + surrogates`` KSG estimates. By default 8 for up to 2000
+        samples, and fewer for more, at least 2: each lowers the scatter, which matters less where there are many samples.
 
     Raises
     ------
@@ -53,11 +58,12 @@ class CorrectedKSGMutualInformation(MutualInformation):
     """
 
     k: int = 5
-    surrogates: int = 4
+    surrogates: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_whole(self.k, argument="k", least=1)
-        check_whole(self.surrogates, argument="surrogates", least=1)
+        if self.surrogates != "auto":
+            check_whole(self.surrogates, argument="surrogates", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         check_for_copula(self, x, y)
@@ -77,7 +83,7 @@ class CorrectedKSGMutualInformation(MutualInformation):
             return dataclasses.replace(plain, notes=tuple(notes))
         copula = copula.without_bias(len(x))
         errors = []
-        for _ in range(self.surrogates):
+        for _ in range(self._surrogates(len(x))):
             drawn = copula.draw(len(x), generator)
             first, second = (
                 Variable(part, False, part.shape[1], "drawn")
@@ -101,6 +107,11 @@ class CorrectedKSGMutualInformation(MutualInformation):
                 "hold, KSG's error may be another, which no interval covers"
             )
         return dataclasses.replace(plain, value=value, ceiling=ceiling, notes=tuple(notes))
+
+    def _surrogates(self, samples: int) -> int:
+        if self.surrogates != "auto":
+            return self.surrogates
+        return max(LEAST_SURROGATES, min(MOST_SURROGATES, SIMULATED // samples))
 
 
 def measure_neighbors(x: Variable, y: Variable, k: int, generator: torch.Generator) -> Measurement:
