@@ -119,7 +119,8 @@ class ChannelAblator:
         """Return an ablator of the heads of an attention layer: what each adds before the output projection.
 
         Channels are then the numbers of heads, in every method. The layer is an `nn.MultiheadAttention`, as in torch's and
-        torchvision's transformers, or one with `num_heads` and a linear output projection, such as timm's attention.
+        torchvision's transformers, or one with a number of heads and a linear output projection, as in timm and in most models
+        of Hugging Face's transformers.
 
         Parameters
         ----------
