@@ -48,9 +48,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def adapters(session: nox.Session) -> None:
-    """Run the callbacks in training loops of the real Lightning and transformers."""
+    """Run what needs other libraries: training loops of Lightning and transformers, heads and documents of timm's and theirs."""
     install(session, "adapters")
-    session.run("pytest", "tests/unit/callbacks", *session.posargs)
+    tests = ["tests/unit/callbacks", "tests/unit/ablation/test_heads.py", "tests/studies/test_documents.py"]
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session(default=False, reuse_venv=False)

@@ -163,8 +163,8 @@ for name, result in layers.items():
 
 # %%
 # Layers closer to the scores seem to have more information about the digit. Strictly, they cannot: everything in ``relu2`` has
-# passed through ``conv1``. But these values are for activations with a little added noise, which blurs small differences.
-# What rises from layer to layer is how *clearly* the digits are separated.
+# passed through ``conv1``. But these values are what a **linear probe** can predict of images that it was not fitted to, from
+# the mean of every map. What rises from layer to layer is how *easily* the digit can be read off.
 
 # %%
 # A popular recipe gets this wrong. It counts pairs of pixel and activation in a table of 255 x 255 cells. But a map has only

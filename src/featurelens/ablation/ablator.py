@@ -118,8 +118,8 @@ class ChannelAblator:
     def of_heads(cls, model: nn.Module, layer: Selector, *, output: Output = None) -> Self:
         """Return an ablator of the heads of an attention layer: what each adds before the output projection.
 
-        Channels are then the numbers of heads, in every method. The layer is an `nn.MultiheadAttention`, as in torch's and
-        torchvision's transformers, or one with `num_heads` and a linear output projection, such as timm's attention.
+        Channels are then the numbers of heads, in every method. The layer is an `nn.MultiheadAttention`, or one with a number
+        of heads and a linear output projection, as in timm and in most models of Hugging Face's transformers.
 
         Parameters
         ----------

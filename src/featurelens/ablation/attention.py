@@ -13,7 +13,16 @@ from torch import nn
 from featurelens._checks import describe
 from featurelens._hooks import hooked
 
-_PROJECTIONS = ("proj", "out_proj", "o_proj", "to_out")  # the last layer of attention layers that call it
+_COUNTS = ("num_heads", "num_attention_heads", "n_heads")  # of the layer itself or of its `config`
+_PROJECTIONS = (
+    "proj",
+    "out_proj",
+    "o_proj",
+    "to_out",
+    "c_proj",
+    "out_lin",
+    "o",
+)  # the last layer of attention layers that call it
 
 
 def heads_of(module: nn.Module) -> int:
@@ -25,15 +34,18 @@ def heads_of(module: nn.Module) -> int:
     Raises
     ------
     TypeError
-        If it is neither torch's nor one with `num_heads` and a linear output projection, such as timm's.
+        If it is neither torch's nor one with a number of heads and a linear output projection, such as those of timm and of
+        most models of transformers.
     """
-    heads = getattr(module, "num_heads", None)
-    if not isinstance(heads, int) or (
-        not isinstance(module, nn.MultiheadAttention) and _projection(module) is None
-    ):
+    owners = (module, getattr(module, "config", None))
+    counts = (getattr(owner, name, None) for owner in owners for name in _COUNTS)
+    heads = next((number for number in counts if isinstance(number, int)), None)
+    if heads is None or (not isinstance(module, nn.MultiheadAttention) and _projection(module) is None):
         raise TypeError(
-            "the heads of nn.MultiheadAttention can be ablated, and those of layers with num_heads and a linear output "
-            f"projection ({', '.join(_PROJECTIONS)}); got {describe(module)}"
+            "the heads of nn.MultiheadAttention can be ablated, and those of layers with a number of heads "
+            f"({', '.join(_COUNTS)}) and a linear output projection ({', '.join(_PROJECTIONS)}); got {describe(module)}. If "
+            "the layer itself returns the joined heads, as BertSelfAttention does: ChannelAblator(model, layer, part=0, "
+            "axis=-1, groups=HEADS)"
         )
     return heads
 
@@ -63,9 +75,11 @@ def heads_hooked(module: nn.Module, receive: Callable[[Any], Any]) -> Iterator[N
         yield
 
 
-def _projection(module: nn.Module) -> nn.Linear | None:
+def _projection(module: nn.Module) -> nn.Module | None:
     found = [getattr(module, name, None) for name in _PROJECTIONS]
-    return next((layer for layer in found if isinstance(layer, nn.Linear)), None)
+    layers = (layer for layer in found if isinstance(layer, nn.Module))
+    # GPT-2 has a class of its own for a linear layer, with a matrix as well.
+    return next((layer for layer in layers if getattr(getattr(layer, "weight", None), "ndim", 0) == 2), None)
 
 
 def _attend(

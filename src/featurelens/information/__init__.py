@@ -5,7 +5,7 @@ from featurelens.information.binned import BinnedMutualInformation
 from featurelens.information.channels import channel_information
 from featurelens.information.copula import CopulaMutualInformation
 from featurelens.information.corrected_ksg import CorrectedKSGMutualInformation
-from featurelens.information.estimator import MutualInformation
+from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.ksg import KSGMutualInformation
 from featurelens.information.latent import LatentMutualInformation
 from featurelens.information.layer_result import LayerInformationResult
@@ -36,6 +36,7 @@ __all__ = [
     "LatentMutualInformation",
     "LayerInformationResult",
     "LinearProbeResult",
+    "Measurement",
     "MutualInformation",
     "MutualInformationResult",
     "NeuralMutualInformation",

@@ -1,5 +1,7 @@
 """Attention heads are ablated before the output projection, in torch's, torchvision's and timm's layers."""
 
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -85,6 +87,57 @@ def test_a_head_is_what_the_output_projection_reads_of_it(build, layer, channels
     assert worth.importance.shape == (attention.num_heads,)
 
 
+class Transposed(nn.Module):
+    """A linear layer as GPT-2 has it: a matrix, of a class of its own."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size, size) / size**0.5)
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+class Attention(nn.Module):
+    """Attention that names its parts as transformers do: the number of heads in its own or in its config's attribute."""
+
+    def __init__(self, projection, **counts):
+        super().__init__()
+        self.config = types.SimpleNamespace(
+            **{name[7:]: n for name, n in counts.items() if "config_" in name}
+        )
+        for name, number in counts.items():
+            if "config_" not in name:
+                setattr(self, name, number)
+        self.add_module(projection, Transposed(8))
+        self.projection = projection
+
+    def forward(self, x):
+        joined = x.unflatten(-1, (4, 2)).softmax(1).flatten(2) * x
+        return getattr(self, self.projection)(joined), None
+
+
+@pytest.mark.parametrize(
+    ("projection", "counts"),
+    [
+        ("c_proj", {"num_heads": 4}),
+        ("o_proj", {"num_attention_heads": 4}),
+        ("out_lin", {"n_heads": 4}),
+        ("o", {"n_heads": 4}),
+        ("o_proj", {"config_num_attention_heads": 4}),
+    ],
+)
+def test_the_names_of_hugging_face_s_attention_are_known(projection, counts):
+    attention = nets.seeded(lambda: Attention(projection, **counts)).double()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    outputs = fl.ChannelAblator.of_heads(attention, "", output=0).sweep(x).outputs
+    matrix = getattr(attention, projection).weight
+    joined = (x.unflatten(-1, (4, 2)).softmax(1).flatten(2) * x).unflatten(-1, (4, 2))
+    for head in range(4):
+        kept = joined * (torch.arange(4) != head)[:, None]
+        torch.testing.assert_close(outputs[head], kept.flatten(2) @ matrix)
+
+
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
 def test_attention_by_hand_is_torch_s(need_weights, masked):
@@ -104,8 +157,10 @@ def test_attention_by_hand_is_torch_s(need_weights, masked):
 
 def test_other_layers_have_no_heads():
     message = (
-        "the heads of nn.MultiheadAttention can be ablated, and those of layers with num_heads and a linear output "
-        "projection (proj, out_proj, o_proj, to_out); got an object of type Linear"
+        "the heads of nn.MultiheadAttention can be ablated, and those of layers with a number of heads (num_heads, "
+        "num_attention_heads, n_heads) and a linear output projection (proj, out_proj, o_proj, to_out, c_proj, out_lin, o); "
+        "got an object of type Linear. If the layer itself returns the joined heads, as BertSelfAttention does: "
+        "ChannelAblator(model, layer, part=0, axis=-1, groups=HEADS)"
     )
     with pytest.raises(TypeError) as caught:
         fl.ChannelAblator.of_heads(double(Tokens), "head")
