@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from featurelens.layers import list_layers
 from featurelens.recording import ActivationRecorder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, which the models of torchvision expect."""
+"""ImageNet's, which the models of torchvision expect, and most others."""
 
 EXAMPLES = """examples:
   featurelens layers torchvision:resnet18
@@ -94,7 +94,7 @@ def _add_images(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch-size", type=int, default=32, help="images in a batch (default: 32)")
     command.add_argument("--grey", action="store_true", help="images of one channel; needs --plain")
     command.add_argument(
-        "--plain", action="store_true", help="give the network images in [0, 1], not ImageNet's normalization"
+        "--plain", action="store_true", help="give the network images in [0, 1], not normalized"
     )
 
 
@@ -169,6 +169,7 @@ def _layers(given: argparse.Namespace) -> None:
 def _record(given: argparse.Namespace) -> None:
     model, (loader, _) = load_model(given.model, given.weights), _images(given)
     recorder = ActivationRecorder(model, given.layers or "*")
+    normalized = normalization(model)
     inputs = None if given.plain else (lambda batch: normalized(first_tensor(batch)))
     store = recorder.record(loader, to=given.out, resume=given.out.exists(), inputs=inputs)
     print(store)
@@ -181,7 +182,7 @@ def _atlas(given: argparse.Namespace) -> None:
         loader,
         given.layers,
         classes=classes,
-        preprocess=None if given.plain else normalized,
+        preprocess=None if given.plain else normalization(model),
         title=given.title or given.model.partition(":")[2],
         steps=given.steps,
         ablation=given.ablation,
@@ -194,11 +195,17 @@ def _compare(given: argparse.Namespace) -> None:
     print(compare_atlases(given.one, given.other, given.out, partners=given.partners))
 
 
-def normalized(images: Any) -> torch.Tensor:
-    """Return images in [0, 1] with ImageNet's mean and standard deviation taken out."""
-    mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (MEAN, STD))
-    scaled: torch.Tensor = (images - mean) / std
-    return scaled
+def normalization(model: nn.Module) -> Callable[[Any], torch.Tensor]:
+    """Return what prepares images in [0, 1]: with the mean and deviation that the model carries, as timm's do, or ImageNet's."""
+    known = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = known.get("mean", MEAN), known.get("std", STD)
+
+    def normalized(images: Any) -> torch.Tensor:
+        shift, scale = (torch.tensor(values).to(images)[:, None, None] for values in (mean, std))
+        scaled: torch.Tensor = (images - shift) / scale
+        return scaled
+
+    return normalized
 
 
 def _images(given: argparse.Namespace) -> tuple[Any, list[str] | None]:

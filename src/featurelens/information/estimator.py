@@ -134,8 +134,8 @@ class MutualInformation(ABC):
         units : {"nats", "bits"}
             Unit of every value in the result.
         confidence : float, optional
-            Level of a confidence interval for sampling variation, such as 0.95; takes about four times as long. A note says
-        so where the estimate depends on the number of samples by more than the interval is wide.
+            Level of a confidence interval for sampling variation, such as 0.95; takes about four times as long. A note
+            says where the estimate depends on the number of samples by more than the interval is wide.
         null : {"permutation"}, optional
             Also estimate with `y` in random order, `permutations` times, for the mean under independence and a p-value.
         permutations : int
@@ -160,8 +160,7 @@ class MutualInformation(ABC):
         -----
         UserWarning
             If the estimate is above 0.6 of a ceiling that does not limit the true value, or the data do not suit the
-            estimator: most of a table's information would be there by chance, or many samples were left out. The
-            estimate then depends more on the number of samples than on the data.
+            estimator: most of a table's information would be there by chance, or many samples were left out.
         """
         options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
         result, cautions = run_estimate(self, x, y, options)

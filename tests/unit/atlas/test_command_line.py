@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from featurelens.atlas import AtlasSite
-from featurelens.atlas.command_line import main
+from featurelens.atlas.command_line import main, normalization
 from tests.nets import seeded
 
 
@@ -106,3 +106,13 @@ def test_grey_images_for_a_network_of_one_channel(photos, tmp_path, capsys):
     assert "--grey needs --plain" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "atlas"), "--grey", "--plain"]) == 0
     assert AtlasSite(tmp_path / "atlas").manifest["input"]["shape"] == [1, 8, 8]
+
+
+def test_images_are_normalized_as_the_network_says():
+    """Half of timm's vision transformers were trained with .5 for both."""
+    network, images = nn.Identity(), torch.full((1, 3, 2, 2), 0.485)
+    assert torch.allclose(
+        normalization(network)(images)[0, :, 0, 0], torch.tensor([0.0, 0.1295, 0.3511]), atol=1e-4
+    )
+    network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.25)}
+    assert torch.allclose(normalization(network)(images)[0, :, 0, 0], torch.tensor([-0.03, -0.03, -0.06]))
