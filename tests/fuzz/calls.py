@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any
@@ -16,8 +15,15 @@ from featurelens.atlas import AtlasSite, compare_atlases
 from tests.fuzz import material as m
 from tests.fuzz.users import batches, cnn, images, labels
 
-RESUMED = {"ActivationRecorder.record to", "Atlas.build", "Atlas.build_share", "TensorBoardWriter.add", "TensorBoardWriter.graph",
-           "TensorBoardWriter.training", "TensorBoardWriter.embedding"}
+RESUMED = {
+    "ActivationRecorder.record to",
+    "Atlas.build",
+    "Atlas.build_share",
+    "TensorBoardWriter.add",
+    "TensorBoardWriter.graph",
+    "TensorBoardWriter.training",
+    "TensorBoardWriter.embedding",
+}
 """What is written bit by bit: an interrupted run may leave files, from which another goes on."""
 
 CALLS = {}
@@ -34,8 +40,8 @@ BASE = {
     "folder": lambda: "new",
     "progress": lambda: False,
     "permutations": lambda: 2,
-    "x": lambda: images(60).flatten(1)[:, :2],
-    "y": lambda: images(60).flatten(1)[:, 1:3],
+    "x": lambda: images(100).flatten(1)[:, :2],
+    "y": lambda: images(100).flatten(1)[:, 1:3],
     "shape": lambda: (1, 8, 8),
     "seed": lambda: 0,
     "k": lambda: 2,
@@ -107,7 +113,11 @@ add("ActivationRecorder", own(fl.ActivationRecorder))
 add("ActivationRecorder.__call__", m.recorder, **{"*args": lambda: (images(),)})
 add("ActivationRecorder.record", lambda: m.recorder().record)
 add("ActivationRecorder.record to", lambda: m.recorder().record, to=lambda: "store")
-add("ActivationRecorder.stream", lambda: m.recorder().stream, statistics=lambda: [statistics.Moments(), statistics.TopK(2)])
+add(
+    "ActivationRecorder.stream",
+    lambda: m.recorder().stream,
+    statistics=lambda: [statistics.Moments(), statistics.TopK(2)],
+)
 add("ActivationRecorder.held", lambda: entered(m.recorder().held, lambda run: run(images())))
 add("TappedModule.forward", lambda: fl.insert_extractors(cnn(), "conv1"), **{"*args": lambda: (images(),)})
 add("ReceptiveField.box", lambda: m.field().box, position=lambda: (1, 2))
@@ -168,7 +178,13 @@ add("ChannelTable.where", lambda: m.table().where, mask=lambda: torch.arange(len
 
 # information
 add("mutual_information", own(fl.mutual_information))
-add("mutual_information binned", own(fl.mutual_information), method=lambda: "binned", bins=lambda: 4, y=lambda: labels(60))
+add(
+    "mutual_information binned",
+    own(fl.mutual_information),
+    method=lambda: "binned",
+    bins=lambda: 4,
+    y=lambda: labels(100),
+)
 for made in (
     *(information.AutomaticMutualInformation(effort="fast"), information.BinnedMutualInformation(bins=3)),
     *(information.CopulaMutualInformation(), information.CorrectedKSGMutualInformation(surrogates=1)),
@@ -178,7 +194,7 @@ for made in (
 ):
     kind, settings = type(made), {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
     add(f"information.{kind.__name__}", own(kind), **{name: own(value) for name, value in settings.items()})
-    more = {"y": lambda: labels(60)} if "Probe" in kind.__name__ else {}
+    more = {"y": lambda: labels(100)} if "Probe" in kind.__name__ else {}
     add(f"information.{kind.__name__}.estimate", own(made.estimate), **more)
 add("channel_information", own(fl.channel_information), activations=lambda: images(channels=4))
 add(
@@ -188,10 +204,35 @@ add(
     against=lambda: labels(60),
     null=own(None),
 )
-add("layer_information inputs", own(fl.layer_information), loader=lambda: images(60), against=lambda: "inputs", layers=lambda: "conv1", null=own(None), estimator=lambda: information.KSGMutualInformation(k=3))
-add("layer_information channels", own(fl.layer_information), loader=lambda: images(60), against=lambda: labels(60), per=lambda: "channel")
-add("linear_probe", own(fl.linear_probe), loader=lambda: images(60), labels=lambda: labels(60), folds=lambda: 2)
-add("spatial_mutual_information", own(fl.spatial_mutual_information), activations=lambda: images(channels=2), pairings=lambda: 2)
+add(
+    "layer_information inputs",
+    own(fl.layer_information),
+    loader=lambda: images(60),
+    against=lambda: "inputs",
+    layers=lambda: "conv1",
+    null=own(None),
+    estimator=lambda: information.KSGMutualInformation(k=3),
+)
+add(
+    "layer_information channels",
+    own(fl.layer_information),
+    loader=lambda: images(60),
+    against=lambda: labels(60),
+    per=lambda: "channel",
+)
+add(
+    "linear_probe",
+    own(fl.linear_probe),
+    loader=lambda: images(60),
+    labels=lambda: labels(60),
+    folds=lambda: 2,
+)
+add(
+    "spatial_mutual_information",
+    own(fl.spatial_mutual_information),
+    activations=lambda: images(channels=2),
+    pairings=lambda: 2,
+)
 add("InformationPlane", own(fl.InformationPlane), loader=lambda: images(60), labels=lambda: labels(60))
 add("InformationPlane.update", lambda: m.plane().update)
 add("InformationPlane.resume", lambda: m.plane().resume, path=lambda: m.saved(m.plane()))
@@ -199,19 +240,36 @@ add("InformationPlane.save", lambda: m.plane().save)
 add("InformationPlane.plot", lambda: m.plane().plot)
 add("InformationPlane.load", own(fl.InformationPlane.load), path=lambda: m.saved(m.plane()))
 add("ChannelInformationResult.__getitem__", lambda: m.channel_information().__getitem__, channel=lambda: 1)
-add("ChannelInformationResult.from_counts", own(fl.ChannelInformationResult.from_counts), counts=lambda: m.streamed()["conv1"].joint_counts)
+add(
+    "ChannelInformationResult.from_counts",
+    own(fl.ChannelInformationResult.from_counts),
+    counts=lambda: m.streamed()["conv1"].joint_counts,
+)
 add("ChannelInformationResult.top", lambda: m.channel_information().top)
 add("LayerInformationResult.__getitem__", lambda: m.layer_information().__getitem__, name=lambda: "conv1")
 
 # similarity
-for made in (similarity.cka, similarity.procrustes, similarity.rsa, similarity.nearest_channels, similarity.intrinsic_dimension):
+for made in (
+    similarity.cka,
+    similarity.procrustes,
+    similarity.rsa,
+    similarity.nearest_channels,
+    similarity.intrinsic_dimension,
+):
     add(f"similarity.{made.__name__}", own(made))
 add("compare", own(fl.compare))
 
 # maximization
 for made in (objectives.channel, objectives.neuron, objectives.logit):
     add(f"objectives.{made.__name__}", own(made), index=lambda: 1)
-for made in (objectives.diversity, objectives.layer_energy, objectives.l2, objectives.laplacian, objectives.total_variation, objectives.realism):
+for made in (
+    objectives.diversity,
+    objectives.layer_energy,
+    objectives.l2,
+    objectives.laplacian,
+    objectives.total_variation,
+    objectives.realism,
+):
     add(f"objectives.{made.__name__}", own(made))
 add("objectives.custom", own(objectives.custom), function=lambda: lambda y: y.flatten(1).sum(1))
 add("objectives.direction", own(objectives.direction), vector=lambda: [1.0, 0.0, 0.0, 0.0])
@@ -223,13 +281,23 @@ add("transforms.RandomScale", own(transforms.RandomScale), low=lambda: 0.9, high
 for made in (fl.FourierImage, fl.PhaseImage, fl.PixelImage):
     add(made.__name__, own(made))
     add(f"{made.__name__}.from_image", lambda made=made: made((1, 8, 8)).from_image)
-add("LatentImage", own(fl.LatentImage), decoder=lambda: nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8))), latent_dim=lambda: 3)
+add(
+    "LatentImage",
+    own(fl.LatentImage),
+    decoder=lambda: nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8))),
+    latent_dim=lambda: 3,
+)
 add("ImageStatistics.fit", own(fl.ImageStatistics.fit), loader=images)
 add("ImageStatistics.amplitudes", lambda: m.image_statistics().amplitudes, **{"*size": lambda: (8, 8)})
 add("LatentWhitening.fit", own(fl.LatentWhitening.fit), loader=lambda: images(60).flatten(1)[:, :3])
 add("LatentWhitening.whiten", lambda: m.whitening().whiten, latents=lambda: torch.ones(2, 3))
 add("LatentWhitening.unwhiten", lambda: m.whitening().unwhiten, coordinates=lambda: torch.ones(2, 3))
-add("ActivationMaximizer", own(fl.ActivationMaximizer), parametrization=lambda: fl.FourierImage((1, 8, 8)), steps=lambda: 2)
+add(
+    "ActivationMaximizer",
+    own(fl.ActivationMaximizer),
+    parametrization=lambda: fl.FourierImage((1, 8, 8)),
+    steps=lambda: 2,
+)
 
 
 @wraps(fl.ActivationMaximizer.__init__)
@@ -254,13 +322,20 @@ add("MaximizationResult.compare", lambda: m.maximized().compare)
 add("MaximizationResult.animate", lambda: m.maximized().animate, path=lambda: "new.gif")
 add("MaximizationResult.plot_frames", lambda: m.maximized().plot_frames)
 add("MaximizationResult.plot_history", lambda: m.maximized().plot_history)
-add("MaximizationResult.load", own(fl.MaximizationResult.load), folder=lambda: m.saved(m.maximized(), "saved"))
+add(
+    "MaximizationResult.load", own(fl.MaximizationResult.load), folder=lambda: m.saved(m.maximized(), "saved")
+)
 add("MaximizationResult.save", lambda: m.maximized().save)
 add("RealImageComparison.plot_paths", lambda: m.compared().plot_paths)
 
 # ablation
 add("ChannelAblator", own(fl.ChannelAblator))
-add("ChannelAblator.of_heads", own(fl.ChannelAblator.of_heads), model=lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), layer=lambda: "self_attn")
+add(
+    "ChannelAblator.of_heads",
+    own(fl.ChannelAblator.of_heads),
+    model=lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+    layer=lambda: "self_attn",
+)
 add("ChannelAblator.ablated", lambda: _ablated())
 for name in ("curve", "importance", "sweep"):
     add(f"ChannelAblator.{name}", lambda name=name: getattr(m.ablator(), name))
@@ -281,8 +356,21 @@ def _ablated():
 
 
 # save, load, to and plot of results
-for result in (m.ablated, m.importance, m.curve, m.channel_information, m.layer_information, m.spatial, m.estimate,
-               m.probed, m.similar, m.layers_compared, m.dimension, m.compared, m.maximized):
+for result in (
+    m.ablated,
+    m.importance,
+    m.curve,
+    m.channel_information,
+    m.layer_information,
+    m.spatial,
+    m.estimate,
+    m.probed,
+    m.similar,
+    m.layers_compared,
+    m.dimension,
+    m.compared,
+    m.maximized,
+):
     name = type(result()).__name__
     for method in ("save", "plot", "to"):
         if hasattr(result(), method) and f"{name}.{method}" not in CALLS:
@@ -292,12 +380,20 @@ for result in (m.ablated, m.importance, m.curve, m.channel_information, m.layer_
 
 # plotting
 DRAWN = {
-    "ablation_change": m.ablated, "ablation_gallery": m.reconstructed, "reconstructions": m.reconstructed,
-    "channel_bars": m.channel_information, "class_importance": m.importance, "importance": m.importance,
+    "ablation_change": m.ablated,
+    "ablation_gallery": m.reconstructed,
+    "reconstructions": m.reconstructed,
+    "channel_bars": m.channel_information,
+    "class_importance": m.importance,
+    "importance": m.importance,
     "channel_correlations": lambda: m.streamed()["conv1"].covariance,
     "channel_quantiles": lambda: m.streamed()["conv1"].histogram,
-    "frames": m.maximized, "maximization": m.maximized, "maximization_history": m.maximized,
-    "layer_bars": m.layer_information, "layer_similarity": m.layers_compared, "pair_matrix": m.spatial,
+    "frames": m.maximized,
+    "maximization": m.maximized,
+    "maximization_history": m.maximized,
+    "layer_bars": m.layer_information,
+    "layer_similarity": m.layers_compared,
+    "pair_matrix": m.spatial,
     "probe_curve": m.probed,
     "strongest_images": lambda: m.streamed()["conv1"].top_k,
 }
@@ -308,16 +404,39 @@ add("plotting.ablation_curves", own(plotting.ablation_curves), curves=lambda: {"
 add("plotting.comparison", own(plotting.comparison), comparison=m.compared)
 add("plotting.paths", own(plotting.paths), comparison=m.compared)
 add("plotting.confusion_matrix", own(plotting.confusion_matrix), matrix=lambda: torch.eye(3))
-add("plotting.confusion_matrix of labels", own(plotting.confusion_matrix), matrix=lambda: (labels(), labels()))
+add(
+    "plotting.confusion_matrix of labels", own(plotting.confusion_matrix), matrix=lambda: (labels(), labels())
+)
 add("plotting.feature_maps", own(plotting.feature_maps), maps=lambda: images(channels=4))
-add("plotting.input_and_feature_maps", own(plotting.input_and_feature_maps), inputs=images, maps=lambda: images(channels=4))
+add(
+    "plotting.input_and_feature_maps",
+    own(plotting.input_and_feature_maps),
+    inputs=images,
+    maps=lambda: images(channels=4),
+)
 add("plotting.filters", own(plotting.filters), weight=lambda: images(channels=3))
 add("plotting.image_grid", own(plotting.image_grid))
 add("plotting.information_curves", own(plotting.information_curves), curves=lambda: {"conv1": [0.1, 0.2]})
-add("plotting.information_plane", own(plotting.information_plane), x=lambda: {"conv1": [0.1, 0.2]}, y=lambda: {"conv1": [0.1, 0.2]}, units=lambda: "nats")
-add("plotting.training_curves", own(plotting.training_curves), curves=lambda: {"train": [0.1, 0.2]}, ylabel=lambda: "loss")
+add(
+    "plotting.information_plane",
+    own(plotting.information_plane),
+    x=lambda: {"conv1": [0.1, 0.2]},
+    y=lambda: {"conv1": [0.1, 0.2]},
+    units=lambda: "nats",
+)
+add(
+    "plotting.training_curves",
+    own(plotting.training_curves),
+    curves=lambda: {"train": [0.1, 0.2]},
+    ylabel=lambda: "loss",
+)
 add("plotting.write_animation", own(plotting.write_animation), result=m.maximized, path=lambda: "new.gif")
-add("plotting.write_images", own(plotting.write_images), images=lambda: images(2), paths=lambda: ["1.png", "2.png"])
+add(
+    "plotting.write_images",
+    own(plotting.write_images),
+    images=lambda: images(2),
+    paths=lambda: ["1.png", "2.png"],
+)
 
 # atlas, TensorBoard and callbacks
 add("Atlas", own(fl.Atlas))

@@ -4,8 +4,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
 from matplotlib.figure import Figure
+from torch import nn
 
 import featurelens as fl
 from featurelens.statistics import (

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import linecache
 import random
+import re
 import resource
 import signal
 import sys
@@ -24,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import featurelens
+from featurelens._checks import shortened
 from tests.fuzz import users
 from tests.state import snapshot
 
@@ -31,6 +33,13 @@ SOURCE, USER = str(Path(featurelens.__file__).parent), users.__file__
 SECONDS, KIBIBYTES = 10, 2 * 2**20
 UNFINISHED = (".tmp", ".part", ".partial", ".lock", "~")
 MEANT = {
+    "args": ("batch", "sample"),
+    "images": ("batch",),
+    "inputs": ("batch",),
+    "rows": ("batch",),
+    "sample": ("batch",),
+    "size": ("pixels",),
+    "first_row": ("image",),
     "loader": ("batch", "data set", "images", "labels", "rows", "inputs"),
     "layers": ("layer",),
     "layer": ("layer",),
@@ -66,14 +75,22 @@ def fingerprint(value, depth=0):
 
 
 def _tensor(value):
-    about = id(value), tuple(value.shape), value.dtype, value.requires_grad, id(value.grad) if value.is_leaf else None
+    about = (
+        id(value),
+        tuple(value.shape),
+        value.dtype,
+        value.requires_grad,
+        id(value.grad) if value.is_leaf else None,
+    )
     if value.is_meta or value.layout != torch.strided:
         return about
     return *about, value.stride(), _digest(value.detach().contiguous().view(-1).view(torch.uint8).numpy())
 
 
 def _digest(array):
-    content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
+    content = (
+        repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
+    )
     return hashlib.sha1(content).hexdigest()
 
 
@@ -89,8 +106,13 @@ def surroundings():
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "error handling of NumPy": np.geterr(),
         "matplotlib's settings": hash(repr(mpl.rcParams)),
-        "pyplot's figures": sys.modules["matplotlib.pyplot"].get_fignums() if "matplotlib.pyplot" in sys.modules else [],
-        "global hooks": (len(nn.modules.module._global_forward_hooks), len(nn.modules.module._global_forward_pre_hooks)),
+        "pyplot's figures": sys.modules["matplotlib.pyplot"].get_fignums()
+        if "matplotlib.pyplot" in sys.modules
+        else [],
+        "global hooks": (
+            len(nn.modules.module._global_forward_hooks),
+            len(nn.modules.module._global_forward_pre_hooks),
+        ),
     }
 
 
@@ -131,7 +153,9 @@ def foreign_warnings():
         where = frame.f_code.co_filename
         ours = where.startswith(SOURCE) and "warn" in linecache.getline(where, frame.f_lineno)
         if not ours and not _by_the_user(frame):
-            found.append(f"{category.__name__}: {str(message)[:100]}\n{_own_line(traceback.extract_stack(frame))}")
+            found.append(
+                f"{category.__name__}: {str(message)[:100]}\n{_own_line(traceback.extract_stack(frame))}"
+            )
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -169,28 +193,43 @@ def _raises(path):
     }
 
 
-def judge_error(error, changed):
-    """Return what is wrong with an error, or None; `changed` are the values of the arguments that were changed."""
+def judge_error(error, changed, known, texts):
+    """Return what is wrong with an error, or None.
+
+    `changed` are the values of the arguments that were changed, `known` are the names of all arguments, and `texts` are
+    the words given in them, layers for example, which name an argument when they are quoted.
+    """
     stack = traceback.extract_tb(error.__traceback__)
     ours = [place for place, entry in enumerate(stack) if entry.filename.startswith(SOURCE)]
     users_own = [place for place, entry in enumerate(stack) if entry.filename == USER]
     if users_own and (not ours or users_own[-1] > ours[-1]):
         return None
-    last = stack[-1]
-    kind = type(error).__name__
+    kind, said, last = type(error).__name__, str(error), stack[-1]
+    if isinstance(error, TypeError) and _refused_by_callable(said, changed.values()):
+        return None
+    quoted = [text for word in texts for text in (shortened(word), word.strip() or repr(word))]
+    if isinstance(error, OSError) and any(text in said for text in quoted):
+        return None  # the system's own names the file
     if not last.filename.startswith(SOURCE) or last.lineno not in _raises(last.filename):
         if not ours and isinstance(error, TypeError) and len(stack) <= 3:
             return None  # Python's own: a name that the signature does not have
-        return f"{kind} from elsewhere: {str(error)[:200]}\n{_own_line(stack)}"
+        return f"{kind} from elsewhere: {said[:200]}\n{_own_line(stack)}"
     if not isinstance(error, Exception):
         return f"{kind}: {error}"
-    words = {word for name in changed for word in (name, name.removesuffix("s"), *MEANT.get(name, ()))}
-    quoted = [text for value in changed.values() if isinstance(value, str | Path) for text in (repr(value), str(value))]
-    if not any(word and word in str(error) for word in [*words, *quoted]):
-        return f"{kind} does not name {' or '.join(changed)}: {str(error)[:300]}\n{_own_line(stack)}"
-    if len(str(error)) > 2000:
-        return f"{kind} says too much, {len(str(error))} characters: {str(error)[:200]}"
+    words = {word for name in known for word in (name, name.removesuffix("s"), *MEANT.get(name, ()))}
+    if not any(re.search(rf"\b{word}s?\b", said) for word in words) and not any(
+        text in said for text in quoted
+    ):
+        return f"{kind} does not name {' or '.join(changed)}: {said[:300]}\n{_own_line(stack)}"
+    if len(said) > 2000:
+        return f"{kind} says too much, {len(said)} characters: {said[:200]}"
     return None
+
+
+def _refused_by_callable(said, values):
+    """Whether an error says that the user's callable does not accept its arguments."""
+    names = [getattr(value, "__qualname__", f"{type(value).__name__}.forward") for value in values if callable(value)]
+    return any(said.startswith(f"{name}()") for name in names)
 
 
 def look(result):
@@ -199,7 +238,9 @@ def look(result):
     if hasattr(result, "_repr_html_") and not isinstance(result, type | nn.Module):
         result._repr_html_()
     if isinstance(result, Figure):
-        result.canvas.draw()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # matplotlib's word on the user's own text
+            result.canvas.draw()
     return text
 
 
@@ -224,8 +265,10 @@ def run(call, folder, scratch):
             try:
                 look(result)
             except Exception as raised:  # noqa: BLE001
-                wrong.append(f"the result cannot be shown: {type(raised).__name__}: {str(raised)[:150]}\n"
-                             + _own_line(traceback.extract_tb(raised.__traceback__)))
+                wrong.append(
+                    f"the result cannot be shown: {type(raised).__name__}: {str(raised)[:150]}\n"
+                    + _own_line(traceback.extract_tb(raised.__traceback__))
+                )
     if time.monotonic() - began > SECONDS and not wrong:
         wrong.append(f"takes {time.monotonic() - began:.0f} s")
     if peak() - memory > KIBIBYTES:
@@ -242,7 +285,11 @@ def run(call, folder, scratch):
 def left_behind(before, after, failed, call, scratch):
     """Return which files a call left that it should not have left."""
     new = sorted(path for path in after if path not in before)
-    wrong = [f"leaves {Path(path).name} behind" for path in new if path.endswith(UNFINISHED) or path.startswith(scratch)]
+    wrong = [
+        f"leaves {Path(path).name} behind"
+        for path in new
+        if path.endswith(UNFINISHED) or path.startswith(scratch)
+    ]
     if failed and not call.may_leave_files:
         wrong += [f"fails and leaves {Path(path).name}" for path in new if path not in wrong]
         wrong += [f"fails and changes {Path(p).name}" for p in before if p in after and after[p] != before[p]]

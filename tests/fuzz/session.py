@@ -36,21 +36,36 @@ class Attempt:
         self.may_leave_files = call.may_leave_files
         known = parameters(self.function)
         makers = base(call, self.function)
-        names = [name for name in {**makers, **known} if name not in ("args", "kwargs", "keywords", "settings")]
+        names = [
+            name for name in {**makers, **known} if name not in ("args", "kwargs", "keywords", "settings")
+        ]
         self.changed = {}
         for name in chance.sample(names, min(len(names), chance.choice([1, 1, 1, 2]))):
             self.changed[name], makers[name] = draw(name, chance)
         self.arguments = {name: make() for name, make in makers.items()}
         self.names = [name.lstrip("*") for name in self.changed]
+        self.known = [name.lstrip("*") for name in names]
         self.given = {name.lstrip("*"): self.arguments[name] for name in self.changed}
+
+    def texts(self):
+        """The text in the arguments, layers and paths for example, by which a message may name them."""
+        values = [
+            item
+            for value in self.arguments.values()
+            for item in (value if isinstance(value, list | tuple) else [value])
+        ]
+        return [str(value) for value in values if isinstance(value, str | Path)]
 
     def run(self):
         spread = [name for name in self.arguments if name.startswith("*")]
         if not spread:
             return self.function(**self.arguments)
         named = {name: value for name, value in self.arguments.items() if name not in spread}
-        first = [named.pop(name) for name, p in parameters(self.function).items()
-                 if name in named and p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+        first = [
+            named.pop(name)
+            for name, p in parameters(self.function).items()
+            if name in named and p.kind is Parameter.POSITIONAL_OR_KEYWORD
+        ]
         return self.function(*first, *(item for name in spread for item in self.arguments[name]), **named)
 
     def fingerprint(self):
@@ -83,7 +98,7 @@ def attempt(seed, number, root):
     try:
         call = Attempt(seed, number)
         error, _, wrong = outcome.run(call, str(folder), str(scratch))
-        if error is not None and (said := outcome.judge_error(error, call.given)):
+        if error is not None and (said := outcome.judge_error(error, call.given, call.known, call.texts())):
             wrong.append(said)
         return call, error, wrong
     finally:
@@ -103,7 +118,9 @@ def session(numbers, seed, report=lambda number, call, error, wrong: None):
                 call, error, wrong = attempt(seed, number, Path(root))
                 ends[type(error).__name__ if error is not None else "a result"] += 1
                 for text in wrong:
-                    failures[call.name, " ".join(call.names), text.partition(":")[0]].append((number, call, text))
+                    failures[call.name, " ".join(call.names), text.partition(":")[0]].append(
+                        (number, call, text)
+                    )
                 report(number, call, error, wrong)
         finally:
             os.chdir(here)
@@ -118,6 +135,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="print every call")
     options = parser.parse_args()
     faulthandler.enable()
+    sys.stdout.reconfigure(errors="backslashreplace")
     began = time.monotonic()
 
     def report(number, call, error, wrong):
@@ -128,7 +146,9 @@ def main():
     for (name, argument, _), found in sorted(failures.items(), key=str):
         number, call, text = found[0]
         print(f"{len(found)} x {name}, {argument}: {call}, number {number}\n    {text}")
-    print(f"{sum(ends.values())} calls in {time.monotonic() - began:.0f} s ended in {dict(ends.most_common())}")
+    print(
+        f"{sum(ends.values())} calls in {time.monotonic() - began:.0f} s ended in {dict(ends.most_common())}"
+    )
     print(f"{sum(map(len, failures.values()))} failures of {len(failures)} kinds")
     sys.exit(bool(failures))
 

@@ -227,6 +227,6 @@ CALLABLES = {
     "returns a list": lambda: lambda *args, **kwargs: [],
     "takes nothing": lambda: lambda: torch.ones(2),
     "a builtin": lambda: len,
-    "a class": lambda: dict,
+    "a class": lambda: HasNoLength,
     "a module": lambda: nn.Identity(),
 }

@@ -1,5 +1,6 @@
 """Values by kind of argument: malformed, extreme and adversarial, among them some that are valid."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,10 +160,47 @@ HUGE = {
 WORDS = {
     word or "empty": (lambda word=word: word)
     for word in (
-        *("", " ", "Mean", "mean", "max", "none", "auto", "labels", "inputs", "zero", "resample", "keep", "drop"),
+        *(
+            "",
+            " ",
+            "Mean",
+            "mean",
+            "max",
+            "none",
+            "auto",
+            "labels",
+            "inputs",
+            "zero",
+            "resample",
+            "keep",
+            "drop",
+        ),
         *("nats", "bits", "permutation", "random", "bootstrap", "channel", "layer", "quantile", "uniform"),
-        *("hooks", "rewrite", "shared", "map", "accuracy", "loss", "rbf", "linear", "ksg", "binned", "standard"),
-        *("tied", "learned", "most", "number", "\x00", "a\nb", "$\\frac{", "<b>&amp;", "\ud800", "x" * 100_000),
+        *(
+            "hooks",
+            "rewrite",
+            "shared",
+            "map",
+            "accuracy",
+            "loss",
+            "rbf",
+            "linear",
+            "ksg",
+            "binned",
+            "standard",
+        ),
+        *(
+            "tied",
+            "learned",
+            "most",
+            "number",
+            "\x00",
+            "a\nb",
+            "$\\frac{",
+            "<b>&amp;",
+            "\ud800",
+            "x" * 100_000,
+        ),
     )
 }
 
@@ -187,7 +225,7 @@ PATHS = {
     "bytes": lambda: b"new.pt",
     "a number": lambda: 3,
     "none": lambda: None,
-    "an open file": lambda: Path("existing.txt").open(),  # noqa: SIM115  the user's to close
+    "a buffer": io.BytesIO,
     "a list": lambda: ["one.png"],
     "three": lambda: [f"{i}.png" for i in range(12)],
 }

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_whole, describe
+from featurelens._checks import check_choice, check_dense, check_whole, describe, to_tensor
 
 Mode: TypeAlias = Literal["keep", "drop"]
 """Whether the named channels are the only ones that stay, or the ones that go."""
@@ -191,11 +191,13 @@ def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
 def check_fill(fill: Any) -> Filler:
     """Return `fill`, an array as a tensor; whether it fits the layer is checked once the layer has run."""
     if isinstance(fill, np.ndarray):
-        fill = torch.from_numpy(fill.copy())
+        fill = to_tensor(fill, "fill")
     if not isinstance(fill, torch.Tensor):
         check_choice(fill, FILLS, argument="fill", further=" or a tensor")
-    elif not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
-        raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
+    else:
+        check_dense(fill, argument="fill")
+        if not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
+            raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
     checked: Filler = fill
     return checked
 
@@ -230,13 +232,14 @@ def check_channels(channels: object, total: int | None = None, *, argument: str 
 def check_positions(positions: Any) -> torch.Tensor | None:
     """Return a mask of positions as a tensor; whether it fits the layer is checked once the layer has run."""
     if isinstance(positions, np.ndarray):
-        positions = torch.from_numpy(positions.copy())
+        positions = to_tensor(positions, "positions")
     if positions is None:
         return None
     if not isinstance(positions, torch.Tensor) or positions.dtype is not torch.bool or not positions.ndim:
         raise TypeError(
             f"positions must be a mask of True and False, such as (H, W); got {describe(positions)}"
         )
+    check_dense(positions, argument="positions")
     if not bool(positions.any()):
         raise ValueError(f"positions must mark at least one position; got {describe(positions)}, all False")
     return positions

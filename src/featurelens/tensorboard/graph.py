@@ -29,7 +29,7 @@ def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.T
         except Exception as error:
             name, given = type(inner).__name__, describe(sample)
             raise RuntimeError(
-                f"no graph of {name} could be traced with {given}: {first_line(error)}"
+                f"no graph of {name} could be traced with the sample {given}: {first_line(error)}"
             ) from error
 
 

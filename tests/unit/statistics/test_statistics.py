@@ -338,7 +338,7 @@ def test_what_cannot_be_taken_is_told():
         (
             lambda: fl.statistics.TopK(2).merge(fl.statistics.TopK(3)),
             ValueError,
-            r"^TopK\(k=2\) merges only with a statistic with the same settings; got TopK\(k=3\)$",
+            r"^other must be a statistic with the same settings as TopK\(k=2\); got TopK\(k=3\)$",
         ),
         (
             lambda: taken(fl.statistics.Moments(), torch.ones(2, 3), torch.ones(2, 4)),
