@@ -132,6 +132,18 @@ def to_tensor(data: object, argument: str) -> torch.Tensor:
     return data.detach()
 
 
+def as_list(values: Any, *, argument: str, expected: str) -> list[Any]:
+    """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant."""
+    if isinstance(values, torch.Tensor | np.ndarray):
+        values = to_tensor(values, argument).tolist() if isinstance(values, torch.Tensor) else values.tolist()
+    if isinstance(values, str | bytes | torch.nn.Module) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument} must be {expected}; got {describe(values)}")
+    listed = list(islice(values, 10**6))
+    if len(listed) == 10**6:
+        raise ValueError(f"{argument} must be {expected}; got a million or more")
+    return listed
+
+
 def check_flag(value: Any, *, argument: str) -> bool:
     """Return `value` if it is True or False, or raise a TypeError."""
     check_type(value, bool, argument=argument, expected="True or False")

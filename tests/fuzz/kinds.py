@@ -40,7 +40,7 @@ WORK = {"steps", "permutations", "pairings", "samples", "surrogates", "rotations
 def draw(name, chance):
     """Return a description and a maker of a value for an argument, mostly of the kind that it takes."""
     kinds = [kind for kind, names in OF.items() if name in names.split()] or ["number", "other", "word"]
-    kind = chance.choice(kinds if chance.random() < 0.85 else list(KINDS))
+    kind = chance.choice(kinds if chance.random() < 0.93 else list(KINDS))
     values = {**KINDS[kind], **(HUGE if kind == "number" and name not in WORK else {})}
     what = chance.choice(list(values))
     make = values[what]

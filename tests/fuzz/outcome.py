@@ -33,6 +33,7 @@ SOURCE, USER = str(Path(featurelens.__file__).parent), users.__file__
 SECONDS, KIBIBYTES = 10, 2 * 2**20
 UNFINISHED = (".tmp", ".part", ".partial", ".lock", "~")
 MEANT = {
+    "classes": ("class",),
     "args": ("batch", "sample"),
     "images": ("batch",),
     "inputs": ("batch",),
@@ -41,8 +42,8 @@ MEANT = {
     "size": ("pixels",),
     "first_row": ("image",),
     "loader": ("batch", "data set", "images", "labels", "rows", "inputs"),
-    "layers": ("layer",),
-    "layer": ("layer",),
+    "layers": ("layer", "predicate"),
+    "layer": ("layer", "predicate"),
 }
 """Words that name an argument as well as its own name does."""
 
@@ -207,8 +208,10 @@ def judge_error(error, changed, known, texts):
     kind, said, last = type(error).__name__, str(error), stack[-1]
     if isinstance(error, TypeError) and _refused_by_callable(said, changed.values()):
         return None
-    quoted = [text for word in texts for text in (shortened(word), word.strip() or repr(word))]
-    if isinstance(error, OSError) and any(text in said for text in quoted):
+    quoted = [
+        text for word in texts for text in (shortened(word), repr(word)[1:-1].strip() or repr(word), word)
+    ]
+    if isinstance(error, OSError) and any(text and text in said for text in quoted):
         return None  # the system's own names the file
     if not last.filename.startswith(SOURCE) or last.lineno not in _raises(last.filename):
         if not ours and isinstance(error, TypeError) and len(stack) <= 3:
@@ -217,6 +220,8 @@ def judge_error(error, changed, known, texts):
     if not isinstance(error, Exception):
         return f"{kind}: {error}"
     words = {word for name in known for word in (name, name.removesuffix("s"), *MEANT.get(name, ()))}
+    if isinstance(error, ImportError) and "pip install featurelens[" in said:
+        return None
     if not any(re.search(rf"\b{word}s?\b", said) for word in words) and not any(
         text in said for text in quoted
     ):
@@ -228,7 +233,11 @@ def judge_error(error, changed, known, texts):
 
 def _refused_by_callable(said, values):
     """Whether an error says that the user's callable does not accept its arguments."""
-    names = [getattr(value, "__qualname__", f"{type(value).__name__}.forward") for value in values if callable(value)]
+    names = [
+        getattr(value, "__qualname__", f"{type(value).__name__}.forward")
+        for value in values
+        if callable(value)
+    ]
     return any(said.startswith(f"{name}()") for name in names)
 
 
@@ -239,7 +248,9 @@ def look(result):
         result._repr_html_()
     if isinstance(result, Figure):
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from")  # matplotlib's word on the user's own text
+            warnings.filterwarnings(
+                "ignore", "Glyph .* missing from"
+            )  # matplotlib's word on the user's own text
             result.canvas.draw()
     return text
 

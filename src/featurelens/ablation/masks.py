@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_dense, check_whole, describe, to_tensor
+from featurelens._checks import as_list, check_choice, check_dense, check_whole, describe, to_tensor
 
 Mode: TypeAlias = Literal["keep", "drop"]
 """Whether the named channels are the only ones that stay, or the ones that go."""
@@ -66,7 +66,8 @@ class Groups:
         if not isinstance(self.given, dict):
             groups = total if self.given is None else self.given
             return list(check_channels(names, groups, argument=argument))
-        listed = [names] if isinstance(names, int | str) else list(names)
+        one = isinstance(names, int | str)
+        listed = [names] if one else as_list(names, argument=argument, expected="names of groups")
         for name in listed:
             if name not in self.given:
                 known = ", ".join(map(repr, self.given))
@@ -213,7 +214,9 @@ def check_channels(channels: object, total: int | None = None, *, argument: str 
     if isinstance(channels, torch.Tensor | np.ndarray | np.generic):
         channels = channels.tolist()
     several = isinstance(channels, Iterable) and not isinstance(channels, str)
-    listed: list[Any] = list(channels) if several else [channels]  # type: ignore[call-overload]
+    listed: list[Any] = [channels]
+    if several:
+        listed = as_list(channels, argument=argument, expected="whole numbers")
     try:
         if any(isinstance(channel, bool) for channel in listed):
             raise TypeError

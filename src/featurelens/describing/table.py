@@ -24,6 +24,13 @@ WIDTH = 120
 Column = NDArray[Any]
 
 
+class NoSuchColumn(KeyError):
+    """A KeyError whose message is shown without quotes."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @final
 @dataclass(frozen=True, repr=False, eq=False)
 class ChannelTable:
@@ -65,7 +72,7 @@ class ChannelTable:
     def __getitem__(self, name: str) -> Column:
         check_type(name, str, argument="name", expected="the name of a column")
         if name not in self.columns:
-            raise KeyError(f"the table has no column {describe(name)}; it has {', '.join(self.columns)}")
+            raise NoSuchColumn(f"the table has no column {describe(name)}; it has {', '.join(self.columns)}")
         return self.columns[name]
 
     def __len__(self) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurelens._checks import check_dense, check_whole, count, describe, to_tensor
+from featurelens._checks import as_list, check_dense, check_whole, count, describe
 from featurelens.maximization.layouts import any_of
 
 Array: TypeAlias = torch.Tensor | NDArray[Any]
@@ -48,11 +48,7 @@ def check_labels(labels: Sequence[object] | Array | None, number: int, noun: str
 
 def to_texts(values: Any, *, argument: str, expected: str) -> list[str]:
     """Return the text of each of several values."""
-    if isinstance(values, torch.Tensor | np.ndarray) and values.ndim:
-        values = to_tensor(values, argument).tolist() if isinstance(values, torch.Tensor) else values.tolist()
-    if isinstance(values, str | bytes | torch.Tensor | np.ndarray) or not isinstance(values, Iterable):
-        raise TypeError(f"{argument} must be {expected}; got {describe(values)}")
-    return [str(value) for value in values]
+    return [str(value) for value in as_list(values, argument=argument, expected=expected)]
 
 
 def check_limit(limit: int, total: int, *, argument: str = "limit") -> int:

@@ -26,6 +26,7 @@ MARGIN = 0.15
 NARROWEST = 3.6  # room for a heading above a single small picture
 TITLE, SMALL_TITLE, NOTE = 11.0, 8.5, 7.5  # points
 LINE = 1.35  # line height
+LONGEST = 2000  # characters of a heading
 BAR = 0.75  # width kept for a colour bar and its numbers
 
 
@@ -67,6 +68,8 @@ def text_or(text: str | None, usual: str, *, argument: str = "title") -> str:
 def check_text(text: str | None, *, argument: str) -> str | None:
     """Return the user's text if it can be written, or raise an error."""
     check_type(text, str | None, argument=argument, expected="text or None")
+    if text is not None and len(text) > LONGEST:
+        raise ValueError(f"{argument} must have at most {LONGEST} characters; got {len(text)}")
     try:
         (text or "").encode()
     except UnicodeEncodeError:

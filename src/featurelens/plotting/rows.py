@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurelens._checks import check_type, check_whole, count, describe, to_tensor
+from featurelens._checks import as_list, check_type, check_whole, count, describe, to_tensor
 from featurelens.maximization import RealImageComparison
 from featurelens.maximization.layouts import LAYOUTS
 from featurelens.plotting.arrays import check_array, check_limit
@@ -88,8 +88,8 @@ def _chosen(
 ) -> list[int]:
     """Check what goes with the result, and return the channels to be shown."""
     if channels is not None:
-        check_type(channels, Iterable, argument="channels", expected="a list of channels")
-        channels = [check_whole(channel, argument="channels") for channel in channels]
+        listed = as_list(channels, argument="channels", expected="a list of channels")
+        channels = [check_whole(channel, argument="channels") for channel in listed]
     if not hasattr(images, "__getitem__"):
         raise TypeError(
             f"images must be a tensor (N, C, H, W) or a map-style data set; got {describe(images)}"

@@ -47,8 +47,8 @@ class ReceptiveField(Shown):
             If the map has no such position.
         """
         given: Any = position
-        indices = list(given) if isinstance(given, Sequence | torch.Tensor) and len(given) == 2 else []
-        if not indices:
+        indices = given.tolist() if isinstance(given, torch.Tensor) else given
+        if not isinstance(indices, Sequence) or len(indices) != 2:
             raise TypeError(f"position must be two whole numbers, (h, w); got {describe(position)}")
         h, w = (check_whole(index, argument="position") for index in indices)
         height, width = len(self.rows), len(self.columns)

@@ -128,7 +128,7 @@ class Canvas(Parametrization):
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
         floating = images.is_floating_point()
         if not floating or not bool(((images >= 0) & (images <= 1)).all()):
-            span = f"values from {float(images.min()):.3g} to {float(images.max()):.3g}"
+            span = f"values from {images.min().item():.3g} to {images.max().item():.3g}"
             got = span if floating else describe(images)
             raise ValueError(f"images must be floating-point numbers in [0, 1]; got {got}")
         tiny = torch.finfo(images.dtype).eps
