@@ -16,6 +16,7 @@ from tests.fuzz import material as m
 from tests.fuzz.users import batches, cnn, images, labels
 
 RESUMED = {
+    "ActivationRecorder.record",
     "ActivationRecorder.record to",
     "Atlas.build",
     "Atlas.build_share",
@@ -112,7 +113,8 @@ add("insert_extractors", own(fl.insert_extractors), sample=images)
 add("ActivationRecorder", own(fl.ActivationRecorder))
 add("ActivationRecorder.__call__", m.recorder, **{"*args": lambda: (images(),)})
 add("ActivationRecorder.record", lambda: m.recorder().record)
-add("ActivationRecorder.record to", lambda: m.recorder().record, to=lambda: "store")
+add("ActivationRecorder.record",
+    "ActivationRecorder.record to", lambda: m.recorder().record, to=lambda: "store")
 add(
     "ActivationRecorder.stream",
     lambda: m.recorder().stream,
@@ -356,27 +358,27 @@ def _ablated():
 
 
 # save, load, to and plot of results
-for result in (
-    m.ablated,
-    m.importance,
-    m.curve,
-    m.channel_information,
-    m.layer_information,
-    m.spatial,
-    m.estimate,
-    m.probed,
-    m.similar,
-    m.layers_compared,
-    m.dimension,
-    m.compared,
-    m.maximized,
-):
-    name = type(result()).__name__
+RESULTS = {
+    fl.AblationResult: m.ablated,
+    fl.ImportanceResult: m.importance,
+    fl.AblationCurve: m.curve,
+    fl.ChannelInformationResult: m.channel_information,
+    information.LayerInformationResult: m.layer_information,
+    fl.SpatialMutualInformationResult: m.spatial,
+    fl.MutualInformationResult: m.estimate,
+    information.LinearProbeResult: m.probed,
+    similarity.SimilarityResult: m.similar,
+    similarity.LayerSimilarityResult: m.layers_compared,
+    similarity.IntrinsicDimensionResult: m.dimension,
+    fl.RealImageComparison: m.compared,
+    fl.MaximizationResult: m.maximized,
+}
+for kind, result in RESULTS.items():
     for method in ("save", "plot", "to"):
-        if hasattr(result(), method) and f"{name}.{method}" not in CALLS:
-            add(f"{name}.{method}", lambda result=result, method=method: getattr(result(), method))
-    if f"{name}.load" not in CALLS:
-        add(f"{name}.load", own(type(result()).load), path=lambda result=result: m.saved(result()))
+        if hasattr(kind, method) and f"{kind.__name__}.{method}" not in CALLS:
+            add(f"{kind.__name__}.{method}", lambda result=result, method=method: getattr(result(), method))
+    if f"{kind.__name__}.load" not in CALLS:
+        add(f"{kind.__name__}.load", own(kind.load), path=lambda result=result: m.saved(result()))
 
 # plotting
 DRAWN = {

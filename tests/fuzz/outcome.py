@@ -34,6 +34,7 @@ SECONDS, KIBIBYTES = 10, 2 * 2**20
 UNFINISHED = (".tmp", ".part", ".partial", ".lock", "~")
 MEANT = {
     "classes": ("class",),
+    "start": ("images",),
     "args": ("batch", "sample"),
     "images": ("batch",),
     "inputs": ("batch",),
@@ -233,12 +234,7 @@ def judge_error(error, changed, known, texts):
 
 def _refused_by_callable(said, values):
     """Whether an error says that the user's callable does not accept its arguments."""
-    names = [
-        getattr(value, "__qualname__", f"{type(value).__name__}.forward")
-        for value in values
-        if callable(value)
-    ]
-    return any(said.startswith(f"{name}()") for name in names)
+    return any(map(callable, values)) and re.match(r"[\w.<>]+\(\) (missing|takes|got an unexpected) ", said)
 
 
 def look(result):

@@ -11,7 +11,16 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import as_list, check_flag, check_module, check_path, check_type, check_whole, count, describe
+from featurelens._checks import (
+    as_list,
+    check_flag,
+    check_module,
+    check_path,
+    check_type,
+    check_whole,
+    count,
+    describe,
+)
 from featurelens._hooks import named_modules, unwrap
 from featurelens._random import random_state_kept
 from featurelens._sharding import Share
