@@ -105,6 +105,11 @@ def own(value):
     return lambda: value
 
 
+def ablated():
+    ablator = m.ablator()
+    return entered(ablator.ablated, lambda _: ablator.model(images()))
+
+
 # record
 add("list_layers", own(fl.list_layers), **{"*sample": lambda: (images(),)})
 add("list_operations", own(fl.list_operations))
@@ -113,8 +118,7 @@ add("insert_extractors", own(fl.insert_extractors), sample=images)
 add("ActivationRecorder", own(fl.ActivationRecorder))
 add("ActivationRecorder.__call__", m.recorder, **{"*args": lambda: (images(),)})
 add("ActivationRecorder.record", lambda: m.recorder().record)
-add("ActivationRecorder.record",
-    "ActivationRecorder.record to", lambda: m.recorder().record, to=lambda: "store")
+add("ActivationRecorder.record to", lambda: m.recorder().record, to=lambda: "store")
 add(
     "ActivationRecorder.stream",
     lambda: m.recorder().stream,
@@ -289,6 +293,10 @@ add(
     decoder=lambda: nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8))),
     latent_dim=lambda: 3,
 )
+add(
+    "LatentImage.from_image",
+    lambda: fl.LatentImage(nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8))), 3).from_image,
+)
 add("ImageStatistics.fit", own(fl.ImageStatistics.fit), loader=images)
 add("ImageStatistics.amplitudes", lambda: m.image_statistics().amplitudes, **{"*size": lambda: (8, 8)})
 add("LatentWhitening.fit", own(fl.LatentWhitening.fit), loader=lambda: images(60).flatten(1)[:, :3])
@@ -338,7 +346,7 @@ add(
     model=lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
     layer=lambda: "self_attn",
 )
-add("ChannelAblator.ablated", lambda: _ablated())
+add("ChannelAblator.ablated", ablated)
 for name in ("curve", "importance", "sweep"):
     add(f"ChannelAblator.{name}", lambda name=name: getattr(m.ablator(), name))
 add("ImportanceResult.order", lambda: m.importance().order)
@@ -350,11 +358,6 @@ add("DeconvDecoder.forward", lambda: m.decoder().forward)
 add("DeconvDecoder.encode", lambda: m.decoder().encode)
 add("DeconvDecoder.decode", lambda: m.decoder().decode, encoding=lambda: m.decoder().encode(images()))
 add("DeconvDecoder.mirrors", lambda: m.decoder().mirrors, layer=nn.ReLU)
-
-
-def _ablated():
-    ablator = m.ablator()
-    return entered(ablator.ablated, lambda _: ablator.model(images()))
 
 
 # save, load, to and plot of results
@@ -443,6 +446,7 @@ add(
 # atlas, TensorBoard and callbacks
 add("Atlas", own(fl.Atlas))
 add("Atlas.build", lambda: m.atlas().build)
+add("Atlas.called", lambda: fl.Atlas(cnn(), batches()).called)
 add("Atlas.build_share", lambda: m.atlas().build_share, shard=lambda: (0, 2))
 add("atlas.AtlasSite", own(AtlasSite), folder=m.site)
 add("atlas.AtlasSite.__getitem__", lambda: AtlasSite(m.site()).__getitem__, channel=lambda: "conv1:1")

@@ -22,6 +22,9 @@ OF = {
         "units null backend mode fill metric reduce method strategy correction kernel distance correlation scale measure first"
         " effort family variant marginals bound weights sign partners tag title per ylabel"
     ),
+    "flag": (
+        "progress detach clone resume stop_early relative debiased legacy angular autocast descending training"
+    ),
     "path": "path folder to paths log_dir one parts",
     "callable": "preprocess inputs labels rows function optimizer transforms estimator log draw metric reduce",
     "result": (
@@ -29,8 +32,7 @@ OF = {
         " receptive_field observer estimator transforms encoding other parts seeds order"
     ),
     "other": (
-        "classes groups channels device dtype titles part output position edges shard generator seed progress resume detach clone"
-        " stop_early training relative debiased legacy angular autocast descending layers title"
+        "classes groups channels device dtype titles part output position edges shard generator seed layers title"
     ),
 }
 WORK = {"steps", "permutations", "pairings", "samples", "surrogates", "rotations", "hidden", "batch"}

@@ -25,7 +25,6 @@ from tests.fuzz import outcome
 from tests.fuzz.calls import CALLS, base, parameters
 from tests.fuzz.kinds import draw
 
-
 SIMPLE = re.compile(r"\.(save|load|to|plot\w*|merge|__getitem__)$|^plotting")
 """Calls with little behind them, made less often than others."""
 

@@ -36,7 +36,7 @@ LAYERS = {
     "duplicates": lambda: ["conv1", "conv1", "conv*"],
     "a class": lambda: nn.Conv2d,
     "a class with no match": lambda: nn.LSTM,
-    "another module": lambda: nn.ReLU(),
+    "another module": nn.ReLU,
     "a predicate": lambda: lambda name, module: True,
     "a predicate of one argument": lambda: lambda name: True,
     "a number": lambda: 3,
@@ -71,8 +71,8 @@ ARRAYS = {
     "tiny": lambda: images() * 1e-40,
     "constant": lambda: torch.ones(12, 1, 8, 8),
     "negative": lambda: -images(),
-    "integers": lambda: (images() * 255).int(),
-    "bytes": lambda: (images() * 255).byte(),
+    "integers": lambda: images().mul(255).to(torch.int32),
+    "bytes": lambda: images().mul(255).to(torch.uint8),
     "booleans": lambda: images() > 0.5,
     "complex": lambda: images() * 1j,
     "half": lambda: images().half(),
@@ -240,7 +240,7 @@ OTHERS = {
     "a dict of arrays": lambda: {"conv1": images()},
     "a dict by class": lambda: {nn.Conv2d: "max"},
     "nested deep": lambda: _nested(200),
-    "itself": lambda: _contains_itself(),
+    "itself": lambda: [_contains_itself()],
     "bytes": lambda: b"\x00\xff",
     "dtype": lambda: torch.float64,
     "dtype float16": lambda: torch.float16,
@@ -268,7 +268,18 @@ OTHERS = {
     "slice": lambda: slice(None, None, -1),
 }
 
+FLAGS = {
+    "True": lambda: True,
+    "False": lambda: False,
+    "1": lambda: 1,
+    "NumPy True": lambda: np.True_,
+    "a tensor": lambda: torch.tensor(True),
+    "text": lambda: "yes",
+    "none": lambda: None,
+}
+
 KINDS = {
+    "flag": FLAGS,
     "model": MODELS,
     "layers": LAYERS,
     "array": ARRAYS,

@@ -34,7 +34,9 @@ class AtlasSite(Shown):
         try:
             self.manifest: dict[str, Any] = self.read("manifest")
         except (OSError, ValueError):
-            raise ValueError(f"{self.folder} holds no finished atlas: there is no data/manifest.js") from None
+            raise ValueError(
+                f"{describe(str(self.folder))} holds no finished atlas: there is no data/manifest.js"
+            ) from None
 
     @property
     def index(self) -> Path:

@@ -81,7 +81,8 @@ class Measure(ABC):
         check_whole(permutations, argument="permutations", least=1)
         if confidence is not None:
             expected = "a number between 0 and 1, or None"
-            if not 0 < check_number(confidence, argument="confidence", expected=expected) < 1:
+            confidence = check_number(confidence, argument="confidence", expected=expected)
+            if not 0 < confidence < 1:
                 raise ValueError(f"confidence must be {expected}; got {confidence!r}")
         generator = make_generator(seed)
         first, second = checked(x, "x"), checked(y, "y")
