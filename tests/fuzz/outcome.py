@@ -101,14 +101,14 @@ def surroundings():
     """Return what no call may change in the process."""
     return {
         "the random state of torch": torch.get_rng_state().numpy().tobytes(),
-        "the random state of NumPy": repr(np.random.get_state()),
+        "the random state of NumPy": np.random.get_state()[1].tobytes(),
         "the random state of Python": random.getstate(),
         "whether gradients are on": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "the default dtype": torch.get_default_dtype(),
         "the number of threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "error handling of NumPy": np.geterr(),
-        "matplotlib's settings": hash(repr(mpl.rcParams)),
+        "matplotlib's settings": dict.copy(mpl.rcParams),
         "pyplot's figures": sys.modules["matplotlib.pyplot"].get_fignums()
         if "matplotlib.pyplot" in sys.modules
         else [],

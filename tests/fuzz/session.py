@@ -7,6 +7,7 @@ number: ``--only 123`` repeats one.
 
 import argparse
 import faulthandler
+import gc
 import os
 import random
 import re
@@ -114,6 +115,7 @@ def attempt(seed, number, root):
 
 def session(numbers, seed, report=lambda number, call, error, wrong: None):
     """Make calls; return failures, by function, argument and kind, and how the calls ended."""
+    gc.freeze()  # collections, which tracing a model asks for, then pass over what is there already
     failures, ends = defaultdict(list), Counter()
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as root:
@@ -128,6 +130,7 @@ def session(numbers, seed, report=lambda number, call, error, wrong: None):
                 report(number, call, error, wrong)
         finally:
             os.chdir(here)
+            gc.unfreeze()
     return failures, ends
 
 
