@@ -37,7 +37,7 @@ MEANT = {
     "model": ("layer",),
     "start": ("images",),
     "args": ("batch", "sample"),
-    "images": ("batch",),
+    "images": ("batch", "sample"),
     "inputs": ("batch",),
     "rows": ("batch",),
     "sample": ("batch",),

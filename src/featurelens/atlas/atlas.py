@@ -190,8 +190,11 @@ class Atlas:
 
         Not called are auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, whose weights alone are used.
         """
+        check_type(images, torch.Tensor, argument="images", expected="a batch of images")
         if self._layers_named:
             return self.recorder
+        if not images.ndim or not len(images):
+            raise ValueError(f"images must be a batch (N, ...) of at least one; got {describe(images)}")
         table = list_layers(self.model, self.source.prepared(images[:2]))
         calls = {layer.name for layer in table if layer.calls}
         return ActivationRecorder(self.model, [name for name in self.recorder.layers if name in calls])

@@ -43,5 +43,6 @@ def _silent_tracing() -> Iterator[None]:
     """Keep back what torch says of tracing in general, and of values that a trace makes constant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.")  # deprecated; there is no other way
+        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
         yield

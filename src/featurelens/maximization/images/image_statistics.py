@@ -129,9 +129,10 @@ class ImageStatistics:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If that was not `size`.
         """
+        size = tuple(check_whole(length, argument="size") for length in size)
         if self.spectrum.shape != size:
             measured, wanted = ("x".join(map(str, each)) for each in (self.spectrum.shape, size))
             raise ValueError(f"statistics are of images of {measured} pixels; the image has {wanted}")
