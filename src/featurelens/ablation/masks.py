@@ -211,11 +211,8 @@ def check_chunk(chunk: object) -> None:
 
 def check_channels(channels: object, total: int | None = None, *, argument: str = "channels") -> list[int]:
     """Return channels as a list; they must be different numbers from 0 to `total` - 1 (None: not known yet)."""
-    if isinstance(channels, torch.Tensor | np.ndarray | np.generic):
-        channels = to_tensor(
-            np.asarray(channels) if isinstance(channels, np.generic) else channels, argument
-        ).tolist()
-    several = isinstance(channels, Iterable) and not isinstance(channels, str)
+    one = isinstance(channels, str) or getattr(channels, "ndim", 1) == 0
+    several = isinstance(channels, Iterable) and not one
     listed: list[Any] = [channels]
     if several:
         listed = as_list(channels, argument=argument, expected="whole numbers")

@@ -9,7 +9,7 @@ from typing import Any, Self, final
 
 import torch
 
-from featurelens._checks import count
+from featurelens._checks import check_whole, count
 from featurelens._random import random_state_kept
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images import fourier_basis
