@@ -36,6 +36,8 @@ def whole_file(path: str | os.PathLike[str], *, argument: str = "path") -> Itera
     path = check_path(path, argument=argument)
     if path.is_dir():
         raise IsADirectoryError(f"{argument} must be a file's path; {str(path)!r} is a folder")
+    if path.exists() and not path.is_file():  # a device or a pipe, which a file would replace
+        raise OSError(f"{argument} must be a file's path; {str(path)!r} is no regular file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{argument} is {str(path)!r}, but there is no folder {str(path.parent)!r}")
     unfinished = path.with_name(f"{path.name}.tmp")

@@ -85,6 +85,7 @@ def prepare(folder):
     folder.mkdir()
     (folder / "existing.txt").write_text("the user's")
     (folder / "folder").mkdir()
+    (folder / "device").symlink_to("/dev/null")
     for name in ("full", "locked"):
         (folder / name).mkdir()
         (folder / name / "file.txt").write_text("the user's")

@@ -221,7 +221,7 @@ PATHS = {
     "a null byte": lambda: "a\x00b",
     "half a character": lambda: "\ud800.pt",
     "too long": lambda: "x" * 5000,
-    "a device": lambda: "/dev/full",
+    "a device": lambda: "device",
     "bytes": lambda: b"new.pt",
     "a number": lambda: 3,
     "none": lambda: None,

@@ -1,5 +1,6 @@
 """Every file that users name is written whole or not at all."""
 
+import os
 import re
 
 import numpy as np
@@ -51,6 +52,11 @@ def test_a_path_that_is_no_place_for_a_file_is_named_and_nothing_is_left(write, 
         expected = f"{argument} is {str(folder / 'new')!r}, but there is no folder {str(folder)!r}"
         with pytest.raises(FileNotFoundError, match=re.escape(expected)):
             write(folder / "new")
+    os.mkfifo(tmp_path / "pipe")
+    expected = f"{argument} must be a file's path; {str(tmp_path / 'pipe')!r} is no regular file"
+    with pytest.raises(OSError, match=re.escape(expected)):
+        write(tmp_path / "pipe")
+    (tmp_path / "pipe").unlink()
     with pytest.raises(ValueError, match=rf"^{argument} must be .*path.*; got ''$"):
         write("")
     with pytest.raises(TypeError, match=rf"^{argument} must be .*path.*; got 3$"):
