@@ -44,6 +44,10 @@ def draw(name, chance):
     kinds = [kind for kind, names in OF.items() if name in names.split()] or ["number", "other", "word"]
     kind = chance.choice(kinds if chance.random() < 0.93 else list(KINDS))
     values = {**KINDS[kind], **(HUGE if kind == "number" and name not in WORK else {})}
+    if kind not in kinds:
+        values.pop(
+            "shuffled", None
+        )  # where no loader is expected, what it draws when it is read is its own doing
     what = chance.choice(list(values))
     make = values[what]
     return f"{kind}: {what}", (lambda: (make(),)) if name.startswith("*") else make
