@@ -116,6 +116,13 @@ def here(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Call every public function with malformed arguments: `nox -s fuzz -- --calls 10000 --seed 0`."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz.session", *session.posargs)
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site without a warning, look at it in a browser, check its links, run its notebooks, and make the PDF.
 

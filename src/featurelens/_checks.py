@@ -6,6 +6,7 @@ import difflib
 import operator
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -27,13 +28,13 @@ def check_module(model: object, *, argument: str = "model") -> nn.Module:
 def check_choice(value: object, choices: Iterable[object], *, argument: str, further: str = "") -> None:
     """Raise a ValueError unless `value` is one of `choices`; `further` ends the list of choices."""
     choices = list(choices)
-    if value not in choices:
+    if isinstance(value, torch.Tensor | np.ndarray) or value not in choices:  # arrays compare by element
         expected = ", ".join(repr(choice) for choice in choices) + further
         raise ValueError(f"{argument} must be one of {expected}; got {describe(value)}")
 
 
-def describe(value: object) -> str:
-    """Describe `value` in a few words: shapes of tensors, names of everything else.
+def describe(value: object, *, depth: int = 4) -> str:
+    """Describe `value` in a few words: shapes of tensors, names of everything else; `depth` containers in each other.
 
     >>> describe((torch.zeros(2, 3), "cat", 7))
     "(float32 tensor (2, 3), 'cat', 7)"
@@ -45,25 +46,39 @@ def describe(value: object) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}{where}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} NumPy array {value.shape}"
+    if isinstance(value, Mapping | list | tuple) and depth == 0:
+        return "..."
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}"
+        items = [f"{describe(key)}: {describe(value[key], depth=depth - 1)}" for key in islice(value, 8)]
+        return "{" + ", ".join(items) + (", ..." if len(value) > 8 else "") + "}"
     if isinstance(value, list | tuple):
-        inner = ", ".join(describe(item) for item in value[:4]) + (", ..." if len(value) > 4 else "")
+        inner = ", ".join(describe(item, depth=depth - 1) for item in value[:4])
+        inner += ", ..." if len(value) > 4 else ""
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device):
-        return repr(value)
+        return shortened(value)
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"an object of type {type(value).__name__}"
 
 
-def near_misses(name: str, known: Iterable[str]) -> str:
+def shortened(value: object) -> str:
+    """Return the repr of a value, or its ends if it is long.
+
+    >>> shortened("a" * 1000)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
+    """
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:40]}...{text[-40:]}"
+
+
+def near_misses(name: str, known: Iterable[str], *, noun: str = "layer") -> str:
     """Return ``"; did you mean 'conv2'? (12 layers: conv1, conv2, ...)"`` for the end of a LookupError."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
     listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-    return f"{hint} ({len(known)} layers: {listed})"
+    return f"{hint} ({count(len(known), noun)}: {listed})"
 
 
 def count(number: int, noun: str) -> str:
@@ -84,6 +99,51 @@ def check_type(
         raise TypeError(f"{argument} must be {expected}; got {describe(value)}")
 
 
+def check_dense(value: torch.Tensor, *, argument: str) -> None:
+    """Raise a TypeError unless a tensor holds each of its values, as sparse, quantized and meta tensors do not."""
+    kind = "quantized" if value.is_quantized else "meta" if value.is_meta else str(value.layout)
+    kind = "nested" if value.is_nested else kind.removeprefix("torch.")
+    if kind != "strided":
+        raise TypeError(f"{argument} must be a dense tensor; got a {kind} {describe(value)}")
+
+
+def to_tensor(data: object, argument: str) -> torch.Tensor:
+    """Return a dense tensor of real numbers, of any shape; arrays are copied.
+
+    >>> to_tensor(np.ones((2, 3), dtype=np.uint16), "x").dtype
+    torch.int64
+    """
+    if isinstance(data, np.ndarray):
+        if data.dtype.kind not in "biuf":
+            text = data.ndim == 1 and data.dtype.kind in "OSU"
+            advice = f"; for labels pass numpy.unique({argument}, return_inverse=True)[1]" if text else ""
+            raise TypeError(f"{argument} must hold numbers; got an array of dtype {data.dtype}{advice}")
+        if data.dtype.kind == "u" and data.dtype.itemsize > 1:
+            data = data.astype(np.int64)
+        if data.dtype.itemsize > 8:  # long double
+            data = data.astype(np.float64)
+        # A copy, since torch warns of arrays that are read-only, and refuses negative strides and swapped bytes.
+        data = torch.from_numpy(np.array(data, dtype=data.dtype.newbyteorder("="), order="C"))
+    if not isinstance(data, torch.Tensor):
+        raise TypeError(f"{argument} must be a torch tensor or a numpy array; got {describe(data)}")
+    if data.is_complex():
+        raise TypeError(f"{argument} must hold real numbers; got {describe(data)}")
+    check_dense(data, argument=argument)
+    return data.detach()
+
+
+def as_list(values: Any, *, argument: str, expected: str) -> list[Any]:
+    """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant."""
+    if isinstance(values, torch.Tensor | np.ndarray):
+        values = to_tensor(values, argument).tolist() if isinstance(values, torch.Tensor) else values.tolist()
+    if isinstance(values, str | bytes | torch.nn.Module) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument} must be {expected}; got {describe(values)}")
+    listed = list(islice(values, 10**6))
+    if len(listed) == 10**6:
+        raise ValueError(f"{argument} must be {expected}; got a million or more")
+    return listed
+
+
 def check_flag(value: Any, *, argument: str) -> bool:
     """Return `value` if it is True or False, or raise a TypeError."""
     check_type(value, bool, argument=argument, expected="True or False")
@@ -101,18 +161,24 @@ def check_number(value: Any, *, argument: str, expected: str = "a number") -> fl
         if isinstance(value, bool | str):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{argument} must be {expected}; got {describe(value)}") from None
 
 
 def check_path(path: Any, *, argument: str = "path", expected: str = "a file's path") -> Path:
-    """Return a path, or raise a TypeError that describes `path`."""
+    """Return a path, or raise a TypeError or a ValueError that describes `path`."""
     check_type(path, str | os.PathLike, argument=argument, expected=expected)
+    try:
+        usable = b"\0" not in os.fsencode(path) and path != ""
+    except UnicodeEncodeError:  # half a character
+        usable = False
+    if not usable:
+        raise ValueError(f"{argument} must be {expected}; got {describe(os.fspath(path))}")
     return Path(path)
 
 
-def check_whole(value: Any, *, argument: str, least: int | None = None) -> int:
-    """Return a whole number of any kind, also numpy's, as an int; raise if it is not one, or below `least`."""
+def check_whole(value: Any, *, argument: str, least: int | None = None, most: int | None = None) -> int:
+    """Return a whole number of any kind, also numpy's, as an int; raise if it is not one, below `least` or above `most`."""
     words = f"{argument} must be a whole number; got {describe(value)}"
     if isinstance(value, bool):
         raise TypeError(words)
@@ -121,5 +187,7 @@ def check_whole(value: Any, *, argument: str, least: int | None = None) -> int:
     except TypeError:
         raise TypeError(words) from None
     if least is not None and number < least:
-        raise ValueError(f"{argument} must be at least {least}; got {number}")
+        raise ValueError(f"{argument} must be at least {least}; got {shortened(number)}")
+    if most is not None and number > most:
+        raise ValueError(f"{argument} must be at most {most}; got {shortened(number)}")
     return number

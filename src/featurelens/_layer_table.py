@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final, overload
 
+from featurelens._checks import check_whole
 from featurelens._html import table
 
 
@@ -39,7 +40,12 @@ class LayerTable(Sequence[Layer]):
     @overload
     def __getitem__(self, index: slice) -> LayerTable: ...
     def __getitem__(self, index: int | slice) -> Layer | LayerTable:
-        return LayerTable(self._layers[index]) if isinstance(index, slice) else self._layers[index]
+        if isinstance(index, slice):
+            return LayerTable(self._layers[index])
+        number = check_whole(index, argument="index")
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"index must be below {len(self)}, the number of layers; got {number}")
+        return self._layers[number]
 
     def __len__(self) -> int:
         return len(self._layers)

@@ -23,6 +23,8 @@ def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str
     keys = list(layers)
     if not isinstance(name, str):
         raise NoSuchLayer(f"activations are looked up by layer name; got {describe(name)}")
+    if name in keys:
+        return name
     base, sign, call = name.partition("#")
     base = aliases.get(base, base)
     if base + sign + call in keys:
@@ -33,4 +35,4 @@ def find(name: object, layers: Iterable[str], aliases: Mapping[str, str]) -> str
     if several and not call:
         recorded = "only one call was" if len(several) == 1 else f"{len(several)} calls were"
         raise NoSuchLayer(f"{recorded} recorded of layer {base!r}: {', '.join(several)}")
-    raise NoSuchLayer(f"no activations of {name!r}{near_misses(name, keys)}")
+    raise NoSuchLayer(f"no activations of {describe(name)}{near_misses(name, keys)}")

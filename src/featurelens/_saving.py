@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
@@ -28,19 +30,29 @@ UNREADABLE = (
 )
 
 
-def write(path: str | os.PathLike[str], kind: type, content: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, text and containers of these to one file.
-
-    A file that is already there stays until the new one is complete.
-    """
-    path = check_path(path)
+@contextmanager
+def whole_file(path: str | os.PathLike[str], *, argument: str = "path") -> Iterator[Path]:
+    """Yield where to write a file that comes to `path` when the block ends; a file that is there stays until then."""
+    path = check_path(path, argument=argument)
+    if path.is_dir():
+        raise IsADirectoryError(f"{argument} must be a file's path; {str(path)!r} is a folder")
+    if path.exists() and not path.is_file():  # a device or a pipe, which a file would replace
+        raise OSError(f"{argument} must be a file's path; {str(path)!r} is no regular file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{argument} is {str(path)!r}, but there is no folder {str(path.parent)!r}")
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        torch.save({"kind": kind.__name__, **content}, unfinished)
+        yield unfinished
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def write(path: str | os.PathLike[str], kind: type, content: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, text and containers of these to one file."""
+    with whole_file(path) as unfinished:
+        torch.save({"kind": kind.__name__, **content}, unfinished)
 
 
 def read(path: str | os.PathLike[str], kind: type, make: Callable[..., T]) -> T:
@@ -64,8 +76,10 @@ class SavedResult(Shown):
 
         Raises
         ------
-        TypeError
+        TypeError, ValueError
             If `path` is not a path.
+        OSError
+            If the file cannot be written.
         """
         write(path, type(self), {field.name: getattr(self, field.name) for field in fields(self)})
 

@@ -209,7 +209,7 @@ class _Names:
             names = [name for name in (*self.listed, *self.operations) if fnmatchcase(name, exact)]
             if names:
                 return [Choice(name, call, text, exact=False) for name in names]
-        raise LookupError(f"no layer matches {text!r}{self._hint(exact)}")
+        raise LookupError(f"no layer matches {describe(text)}{self._hint(exact)}")
 
     def _resolve(self, name: str) -> str:
         if name in self.operations and name in self.ordinals:

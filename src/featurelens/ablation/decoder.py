@@ -8,7 +8,8 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_module, check_type, count, describe
+from featurelens._checks import check_choice, check_dense, check_module, check_type, count, describe
+from featurelens._failure import explain
 from featurelens._hooks import unwrap
 from featurelens._random import Seed, check_seed, make_generator
 from featurelens.ablation.deconvolution import Convolution, Size, read_chain
@@ -144,6 +145,8 @@ class DeconvDecoder(nn.Module):
         ------
         TypeError, ValueError
             If `images` are not `(N, C, H, W)`, or `layer` is not a step that runs once.
+        RuntimeError
+            If the encoder fails on the images.
         """
         check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
         if images.ndim != 4 or 0 in images.shape:
@@ -160,7 +163,10 @@ class DeconvDecoder(nn.Module):
         features, switches, sizes = images, [], []
         for step in self._steps[:end]:
             sizes.append((features.shape[2], features.shape[3]))
-            features, places_of_maxima = step.run(features)
+            try:
+                features, places_of_maxima = step.run(features)
+            except Exception as error:
+                raise RuntimeError(explain(error, self.encoder, "images", (images,), {})) from error
             switches.append(places_of_maxima)
         return Encoding(features, tuple(switches), tuple(sizes))
 
@@ -183,6 +189,7 @@ class DeconvDecoder(nn.Module):
         check_type(encoding, Encoding, argument="encoding", expected="what encode returns")
         if features is not None:
             check_type(features, torch.Tensor, argument="features", expected="a tensor (V * N, C, h, w)")
+            check_dense(features, argument="features")
         maps = encoding.features if features is None else features
         if maps.shape[1:] != encoding.features.shape[1:] or len(maps) % len(encoding.features):
             expected = ", ".join(map(str, encoding.features.shape[1:]))

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_whole, describe
+from featurelens._checks import as_list, check_choice, check_dense, check_whole, describe, to_tensor
 
 Mode: TypeAlias = Literal["keep", "drop"]
 """Whether the named channels are the only ones that stay, or the ones that go."""
@@ -66,7 +66,8 @@ class Groups:
         if not isinstance(self.given, dict):
             groups = total if self.given is None else self.given
             return list(check_channels(names, groups, argument=argument))
-        listed = [names] if isinstance(names, int | str) else list(names)
+        one = isinstance(names, int | str)
+        listed = [names] if one else as_list(names, argument=argument, expected="names of groups")
         for name in listed:
             if name not in self.given:
                 known = ", ".join(map(repr, self.given))
@@ -191,11 +192,13 @@ def derangement(size: int, generator: torch.Generator) -> torch.Tensor:
 def check_fill(fill: Any) -> Filler:
     """Return `fill`, an array as a tensor; whether it fits the layer is checked once the layer has run."""
     if isinstance(fill, np.ndarray):
-        fill = torch.from_numpy(fill.copy())
+        fill = to_tensor(fill, "fill")
     if not isinstance(fill, torch.Tensor):
         check_choice(fill, FILLS, argument="fill", further=" or a tensor")
-    elif not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
-        raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
+    else:
+        check_dense(fill, argument="fill")
+        if not fill.is_floating_point() or not bool(torch.isfinite(fill).all()):
+            raise ValueError(f"fill must hold finite floating-point numbers; got {describe(fill)}")
     checked: Filler = fill
     return checked
 
@@ -208,10 +211,11 @@ def check_chunk(chunk: object) -> None:
 
 def check_channels(channels: object, total: int | None = None, *, argument: str = "channels") -> list[int]:
     """Return channels as a list; they must be different numbers from 0 to `total` - 1 (None: not known yet)."""
-    if isinstance(channels, torch.Tensor | np.ndarray | np.generic):
-        channels = channels.tolist()
-    several = isinstance(channels, Iterable) and not isinstance(channels, str)
-    listed: list[Any] = list(channels) if several else [channels]  # type: ignore[call-overload]
+    one = isinstance(channels, str) or getattr(channels, "ndim", 1) == 0
+    several = isinstance(channels, Iterable) and not one
+    listed: list[Any] = [channels]
+    if several:
+        listed = as_list(channels, argument=argument, expected="whole numbers")
     try:
         if any(isinstance(channel, bool) for channel in listed):
             raise TypeError
@@ -230,13 +234,14 @@ def check_channels(channels: object, total: int | None = None, *, argument: str 
 def check_positions(positions: Any) -> torch.Tensor | None:
     """Return a mask of positions as a tensor; whether it fits the layer is checked once the layer has run."""
     if isinstance(positions, np.ndarray):
-        positions = torch.from_numpy(positions.copy())
+        positions = to_tensor(positions, "positions")
     if positions is None:
         return None
     if not isinstance(positions, torch.Tensor) or positions.dtype is not torch.bool or not positions.ndim:
         raise TypeError(
             f"positions must be a mask of True and False, such as (H, W); got {describe(positions)}"
         )
+    check_dense(positions, argument="positions")
     if not bool(positions.any()):
         raise ValueError(f"positions must mark at least one position; got {describe(positions)}, all False")
     return positions

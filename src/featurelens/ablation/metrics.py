@@ -60,7 +60,7 @@ def scorer(metric: Metric, ignore_index: int) -> Scorer:
     TypeError, ValueError
         If `metric` is neither a name nor a function, or `ignore_index` is not a whole number.
     """
-    ignore_index = check_whole(ignore_index, argument="ignore_index")
+    ignore_index = check_whole(ignore_index, argument="ignore_index", least=-(2**63), most=2**63 - 1)
     if callable(metric):
         return OwnScorer(metric)
     check_choice(metric, ("accuracy", "loss"), argument="metric", further=" or a function")

@@ -11,7 +11,16 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_flag, check_module, check_path, check_type, check_whole, count, describe
+from featurelens._checks import (
+    as_list,
+    check_flag,
+    check_module,
+    check_path,
+    check_type,
+    check_whole,
+    count,
+    describe,
+)
 from featurelens._hooks import named_modules, unwrap
 from featurelens._random import random_state_kept
 from featurelens._sharding import Share
@@ -116,10 +125,10 @@ class Atlas:
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
         self._layers_named = layers is not None
         self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))
-        if classes is not None and (
-            isinstance(classes, str) or not all(isinstance(name, str) for name in classes)
-        ):
-            raise TypeError(f"classes must be a list of names; got {describe(classes)}")
+        if classes is not None:
+            classes = as_list(classes, argument="classes", expected="a list of names")
+            if not all(isinstance(name, str) for name in classes):
+                raise TypeError(f"classes must be a list of names; got {describe(classes)}")
         self.classes = self.source.classes if classes is None else tuple(classes)
         if title is not None:
             check_type(title, str, argument="title", expected="text")
@@ -181,8 +190,11 @@ class Atlas:
 
         Not called are auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, whose weights alone are used.
         """
+        check_type(images, torch.Tensor, argument="images", expected="a batch of images")
         if self._layers_named:
             return self.recorder
+        if not images.ndim or not len(images):
+            raise ValueError(f"images must be a batch (N, ...) of at least one; got {describe(images)}")
         table = list_layers(self.model, self.source.prepared(images[:2]))
         calls = {layer.name for layer in table if layer.calls}
         return ActivationRecorder(self.model, [name for name in self.recorder.layers if name in calls])

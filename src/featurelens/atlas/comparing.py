@@ -128,7 +128,8 @@ def _titles(sites: Sequence[AtlasSite], titles: Sequence[str] | None) -> list[st
     if titles is None:
         found = [site.manifest["title"] for site in sites]
         return found if found[0] != found[1] else [site.folder.absolute().name for site in sites]
-    if isinstance(titles, str) or len(titles) != 2:
+    check_type(titles, list | tuple, argument="titles", expected="two names")
+    if len(titles) != 2:
         raise ValueError(f"titles must be two names; got {describe(titles)}")
     for title in titles:
         check_type(title, str, argument="titles", expected="two names")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
-from featurelens._checks import check_path, count
+from featurelens._checks import check_path, check_type, count, describe
 from featurelens._html import Shown
 from featurelens.atlas.card import ChannelCard, tile_of
 
@@ -34,7 +34,9 @@ class AtlasSite(Shown):
         try:
             self.manifest: dict[str, Any] = self.read("manifest")
         except (OSError, ValueError):
-            raise ValueError(f"{self.folder} holds no finished atlas: there is no data/manifest.js") from None
+            raise ValueError(
+                f"{describe(str(self.folder))} holds no finished atlas: there is no data/manifest.js"
+            ) from None
 
     @property
     def index(self) -> Path:
@@ -58,7 +60,7 @@ class AtlasSite(Shown):
         entries = {layer["name"]: layer for layer in self.manifest["layers"]}
         if not number.isdecimal() or name not in entries:
             raise LookupError(
-                f"a channel is written layer:number, such as {self.layers[0]}:0; got {channel!r} "
+                f"a channel is written layer:number, such as {self.layers[0]}:0; got {describe(channel)} "
                 f"(layers: {', '.join(self.layers)})"
             )
         entry, place = entries[name], int(number)
@@ -93,8 +95,18 @@ class AtlasSite(Shown):
         webbrowser.open(self.index.as_uri())
 
     def read(self, name: str) -> Any:
-        """Return the content of the data file `name`, such as "manifest" or "000-conv1/table"."""
-        text = (self.folder / "data" / f"{name}.js").read_text(encoding="utf-8")
+        """Return the content of the data file `name`, such as "manifest" or "000-conv1/table".
+
+        Raises
+        ------
+        TypeError, FileNotFoundError
+            If `name` is not text, or the atlas has no such file.
+        """
+        check_type(name, str, argument="name", expected="the name of a data file")
+        path = self.folder / "data" / f"{name}.js"
+        if not path.is_file():
+            raise FileNotFoundError(f"the atlas has no data file {describe(name)}")
+        text = path.read_text(encoding="utf-8")
         return json.loads(text[text.index(",") + 1 : text.rindex(")")])
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_module, check_type, check_whole, describe, first_line
+from featurelens._checks import check_dense, check_module, check_type, check_whole, describe, first_line
 from featurelens.callbacks.destinations import Destination, Draw, draw_to, log_to
 from featurelens.callbacks.map_statistics import MapStatistics
 from featurelens.callbacks.measuring import Values, activity, information, similarity
@@ -225,6 +225,7 @@ def _checked(labels: torch.Tensor, images: torch.Tensor | Mapping[str, Any]) -> 
     rows = next((len(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)), len(labels))
     if labels.ndim == 1 and len(labels) != rows:
         raise ValueError(f"labels must label each image; got {len(labels)} labels for {rows} images")
+    check_dense(labels, argument="labels")
     labels, any_rows = labels.cpu(), torch.arange(1.0, 1.0 + rows)[:, None]
     channel_information(any_rows, labels, null=None, progress=False)  # which checks labels
     return labels

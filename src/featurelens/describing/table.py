@@ -12,8 +12,9 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurelens._checks import check_flag, check_path, check_whole, count, describe, near_misses
+from featurelens._checks import check_flag, check_type, check_whole, count, describe, near_misses
 from featurelens._html import paragraph, table
+from featurelens._saving import whole_file
 
 SHOWN = 20
 """Rows that printing shows."""
@@ -21,6 +22,13 @@ WIDTH = 120
 """Characters in a line; columns beyond are named below the table."""
 
 Column = NDArray[Any]
+
+
+class NoSuchColumn(KeyError):
+    """A KeyError whose message is shown without quotes."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @final
@@ -62,8 +70,9 @@ class ChannelTable:
         return [f"{layer}:{channel}" for layer, channel in pairs]
 
     def __getitem__(self, name: str) -> Column:
+        check_type(name, str, argument="name", expected="the name of a column")
         if name not in self.columns:
-            raise KeyError(f"the table has no column {name!r}; it has {', '.join(self.columns)}")
+            raise NoSuchColumn(f"the table has no column {describe(name)}; it has {', '.join(self.columns)}")
         return self.columns[name]
 
     def __len__(self) -> int:
@@ -74,14 +83,14 @@ class ChannelTable:
 
         Raises
         ------
-        LookupError
-            If the table has no such channel.
+        TypeError, LookupError
+            If `channel` is not text, or the table has no such channel.
         """
-        try:
-            place = self.channels.index(channel)
-        except ValueError:
-            known = near_misses(str(channel), self.channels).replace("layers", "channels")
-            raise LookupError(f"the table has no channel {channel!r}{known}") from None
+        check_type(channel, str, argument="channel", expected="text such as 'conv1:7'")
+        if channel not in self.channels:
+            known = near_misses(channel, self.channels, noun="channel")
+            raise LookupError(f"the table has no channel {describe(channel)}{known}")
+        place = self.channels.index(channel)
         return {name: values[place].item() for name, values in self.columns.items()}
 
     def sort(self, by: str, *, descending: bool = True) -> Self:
@@ -92,6 +101,7 @@ class ChannelTable:
         KeyError, TypeError
             If there is no such column, or `descending` is not True or False.
         """
+        check_type(by, str, argument="by", expected="the name of a column")
         values = self[by]
         if values.dtype.kind in "UO":
             values = np.unique(values, return_inverse=True)[1]
@@ -107,7 +117,10 @@ class ChannelTable:
         TypeError, ValueError
             If `mask` is not one True or False for each row.
         """
-        chosen = np.asarray(mask)
+        try:
+            chosen = np.asarray(mask)
+        except (TypeError, ValueError, RuntimeError):  # ragged lists, and sparse tensors
+            raise TypeError(f"mask must be True or False for each row; got {describe(mask)}") from None
         if chosen.dtype != np.bool_:
             raise TypeError(f"mask must be True or False for each row; got {describe(chosen)}")
         if chosen.shape != (len(self),):
@@ -129,21 +142,23 @@ class ChannelTable:
 
         Raises
         ------
-        KeyError
+        KeyError, TypeError
             If there is no such column.
         """
-        wanted = dict.fromkeys(("layer", "channel", *names))
-        return replace(self, columns={name: self[name] for name in wanted})
+        wanted = {name: self[name] for name in ("layer", "channel", *names)}
+        return replace(self, columns=wanted)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table to `path` as comma-separated values in UTF-8, numbers in full, missing values empty.
 
         Raises
         ------
-        TypeError
+        TypeError, ValueError
             If `path` is not a path.
+        OSError
+            If the file cannot be written.
         """
-        with check_path(path).open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.columns)
             for row in zip(*(values.tolist() for values in self.columns.values()), strict=True):

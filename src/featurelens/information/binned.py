@@ -118,8 +118,8 @@ class BinnedMutualInformation(MutualInformation):
 
 def check_binning(bins: object, strategy: object, correction: object) -> None:
     """Raise unless these are settings of `BinnedMutualInformation`."""
-    if bins != "auto":
-        check_whole(bins, argument="bins", least=2)
+    if not (isinstance(bins, str) and bins == "auto"):
+        check_whole(bins, argument="bins", least=2, most=2**16)
     check_choice(strategy, STRATEGIES, argument="strategy")
     check_choice(correction, CORRECTIONS, argument="correction")
 

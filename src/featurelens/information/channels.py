@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_choice, check_flag, count, describe
+from featurelens._checks import check_choice, check_flag, count, describe, to_tensor
 from featurelens._random import Seed, make_generator, permutation
 from featurelens.information.binned import MOST_BINS, SAMPLES_PER_CELL, check_binning
 from featurelens.information.chance import ChanceTable, cells_seen
@@ -16,7 +16,7 @@ from featurelens.information.discretization import Strategy, bin_codes
 from featurelens.information.entropy import Correction, count_weights, information_from_sums
 from featurelens.information.estimator import Null, Options
 from featurelens.information.results import ChannelInformationResult, Units
-from featurelens.information.variables import ArrayLike, as_variable, entropy, to_tensor, with_full_precision
+from featurelens.information.variables import ArrayLike, as_variable, entropy, with_full_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

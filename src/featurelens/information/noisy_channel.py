@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from featurelens._checks import check_flag, check_type, check_whole
+from featurelens._checks import check_flag, check_number, check_type, check_whole
 from featurelens._random import normal, permutation
 from featurelens.information.chunks import row_slices
 from featurelens.information.estimator import Measurement, MutualInformation, Null
@@ -74,7 +74,7 @@ class NoisyChannelMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_type(self.sigma, (int, float), argument="sigma", expected="a number")
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+        if not 0 < check_number(self.sigma, argument="sigma") < math.inf:
             raise ValueError(f"sigma must be positive and finite; got {self.sigma!r}")
         check_flag(self.relative, argument="relative")
         check_whole(self.samples, argument="samples", least=1)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from featurelens._batches import SHUFFLING, sampler_of
-from featurelens._checks import describe
-from featurelens.information.variables import ArrayLike, to_tensor
+from featurelens._checks import describe, to_tensor
+from featurelens.information.variables import ArrayLike
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import arguments, checked_loader, labels_of
 

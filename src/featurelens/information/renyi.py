@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_type, check_whole
+from featurelens._checks import check_number, check_type, check_whole
 from featurelens._random import permutation
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.noisy_channel import squared_distances
@@ -55,11 +55,11 @@ class RenyiMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_type(self.alpha, (int, float), argument="alpha", expected="a number")
-        if not (self.alpha > 0 and math.isfinite(self.alpha)) or self.alpha == 1:
+        if not 0 < check_number(self.alpha, argument="alpha") < math.inf or self.alpha == 1:
             raise ValueError(f"alpha must be positive, finite and not 1; got {self.alpha!r}")
-        if self.sigma != "median":
+        if not (isinstance(self.sigma, str) and self.sigma == "median"):
             check_type(self.sigma, (int, float), argument="sigma", expected="a number or 'median'")
-            if not self.sigma > 0:
+            if not 0 < check_number(self.sigma, argument="sigma", expected="a number or 'median'") < math.inf:
                 raise ValueError(f"sigma must be positive, or 'median'; got {self.sigma!r}")
         check_whole(self.max_samples, argument="max_samples", least=2)
 

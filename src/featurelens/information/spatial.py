@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_choice, check_flag, check_whole, count, describe
+from featurelens._checks import check_choice, check_flag, check_whole, count, describe, to_tensor
 from featurelens._random import Seed, make_generator
 from featurelens.information.binned import check_binning
 from featurelens.information.chance import ChanceTable
@@ -24,7 +24,7 @@ from featurelens.information.entropy import (
 from featurelens.information.estimator import check_confidence
 from featurelens.information.resampling import permutation_p_value, t_quantile
 from featurelens.information.results import NATS_PER_UNIT, SpatialMutualInformationResult, Units
-from featurelens.information.variables import to_tensor, with_full_precision
+from featurelens.information.variables import with_full_precision
 
 if TYPE_CHECKING:
     from featurelens.information.variables import ArrayLike

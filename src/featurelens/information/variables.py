@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import numpy as np
 import torch
 
-from featurelens._checks import describe
+from featurelens._checks import describe, to_tensor
 
 ArrayLike = torch.Tensor | np.ndarray[Any, Any]
 
@@ -122,28 +122,6 @@ def in_fixed_order(x: Variable, y: Variable) -> tuple[Variable, Variable]:
         return side.values.shape[1], ranks
 
     return (x, y) if key(x) <= key(y) else (y, x)
-
-
-def to_tensor(data: object, name: str) -> torch.Tensor:
-    """Return a tensor of real numbers, of any shape.
-
-    >>> to_tensor(np.ones((2, 3), dtype=np.uint16), "x").dtype
-    torch.int64
-    """
-    if isinstance(data, np.ndarray):
-        if data.dtype.kind not in "biuf":
-            text = data.ndim == 1 and data.dtype.kind in "OSU"
-            advice = f"; for labels pass numpy.unique({name}, return_inverse=True)[1]" if text else ""
-            raise TypeError(f"{name} must hold numbers; got an array of dtype {data.dtype}{advice}")
-        if data.dtype.kind == "u" and data.dtype.itemsize > 1:
-            data = data.astype(np.int64)
-        # A copy, since torch warns of arrays that are read-only, and refuses those with negative strides.
-        data = torch.from_numpy(np.array(data, order="C"))
-    if not isinstance(data, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor or a numpy array; got {describe(data)}")
-    if data.is_complex():
-        raise TypeError(f"{name} must hold real numbers; got {describe(data)}")
-    return data.detach()
 
 
 def with_full_precision(values: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,15 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_flag, check_module, check_number, check_type, check_whole, describe
+from featurelens._checks import (
+    as_list,
+    check_flag,
+    check_module,
+    check_number,
+    check_type,
+    check_whole,
+    describe,
+)
 from featurelens._hooks import unwrap
 from featurelens._random import Seed, check_seed
 from featurelens.maximization.images.base import Parametrization
@@ -118,7 +126,10 @@ class ActivationMaximizer:
         for module in parametrization.modules:
             check_module(module, argument="decoder")
         if isinstance(transforms, Iterable) and not isinstance(transforms, str):
-            transforms = tuple(transforms)  # a generator can be read only once
+            # A generator can be read only once.
+            transforms = tuple(
+                as_list(transforms, argument="transforms", expected="a sequence of transforms")
+            )
         Chain(transforms, (8, 8))  # checks them
         self.transforms = transforms
         self.steps = check_whole(steps, argument="steps", least=1)
@@ -129,7 +140,8 @@ class ActivationMaximizer:
         if lr is not None and optimizer is not None:
             raise ValueError("pass lr or optimizer=, not both: your own optimizer has its own step size")
         self.optimizer, self.lr = optimizer, parametrization.lr if lr is None else lr
-        if not 0 < check_number(self.lr, argument="lr", expected="a positive number") < math.inf:
+        self.lr = check_number(self.lr, argument="lr", expected="a positive number")
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be a positive number; got {describe(lr)}")
         self.autocast = check_flag(autocast, argument="autocast")
         self.progress = check_flag(progress, argument="progress")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurelens._checks import check_type, check_whole, describe
+from featurelens._checks import check_dense, check_type, check_whole, describe
 from featurelens.layers import Selector
 from featurelens.maximization import realism as _realism
 from featurelens.maximization import terms as _terms
@@ -141,6 +141,7 @@ def direction(
         values = torch.as_tensor(vector)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"vector must be (C,), one number for each channel; got {describe(vector)}") from None
+    check_dense(values, argument="vector")
     values = values.detach().to("cpu", torch.float64).clone()
     if values.ndim != 1 or not len(values):
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")

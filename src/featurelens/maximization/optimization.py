@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_dense, check_type, describe
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
 from featurelens.maximization.evaluation import Evaluation, Layers, Outputs, differentiating
@@ -237,6 +237,7 @@ class Optimization:
 def _movable(images: torch.Tensor) -> torch.Tensor:
     """Return images whose pixels stay away from 0 and 1, where they would have no gradient."""
     check_type(images, torch.Tensor, argument="start", expected=f"images {ANY}")
+    check_dense(images, argument="start")
     if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(f"start must be images of numbers in [0, 1]; got {describe(images)}")
     return images.detach().cpu().double().clamp(0.01, 0.99)

@@ -8,7 +8,7 @@ from typing import Self, final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_dense, check_type, describe
 from featurelens.maximization.layouts import ANY, is_batch, per_channel
 
 ROUNDING = 1e-3
@@ -38,6 +38,7 @@ class Preprocessing:
             raise ValueError(
                 f"sample must be floating-point images {ANY} with no empty dimension; got {describe(sample)}"
             )
+        check_dense(sample, argument="sample")
         values = sample.detach().cpu().transpose(0, 1).flatten(1).float()
         if not bool(values.isfinite().all()):
             raise ValueError("sample must be finite; got NaN or infinite values")

@@ -163,7 +163,7 @@ class MaximizationResult:
         """
         from featurelens.plotting import write_animation
 
-        write_animation(self, check_path(path), limit=limit, rate=rate)
+        write_animation(self, path, limit=limit, rate=rate)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``000_conv3-7.png``, ... and ``result.pt`` for `load` into `folder`, creating it if needed.

@@ -225,7 +225,7 @@ class Custom(LayerTerm):
         values: object = self.function(observed)
         if not isinstance(values, torch.Tensor) or values.shape != observed.shape[:1]:
             raise ValueError(
-                f"{self.name} must return one number for each image, a tensor ({len(observed)},), for activations "
+                f"the function {self.name} must return one number for each image, a tensor ({len(observed)},), for activations "
                 f"{tuple(observed.shape)}; got {describe(values)}"
             )
         return values.float()[rows]

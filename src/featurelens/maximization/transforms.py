@@ -157,10 +157,9 @@ class RandomScale(AffineTransform):
     numbers = 1
 
     def __init__(self, low: float, high: float) -> None:
-        for argument, factor in (("low", low), ("high", high)):
-            check_number(factor, argument=argument)
+        low, high = check_number(low, argument="low"), check_number(high, argument="high")
         if not 0 < low <= high < math.inf:
-            raise ValueError(f"factors must be positive, the smaller first; got {low!r} and {high!r}")
+            raise ValueError(f"low and high must be positive, the smaller first; got {low!r} and {high!r}")
         self.low, self.high = low, high
 
     def matrices(self, numbers: torch.Tensor, axes: int) -> torch.Tensor:

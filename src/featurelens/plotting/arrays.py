@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurelens._checks import check_whole, count, describe
+from featurelens._checks import as_list, check_dense, check_whole, count, describe
 from featurelens.maximization.layouts import any_of
 
 Array: TypeAlias = torch.Tensor | NDArray[Any]
@@ -20,6 +20,8 @@ def check_array(value: object, layouts: dict[int, str], *, argument: str) -> Arr
     """Return `value` if it is a non-empty array of real numbers with one of the `layouts` (ndim -> shape)."""
     if not isinstance(value, torch.Tensor | np.ndarray):
         raise TypeError(f"{argument} must be a tensor or a NumPy array; got {describe(value)}")
+    if isinstance(value, torch.Tensor):
+        check_dense(value, argument=argument)
     kind = str(value.dtype).removeprefix("torch.")
     real = not value.is_complex() if isinstance(value, torch.Tensor) else value.dtype.kind in "fiub"
     if not real:
@@ -36,15 +38,17 @@ def check_labels(labels: Sequence[object] | Array | None, number: int, noun: str
     """Return a text for each of `number` images (or another `noun`); the texts are empty without labels."""
     if labels is None:
         return [""] * number
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        raise TypeError(f"labels must be a sequence with one label for each {noun}; got {describe(labels)}")
-    if isinstance(labels, torch.Tensor | np.ndarray):
-        labels = labels.tolist()
-    if len(labels) != number:
+    texts = to_texts(labels, argument="labels", expected=f"a sequence with one label for each {noun}")
+    if len(texts) != number:
         raise ValueError(
-            f"labels must have one label for each of {count(number, noun)}; got {count(len(labels), 'label')}"
+            f"labels must have one label for each of {count(number, noun)}; got {count(len(texts), 'label')}"
         )
-    return [str(label) for label in labels]
+    return texts
+
+
+def to_texts(values: Any, *, argument: str, expected: str) -> list[str]:
+    """Return the text of each of several values."""
+    return [str(value) for value in as_list(values, argument=argument, expected=expected)]
 
 
 def check_limit(limit: int, total: int, *, argument: str = "limit") -> int:

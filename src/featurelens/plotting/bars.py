@@ -17,7 +17,15 @@ from featurelens.information import ChannelInformationResult, LayerInformationRe
 from featurelens.plotting.arrays import Floats, check_limit, to_floats
 from featurelens.plotting.chart import chart, name_channels, write_beside
 from featurelens.plotting.colours import INK, QUIET, SERIES
-from featurelens.plotting.page import WIDTH, about, figure_of, first_of, layer_name, text_width
+from featurelens.plotting.page import (
+    WIDTH,
+    about,
+    figure_of,
+    first_of,
+    layer_name,
+    text_or,
+    text_width,
+)
 from featurelens.statistics import HistogramResult
 
 STRIP = 0.13  # of the height of the bars
@@ -62,7 +70,7 @@ def channel_bars(
     note = f"{result.method}, {count(result.n, 'sample')}"
     if entropy is not None:
         note += f"; label entropy: {entropy:.3f} {result.units}"
-    heading = title or "Information with the label"
+    heading = text_or(title, "Information with the label")
     heading = first_of(heading, len(shown), len(result), which="best", noun=" channels")
     words: dict[str, Any] = {
         "xlabel": "channel, best first",
@@ -116,7 +124,9 @@ def layer_bars(result: LayerInformationResult, *, title: str | None = None, ax: 
         ends = np.array([each.interval or (each.value, each.value) for each in found])
         spans = np.abs(ends.T - heights)
         words["note"] += "; error bars: confidence intervals"
-    ax = _draw_bars(ax, heights, list(result), spans, title=title or "Information of each layer", **words)
+    ax = _draw_bars(
+        ax, heights, list(result), spans, title=text_or(title, "Information of each layer"), **words
+    )
     nulls = np.array([each.null_mean for each in found], dtype=float)  # None becomes NaN, which is not drawn
     tested = bool(np.isfinite(nulls).any())
     if tested:
@@ -214,7 +224,7 @@ def ablation_change(
     ranks = np.argsort(-means, kind="stable")[: check_limit(limit, total)]
     done = "kept alone" if result.mode == "keep" else "left out"
     layer = layer_name(result.layer, capital=True)
-    heading = title or f"{layer}: change of the output with each {result.noun} {done}"
+    heading = text_or(title, f"{layer}: change of the output with each {result.noun} {done}")
     words = {"xlabel": f"{result.noun}, largest change first", "ylabel": "mean squared change"}
     words["title"] = first_of(heading, len(ranks), total)
     words["note"] = f"{count(images, 'image')}{_filled(result)}{STROKES}"
@@ -252,7 +262,7 @@ def channel_quantiles(result: HistogramResult, *, title: str | None = None, ax: 
     order = np.argsort(quantiles[2], kind="stable")
     ends = np.append(order, order[-1:])  # the last step needs an end
     low, quarter, middle, three, high = quantiles[:, ends]
-    heading = title or about("Values of every channel", result.layer)
+    heading = text_or(title, about("Values of every channel", result.layer))
     ax = chart(ax, xlabel="channel, by median", ylabel="activation", title=heading)
     edges = np.arange(len(order) + 1) - 0.5
     style: dict[str, Any] = {"color": SERIES[0], "linewidth": 0, "step": "post"}
@@ -274,7 +284,7 @@ def read_importance(
     check_type(result, ImportanceResult, argument="result", expected=expected)
     total = len(result.channels)
     ranks = [result.channels.index(channel) for channel in result.top(check_limit(limit, total))]
-    heading = title or f"Importance of {layer_name(result.layer)}{further}"
+    heading = text_or(title, f"Importance of {layer_name(result.layer)}{further}")
     heading = first_of(heading, len(ranks), total, which="most important")
     return ranks, 100 if result.metric == "accuracy" else 1, heading
 

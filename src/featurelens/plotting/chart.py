@@ -17,7 +17,9 @@ from featurelens.plotting.page import (
     NOTE,
     TITLE,
     NotebookFigure,
+    check_text,
     figure_of,
+    missing_glyphs_passed_over,
     room,
     text_width,
     wrap,
@@ -42,6 +44,9 @@ def chart(
 
     `pad` points under the title are free; a `note` takes as many as it needs.
     """
+    check_text(title, argument="title")
+    check_type(ylabel, str, argument="ylabel", expected="text")
+    check_text(ylabel, argument="ylabel")
     if ax is None:
         layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
         figure = NotebookFigure(figsize=size, dpi=DPI, layout=layout, facecolor="white")
@@ -92,7 +97,8 @@ def name_rows(ax: Axes, names: list[str]) -> None:
 def _inches_per_unit(ax: Axes) -> tuple[float, float]:
     """Return how many inches a unit of each axis takes, once the figure is laid out."""
     figure = figure_of(ax)
-    figure.draw_without_rendering()
+    with missing_glyphs_passed_over():
+        figure.draw_without_rendering()
     box = ax.get_window_extent()
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     return box.width / figure.dpi / abs(right - left), box.height / figure.dpi / abs(high - low)

@@ -29,7 +29,7 @@ from featurelens.plotting.estimates import (
     read_estimates,
     read_named,
 )
-from featurelens.plotting.page import figure_of, layer_name, wrap
+from featurelens.plotting.page import figure_of, layer_name, text_or, wrap
 
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # one for every round of colours
 NULL = (0, (4, 2))  # the dashes of a null
@@ -136,7 +136,8 @@ def information_curves(
     estimates = read_estimates(curves, argument="curves")
     units = common_units((each.units for each in estimates.values()), argument="curves")
     numbers = read_epochs(epochs, {f"curves[{name!r}]": len(each) for name, each in estimates.items()})
-    ylabel = ylabel or "mutual information" + ("" if units is None else f" ({units})")
+    usual = "mutual information" + ("" if units is None else f" ({units})")
+    ylabel = text_or(ylabel, usual, argument="ylabel")
     ax = chart(ax, size=(7.0, 3.9), xlabel="epoch", ylabel=ylabel, title=title, pad=10)
     for index, (name, each) in enumerate(estimates.items()):
         _draw_estimates(ax, name, each, numbers[: len(each)], index)
@@ -188,7 +189,7 @@ def ablation_curves(
     ylabel = {"accuracy": "accuracy (%)", "loss": "loss (nats)"}.get(metrics[0], metrics[0])
     layers = " and ".join(dict.fromkeys(layer_name(curve.layer) for curve in named.values()))
     kinds = " or ".join(dict.fromkeys(f"{curve.noun}s" for curve in named.values()))
-    title = title or f"{kinds.capitalize()} of {layers} removed"
+    title = text_or(title, f"{kinds.capitalize()} of {layers} removed")
     ax = chart(ax, xlabel=f"{kinds} removed", ylabel=ylabel, title=title, pad=8)
     for number, (name, curve) in enumerate(named.items()):
         values = (100 if metrics == ["accuracy"] else 1) * to_floats(curve.values)

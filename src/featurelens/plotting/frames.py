@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featurelens._checks import check_type, check_whole
+from featurelens._saving import whole_file
 from featurelens.maximization import MaximizationResult
 from featurelens.plotting.images import image_grid
 from featurelens.plotting.pictures import Signals, drawn, lay_out
@@ -64,7 +65,9 @@ def frames(
     return image_grid(images, labels=labels, columns=columns, limit=len(images), title=title, ax=ax)
 
 
-def write_animation(result: MaximizationResult, path: Path, *, limit: int = 16, rate: int = 12) -> None:
+def write_animation(
+    result: MaximizationResult, path: str | os.PathLike[str], *, limit: int = 16, rate: int = 12
+) -> None:
     """Write the frames of a result as an animated GIF, the images beside each other.
 
     Parameters
@@ -81,13 +84,16 @@ def write_animation(result: MaximizationResult, path: Path, *, limit: int = 16, 
     Raises
     ------
     TypeError, ValueError
-        If `result` is not a MaximizationResult with frames, or a number is below 1.
+        If `result` is not a MaximizationResult with frames, `path` not a path, or a number is below 1.
+    OSError
+        If the file cannot be written.
     """
     kept = _frames_of(result)
     kept = kept[: check_whole(limit, argument="limit", least=1)]
     duration = 1000 / check_whole(rate, argument="rate", least=1)
-    pages = [_page(frame) for frame in kept.transpose(0, 1)]
-    pages[0].save(path, format="GIF", save_all=True, append_images=pages[1:], duration=duration, loop=0)
+    with whole_file(path) as unfinished:
+        first, *further = [_page(frame) for frame in kept.transpose(0, 1)]
+        first.save(unfinished, format="GIF", save_all=True, append_images=further, duration=duration, loop=0)
 
 
 def _page(frame: torch.Tensor) -> Any:

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from featurelens._checks import check_type, count, describe
 from featurelens.ablation import ImportanceResult
-from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
+from featurelens.plotting.arrays import Array, Floats, check_array, to_floats, to_texts
 from featurelens.plotting.bars import lost, read_importance
 from featurelens.plotting.chart import chart, name_channels, name_rows
 from featurelens.plotting.colours import INK, PALE, QUIET, colour_map, limits, text_colour
-from featurelens.plotting.page import WIDTH, about, figure_of, quiet, wrap
+from featurelens.plotting.page import WIDTH, about, figure_of, quiet, text_or, wrap
 from featurelens.statistics import CovarianceResult
 
+CLASSES = "the names of the classes"
 ROOMY, LARGEST = 12, 20  # more classes than this have no room for counts, or for percent
+MOST = 4096
 CELL = (0.36, 0.3)  # width and height, in inches, of a value that can be read
 
 
@@ -61,7 +63,7 @@ def confusion_matrix(
     >>> figure.axes[0].get_title(loc="left")
     'Accuracy 75.0 % of 4 images'
     """
-    names = None if classes is None else [str(name) for name in classes]
+    names = None if classes is None else to_texts(classes, argument="classes", expected=CLASSES)
     if isinstance(matrix, tuple | list) and len(matrix) == 2:
         counts = _count_pairs(matrix[0], matrix[1], names)
     else:
@@ -70,7 +72,7 @@ def confusion_matrix(
     rows = counts.sum(axis=1, keepdims=True)
     shares = 100 * counts / np.where(rows == 0, 1, rows)
     right = 100 * float(np.trace(counts) / counts.sum())
-    heading = title or f"Accuracy {right:.1f} % of {count(int(counts.sum()), 'image')}"
+    heading = text_or(title, f"Accuracy {right:.1f} % of {count(int(counts.sum()), 'image')}")
     side = min(max(0.42 * len(names), 3.0), 6.4)
     words: dict[str, Any] = {"xlabel": "predicted class", "ylabel": "true class", "title": heading}
     # A few percent are the news here, and would look like none on a linear scale.
@@ -143,7 +145,8 @@ def class_importance(
 
 def _class_names(classes: Sequence[object] | None, number: int) -> list[str]:
     """Return the names of classes, by default their numbers."""
-    names = [str(name) for name in (classes if classes is not None else range(number))]
+    given: Sequence[object] = range(number) if classes is None else classes
+    names = to_texts(given, argument="classes", expected=CLASSES)
     if len(names) != number:
         raise ValueError(
             f"classes must have one name for each of {number} classes; got {count(len(names), 'name')}"
@@ -188,7 +191,7 @@ def channel_correlations(
     values = to_floats(result.correlation)[np.ix_(moving, moving)]
     order = _side_by_side(values)
     left = len(result.mean) - len(moving)
-    heading = title or about("Correlation of channels", result.layer)
+    heading = text_or(title, about("Correlation of channels", result.layer))
     heading += f" ({count(left, 'constant channel')} omitted)" if left else ""
     words: dict[str, Any] = {
         "xlabel": "channel, ordered by similarity",
@@ -249,7 +252,7 @@ def _count_pairs(labels: Any, predictions: Any, names: list[str] | None) -> Floa
     true, predicted = _class_numbers(labels, "labels"), _class_numbers(predictions, "predictions")
     if len(true) != len(predicted):
         raise ValueError(f"there must be as many labels as predictions; got {len(true)} and {len(predicted)}")
-    classes = len(names) if names is not None else int(max(true.max(), predicted.max())) + 1
+    classes = len(names) if names is not None else min(int(max(true.max(), predicted.max())) + 1, MOST)
     for numbers, argument in ((true, "labels"), (predicted, "predictions")):
         if numbers.min() < 0 or numbers.max() >= classes:
             raise ValueError(

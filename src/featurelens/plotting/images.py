@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurelens._checks import check_type, check_whole, count
+from featurelens._checks import check_path, check_type, check_whole, count
+from featurelens._saving import whole_file
 from featurelens.maximization import MaximizationResult
 from featurelens.maximization.layouts import LAYOUTS
 from featurelens.plotting.arrays import Array, check_array, check_labels, check_limit
 from featurelens.plotting.grid import LABEL, Grid, arrange, break_label, draw_grid, label_size
-from featurelens.plotting.page import figure_of, first_of, page, room
+from featurelens.plotting.page import figure_of, first_of, page, room, text_or
 from featurelens.plotting.pictures import Signals, drawn
 
 
@@ -68,7 +69,7 @@ def image_grid(
         check_whole(columns, argument="columns", least=1)
     pictures = drawn(images[:shown])
     names, grid = _labelled(names[:shown], pictures.shape, columns, room(ax))
-    heading = first_of(title or ("" if shown == len(images) else "Images"), shown, len(images))
+    heading = first_of(text_or(title, "" if shown == len(images) else "Images"), shown, len(images))
     ax = page(grid.width, grid.height, title=heading, note="; ".join(pictures.notes), ax=ax)
     draw_grid(ax, [pictures.tile(i, names[i]) for i in range(shown)], grid, pictures.cmap)
     return figure_of(ax)
@@ -113,15 +114,17 @@ def maximization(
     return image_grid(result.images, labels=labels, columns=columns, limit=limit, title=title, ax=ax)
 
 
-def write_images(images: Array, paths: Sequence[Path]) -> None:
+def write_images(images: Array, paths: Sequence[str | os.PathLike[str]]) -> None:
     """Write each of `images`, as for `image_grid`, to the PNG file at its place in `paths`.
 
     Images and the slices of volumes are written pixel by pixel, signals as a line chart.
 
     Raises
     ------
-    ValueError
-        If there is not one path for each image.
+    TypeError, ValueError
+        If `images` is not as for `image_grid`, or `paths` does not hold one path for each image.
+    OSError
+        If a file cannot be written.
 
     Examples
     --------
@@ -130,15 +133,18 @@ def write_images(images: Array, paths: Sequence[Path]) -> None:
     ...     write_images(torch.rand(1, 3, 8, 8), [pathlib.Path(folder) / "image.png"])
     """
     images = check_array(images, LAYOUTS, argument="images")
-    if len(paths) != len(images):
-        raise ValueError(f"paths must name all of {count(len(images), 'image')}; got {len(paths)}")
+    check_type(paths, Sequence, argument="paths", expected="a sequence of files' paths")
+    files = [check_path(path, argument="paths", expected="files' paths") for path in paths]
+    if len(files) != len(images):
+        raise ValueError(f"paths must name all of {count(len(images), 'image')}; got {len(files)}")
     pictures = drawn(images)
-    if isinstance(pictures, Signals):
-        for index, path in enumerate(paths):
-            image_grid(images[index : index + 1]).savefig(path)
-    else:
-        for pixels, path in zip(pictures.rgb(), paths, strict=True):
-            matplotlib.image.imsave(path, pixels)
+    pixels = None if isinstance(pictures, Signals) else pictures.rgb()
+    for index, file in enumerate(files):
+        with whole_file(file, argument="paths") as unfinished:
+            if pixels is None:
+                image_grid(images[index : index + 1]).savefig(unfinished, format="png")
+            else:
+                matplotlib.image.imsave(unfinished, pixels[index], format="png")
 
 
 def _labelled(

@@ -20,7 +20,7 @@ from featurelens.plotting.arrays import (
 )
 from featurelens.plotting.colours import NOT_FINITE_NOTE, colour_map, is_signed, limits
 from featurelens.plotting.grid import LABEL, Tile, arrange, draw_grid, draw_tile
-from featurelens.plotting.page import HEIGHT, WIDTH, figure_of, first_of, page, room
+from featurelens.plotting.page import HEIGHT, WIDTH, figure_of, first_of, page, room, text_or
 from featurelens.plotting.pictures import as_pictures
 
 LAYOUTS = {4: "(N, C, H, W)", 3: "(C, H, W)"}
@@ -136,7 +136,7 @@ def _draw(
         grid = arrange(len(values), shape, (across, down), left=frame.width + BETWEEN)
         height, heading = max(grid.height, frame.height), f"Input and {heading}"
         notes += pictures.notes
-    heading = first_of(title or heading, len(values), len(chosen))
+    heading = first_of(text_or(title, heading), len(values), len(chosen))
     bar = (cmap, common) if shared else None
     ax = page(grid.width, height, title=heading, note="; ".join(notes), bar=bar, ax=ax)
     if inputs is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from featurelens._checks import check_type
+from featurelens._checks import check_type, describe
 from featurelens.plotting.colours import INK, PALE, QUIET
 
 DPI = 150
@@ -23,6 +26,7 @@ MARGIN = 0.15
 NARROWEST = 3.6  # room for a heading above a single small picture
 TITLE, SMALL_TITLE, NOTE = 11.0, 8.5, 7.5  # points
 LINE = 1.35  # line height
+LONGEST = 2000  # characters of a heading
 BAR = 0.75  # width kept for a colour bar and its numbers
 
 
@@ -54,6 +58,23 @@ def room(ax: Axes | None) -> tuple[float, float]:
     check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
     box = ax.get_window_extent()
     return box.width / ax.figure.dpi, box.height / ax.figure.dpi
+
+
+def text_or(text: str | None, usual: str, *, argument: str = "title") -> str:
+    """Return the user's text, or the usual one."""
+    return check_text(text, argument=argument) or usual
+
+
+def check_text(text: str | None, *, argument: str) -> str | None:
+    """Return the user's text if it can be written, or raise an error."""
+    check_type(text, str | None, argument=argument, expected="text or None")
+    if text is not None and len(text) > LONGEST:
+        raise ValueError(f"{argument} must have at most {LONGEST} characters; got {len(text)}")
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{argument} must be text; got half a character in {describe(text)}") from None
+    return text
 
 
 def first_of(text: str, shown: int, total: int, *, which: str = "first", noun: str = "") -> str:
@@ -145,5 +166,14 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text in inches."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
-    return float(width) / 72
+    with missing_glyphs_passed_over():
+        extent = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(extent[0]) / 72
+
+
+@contextmanager
+def missing_glyphs_passed_over() -> Iterator[None]:
+    """Measure text whatever it holds: matplotlib warns of characters that the font lacks when the figure is drawn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield

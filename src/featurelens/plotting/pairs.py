@@ -14,7 +14,7 @@ from featurelens.information import SpatialMutualInformationResult
 from featurelens.plotting.arrays import Floats, to_floats
 from featurelens.plotting.colours import INK, QUIET, colour_map, is_signed, limits, text_colour
 from featurelens.plotting.grid import Grid, Tile, draw_grid, label_size
-from featurelens.plotting.page import figure_of, page, room
+from featurelens.plotting.page import figure_of, page, room, text_or
 
 CELL = (0.38, 0.27)  # width and height, in inches, of a value that can be read
 FEW = 4  # so many image channels stand in blocks of a page's width
@@ -67,7 +67,9 @@ def pair_matrix(
     shown = values[:limit, :limit]
     signed = result.null_per_pair is not None or is_signed(shown)
     cmap, span = colour_map("RdBu_r" if signed else "viridis"), limits(shown, signed=signed)
-    heading = title or f"Spatial information of {values.shape[0]} × {values.shape[1]} pairs of channels"
+    heading = text_or(
+        title, f"Spatial information of {values.shape[0]} × {values.shape[1]} pairs of channels"
+    )
     if shown.size < values.size:
         heading += f" (first {shown.shape[0]} × {shown.shape[1]})"
     grid = _grid(shown.shape, room(ax))

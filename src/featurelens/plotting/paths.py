@@ -12,7 +12,7 @@ from featurelens.maximization.paths import DETOUR
 from featurelens.plotting.arrays import Floats, to_floats
 from featurelens.plotting.chart import SIZE, chart
 from featurelens.plotting.colours import INK, SERIES
-from featurelens.plotting.page import figure_of
+from featurelens.plotting.page import figure_of, text_or
 
 MOST_NAMES = 24
 """More layers than these are numbered at intervals instead of named."""
@@ -63,7 +63,7 @@ def paths(comparison: RealImageComparison, *, title: str | None = None, ax: Axes
         ax,
         xlabel="layer",
         ylabel="path in common with real images",
-        title=title or "Paths to the objectives",
+        title=text_or(title, "Paths to the objectives"),
         note=f"{count(len(curves), 'optimized image')}; {int(comparison.detours.sum())} by another path than real images",
         size=(max(SIZE[0], min(0.32 * len(path.layers), 11.0)), SIZE[1] + 0.4),
     )

@@ -13,7 +13,7 @@ from featurelens.information import LinearProbeResult
 from featurelens.plotting.arrays import to_floats
 from featurelens.plotting.chart import chart, name_channels
 from featurelens.plotting.colours import QUIET, SERIES
-from featurelens.plotting.page import figure_of
+from featurelens.plotting.page import figure_of, text_or
 
 
 def probe_curve(
@@ -58,7 +58,9 @@ def probe_curve(
     note = f"{count(result.n, 'image')}, {result.folds} held-out parts; error bars: ±2 SE"
     if not in_percent:
         note += f"; H(Y) = {result.label_entropy:.2f} nats"
-    ax = chart(ax, xlabel="layer", ylabel=ylabel, title=title or "Linear probe of each layer", note=note)
+    ax = chart(
+        ax, xlabel="layer", ylabel=ylabel, title=text_or(title, "Linear probe of each layer"), note=note
+    )
     _draw_layers(ax, result, measure, factor)
     name_channels(ax, list(result.layers))
     return figure_of(ax)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import as_list, check_type, check_whole, count, describe, to_tensor
 from featurelens.maximization import RealImageComparison
-from featurelens.plotting.arrays import check_limit
+from featurelens.maximization.layouts import LAYOUTS
+from featurelens.plotting.arrays import check_array, check_limit
 from featurelens.plotting.colours import INK, NOT_FINITE_NOTE, QUIET
 from featurelens.plotting.grid import AnyTile, Grid, draw_tile
-from featurelens.plotting.page import LINE, about, figure_of, first_of, page, room, wrap
+from featurelens.plotting.page import LINE, about, figure_of, first_of, page, room, text_or, wrap
 from featurelens.plotting.pictures import drawn
 from featurelens.recording import ReceptiveField
 from featurelens.statistics import TopKResult
@@ -77,7 +78,7 @@ def strongest_images(
     chosen = _chosen(result, images, channels, receptive_field)
     shown = chosen[: check_limit(limit, len(chosen))]
     heading = first_of(
-        title or about("Strongest images", result.layer), len(shown), len(chosen), noun=" channels"
+        text_or(title, about("Strongest images", result.layer)), len(shown), len(chosen), noun=" channels"
     )
     return _draw_strongest(result, images, shown, receptive_field, heading, ax)
 
@@ -87,15 +88,21 @@ def _chosen(
 ) -> list[int]:
     """Check what goes with the result, and return the channels to be shown."""
     if channels is not None:
-        check_type(channels, Iterable, argument="channels", expected="a list of channels")
+        listed = as_list(channels, argument="channels", expected="a list of channels")
+        channels = [check_whole(channel, argument="channels") for channel in listed]
     if not hasattr(images, "__getitem__"):
         raise TypeError(
             f"images must be a tensor (N, C, H, W) or a map-style data set; got {describe(images)}"
         )
+    last = int(result.rows.max())
+    if hasattr(images, "__len__") and len(images) <= last:
+        raise ValueError(f"images must hold image {last}, which the result names; got {describe(images)}")
     total = len(result.rows)
-    chosen = list(range(total)) if channels is None else [int(channel) for channel in channels]
+    chosen = list(range(total)) if channels is None else channels
     if not chosen or not all(0 <= channel < total for channel in chosen):
         raise ValueError(f"channels must be one or more of 0 ... {total - 1}; got {describe(channels)}")
+    expected = "what featurelens.receptive_field returns"
+    check_type(receptive_field, ReceptiveField | None, argument="receptive_field", expected=expected)
     if receptive_field is not None and result.positions.shape[2] != 2:
         raise ValueError("receptive_field needs feature maps (N, C, H, W); this layer has none")
     return chosen
@@ -111,9 +118,10 @@ def _draw_strongest(
 ) -> Figure:
     most = result.rows.shape[1]
     places = [(row, rank) for row, c in enumerate(shown) for rank in range(most) if result.rows[c, rank] >= 0]
-    pictures = drawn(
-        torch.stack([_picture(result, images, shown[row], rank, receptive_field) for row, rank in places])
-    )
+    cut = [_picture(result, images, shown[row], rank, receptive_field) for row, rank in places]
+    if len({image.shape for image in cut}) > 1:
+        raise ValueError(f"images must be of one size; got {describe(cut)}")
+    pictures = drawn(check_array(torch.stack(cut), LAYOUTS, argument="images"))
     height, width = pictures.shape
     across = min(IMAGE, (room(ax)[0] - NAME) / most - 0.08)
     grid = Grid(most, len(shown), (across, across * height / width), left=NAME)
@@ -138,10 +146,15 @@ def _picture(
     result: TopKResult, images: Any, channel: int, rank: int, receptive_field: ReceptiveField | None
 ) -> torch.Tensor:
     """Return one image ``(C, H, W)``, or what the unit sees of it in a frame that is the same for all."""
-    item = images[int(result.rows[channel, rank])]
-    image = torch.as_tensor(np.asarray(item[0] if isinstance(item, tuple | list) else item)).float()
+    row = int(result.rows[channel, rank])
+    item = images[row]
+    found = item[0] if isinstance(item, tuple | list) and item else item
+    array = found if isinstance(found, torch.Tensor) else np.asarray(found)  # of a PIL image, for example
+    image = to_tensor(array, f"images[{row}]").cpu().float()
     if receptive_field is None:
         return image
+    if image.ndim != 3:
+        raise ValueError(f"receptive_field needs images (C, H, W); images[{row}] is a {describe(image)}")
     top, bottom, left, right = receptive_field.box(result.positions[channel, rank])
     frame = [int((part[:, 1] - part[:, 0]).max()) for part in (receptive_field.rows, receptive_field.columns)]
     above = _missing(frame[0], top, bottom, image.shape[1])
@@ -196,8 +209,7 @@ def comparison(
     check_type(comparison, RealImageComparison, argument="comparison", expected="a RealImageComparison")
     rows = check_limit(limit, len(comparison))
     real = check_limit(shown, comparison.top_images.shape[1], argument="shown")
-    if title is None:
-        title = repr(comparison)[len("RealImageComparison(") : -1].capitalize()
+    title = text_or(title, repr(comparison)[len("RealImageComparison(") : -1].capitalize())
     if rows < len(comparison):
         title += f" (first {rows} of {len(comparison)} shown)"
     return _draw_comparison(comparison, rows, real, title, ax)

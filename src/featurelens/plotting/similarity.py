@@ -14,7 +14,7 @@ from featurelens.plotting.arrays import to_floats
 from featurelens.plotting.chart import name_channels, name_rows
 from featurelens.plotting.colours import colour_map, text_colour
 from featurelens.plotting.heatmap import CELL, add_bar, heat_map
-from featurelens.plotting.page import WIDTH, figure_of
+from featurelens.plotting.page import WIDTH, figure_of, text_or
 from featurelens.similarity import LayerSimilarityResult
 
 LEGIBLE = 16  # more layers than this leave no room for values
@@ -59,7 +59,7 @@ def layer_similarity(
     words: dict[str, Any] = {
         "xlabel": "layer" if same else "layer of the other network",
         "ylabel": "layer",
-        "title": title or f"{name}, {result.n:,} images",
+        "title": text_or(title, f"{name}, {result.n:,} images"),
     }
     size = (_inches(columns, CELL[0], 2.6), _inches(rows, CELL[1], 1.8))
     colours = colour_map("viridis"), Normalize(0, 1)

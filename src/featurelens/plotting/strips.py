@@ -13,7 +13,7 @@ from featurelens.ablation import AblationResult
 from featurelens.plotting.arrays import Floats, check_image, check_limit, finite_range, only_value, to_floats
 from featurelens.plotting.colours import NOT_FINITE_NOTE, QUIET
 from featurelens.plotting.grid import Tile, arrange, draw_tile, label_size, shorten
-from featurelens.plotting.page import figure_of, first_of, layer_name, page, room
+from featurelens.plotting.page import figure_of, first_of, layer_name, page, room, text_or
 from featurelens.plotting.pictures import Pictures, as_pictures
 
 BELOW = 0.15  # inches under a picture for its error
@@ -70,7 +70,7 @@ def reconstructions(
     shared = _check(result, scale)
     check_image(image, len(result.images), where="the result")
     labels = _labels(result, limit, "original", f"all {result.noun}s")
-    return _draw(result, [image], labels, shared, title or _heading(result, labels), ax)
+    return _draw(result, [image], labels, shared, text_or(title, _heading(result, labels)), ax)
 
 
 def ablation_gallery(
@@ -112,7 +112,7 @@ def ablation_gallery(
     total = len(result.images)
     rows = list(range(check_limit(images, total, argument="images")))
     labels = _labels(result, limit, "image", "all")
-    heading = title or _heading(result, labels)
+    heading = text_or(title, _heading(result, labels))
     if len(rows) < total:
         heading += f", {len(rows)} of {total} images"
     return _draw(result, rows, labels, shared, heading, ax, columns=len(labels))

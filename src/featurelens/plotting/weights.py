@@ -14,7 +14,7 @@ from featurelens._checks import check_choice, check_whole, count, describe
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
 from featurelens.plotting.colours import INK, NOT_FINITE_NOTE, QUIET, colour_map, limits, paint_not_finite
 from featurelens.plotting.grid import Grid, Tile, arrange, draw_grid, label_size
-from featurelens.plotting.page import figure_of, page, room
+from featurelens.plotting.page import figure_of, page, room, text_or
 
 SIDE = 0.42  # inches left of a table for its row numbers
 HEAD = 0.32  # inches above it for its column numbers
@@ -133,7 +133,7 @@ def _weight_of(weight: object) -> object:
 
 
 def _heading(title: str | None, full: tuple[int, ...], shown: tuple[int, ...]) -> str:
-    text = title or f"{count(full[0], 'filter')} of {full[2]}×{full[3]}"
+    text = text_or(title, f"{count(full[0], 'filter')} of {full[2]}×{full[3]}")
     sizes = zip(shown, full, ("filters", "input channels"), strict=False)
     cut = [f"first {part} of {whole} {noun}" for part, whole, noun in sizes if part < whole]
     return f"{text} ({', '.join(cut)})" if cut else text

@@ -12,7 +12,7 @@ from torch import nn
 from featurelens import _tracing
 from featurelens._checks import check_module, near_misses
 from featurelens._guard import preserved
-from featurelens._hooks import unwrap, visiting
+from featurelens._hooks import check_materialized, unwrap, visiting
 from featurelens._lookup import NoSuchLayer
 from featurelens._structure import map_tensors
 from featurelens._tracing import Trace
@@ -173,6 +173,7 @@ def insert_extractors(
     torch.Size([1, 4, 6, 6])
     """
     model = unwrap(check_module(model))
+    check_materialized(model)
     if clash := {"_taps", "_aliases", "_programs", "extractors"} & {*model._modules, *vars(model)}:
         raise ValueError(
             f"the model has an attribute named {clash.pop()!r}, a name that the inserted extractors need"

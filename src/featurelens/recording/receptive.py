@@ -47,8 +47,8 @@ class ReceptiveField(Shown):
             If the map has no such position.
         """
         given: Any = position
-        indices = list(given) if isinstance(given, Sequence | torch.Tensor) and len(given) == 2 else []
-        if not indices:
+        indices = given.tolist() if isinstance(given, torch.Tensor) else given
+        if not isinstance(indices, Sequence) or len(indices) != 2:
             raise TypeError(f"position must be two whole numbers, (h, w); got {describe(position)}")
         h, w = (check_whole(index, argument="position") for index in indices)
         height, width = len(self.rows), len(self.columns)
@@ -103,7 +103,11 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
-    _marks(recorder, torch.zeros(2, *shape))  # a whole pass, which shows whether the layer is called once
+    try:
+        images = torch.zeros(2, *shape)
+    except RuntimeError as error:
+        raise ValueError(f"shape {shape} is that of an image too large for memory") from error
+    _marks(recorder, images)  # a whole pass, which shows whether the layer is called once
     (name,) = recorder.layers
     only_call = name if "#" in name else f"{name}#1"
     recorder = ActivationRecorder(model, only_call, reduce=_marked, stop_early=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final, overload
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_flag, check_module, check_type, describe
+from featurelens._checks import check_choice, check_flag, check_module, check_path, check_type, describe
 from featurelens._hooks import unwrap
 from featurelens._sharding import Share
 from featurelens.layers import Selector, choose
@@ -123,7 +122,7 @@ class ActivationRecorder:
         check_choice(training, (False, "keep"), argument="training")
         for value, argument in ((detach, "detach"), (clone, "clone"), (stop_early, "stop_early")):
             check_flag(value, argument=argument)
-        if dtype not in {None, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+        if dtype not in (None, torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
         self._wrapped = check_module(model)
         self.model = unwrap(model)
@@ -244,8 +243,8 @@ class ActivationRecorder:
         dataset = self._dataset(loader, shard, inputs, rows, progress, alone=to is None and shard is None)
         check_flag(resume, argument="resume")
         if to is not None:
-            check_type(to, (str, os.PathLike), argument="to", expected="a folder's path")
-            return record_to_store(dataset, Path(to).absolute(), resume=resume)
+            folder = check_path(to, argument="to", expected="a folder's path")
+            return record_to_store(dataset, folder.absolute(), resume=resume)
         if resume:
             raise ValueError("resume=True continues a recording on disk: pass its folder as to=")
         return record_in_memory(dataset)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_choice, check_number, check_whole, describe
+from featurelens._checks import check_choice, check_number, check_whole, describe, to_tensor
 from featurelens._random import Seed, make_generator, permutation
 from featurelens.similarity.results import SimilarityResult
 
@@ -81,7 +81,8 @@ class Measure(ABC):
         check_whole(permutations, argument="permutations", least=1)
         if confidence is not None:
             expected = "a number between 0 and 1, or None"
-            if not 0 < check_number(confidence, argument="confidence", expected=expected) < 1:
+            confidence = check_number(confidence, argument="confidence", expected=expected)
+            if not 0 < confidence < 1:
                 raise ValueError(f"confidence must be {expected}; got {confidence!r}")
         generator = make_generator(seed)
         first, second = checked(x, "x"), checked(y, "y")
@@ -145,18 +146,12 @@ def checked(values: ArrayLike, name: str) -> torch.Tensor:
 
     It is scaled by a power of two, so that powers of its values neither vanish nor overflow: no measure depends on that.
     """
-    given: object = values
-    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
-        given = torch.from_numpy(np.ascontiguousarray(given))
-    if not isinstance(given, torch.Tensor) or given.is_complex():
-        raise TypeError(
-            f"{name} must be a tensor or an array (N, ...) of real numbers; got {describe(values)}"
-        )
+    given = to_tensor(values, name)
     if given.ndim < 2 or len(given) < FEWEST or 0 in given.shape:
         raise ValueError(
             f"{name} must be (N, D, ...), at least {FEWEST} images with a row of values each; got {describe(values)}"
         )
-    rows = given.detach().reshape(len(given), -1).double()
+    rows = given.reshape(len(given), -1).double()
     if not bool(rows.isfinite().all()):
         raise ValueError(f"{name} must be finite; got NaN or infinite values")
     if bool((rows == rows[0]).all()):

@@ -93,9 +93,11 @@ def intrinsic_dimension(
     >>> round(intrinsic_dimension(circle).value, 1)
     1.0
     """
-    if not 0 <= check_number(discard, argument="discard") < 1:
+    discard = check_number(discard, argument="discard")
+    if not 0 <= discard < 1:
         raise ValueError(f"discard must be at least 0 and below 1; got {discard!r}")
-    if not 0 < check_number(confidence, argument="confidence", expected="a number between 0 and 1") < 1:
+    confidence = check_number(confidence, argument="confidence", expected="a number between 0 and 1")
+    if not 0 < confidence < 1:
         raise ValueError(f"confidence must be a number between 0 and 1; got {confidence!r}")
     return _two_nn(checked(x, "x"), discard, confidence)
 

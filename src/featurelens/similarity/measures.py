@@ -79,6 +79,7 @@ def cka(
     >>> cka(x, y), cka(x, y, debiased=False)
     (SimilarityResult(-0.0107, debiased linear CKA, n=64), SimilarityResult(0.8874, biased linear CKA, n=64))
     """
+    bandwidth = check_number(bandwidth, argument="bandwidth", expected="a positive number")
     measure = _CKA(kernel, bandwidth, check_flag(debiased, argument="debiased"))
     return measure.between(x, y, null=null, permutations=permutations, confidence=confidence, seed=seed)
 
@@ -170,11 +171,7 @@ class _CKA(Measure):
 
     def __post_init__(self) -> None:
         check_choice(self.kernel, ("linear", "rbf"), argument="kernel")
-        if (
-            not 0
-            < check_number(self.bandwidth, argument="bandwidth", expected="a positive number")
-            < torch.inf
-        ):
+        if not 0 < self.bandwidth < torch.inf:
             raise ValueError(f"bandwidth must be a positive number; got {self.bandwidth!r}")
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, final
 
 import torch
 
-from featurelens._checks import check_type, check_whole, describe
+from featurelens._checks import check_dense, check_type, check_whole, describe
 
 State = dict[str, Any]
 """What was measured: tensors, numbers, and plain tuples, lists and dicts of them."""
@@ -118,9 +118,10 @@ class Statistic(ABC):
         self.check_labels(labels)
         check_values(values)
         if first_row is not None:
-            check_whole(first_row, argument="first_row", least=0)
+            check_whole(first_row, argument="first_row", least=0, most=2**62)
         if labels is not None:
             check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,)")
+            check_dense(labels, argument="labels")
             if labels.ndim == 0 or len(labels) != len(values):
                 raise ValueError(
                     f"labels must have one label for each of {len(values)} rows; got {describe(labels)}"
@@ -135,11 +136,12 @@ class Statistic(ABC):
 
         Raises
         ------
-        ValueError
-            If `other` is another statistic, or has other settings.
+        TypeError, ValueError
+            If `other` is not a statistic, or another one, or has other settings.
         """
+        check_type(other, Statistic, argument="other", expected="a statistic")
         if type(other) is not type(self) or not _same(settings(other), settings(self)):
-            raise ValueError(f"{self} merges only with a statistic with the same settings; got {other}")
+            raise ValueError(f"other must be a statistic with the same settings as {self}; got {other}")
         if other.state is not None:
             self.absorb(copy.deepcopy(other.state) if self.state is None else other.state, other.rows)
 
@@ -211,12 +213,8 @@ def check_values(values: object) -> None:
     assert isinstance(values, torch.Tensor)
     if values.is_complex():
         raise TypeError(f"values must be real; got {describe(values)}")
-    kind = "quantized" if values.is_quantized else "meta" if values.is_meta else str(values.layout)
-    if kind != "torch.strided" and not values.is_nested:
-        raise TypeError(
-            f"values must be a dense tensor; got a {kind.removeprefix('torch.')} {describe(values)}"
-        )
-    if values.is_nested or values.ndim < 2 or 0 in values.shape:
+    check_dense(values, argument="values")
+    if values.ndim < 2 or 0 in values.shape:
         raise ValueError(
             f"values must have shape (N, C) or (N, C, ...) with no empty dimension; got {describe(values)}"
         )

@@ -62,7 +62,7 @@ class HistogramResult(Shown):
         """
         try:
             shares = torch.as_tensor(q, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise TypeError(f"q must be a number or several in [0, 1]; got {describe(q)}") from None
         if not bool(((shares >= 0) & (shares <= 1)).all()):
             raise ValueError(f"q must be in [0, 1]; got {q!r}")
@@ -132,7 +132,7 @@ class Histogram(Statistic):
             return
         try:
             edges = torch.as_tensor(self.edges, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise TypeError(f"edges must be a list of numbers; got {describe(self.edges)}") from error
         ascending = edges.ndim == 1 and len(edges) > 1 and bool((edges.diff() > 0).all())
         if not ascending or not bool(torch.isfinite(edges).all()):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import as_list, check_type, count, describe
 from featurelens._html import Shown
 from featurelens._lookup import find
 from featurelens._saving import read, write
@@ -164,9 +164,10 @@ class StreamResult(Shown, Mapping[str, LayerStatistics]):
             If there is no part, or if parts have rows in common or differ in layers, statistics, model, settings or
             order of the data.
         """
-        if isinstance(parts, str | os.PathLike | StreamResult) or not isinstance(parts, Iterable):
+        if isinstance(parts, os.PathLike | StreamResult):
             raise TypeError(f"parts must be a list of results or of paths; got {describe(parts)}")
-        results = [cls.load(part) if isinstance(part, str | os.PathLike) else part for part in parts]
+        listed = as_list(parts, argument="parts", expected="a list of results or of paths")
+        results = [cls.load(part) if isinstance(part, str | os.PathLike) else part for part in listed]
         for result in results:
             check_type(result, StreamResult, argument="a part", expected="a StreamResult or a path")
         seen = [result for result in results if result.rows] or results

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
+from featurelens._checks import check_type, describe
 from featurelens._html import table
 from featurelens._lookup import find
 from featurelens._saving import read, write
@@ -54,6 +55,10 @@ class Activations(Mapping[str, Any]):
         live: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.output = output
+        for argument, given in (("layers", layers), ("aliases", aliases)):
+            check_type(given, Mapping | None, argument=argument, expected="a mapping from names")
+        if live is not None and not callable(live):
+            raise TypeError(f"live must be a function that returns the layers; got {describe(live)}")
         self._layers: dict[str, Any] = dict(layers or {})
         self._aliases = dict(aliases or {})
         self._live = live  # returns the layers so far, while they are being recorded
@@ -64,8 +69,6 @@ class Activations(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         layers = self._current()
-        if name in layers:
-            return layers[name]
         return layers[find(name, layers, self._aliases)]
 
     def __iter__(self) -> Iterator[str]:

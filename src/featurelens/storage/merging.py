@@ -38,7 +38,7 @@ def join_parts(
     if to is not None:
         check_path(to, argument="to", expected="a folder's path")
     if isinstance(paths, str | os.PathLike):
-        folders = _only_parts(Path(paths))
+        folders = _only_parts(check_path(paths, argument="paths", expected="a folder's path"))
         target = Path(paths if to is None else to)
     else:
         folders = [check_path(path, argument="a part", expected="a folder's path") for path in paths]

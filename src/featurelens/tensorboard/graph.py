@@ -29,7 +29,7 @@ def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.T
         except Exception as error:
             name, given = type(inner).__name__, describe(sample)
             raise RuntimeError(
-                f"no graph of {name} could be traced with {given}: {first_line(error)}"
+                f"no graph of {name} could be traced with the sample {given}: {first_line(error)}"
             ) from error
 
 
@@ -43,5 +43,6 @@ def _silent_tracing() -> Iterator[None]:
     """Keep back what torch says of tracing in general, and of values that a trace makes constant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.")  # deprecated; there is no other way
+        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
         yield

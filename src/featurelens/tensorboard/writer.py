@@ -211,5 +211,5 @@ class TensorBoardWriter:
             raise RuntimeError(
                 f"{self!r} is not open: write inside 'with {type(self).__name__}(...) as board:'"
             )
-        check_whole(epoch, argument="epoch", least=0)
+        check_whole(epoch, argument="epoch", least=0, most=2**63 - 1)
         return self._run

@@ -287,6 +287,21 @@ MISUSE = [
         ValueError,
         "order must be different numbers; 1 is given 2 times",
     ),
+    (
+        lambda: ablator().curve([PAIR], order=range(2**62)),
+        ValueError,
+        "order must be whole numbers; got a million or more",
+    ),
+    (
+        lambda: ablator().sweep(X, channels=torch.ones(2, device="meta")),
+        TypeError,
+        "channels must be a dense tensor; got a meta float32 tensor (2,) on meta",
+    ),
+    (
+        lambda: ablator().sweep(X, fill=torch.ones(2).to_sparse()),
+        TypeError,
+        "fill must be a dense tensor; got a sparse_coo float32 tensor (2,)",
+    ),
     (lambda: ablator().curve([PAIR], order=[0, 9]), ValueError, "order must be from 0 to 3; got 9"),
     (
         lambda: ablator().curve([PAIR], order=ablator("right").importance([PAIR])),

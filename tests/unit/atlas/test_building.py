@@ -334,6 +334,10 @@ def test_atlases_that_cannot_be_compared(whole, tmp_path):
         compare_atlases(whole, other, tmp_path / "both")
     with pytest.raises(FileExistsError, match="is not empty"):
         compare_atlases(whole, whole, whole)
+    with pytest.raises(TypeError, match="titles must be two names; got 3"):
+        compare_atlases(whole, whole, tmp_path / "both", titles=3)
+    with pytest.raises(FileNotFoundError, match="the atlas has no data file 'table'"):
+        AtlasSite(whole).read("table")
     with pytest.raises(ValueError, match="titles must be two names; got"):
         compare_atlases(whole, whole, tmp_path / "both", titles=("a",))
 

@@ -355,7 +355,7 @@ def test_data_that_make_no_statistics():
         (
             lambda: fl.transforms.RandomScale(1.1, 0.9),
             ValueError,
-            "factors must be positive, the smaller first; got 1.1 and 0.9",
+            "low and high must be positive, the smaller first; got 1.1 and 0.9",
         ),
         (
             lambda: fl.objectives.exponential(fl.objectives.exponential(fl.objectives.channel("conv", 7))),

@@ -173,6 +173,8 @@ def test_a_reduction_that_fails_names_its_layer():
 
 def test_a_lazy_model():
     with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
+        fl.insert_extractors(nn.Sequential(nn.LazyLinear(2)), "0")
+    with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
         fl.ActivationRecorder(nn.Sequential(nn.LazyLinear(3)), "0")(images())
 
 

@@ -239,7 +239,7 @@ def test_a_layer_inside_a_part_that_is_kept_whole(layers, layer, part, kind):
 
 def test_messages():
     tapped = fl.insert_extractors(plain(), "conv_1")
-    with pytest.raises(LookupError, match=r"no extractor follows 'conv_2' \(1 layers: 0\)"):
+    with pytest.raises(LookupError, match=r"no extractor follows 'conv_2' \(1 layer: 0\)"):
         tapped.extractors["conv_2"]
     assert "conv_2" not in tapped.extractors
     assert tapped.extractors.get("conv_2") is None

@@ -167,7 +167,7 @@ def test_results_read_as_sentences_and_are_saved(tmp_path):
 @pytest.mark.parametrize(
     ("x", "y", "options", "error", "message"),
     [
-        ("x", normal(9, 2), {}, TypeError, r"x must be a tensor or an array .* got 'x'"),
+        ("x", normal(9, 2), {}, TypeError, r"x must be a torch tensor or a numpy array; got 'x'"),
         (normal(9, 2), normal(8, 2), {}, ValueError, "one row for each image; got 9 and 8 rows"),
         (normal(3, 2), normal(3, 2), {}, ValueError, "at least 4 images"),
         (normal(9), normal(9, 2), {}, ValueError, r"x must be \(N, D, ...\)"),

@@ -113,5 +113,5 @@ def test_statistics_whose_settings_are_tensors_merge_from_files(tmp_path: Path) 
         part.save(tmp_path / f"{index}.pt")
     merged = fl.StreamResult.merge(tmp_path / f"{index}.pt" for index in (1, 0))
     assert merged[""].along == 5
-    with pytest.raises(ValueError, match="merges only with a statistic with the same settings"):
+    with pytest.raises(ValueError, match="other must be a statistic with the same settings"):
         Along(torch.arange(3.0)).merge(Along(torch.ones(3)))

@@ -336,9 +336,24 @@ def test_what_cannot_be_taken_is_told():
             r"^values must be real",
         ),
         (
+            lambda: fl.statistics.TopK(2).merge("TopK"),
+            TypeError,
+            r"^other must be a statistic; got 'TopK'$",
+        ),
+        (
+            lambda: fl.statistics.Moments().update(torch.ones(3, 2), first_row=2**62 + 1),
+            ValueError,
+            rf"^first_row must be at most {2**62}; got {2**62 + 1}$",
+        ),
+        (
+            lambda: fl.statistics.Sample(1).update(torch.ones(3, 2), labels=torch.ones(3).to_sparse()),
+            TypeError,
+            r"^labels must be a dense tensor; got a sparse_coo float32 tensor \(3,\)$",
+        ),
+        (
             lambda: fl.statistics.TopK(2).merge(fl.statistics.TopK(3)),
             ValueError,
-            r"^TopK\(k=2\) merges only with a statistic with the same settings; got TopK\(k=3\)$",
+            r"^other must be a statistic with the same settings as TopK\(k=2\); got TopK\(k=3\)$",
         ),
         (
             lambda: taken(fl.statistics.Moments(), torch.ones(2, 3), torch.ones(2, 4)),

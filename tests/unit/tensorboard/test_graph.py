@@ -44,7 +44,7 @@ def test_a_model_that_fails_is_told_and_comes_back(board, capsys):
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied") as caught:
         board.graph(model, nets.images())
     assert str(caught.value).startswith(
-        "no graph of Fails could be traced with float32 tensor (4, 1, 8, 8): "
+        "no graph of Fails could be traced with the sample float32 tensor (4, 1, 8, 8): "
     )
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert (snapshot(model), random_state()) == (state, random)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from featurelens._checks import check_number, check_type, describe
+from featurelens._checks import check_dense, check_number, check_type, describe
 from featurelens.maximization.images.image_statistics import NATURAL_COLOURS, ImageStatistics
 from featurelens.maximization.layouts import LAYOUTS, per_channel
 
@@ -123,11 +123,12 @@ class Canvas(Parametrization):
         check_type(
             images, torch.Tensor, argument="images", expected=f"a tensor {LAYOUTS[len(self.shape) + 1]}"
         )
+        check_dense(images, argument="images")
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
         floating = images.is_floating_point()
         if not floating or not bool(((images >= 0) & (images <= 1)).all()):
-            span = f"values from {float(images.min()):.3g} to {float(images.max()):.3g}"
+            span = f"values from {images.min().item():.3g} to {images.max().item():.3g}"
             got = span if floating else describe(images)
             raise ValueError(f"images must be floating-point numbers in [0, 1]; got {got}")
         tiny = torch.finfo(images.dtype).eps

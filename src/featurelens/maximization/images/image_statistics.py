@@ -9,7 +9,7 @@ from typing import Any, Self, final
 
 import torch
 
-from featurelens._checks import count
+from featurelens._checks import check_whole, count
 from featurelens._random import random_state_kept
 from featurelens.maximization.batches import tensors_in
 from featurelens.maximization.images import fourier_basis
@@ -129,9 +129,10 @@ class ImageStatistics:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If that was not `size`.
         """
+        size = tuple(check_whole(length, argument="size") for length in size)
         if self.spectrum.shape != size:
             measured, wanted = ("x".join(map(str, each)) for each in (self.spectrum.shape, size))
             raise ValueError(f"statistics are of images of {measured} pixels; the image has {wanted}")
