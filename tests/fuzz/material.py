@@ -154,7 +154,7 @@ def observer(**options):
 
 
 def decoder():
-    return fl.DeconvDecoder(cnn(), "relu2")
+    return fl.DeconvDecoder(cnn().eval(), "relu2")  # in train mode it moves running means, as a call does
 
 
 def updated(statistic):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from tests.fuzz import outcome
 from tests.fuzz.calls import CALLS, base, parameters
@@ -74,7 +75,10 @@ class Attempt:
         return self.function(*first, *(item for name in spread for item in self.arguments[name]), **named)
 
     def fingerprint(self):
-        return outcome.fingerprint(self.arguments)
+        """Return what the user gave, now, and before to the object whose method this is; a module is run as it is."""
+        owner = getattr(self.function, "__self__", None)
+        models = {} if isinstance(owner, nn.Module) else {"owner": getattr(owner, "model", None)}
+        return outcome.fingerprint({**self.arguments, **models})
 
     def __str__(self):
         return f"{self.name}({', '.join(f'{name}=<{what}>' for name, what in self.changed.items())})"
