@@ -189,6 +189,11 @@ class Atlas:
         """Return a recorder of the layers named by the user, or else of those that the model calls for `images`.
 
         Not called are auxiliary classifiers, or the output projection of `nn.MultiheadAttention`, whose weights alone are used.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `images` are not a batch of at least one.
         """
         check_type(images, torch.Tensor, argument="images", expected="a batch of images")
         if self._layers_named:

@@ -67,9 +67,7 @@ def pair_matrix(
     shown = values[:limit, :limit]
     signed = result.null_per_pair is not None or is_signed(shown)
     cmap, span = colour_map("RdBu_r" if signed else "viridis"), limits(shown, signed=signed)
-    heading = text_or(
-        title, f"Spatial information of {values.shape[0]} × {values.shape[1]} pairs of channels"
-    )
+    heading = text_or(title, "Spatial information of {} × {} pairs of channels".format(*values.shape[:2]))
     if shown.size < values.size:
         heading += f" (first {shown.shape[0]} × {shown.shape[1]})"
     grid = _grid(shown.shape, room(ax))

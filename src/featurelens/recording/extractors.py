@@ -14,7 +14,7 @@ from featurelens._checks import check_module, near_misses
 from featurelens._guard import preserved
 from featurelens._hooks import check_materialized, unwrap, visiting
 from featurelens._lookup import NoSuchLayer
-from featurelens._structure import map_tensors
+from featurelens._structure import CannotCopy, map_tensors
 from featurelens._tracing import Trace
 from featurelens.layers import Selector, aliases_of, choose
 from featurelens.recording.insertion import insert, trace_for_rewriting
@@ -182,7 +182,10 @@ def insert_extractors(
     if sample is not None:
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):
-                tapped(*(sample if isinstance(sample, tuple) else (sample,)))
+                try:
+                    tapped(*(sample if isinstance(sample, tuple) else (sample,)))
+                except CannotCopy as error:
+                    raise TypeError(f"copy and model cannot be compared on this sample: {error}") from error
     return tapped
 
 

@@ -103,11 +103,7 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
-    try:
-        images = torch.zeros(2, *shape)
-    except RuntimeError as error:
-        raise ValueError(f"shape {shape} is that of an image too large for memory") from error
-    _marks(recorder, images)  # a whole pass, which shows whether the layer is called once
+    _marks(recorder, _two_images(shape))  # a whole pass, which shows whether the layer is called once
     (name,) = recorder.layers
     only_call = name if "#" in name else f"{name}#1"
     recorder = ActivationRecorder(model, only_call, reduce=_marked, stop_early=True)
@@ -119,6 +115,13 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
             marks = torch.cat([_run(recorder, part, axis, shape) for part in parts])
             sides.append(_extent(marks.any(4 - axis), name))
     return ReceptiveField(*sides)
+
+
+def _two_images(shape: tuple[int, int, int]) -> torch.Tensor:
+    try:
+        return torch.zeros(2, *shape)
+    except RuntimeError as error:
+        raise ValueError(f"shape {shape} is that of an image too large for memory") from error
 
 
 def _run(

@@ -66,8 +66,7 @@ def cka(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not one of the above, rows differ in number, all are the same or too few differ, or a value is not
-        finite.
+        If an argument is not one of the above, rows differ in number, too few of them differ, or a value is not finite.
 
     Examples
     --------

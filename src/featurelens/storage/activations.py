@@ -35,6 +35,11 @@ class Activations(Mapping[str, Any]):
     output
         What the model returned, or None if the forward pass was stopped early.
 
+    Raises
+    ------
+    TypeError
+        If `layers` or `aliases` is not a mapping, or `live` not a function.
+
     Examples
     --------
     >>> from torch import nn

@@ -126,10 +126,11 @@ class Canvas(Parametrization):
         check_dense(images, argument="images")
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"images must be (N, {', '.join(map(str, self.shape))}); got {describe(images)}")
+        got = describe(images)
         floating = images.is_floating_point()
+        if floating and images.numel():
+            got = f"values from {images.min().item():.3g} to {images.max().item():.3g}"
         if not floating or not bool(((images >= 0) & (images <= 1)).all()):
-            span = f"values from {images.min().item():.3g} to {images.max().item():.3g}"
-            got = span if floating else describe(images)
             raise ValueError(f"images must be floating-point numbers in [0, 1]; got {got}")
         tiny = torch.finfo(images.dtype).eps
         values = torch.logit(images.clamp(tiny, 1 - tiny)) / STEEPNESS + 0.5
