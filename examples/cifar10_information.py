@@ -23,7 +23,7 @@ import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import Dataset, GrayscaleCNN, fit, load, run, seeded
+from reference import Dataset, GrayscaleCNN, fit, load, seeded
 from reference.pictures import save
 from reference.training import History
 
@@ -228,4 +228,4 @@ def report(found: Measurements, history: History, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

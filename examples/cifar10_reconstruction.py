@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import featurelens as fl
-from reference import Dataset, History, TutorialCNN, fit, load, run, seeded
+from reference import Dataset, History, TutorialCNN, fit, load, seeded
 from reference.pictures import save
 
 STUDY = "60.4 % and 0.0838 after 20 epochs, 62.3 % in its best epoch, 768 s on one thread"
@@ -241,4 +241,4 @@ def report(
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

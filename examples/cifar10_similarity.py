@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import featurelens as fl
-from reference import Dataset, History, fit, fitting_network, load, run
+from reference import Dataset, History, fit, fitting_network, load
 from reference.pictures import save
 
 
@@ -112,4 +112,4 @@ def report(
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import featurelens as fl
-from reference import Dataset, History, fit, fitting_network, load, run, seeded
+from reference import Dataset, History, fit, fitting_network, load, seeded
 from reference.data import stratified_split
 from reference.pictures import save, scatter
 from reference.vae import VAE, VAEHistory, fit_vae, reconstruction_and_divergence
@@ -264,4 +264,4 @@ def side_by_side(shown: dict[str, tuple[Tensor, Tensor]], names: Sequence[str]) 
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import load, run, seeded
+from reference import load, seeded
 from reference.pictures import save
 
 CHOSEN = ("conv_1", "conv_2", "conv_4")
@@ -92,4 +92,4 @@ def without_axes(image: torch.Tensor) -> Figure:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

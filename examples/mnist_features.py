@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reference import MnistCNN, fit, load, run, seeded
+from reference import MnistCNN, fit, load, seeded
 from reference.pictures import first_look
 
 STUDY_FILES = (
@@ -61,4 +61,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import featurelens as fl
-from reference import Dataset, fit, load, run, seeded
+from reference import Dataset, fit, load, seeded
 from reference.pictures import save
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -190,4 +190,4 @@ def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, d
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

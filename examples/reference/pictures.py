@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import featurelens as fl
+from reference.command import show
 from reference.data import Dataset
 from reference.training import History
 
@@ -103,11 +104,12 @@ def overview(
 
 
 def save(figures: dict[str, Figure], output: Path) -> list[Path]:
-    """Write each figure to ``output/NAME.png``; return the files."""
+    """Write each figure to ``output/NAME.png``, and show it in a notebook; return the files."""
     output.mkdir(parents=True, exist_ok=True)
     files = [output / f"{name}.png" for name in figures]
     for file, figure in zip(files, figures.values(), strict=True):
         figure.savefig(file)
+        show(file)
     return files
 
 

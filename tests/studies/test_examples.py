@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featurelens as fl
 
@@ -29,12 +30,11 @@ def run(example, *arguments):
 def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
     text = run("quickstart", "--output", tmp_path)
     assert float(re.search(r"([\d.]+)% test accuracy", text)[1]) >= 97
-    assert re.search(r"conv3 +conv_3 +Conv2d +18,496 +1 +\(1, 64, 4, 4\) +4.0 KiB", text)
+    assert re.search(r"conv2 +conv_2 +Conv2d +12,832 +1 +\(1, 32, 14, 14\) +24.5 KiB", text)
     expected = {
         "conv1_filters.png",
         "featuremaps_conv1.png",
         "featuremaps_conv2.png",
-        "featuremaps_conv3.png",
         "orig_and_conv1_grid.png",
         "training_loss.png",
         "training_accuracy.png",
@@ -47,7 +47,28 @@ def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
     }
     assert {file.name for file in tmp_path.iterdir()} == {*expected, "atlas"}
     assert all(5_000 < (tmp_path / file).stat().st_size < 300_000 for file in expected)
-    assert "conv3:63" in str(fl.atlas.AtlasSite(tmp_path / "atlas")["conv3:63"])
+    assert "conv2:31" in str(fl.atlas.AtlasSite(tmp_path / "atlas")["conv2:31"])
+
+
+def test_the_quickstart_draws_nothing_of_a_network_that_has_learned_nothing(tmp_path):
+    noise = np.random.default_rng(0)
+    for name in ("this", "that"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    command = [sys.executable, str(ROOT / "examples" / "quickstart.py"), "--data", str(tmp_path / "photos")]
+    done = subprocess.run(
+        [*command, "--epochs", "1", "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"The network reads \d+% of 4 test images correctly; .* Figures of it .*\n", done.stderr
+    )
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
@@ -75,8 +96,6 @@ def test_study_b_writes_its_six_files(tmp_path):
 
 def coloured_folder(folder, images=12):
     """Write images of two classes that differ in brightness: FOLDER/train/CLASS/NUMBER.png, and test."""
-    from PIL import Image
-
     generator = np.random.default_rng(0)
     for part in ("train", "test"):
         for name, brightness in (("dark", 90), ("light", 165)):
