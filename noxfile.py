@@ -114,6 +114,12 @@ def here(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session(venv_backend="none", default=False)
+def notebooks(session: nox.Session) -> None:
+    """Write examples/notebooks from the examples; a test fails if they differ."""
+    session.run("python", "docs/make_notebooks.py")
+
+
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site without a warning, look at it in a browser, check its links, run its notebooks, and make the PDF.

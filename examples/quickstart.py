@@ -11,7 +11,7 @@ It writes thirteen figures and the atlas to `outputs/quickstart`.
 # Settings
 # --------
 #
-# In a notebook, write what you would write on the command line into the list: ``["--data", "mnist"]``.
+# In a notebook, put what you would write on the command line in the place of ``command_line()``: ``["--data", "mnist"]``.
 
 import argparse
 import math

@@ -67,7 +67,7 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
         f"wanted_{last}": wanted.compare(data.train_images.split(500)).plot(limit=6),
         "reconstructions_relu2": decoded.plot(),
         f"importance_{last}": worth.plot(),
-        "importance_classes": worth.plot_classes(),
+        "importance_classes": worth.plot_classes(classes=data.classes),
         "overview": overview(data, acts["relu1"], knows, wanted, worth, last),
     }
     return save(figures, output)

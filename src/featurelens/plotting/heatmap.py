@@ -44,7 +44,7 @@ def confusion_matrix(
     matrix
         ``(K, K)`` counts, or a pair ``(labels, predictions)`` of class numbers, ``(N,)`` each.
     classes
-        The name of each class; by default its number.
+        The name of each class; by default its number. Classes without images are omitted.
     title
         The heading; by default the accuracy.
     ax
@@ -99,7 +99,7 @@ def class_importance(
     result
         From `ChannelAblator.importance` with class labels.
     classes
-        The name of each class; by default its number.
+        The name of each class; by default its number. Classes without images are omitted.
     limit
         How many channels to show at most, the most important ones first.
     title, ax
@@ -124,8 +124,11 @@ def class_importance(
         raise ValueError(
             "the result has no classes: its metric was your own, or labels were not classes (N,)"
         )
-    values = factor * to_floats(result.per_class)[ranks].T
-    names = _class_names(classes, len(values))
+    every = factor * to_floats(result.per_class)[ranks].T
+    seen = np.isfinite(every).any(1)  # a class without images is NaN throughout
+    values, absent = every[seen], int((~seen).sum())
+    names = [name for name, there in zip(_class_names(classes, len(every)), seen, strict=True) if there]
+    heading += f"; {absent} of {len(every)} classes have no image" if absent else ""
     size = (
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
@@ -222,9 +225,9 @@ def heat_map(
 
 def add_bar(picture: AxesImage, label: str = "") -> None:
     """Draw the scale of colours; a long label is wrapped to run along the bar and not beyond the figure."""
-    figure = figure_of(picture.axes)
+    figure = picture.axes.figure  # a sub-figure makes room for its own bars only
     bar = figure.colorbar(picture, ax=picture.axes, shrink=0.8)
-    lines = wrap(label, 0.8 * figure.get_figheight(), 8) if label else []
+    lines = wrap(label, 0.8 * figure.bbox.height / figure.dpi, 8) if label else []
     bar.set_label("\n".join(lines), fontsize=8, color=INK)
     quiet(bar)
 

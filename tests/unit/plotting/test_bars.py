@@ -56,6 +56,20 @@ def test_importance_is_sorted_and_in_points():
     )
 
 
+def test_channels_that_change_nothing_are_said_to_change_nothing():
+    zeros = torch.zeros(3)
+    ax = worth(importance=zeros, standard_error=zeros, per_class=None).plot().axes[0]
+    (note,) = [text.get_text() for text in ax.texts if "with all channels" in text.get_text()]
+    assert note.replace("\n", " ").endswith("; removing any single channel changes nothing")
+
+
+def test_a_method_is_written_in_words():
+    result = ChannelInformationResult(
+        values=torch.rand(3), method="counts(bins=(7, 8), correction='none')", n=9
+    )
+    assert "counts, bins 7, 8, correction none, 9 samples" in texts(result.plot().axes[0])
+
+
 def test_channels_without_a_significant_effect_are_pale():
     ax = worth(p_value=torch.tensor([0.5, 0.001, 0.04])).plot().axes[0]
     colours = {

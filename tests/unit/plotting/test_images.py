@@ -20,7 +20,9 @@ def test_every_image_stands_under_its_score_and_objective():
     found = maximized()
     (ax,) = found.plot().axes
     assert len(ax.images) == 3
-    assert texts(ax) == [f"{score:.3g}  conv_1:{k}" for k, score in enumerate(found.scores.tolist())]
+    assert texts(ax) == [
+        f"conv_1, channel {k}\nscore {score:.3g}" for k, score in enumerate(found.scores.tolist())
+    ]
     assert ax.images[0].get_cmap().name == "gray"
     assert torch.allclose(torch.tensor(ax.images[1].get_array().data).float(), found.images[1, 0], atol=1e-6)
 
