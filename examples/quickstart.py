@@ -4,7 +4,7 @@
     python examples/quickstart.py --data cifar10        # or mnist: downloaded by torchvision
     python examples/quickstart.py --data my/photos      # your own folder: my/photos/CLASS/IMAGE
 
-It writes thirteen figures and the atlas to `outputs/quickstart`.
+It writes a dozen figures and the atlas to `outputs/quickstart`.
 """
 
 # %%

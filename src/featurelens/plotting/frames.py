@@ -19,6 +19,7 @@ from featurelens.plotting.pictures import Signals, drawn, lay_out
 
 SMALLEST = 128  # pixels across an image in a GIF: smaller ones are enlarged
 GAP = 2
+HEADING = "From the starting image to the optimized one"
 
 
 def frames(
@@ -40,7 +41,7 @@ def frames(
     shown
         How many frames of each, evenly spaced.
     title, ax
-        As for `image_grid`.
+        As for `image_grid`; the title is by default "From the starting image to the optimized one".
 
     Raises
     ------
@@ -62,7 +63,7 @@ def frames(
     ends = [f"{objective_name(objective)}\nscore {score:.3g}" for objective, score in scored][:rows]
     labels = [end if column == columns - 1 else "" for end in ends for column in range(columns)]
     images = kept[:rows, chosen].flatten(0, 1)
-    return draw_images(images, labels, columns, len(images), title, SCORE_NOTE, ax)
+    return draw_images(images, labels, columns, len(images), title or HEADING, SCORE_NOTE, ax)
 
 
 def write_animation(result: MaximizationResult, path: Path, *, limit: int = 16, rate: int = 12) -> None:

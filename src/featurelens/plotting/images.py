@@ -105,7 +105,7 @@ def maximization(
     result
         From `ActivationMaximizer.run`.
     limit, columns, title, ax
-        As for `image_grid`.
+        As for `image_grid`; the title is by default "Optimized images".
 
     Raises
     ------
@@ -126,7 +126,7 @@ def maximization(
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
     scored = zip(result.objectives, result.scores.tolist(), strict=True)
     labels = [f"{objective_name(objective)}\nscore {score:.3g}" for objective, score in scored]
-    return draw_images(result.images, labels, columns, limit, title, SCORE_NOTE, ax)
+    return draw_images(result.images, labels, columns, limit, title or "Optimized images", SCORE_NOTE, ax)
 
 
 def write_images(images: Array, paths: Sequence[Path]) -> None:

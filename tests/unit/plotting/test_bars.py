@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featurelens.information import ChannelInformationResult
 from featurelens.plotting import (
     ablation_change,
     ablation_curves,
