@@ -81,7 +81,7 @@ def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
     again = run("extractor_rewrite", "--output", tmp_path / "e", "--images", tmp_path / "d" / "digits")
     assert again == text.replace(str(tmp_path / "d"), str(tmp_path / "e"))
     assert (tmp_path / "e" / "image.png").read_bytes() == (tmp_path / "d" / "image.png").read_bytes()
-    text = run("quickstart", "--data", tmp_path / "d" / "digits", "--epochs", 1, "--output", tmp_path / "q")
+    text = run("quickstart", "--data", tmp_path / "d" / "digits", "--epochs", 4, "--output", tmp_path / "q")
     assert "10 classes" in text
 
 
