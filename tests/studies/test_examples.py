@@ -178,6 +178,6 @@ def test_study_f_compares_layers_epochs_and_seeds(tmp_path):
     assert re.search(r"^relu1 +\d\.\d\d +\d\.\d\d +1\.00 +\d\.\d\d$", text, re.MULTILINE)
     assert {file.stem for file in tmp_path.glob("*.png")} == {"layers", "seeds", "epochs"}
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert list(figures) == ["relu1", "relu2", "relu3", "fc"]
-    assert figures["fc"]["next"] is None
-    assert len(figures["fc"]["epochs"]) == 2
+    assert list(figures) == ["relu1", "relu2", "fc1", "relu3", "fc2"]
+    assert figures["fc2"]["next"] is None
+    assert len(figures["fc2"]["epochs"]) == 2

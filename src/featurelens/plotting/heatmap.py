@@ -124,16 +124,12 @@ def class_importance(
         raise ValueError(
             "the result has no classes: its metric was your own, or labels were not classes (N,)"
         )
-    every = factor * to_floats(result.per_class)[ranks].T
-    seen = np.isfinite(every).any(1)  # a class without images is NaN throughout
-    values, absent = every[seen], int((~seen).sum())
-    names = [name for name, there in zip(_class_names(classes, len(every)), seen, strict=True) if there]
-    heading += f"; {absent} of {len(every)} classes have no image" if absent else ""
+    values, names, absent = _with_images(factor * to_floats(result.per_class)[ranks].T, classes)
     size = (
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
     )
-    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading}
+    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading + absent}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
     picture = heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
@@ -142,6 +138,14 @@ def class_importance(
     name_rows(picture.axes, names)
     name_channels(picture.axes, [str(result.channels[rank]) for rank in ranks])
     return figure_of(picture.axes)
+
+
+def _with_images(values: Floats, classes: Sequence[object] | None) -> tuple[Floats, list[str], str]:
+    """Return the rows and names of classes that have images (others are NaN), and what to say of the others."""
+    seen = np.isfinite(values).any(1)
+    names = [name for name, there in zip(_class_names(classes, len(values)), seen, strict=True) if there]
+    absent = f"; {int((~seen).sum())} of {len(seen)} classes have no image" if not seen.all() else ""
+    return values[seen], names, absent
 
 
 def _class_names(classes: Sequence[object] | None, number: int) -> list[str]:
