@@ -63,3 +63,11 @@ def test_a_bar_may_be_moved_by_hand(monkeypatch, clock):
             clock(11)
             bar.update()
     assert "4/4" in sys.stderr.getvalue().splitlines()[-1]
+
+
+def test_a_notebook_gets_a_widget_for_work_that_lasts(monkeypatch):
+    base = type("tqdm_notebook", (), {"__module__": "tqdm.notebook"})
+    bar = type("tqdm", (base,), {"__init__": lambda self, items, **settings: vars(self).update(settings)})
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    made = progress_bar([1], what="working", unit="step", progress=False)
+    assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0}
