@@ -142,10 +142,10 @@ def class_importance(
 
 def _with_images(values: Floats, classes: Sequence[object] | None) -> tuple[Floats, list[str], str]:
     """Return the rows and names of classes that have images (others are NaN), and what to say of the others."""
-    seen = np.isfinite(values).any(1)
-    names = [name for name, there in zip(_class_names(classes, len(values)), seen, strict=True) if there]
-    absent = f"; {int((~seen).sum())} of {len(seen)} classes have no image" if not seen.all() else ""
-    return values[seen], names, absent
+    names, seen = _class_names(classes, len(values)), np.flatnonzero(np.isfinite(values).any(axis=1))
+    absent = len(values) - len(seen)
+    words = f"; {absent} of {len(values)} classes have no image" if absent else ""
+    return values[seen], [names[row] for row in seen], words
 
 
 def _class_names(classes: Sequence[object] | None, number: int) -> list[str]:

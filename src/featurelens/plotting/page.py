@@ -149,7 +149,7 @@ def _new_page(
         place = ((MARGIN + width + 0.15) / across, (MARGIN + height - tall) / up, 0.12 / across, tall / up)
         bar = figure.colorbar(mappable, cax=figure.add_axes(place))
         if words:
-            bar.set_ticks(np.linspace(bar.vmin, bar.vmax, len(words)).tolist(), labels=list(words))
+            bar.set_ticks(np.linspace(*mappable.get_clim(), len(words)).tolist(), labels=list(words))
         quiet(bar)
     return ax
 
