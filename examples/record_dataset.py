@@ -115,6 +115,7 @@ def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn
         epochs=options.epochs,
         anneal=True,
         seed=options.seed,
+        progress=announce,
     )
     if announce:
         torch.save(model.state_dict(), options.output / "resnet18.pt")
