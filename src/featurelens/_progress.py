@@ -15,12 +15,15 @@ class Lines:
     """A stream that writes each state of a bar as a line of its own, for files and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream, self.last = stream, ""
 
     def write(self, text: str) -> None:
-        """Write `text` without what moves a terminal's cursor."""
-        if state := text.strip("\r\n "):
+        """Write `text` without what moves a terminal's cursor; the same count at the same time only once."""
+        state = text.strip("\r\n ")
+        reached = state.partition("<")[0]
+        if state and reached != self.last:
             self.stream.write(f"{state}\n")
+            self.last = reached
 
     def flush(self) -> None:
         """Let the line be read."""
