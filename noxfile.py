@@ -115,6 +115,12 @@ def here(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session(venv_backend="none", default=False)
+def notebooks(session: nox.Session) -> None:
+    """Write examples/notebooks from the examples; a test fails if they differ."""
+    session.run("python", "docs/make_notebooks.py")
+
+
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Call every public function with malformed arguments: `nox -s fuzz -- --calls 10000 --seed 0`."""

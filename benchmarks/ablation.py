@@ -1,6 +1,6 @@
 """Time and memory of ablating every channel of a layer, compared with a loop of full forward passes and captum.
 
-    python benchmarks/ablation.py                  # three layers of ResNet-18; every layer of the examples' five networks
+    python benchmarks/ablation.py                  # three layers of ResNet-18; every layer of the examples' four networks
     python benchmarks/ablation.py --rounds 9 --threads 1 --layers TutorialCNN:conv1
 
 Every contender removes each channel of the layer in turn and returns the model's output, for a batch of 8. Each round runs
@@ -30,7 +30,7 @@ import featurelens as fl
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from reference import CifarClassifier, DigitsCNN, GrayscaleCNN, MnistCNN, TutorialCNN, seeded
+from reference import CifarClassifier, GrayscaleCNN, MnistCNN, TutorialCNN, seeded
 
 Run = Callable[[], torch.Tensor]
 RESNET = ("layer2.1.conv2", "layer4.0.conv1", "layer4.1.conv2")
@@ -39,7 +39,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "GrayscaleCNN": (GrayscaleCNN, (1, 32, 32)),  # study A
     "MnistCNN": (MnistCNN, (1, 28, 28)),  # study B
     "CifarClassifier": (CifarClassifier, (3, 32, 32)),  # study C
-    "DigitsCNN": (DigitsCNN, (1, 8, 8)),  # study D
     "TutorialCNN": (TutorialCNN, (3, 32, 32)),  # study E
 }
 LOOP = "loop of full forwards"

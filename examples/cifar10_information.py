@@ -10,12 +10,15 @@ the same recipe with every map paired with *another* image, which gives the null
 the bias corrected. The information plane is measured as well, with an explicit noise model.
 """
 
-from __future__ import annotations
+# %%
+# Settings
+# --------
+#
+# In a notebook, put what you would write on the command line in the place of ``command_line()``: ``["--epochs", "5"]``.
 
 import argparse
 import functools
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,15 +26,30 @@ import torch
 from matplotlib.figure import Figure
 
 import featurelens as fl
-from reference import Dataset, GrayscaleCNN, fit, load, run, seeded
+from reference import Dataset, GrayscaleCNN, History, command_line, fit, load, seeded
 from reference.pictures import save
-from reference.training import History
 
 LAYERS = tuple(f"relu{number}" for number in range(1, 7))  # the feature maps after each ReLU, as in the study
-STUDY_ACCURACY = 0.701  # the study's published weights on the JPEG copy of the test set
-STUDY_VALUE = {"relu1": 1.719, "relu2": 1.007, "relu3": 2.073, "relu4": 1.943, "relu5": 2.501, "relu6": 2.587}
-STUDY_NULL = {"relu1": 1.620, "relu2": 0.958, "relu3": 2.068, "relu4": 1.901, "relu5": 2.508, "relu6": 2.563}
 PROBE, PLANE = 20, 1000  # number of images for the maps, and for the plane
+
+parser = argparse.ArgumentParser(description="Study A: information in the layers of a CNN.")
+parser.add_argument("--data", default="cifar10", help="cifar10, or a folder with one subfolder per class")
+parser.add_argument("--data-dir", type=Path, default=Path("data"))
+parser.add_argument(
+    "--epochs", type=int, default=50, help="maximum; training stops when test accuracy no longer improves"
+)
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--tensorboard", action="store_true", help="also write to OUTPUT/tensorboard")
+parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_information"))
+options = parser.parse_args(command_line())
+
+# %%
+# What is measured
+# ----------------
+#
+# After every epoch, for the feature maps of 20 images in six layers: the study's estimate, the same with another image's
+# maps, and the corrected estimate; and the information plane of 1,000 images.
 
 Curves = dict[str, list[fl.SpatialMutualInformationResult]]
 
@@ -57,6 +75,10 @@ class Measurements:
                 fl.spatial_mutual_information(self.images, maps, confidence=0.95, seed=0)
             )
         self.plane.update(epoch)
+
+
+# %%
+# With ``--tensorboard``, TensorBoard gets the same, and what else there is to watch in a training.
 
 
 class Board:
@@ -99,56 +121,31 @@ class Board:
         self.writer.embedding(vectors, labels=[self.classes[int(label)] for label in labels], sprites=images)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train, measure, draw, and print the results beside the study's."""
-    parser = argparse.ArgumentParser(description="Study A: information in the layers of a CNN.")
-    parser.add_argument("--data", default="cifar10", help="cifar10, or a folder with one subfolder per class")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument(
-        "--epochs", type=int, default=50, help="maximum; training stops when test accuracy no longer improves"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tensorboard", action="store_true", help="also write to OUTPUT/tensorboard")
-    parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_information"))
-    options = parser.parse_args(arguments)
+# %%
+# Train and measure
+# -----------------
+#
+# With the study's settings, until the test accuracy no longer improves. The last test image is kept apart, to look at.
 
-    data = load(options.data, options.data_dir, seed=options.seed)
-    train, test = ((images.mean(1, keepdim=True), labels) for images, labels in (data.train, data.test))
-    evaluation = test[0][-1:]
-    test = test[0][:-1], test[1][:-1]
-    model = seeded(GrayscaleCNN, seed=options.seed).to(options.device)
-    found = Measurements(model, *test)
-    options.output.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        board = None
-        if options.tensorboard:
-            writer = stack.enter_context(fl.TensorBoardWriter(options.output / "tensorboard"))
-            board = Board(writer, found, data, evaluation)
+data = load(options.data, options.data_dir, seed=options.seed)
+train, test = ((images.mean(1, keepdim=True), labels) for images, labels in (data.train, data.test))
+evaluation, test = test[0][-1:], (test[0][:-1], test[1][:-1])
+model = seeded(GrayscaleCNN, seed=options.seed).to(options.device)
+found = Measurements(model, *test)
+options.output.mkdir(parents=True, exist_ok=True)
 
-        def on_epoch(epoch: int, model: torch.nn.Module) -> None:
-            found.update(epoch, model)
-            if board:
-                board.update(epoch, model, test)
+with ExitStack() as stack:
+    board = None
+    if options.tensorboard:
+        writer = stack.enter_context(fl.TensorBoardWriter(options.output / "tensorboard"))
+        board = Board(writer, found, data, evaluation)
 
-        history = train_network(model, train, test, options, on_epoch)
+    def on_epoch(epoch: int, model: torch.nn.Module) -> None:
+        found.update(epoch, model)
         if board:
-            board.finish(history, model, test)
-    torch.save(model.state_dict(), options.output / "best_weights.pt")
-    found.plane.save(options.output / "information_plane.pt")
-    save(pictures(model, evaluation, found, history), options.output)
-    report(found, history, options.output)
+            board.update(epoch, model, test)
 
-
-def train_network(
-    model: torch.nn.Module,
-    train: tuple[torch.Tensor, torch.Tensor],
-    test: tuple[torch.Tensor, torch.Tensor],
-    options: argparse.Namespace,
-    on_epoch: Callable[[int, torch.nn.Module], None],
-) -> History:
-    """Train with the study's settings."""
-    return fit(
+    history = fit(
         model,
         train,
         test,
@@ -159,27 +156,20 @@ def train_network(
         seed=options.seed,
         on_epoch=on_epoch,
     )
+    if board:
+        board.finish(history, model, test)
+torch.save(model.state_dict(), options.output / "best_weights.pt")
+found.plane.save(options.output / "information_plane.pt")
+
+# %%
+# Six figures
+# -----------
+#
+# The study's four, the information plane and the training curves. In the figure of the information, the usual estimate stands
+# beside its null, and each layer's excess over the null beside both.
 
 
-def pictures(
-    model: torch.nn.Module, evaluation: torch.Tensor, found: Measurements, history: History
-) -> dict[str, Figure]:
-    """Draw the study's four figures, the information plane and the training curves."""
-    acts = fl.ActivationRecorder(model, ["relu1", "relu6"])(evaluation)
-    accuracy = {"train": history.train_accuracy, "test": history.test_accuracy}
-    return {
-        "input": fl.plotting.image_grid(evaluation.cpu(), title="The evaluation image"),
-        "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, after its ReLU"),
-        "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, after its ReLU"),
-        "information": information_over_epochs(found),
-        "information_plane": found.plane.plot(),
-        "training_accuracy": fl.plotting.training_curves(
-            accuracy, ylabel="accuracy", best=history.best_epoch
-        ),
-    }
-
-
-def information_over_epochs(found: Measurements) -> Figure:
+def information_over_epochs() -> Figure:
     """Draw the usual estimate with its null, and beside it each layer's excess over the null."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -204,28 +194,43 @@ def information_over_epochs(found: Measurements) -> Figure:
     return figure
 
 
-def report(found: Measurements, history: History, output: Path) -> None:
-    """Print and write the results of the best epoch beside the study's."""
-    best = history.best_epoch - 1
-    rows = {}
-    print(f"{'':8}{'study, 255 bins':>22}{'here, 255 bins':>22}{'here, 16 corrected':>22}")
-    print(f"{'':8}{'own   other':>22}{'own   other':>22}{'own   other':>22}")
-    for name in LAYERS:
-        usual, honest = found.usual[name][best], found.honest[name][best]
-        pairs = [
-            (STUDY_VALUE[name], STUDY_NULL[name]),
-            (usual.value, usual.null_mean),
-            (honest.value, honest.null_mean),
-        ]
-        rows[name] = pairs
-        print(f"{name:8}" + "".join(f"{f'{own:.3f}   {other:.3f}':>22}" for own, other in pairs))
-    accuracy = history.test_accuracy[best]
-    print(f"test accuracy {accuracy:.2%} in epoch {best + 1} (study: {STUDY_ACCURACY:.1%} on the JPEG copy)")
-    print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; figures in {output}")
-    (output / "figures.json").write_text(
-        json.dumps({"accuracy": accuracy, "epoch": best + 1, "layers": rows}, indent=1)
-    )
+acts = fl.ActivationRecorder(model, ["relu1", "relu6"])(evaluation)
+accuracy = {"train": history.train_accuracy, "test": history.test_accuracy}
+figures = {
+    "input": fl.plotting.image_grid(evaluation.cpu(), title="The evaluation image"),
+    "first_layer": fl.plotting.feature_maps(acts["relu1"], title="First layer, after its ReLU"),
+    "last_layer": fl.plotting.feature_maps(acts["relu6"], title="Last layer, after its ReLU"),
+    "information": information_over_epochs(),
+    "information_plane": found.plane.plot(),
+    "training_accuracy": fl.plotting.training_curves(accuracy, ylabel="accuracy", best=history.best_epoch),
+}
+save(figures, options.output)
 
+# %%
+# The results, beside the study's
+# -------------------------------
+#
+# In the best epoch, in nats: the estimate from the image's own maps, and that from another image's.
 
-if __name__ == "__main__":
-    run(main)
+STUDY_ACCURACY = 0.701  # the study's published weights on the JPEG copy of the test set
+STUDY_VALUE = {"relu1": 1.719, "relu2": 1.007, "relu3": 2.073, "relu4": 1.943, "relu5": 2.501, "relu6": 2.587}
+STUDY_NULL = {"relu1": 1.620, "relu2": 0.958, "relu3": 2.068, "relu4": 1.901, "relu5": 2.508, "relu6": 2.563}
+
+best = history.best_epoch - 1
+rows = {}
+print(f"{'':8}{'study, 255 bins':>22}{'here, 255 bins':>22}{'here, 16 corrected':>22}")
+print(f"{'':8}{'own   other':>22}{'own   other':>22}{'own   other':>22}")
+for name in LAYERS:
+    usual, honest = found.usual[name][best], found.honest[name][best]
+    rows[name] = [
+        (STUDY_VALUE[name], STUDY_NULL[name]),
+        (usual.value, usual.null_mean),
+        (honest.value, honest.null_mean),
+    ]
+    print(f"{name:8}" + "".join(f"{f'{own:.3f}   {other:.3f}':>22}" for own, other in rows[name]))
+reached = history.test_accuracy[best]
+print(f"test accuracy {reached:.2%} in epoch {best + 1} (study: {STUDY_ACCURACY:.1%} on the JPEG copy)")
+print(f"{history.seconds:.0f} s for {len(history.train_loss)} epochs; figures in {options.output}")
+(options.output / "figures.json").write_text(
+    json.dumps({"accuracy": reached, "epoch": best + 1, "layers": rows}, indent=1)
+)

@@ -11,26 +11,54 @@ images that maximize channels and class scores, over pixels, Fourier coefficient
 and that code decorrelated.
 """
 
-from __future__ import annotations
+# %%
+# Settings
+# --------
+#
+# In a notebook, put what you would write on the command line in the place of ``command_line()``: ``["--epochs", "5"]``.
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from sklearn.metrics import classification_report
 from torch import Tensor, nn
 
 import featurelens as fl
-from reference import Dataset, History, fit, fitting_network, load, run, seeded
+from reference import Dataset, History, command_line, fit, fitting_network, load, seeded
 from reference.data import stratified_split
 from reference.pictures import save, scatter
 from reference.vae import VAE, VAEHistory, fit_vae, reconstruction_and_divergence
 
 STAGES = ("classifier", "vae", "features")
 STUDY = {"accuracy": "80.6% (76.8% on the JPEG copy)", "bce": "0.566"}
-SHOWN = 2000  # number of test images in the figure of the latent space
+
+parser = argparse.ArgumentParser(description="Study C: feature visualization in four spaces.")
+parser.add_argument(
+    "--data", default="cifar10", help="cifar10, mnist, digits, or a folder with one subfolder per class"
+)
+parser.add_argument("--data-dir", type=Path, default=Path("data"))
+parser.add_argument("--stage", choices=STAGES, default="features", help="the last stage to run")
+parser.add_argument("--epochs", type=int, default=20, help="epochs of the classifier")
+parser.add_argument("--vae-epochs", type=int, default=50)
+parser.add_argument("--steps", type=int, default=1000, help="optimization steps per image")
+parser.add_argument("--channels", type=int, default=8, help="number of channels shown per layer")
+parser.add_argument("--laplacian", type=float, default=0.0, help="weight of the Laplacian penalty")
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_visualization"))
+options = parser.parse_args(command_line())
+
+options.output.mkdir(parents=True, exist_ok=True)
+
+# %%
+# The images, in three parts
+# --------------------------
 
 
 @dataclass(frozen=True)
@@ -43,7 +71,7 @@ class Parts:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, data: Dataset, *, seed: int) -> Parts:
+    def of(cls, data: Dataset, *, seed: int) -> Self:
         images = torch.cat([data.train_images, data.test_images])
         labels = torch.cat([data.train_labels, data.test_labels])
         rest, test = stratified_split(labels, 0.1, seed=seed)
@@ -51,38 +79,16 @@ class Parts:
         return cls(*((images[part], labels[part]) for part in (train, validation, test)), data.classes)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the stages up to the selected one, reusing what earlier runs saved."""
-    parser = argparse.ArgumentParser(description="Study C: feature visualization in four spaces.")
-    parser.add_argument(
-        "--data", default="cifar10", help="cifar10, mnist, digits, or a folder with one subfolder per class"
-    )
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--stage", choices=STAGES, default="features", help="the last stage to run")
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of the classifier")
-    parser.add_argument("--vae-epochs", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=1000, help="optimization steps per image")
-    parser.add_argument("--channels", type=int, default=8, help="number of channels shown per layer")
-    parser.add_argument("--laplacian", type=float, default=0.0, help="weight of the Laplacian penalty")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, default=Path("outputs/cifar10_visualization"))
-    options = parser.parse_args(arguments)
+data = load(options.data, options.data_dir, seed=options.seed)
+parts = Parts.of(data, seed=options.seed)
+sizes = ", ".join(str(len(labels)) for _, labels in (parts.train, parts.validation, parts.test))
+print(data, "in parts of", sizes)
 
-    options.output.mkdir(parents=True, exist_ok=True)
-    data = load(options.data, options.data_dir, seed=options.seed)
-    parts = Parts.of(data, seed=options.seed)
-    print(
-        data,
-        "in parts of",
-        ", ".join(str(len(labels)) for _, labels in (parts.train, parts.validation, parts.test)),
-    )
-    classifier = classifier_stage(data, parts, options)
-    if options.stage == "classifier":
-        return
-    vae = vae_stage(data, parts, options)
-    if options.stage == "features":
-        features_stage(classifier, vae, parts, options)
+# %%
+# First stage: a classifier
+# -------------------------
+#
+# It is trained, or loaded if an earlier run saved it.
 
 
 def classifier_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> nn.Module:
@@ -99,8 +105,6 @@ def classifier_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -
     model.eval()
     labels, predictions = parts.test[1], predicted(model, parts.test[0])
     save(classifier_pictures(history, labels, predictions, parts.classes), options.output)
-    from sklearn.metrics import classification_report
-
     text = classification_report(labels, predictions, target_names=parts.classes, digits=3, zero_division=0)
     (options.output / "classification_report.txt").write_text(text)
     print(f"\nclassifier: {history}\n{text}")
@@ -133,6 +137,19 @@ def classifier_pictures(
     }
 
 
+classifier = classifier_stage(data, parts, options)
+if options.stage == "classifier":
+    raise SystemExit
+
+# %%
+# Second stage: a variational autoencoder
+# ---------------------------------------
+#
+# Its decoder turns codes into images like those it was trained on.
+
+SHOWN = 2000  # number of test images in the figure of the latent space
+
+
 def vae_stage(data: Dataset, parts: Parts, options: argparse.Namespace) -> VAE:
     """Train the autoencoder or resume an earlier run, and draw what it learned."""
     vae = seeded(lambda: VAE(data.channels, data.size), seed=options.seed).to(options.device)
@@ -161,8 +178,6 @@ def vae_pictures(
     vae: VAE, history: VAEHistory, parts: Parts, options: argparse.Namespace
 ) -> dict[str, Figure]:
     """Draw the curves, originals above their reconstructions, and the latent means by class."""
-    from sklearn.manifold import TSNE
-
     step = max(1, len(parts.test[0]) // SHOWN)  # spread over the classes: a folder is sorted by class
     images, labels = (part[::step][:SHOWN] for part in parts.test)
     several = torch.arange(10) * (len(images) // 10)
@@ -185,6 +200,18 @@ def vae_pictures(
             points, labels, parts.classes, title=f"Latent means of {len(labels)} test images (t-SNE)"
         ),
     }
+
+
+vae = vae_stage(data, parts, options)
+if options.stage == "vae":
+    raise SystemExit
+
+# %%
+# Third stage: images that maximize channels
+# ------------------------------------------
+#
+# Channels of every ReLU and all class scores, over pixels, Fourier coefficients, and the latent code of the autoencoder, plain
+# and decorrelated. What counts is how the activations compare with those of the strongest real images.
 
 
 def features_stage(classifier: nn.Module, vae: VAE, parts: Parts, options: argparse.Namespace) -> None:
@@ -263,5 +290,4 @@ def side_by_side(shown: dict[str, tuple[Tensor, Tensor]], names: Sequence[str]) 
     return figure
 
 
-if __name__ == "__main__":
-    run(main)
+features_stage(classifier, vae, parts, options)

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import featurelens as fl
-from reference import Dataset, fit, load, run, seeded
+from reference import Dataset, fit, load, seeded
 from reference.pictures import save
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -115,6 +115,7 @@ def network(data: Dataset, options: argparse.Namespace, *, announce: bool) -> nn
         epochs=options.epochs,
         anneal=True,
         seed=options.seed,
+        progress=announce,
     )
     if announce:
         torch.save(model.state_dict(), options.output / "resnet18.pt")
@@ -190,4 +191,4 @@ def report(store: fl.ActivationStore, result: fl.StreamResult, labels: Tensor, d
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -1,6 +1,7 @@
 """An independent account of everything that makes up a model, to compare before and after."""
 
 import hashlib
+import weakref
 from collections import deque
 
 import torch
@@ -21,6 +22,8 @@ def random_state():
 
 
 def _value(value):
+    if type(value) in weakref.ProxyTypes:  # even isinstance raises if its object is gone
+        return id(value)
     if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
         return "lazy"
     if isinstance(value, torch.Tensor) and value.is_meta:

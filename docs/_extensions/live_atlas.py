@@ -21,8 +21,8 @@ def write(app: Sphinx, error: Exception | None) -> None:
         return
     data = load("digits", Path("data"))
     model = fitting_network(data.channels, data.size, len(data.classes))
-    fit(model, data.train, data.test, epochs=15, lr=2e-3, anneal=True, batch_size=32)
-    title = "A small network on 8x8 digits"
+    fit(model, data.train, data.test, epochs=10, lr=2e-3, anneal=True, batch_size=32)
+    title = "A small network on digits"
     fl.Atlas(model, data.test, classes=data.classes, title=title, progress=False).build(folder)
 
 

@@ -4,11 +4,10 @@
 ``from reference import fit, load``.
 """
 
-from reference.command import run
+from reference.command import command_line
 from reference.data import DataError, Dataset, load
 from reference.networks import (
     CifarClassifier,
-    DigitsCNN,
     GrayscaleCNN,
     MnistCNN,
     SmallCNN,
@@ -16,22 +15,23 @@ from reference.networks import (
     fitting_network,
     seeded,
 )
-from reference.training import History, accuracy, fit
+from reference.training import History, accuracy, fit, flip_and_shift, reason_to_stop
 
 __all__ = [
     "CifarClassifier",
     "DataError",
     "Dataset",
-    "DigitsCNN",
     "GrayscaleCNN",
     "History",
     "MnistCNN",
     "SmallCNN",
     "TutorialCNN",
     "accuracy",
+    "command_line",
     "fit",
     "fitting_network",
+    "flip_and_shift",
     "load",
-    "run",
+    "reason_to_stop",
     "seeded",
 ]

@@ -1,13 +1,22 @@
-"""Run an example from the command line."""
+"""Examples as programs and as notebooks: the command line, and figures on the page."""
 
-from collections.abc import Callable
+import sys
+from pathlib import Path
 
-from reference.data import DataError
+
+def in_notebook() -> bool:
+    """Say whether a kernel of Jupyter runs this program."""
+    return "ipykernel.kernelapp" in sys.modules
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run `main`; if the data cannot be used, print one line and exit with code 1."""
-    try:
-        main()
-    except DataError as error:
-        raise SystemExit(str(error)) from None
+def command_line() -> list[str]:
+    """Return the arguments of the command line; a notebook has none, since its command line is the kernel's."""
+    return [] if in_notebook() else sys.argv[1:]
+
+
+def show(picture: Path) -> None:
+    """Show a PNG file in a notebook."""
+    if in_notebook():
+        from IPython.display import Image, display
+
+        display(Image(str(picture)))

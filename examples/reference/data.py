@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ COMMON_SIZE = 64  # pixels per side; images in a folder are resized to this squa
 TEST_SHARE = 0.2  # for data without a split
 
 
-class DataError(Exception):
-    """The data cannot be used; the message says in one line which file or folder, and why."""
+class DataError(SystemExit):
+    """The data cannot be used; the message, one line that ends the program, says which file or folder, and why."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,7 +68,7 @@ def load(
     Parameters
     ----------
     source
-        ``"digits"``, ``"mnist"``, ``"cifar10"``, or a folder: either ``FOLDER/train/CLASS/IMAGE`` and
+        ``"digits"`` (scikit-learn's, enlarged to MNIST's 28x28), ``"mnist"``, ``"cifar10"``, or a folder: either ``FOLDER/train/CLASS/IMAGE`` and
         ``FOLDER/test/CLASS/IMAGE``, or ``FOLDER/CLASS/IMAGE``, of which a fifth of every class becomes the test
         set. Images of different sizes are resized to 64x64 (scaled, then centre-cropped).
     data_dir
@@ -86,7 +87,7 @@ def load(
     Examples
     --------
     >>> load("digits")
-    Dataset('digits', 1438 + 359 images of 1x8x8, 10 classes)
+    Dataset('digits', 1438 + 359 images of 1x28x28, 10 classes)
     """
     if source == "digits":
         return _digits(seed)
@@ -120,7 +121,9 @@ def _digits(seed: int) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images = torch.from_numpy(digits.images / 16).float()[:, None]
+    small = torch.from_numpy(digits.images / 16).float()[:, None]  # (N, 1, 8, 8), too coarse to look into
+    enlarged = F.interpolate(small, scale_factor=3, mode="bicubic").clamp(0, 1)
+    images = F.pad(enlarged, (2, 2, 2, 2))  # the margin keeps strokes off the edge
     classes = tuple(str(name) for name in digits.target_names)
     return _split("digits", images, torch.from_numpy(digits.target).long(), classes, seed)
 

@@ -14,29 +14,8 @@ if TYPE_CHECKING:
 Built = TypeVar("Built")
 
 
-class DigitsCNN(nn.Sequential):
-    """Three convolutions for the 8x8 digits of scikit-learn: ``(N, 1, 8, 8)`` -> ``(N, classes)``."""
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__(
-            OrderedDict(
-                conv1=nn.Conv2d(1, 16, 3, padding=1),
-                relu1=nn.ReLU(),
-                conv2=nn.Conv2d(16, 32, 3, padding=1),
-                relu2=nn.ReLU(),
-                pool1=nn.MaxPool2d(2),
-                conv3=nn.Conv2d(32, 64, 3, padding=1),
-                relu3=nn.ReLU(),
-                pool2=nn.MaxPool2d(2),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(0.3),
-                fc=nn.Linear(64 * 2 * 2, classes),
-            )
-        )
-
-
 class MnistCNN(nn.Sequential):
-    """Two convolutions for MNIST (study B): ``(N, 1, 28, 28)`` -> ``(N, classes)``."""
+    """Two convolutions for MNIST (study B) and digits: ``(N, 1, 28, 28)`` -> ``(N, classes)``."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__(
@@ -159,7 +138,7 @@ class SmallCNN(nn.Sequential):
 
 def fitting_network(channels: int, size: tuple[int, int], classes: int, *, seed: int = 0) -> nn.Module:
     """Build a network for images of shape ``(channels, *size)``: the study's network, or `SmallCNN`."""
-    own = {(1, 8, 8): DigitsCNN, (1, 28, 28): MnistCNN, (3, 32, 32): CifarClassifier}
+    own = {(1, 28, 28): MnistCNN, (3, 32, 32): CifarClassifier}
     build = own.get((channels, *size))
     return seeded(lambda: build(classes) if build else SmallCNN(channels, classes), seed=seed)
 
@@ -168,7 +147,7 @@ def seeded(build: Callable[[], Built], *, seed: int = 0) -> Built:
     """Call `build` with random weights that depend on `seed` alone; the global generator is restored.
 
     >>> from torch import equal
-    >>> equal(seeded(DigitsCNN, seed=1).fc.weight, seeded(DigitsCNN, seed=1).fc.weight)
+    >>> equal(seeded(MnistCNN, seed=1).fc2.weight, seeded(MnistCNN, seed=1).fc2.weight)
     True
     """
     with torch.random.fork_rng(devices=[]):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import featurelens as fl
+from reference.command import show
 from reference.data import Dataset
 from reference.training import History
 
@@ -66,7 +67,7 @@ def deeper_look(model: nn.Module, data: Dataset, output: Path) -> list[Path]:
         f"wanted_{last}": wanted.compare(data.train_images.split(500)).plot(limit=6),
         "reconstructions_relu2": decoded.plot(),
         f"importance_{last}": worth.plot(),
-        "importance_classes": worth.plot_classes(),
+        "importance_classes": worth.plot_classes(classes=data.classes),
         "overview": overview(data, acts["relu1"], knows, wanted, worth, last),
     }
     return save(figures, output)
@@ -103,11 +104,12 @@ def overview(
 
 
 def save(figures: dict[str, Figure], output: Path) -> list[Path]:
-    """Write each figure to ``output/NAME.png``; return the files."""
+    """Write each figure to ``output/NAME.png``, and show it in a notebook; return the files."""
     output.mkdir(parents=True, exist_ok=True)
     files = [output / f"{name}.png" for name in figures]
     for file, figure in zip(files, figures.values(), strict=True):
         figure.savefig(file)
+        show(file)
     return files
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
+
+from reference.data import Dataset
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
@@ -54,6 +56,7 @@ def fit(
     batch_size: int = 128,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     loss: Loss = classification_loss,
+    augment: Callable[[Tensor], Tensor] | None = None,
     patience: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -62,7 +65,7 @@ def fit(
 ) -> History:
     """Train `model` and leave it with the weights of its best epoch, in eval mode.
 
-    The same seed gives the same weights: the order of images and dropout depend on the seed alone. The global
+    The same seed gives the same weights: the order of images, dropout and augmentation depend on the seed alone. The global
     generator is restored.
 
     Parameters
@@ -81,16 +84,18 @@ def fit(
         Used for tensors; a `DataLoader` has its own.
     loss
         ``loss(output, labels, images)``, averaged over the batch.
+    augment
+        Changes each batch of training images, such as `flip_and_shift`.
     patience
         Stop when test accuracy has not improved for this many epochs.
     seed
-        For the order of the images and for dropout.
+        For the order of the images, for dropout and for augmentation.
     device
         Where to train; default: the model's device.
     on_epoch
         Called as ``on_epoch(epoch, model)`` after each epoch, counted from 1, with the model in eval mode.
     progress
-        Show a progress bar, if the output is a terminal.
+        Show a progress bar on a terminal; anywhere else, such as in a file or a notebook, print a line for each epoch.
 
     Raises
     ------
@@ -116,7 +121,9 @@ def fit(
             epoch_seed = int(torch.randint(2**62, (), generator=seeds))
             with own_randomness(epoch_seed, device):
                 order = torch.Generator().manual_seed(epoch_seed)
-                trained = _train_epoch(model, _batches(train, batch_size, device, order), loss, steps)
+                trained = _train_epoch(
+                    model, _batches(train, batch_size, device, order), loss, steps, augment
+                )
                 tested = _evaluate(model, _batches(test, TEST_BATCH, device), loss)
             records.append((trained[0], tested[0], trained[1], tested[1]))
             if not best_epoch or tested[1] > records[best_epoch - 1][3]:
@@ -127,6 +134,9 @@ def fit(
                 model.eval()
             bar.update()
             bar.set_postfix(loss=f"{trained[0]:.3f}", test=f"{tested[1]:.2%}")
+            if progress and bar.disable:  # no terminal
+                line = f"epoch {epoch}/{epochs}: loss {trained[0]:.3f}, test accuracy {tested[1]:.2%}"
+                print(line, flush=True)
             if patience is not None and epoch - best_epoch >= patience:
                 break
     model.load_state_dict(best_weights)
@@ -147,20 +157,59 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor] | Batches) -> float:
         model.train(training)
 
 
+def reason_to_stop(history: History, data: Dataset) -> str | None:
+    """Say why a network is not worth looking into, if it is hardly better than always guessing the largest class.
+
+    Hardly: within three standard errors of what the guess reaches on the test images.
+    """
+    images = len(data.test_labels)
+    guess = data.test_labels.bincount().max().item() / images
+    best, learned = history.test_accuracy[history.best_epoch - 1], max(history.train_accuracy)
+    if best > guess + 3 * math.sqrt(guess * (1 - guess) / images):
+        return None
+    each = len(data.train_labels) / len(data.classes)
+    advice = (
+        f"It has learned its training images ({learned:.0%}) and not what they have in common: it needs more of them "
+        f"than {each:.0f} for each class."
+        if learned > 2 * best
+        else f"It has not learned its training images either ({learned:.0%}): try more --epochs, and see whether the "
+        "images show what their folders say."
+    )
+    return (
+        f"The network reads {best:.0%} of {images} test images correctly; always guessing the largest class "
+        f"reaches {guess:.0%}. Figures of it would show noise. {advice}"
+    )
+
+
+def flip_and_shift(images: Tensor) -> Tensor:
+    """Mirror a random half of photos ``(N, C, H, W)``, and shift the batch by up to an eighth of its size."""
+    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    height, width = images.shape[2:]
+    up, left = height // 8, width // 8
+    padded = F.pad(torch.where(mirrored, images.flip(3), images), (left, left, up, up), mode="reflect")
+    top, start = (int(torch.randint(2 * room + 1, ())) for room in (up, left))
+    return padded[:, :, top : top + height, start : start + width]
+
+
 def logits_of(output: Any) -> Tensor:
     """Return the class scores: the output itself, or its first item."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def _train_epoch(
-    model: nn.Module, batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    augment: Callable[[Tensor], Tensor] | None,
 ) -> tuple[float, float]:
     """Train one epoch; return mean loss and accuracy, measured before each step."""
     model.train()
     meter = _Meter()
     for images, labels in batches:
-        output = model(images)
-        value = loss(output, labels, images)
+        shown = _fast(augment(images)) if augment else images
+        output = model(shown)
+        value = loss(output, labels, shown)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

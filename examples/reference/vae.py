@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from reference.training import FAST, TEST_BATCH, own_randomness
 
@@ -131,6 +131,9 @@ def fit_vae(
                 _keep(checkpoint, vae, optimizer, history)
             bar.update()
             bar.set_postfix(bce=f"{history.test_bce[-1]:.3f}", kl=f"{history.test_kl[-1]:.0f}")
+            if progress and bar.disable:  # no terminal
+                line = f"VAE epoch {epoch + 1}/{epochs}: test BCE {history.test_bce[-1]:.3f}"
+                print(f"{line}, KL {history.test_kl[-1]:.0f}", flush=True)
     vae.to(memory_format=torch.contiguous_format)
     vae.eval()
     return history

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurelens._structure import attributes_of, children_of, end_sharing, shared_copies
+from featurelens._structure import attributes_of, children_of, end_sharing, is_gone, shared_copies
 
 Undo = Callable[[], object]
 
@@ -191,7 +191,9 @@ class _ModuleState:
     def _holds_tensors(self, value: Any) -> bool:
         """Save what must be restored of an attribute; return whether a copy must take its place."""
         kind = type(value)
-        if kind is torch.Tensor or (isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter)):
+        if is_gone(value) or isinstance(value, nn.Parameter):
+            return False
+        if isinstance(value, torch.Tensor):
             self._tensors[id(value)] = value
             return True
         if isinstance(value, tuple):
@@ -202,8 +204,6 @@ class _ModuleState:
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
                 self._others.append(partial(operator.setitem, value, ..., value.copy()))
-        elif isinstance(value, nn.Parameter):
-            return False
         elif isinstance(value, nn.Module):
             hidden = [inner for inner in all_modules(value) if id(inner) not in self._known]
             self._known.update(map(id, hidden))

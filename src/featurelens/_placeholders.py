@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from featurelens._guard import all_modules
-from featurelens._structure import attributes_of, children_of
+from featurelens._structure import attributes_of, children_of, is_gone
 
 _CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
@@ -40,7 +40,9 @@ class Holders:
         known: set[int] = set()
         while waiting:
             item = waiting.pop()
-            if id(item) not in known and not isinstance(item, str | int | float | torch.Tensor):
+            if id(item) in known or is_gone(item):
+                continue
+            if not isinstance(item, str | int | float | torch.Tensor):
                 known.add(id(item))
                 waiting += self._note(item)
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import enum
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -139,7 +140,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 def children_of(value: Any) -> list[tuple[Any, Any]] | None:
     """Return the children of a container or an object with their key, index or attribute; None for anything else."""
-    if isinstance(value, (torch.Tensor, np.ndarray, *_ATOMS)):
+    if is_gone(value) or isinstance(value, (torch.Tensor, np.ndarray, *_ATOMS)):
         return None
     if isinstance(value, Mapping):
         return list(value.items())
@@ -149,6 +150,14 @@ def children_of(value: Any) -> list[tuple[Any, Any]] | None:
     named = {name: getattr(value, name) for name in slots if hasattr(value, name) and name != "__dict__"}
     own = attributes_of(value)
     return list((named | (own or {})).items()) if named or slots or own is not None else None
+
+
+def is_gone(value: Any) -> bool:
+    """Say whether a value is a weak proxy of an object that is no more: even `isinstance` raises for it."""
+    try:
+        return type(value) in weakref.ProxyTypes and value.__class__ is None
+    except ReferenceError:
+        return True
 
 
 def attributes_of(value: Any) -> dict[str, Any] | None:
@@ -166,6 +175,8 @@ def outline(value: Any, of_leaf: Callable[[Any], str] | None = None, around: tup
     `of_leaf` describes tensors and opaque objects; by default as dtype, shape and device, or as their type. Objects
     `around` the value, by id, are not described again.
     """
+    if is_gone(value):
+        return type(value).__name__
     if isinstance(value, _ATOMS) and not isinstance(value, nn.Module):
         return repr(value)
     items = None if id(value) in around else children_of(value)

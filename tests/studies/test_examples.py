@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featurelens as fl
 
@@ -29,12 +30,11 @@ def run(example, *arguments):
 def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
     text = run("quickstart", "--output", tmp_path)
     assert float(re.search(r"([\d.]+)% test accuracy", text)[1]) >= 97
-    assert re.search(r"conv3 +conv_3 +Conv2d +18,496 +1 +\(1, 64, 4, 4\) +4.0 KiB", text)
+    assert re.search(r"conv2 +conv_2 +Conv2d +12,832 +1 +\(1, 32, 14, 14\) +24.5 KiB", text)
     expected = {
         "conv1_filters.png",
         "featuremaps_conv1.png",
         "featuremaps_conv2.png",
-        "featuremaps_conv3.png",
         "orig_and_conv1_grid.png",
         "training_loss.png",
         "training_accuracy.png",
@@ -47,7 +47,28 @@ def test_the_quickstart_reaches_97_percent_and_leaves_its_pictures(tmp_path):
     }
     assert {file.name for file in tmp_path.iterdir()} == {*expected, "atlas"}
     assert all(5_000 < (tmp_path / file).stat().st_size < 300_000 for file in expected)
-    assert "conv3:63" in str(fl.atlas.AtlasSite(tmp_path / "atlas")["conv3:63"])
+    assert "conv2:31" in str(fl.atlas.AtlasSite(tmp_path / "atlas")["conv2:31"])
+
+
+def test_the_quickstart_draws_nothing_of_a_network_that_has_learned_nothing(tmp_path):
+    noise = np.random.default_rng(0)
+    for name in ("this", "that"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    command = [sys.executable, str(ROOT / "examples" / "quickstart.py"), "--data", str(tmp_path / "photos")]
+    done = subprocess.run(
+        [*command, "--epochs", "1", "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"The network reads \d+% of 4 test images correctly; .* Figures of it .*\n", done.stderr
+    )
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
@@ -60,7 +81,7 @@ def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
     again = run("extractor_rewrite", "--output", tmp_path / "e", "--images", tmp_path / "d" / "digits")
     assert again == text.replace(str(tmp_path / "d"), str(tmp_path / "e"))
     assert (tmp_path / "e" / "image.png").read_bytes() == (tmp_path / "d" / "image.png").read_bytes()
-    text = run("quickstart", "--data", tmp_path / "d" / "digits", "--epochs", 1, "--output", tmp_path / "q")
+    text = run("quickstart", "--data", tmp_path / "d" / "digits", "--epochs", 4, "--output", tmp_path / "q")
     assert "10 classes" in text
 
 
@@ -75,8 +96,6 @@ def test_study_b_writes_its_six_files(tmp_path):
 
 def coloured_folder(folder, images=12):
     """Write images of two classes that differ in brightness: FOLDER/train/CLASS/NUMBER.png, and test."""
-    from PIL import Image
-
     generator = np.random.default_rng(0)
     for part in ("train", "test"):
         for name, brightness in (("dark", 90), ("light", 165)):
@@ -150,7 +169,9 @@ def test_a_recorded_data_set_is_read_measured_and_pictured_and_goes_on_where_it_
     pictures |= {"strongest_maxpool", "strongest_layer1.0"}
     assert {file.stem for file in tmp_path.glob("*.png")} == pictures
     again = run("record_dataset", *arguments, "--weights", tmp_path / "resnet18.pt")
-    assert again == "".join(line for line in text.splitlines(keepends=True) if not line.startswith("trained"))
+    assert again == "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith(("epoch", "trained"))
+    )
 
 
 def test_study_f_compares_layers_epochs_and_seeds(tmp_path):
@@ -159,6 +180,6 @@ def test_study_f_compares_layers_epochs_and_seeds(tmp_path):
     assert re.search(r"^relu1 +\d\.\d\d +\d\.\d\d +1\.00 +\d\.\d\d$", text, re.MULTILINE)
     assert {file.stem for file in tmp_path.glob("*.png")} == {"layers", "seeds", "epochs"}
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert list(figures) == ["relu1", "relu2", "relu3", "fc"]
-    assert figures["fc"]["next"] is None
-    assert len(figures["fc"]["epochs"]) == 2
+    assert list(figures) == ["relu1", "relu2", "fc1", "relu3", "fc2"]
+    assert figures["fc2"]["next"] is None
+    assert len(figures["fc2"]["epochs"]) == 2

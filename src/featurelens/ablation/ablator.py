@@ -226,7 +226,7 @@ class ChannelAblator:
         chunk
             How many variants run at once; by default, their largest tensor has 2^21 elements (2^26 on a GPU).
         progress
-            Show a progress bar, if standard error is a terminal.
+            Show a progress bar; without a terminal, write a line every ten seconds.
 
         Raises
         ------

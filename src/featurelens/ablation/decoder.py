@@ -55,8 +55,8 @@ class DeconvDecoder(nn.Module):
     Parameters
     ----------
     encoder
-        A chain of Conv2d, ReLU, MaxPool2d, BatchNorm2d and Dropout, with any strides, paddings, dilations and groups;
-        ReLU and max pooling may be functions. It is neither copied nor a submodule of the decoder: its parameters
+        A chain of Conv2d, ReLU, PReLU, LeakyReLU, MaxPool2d, BatchNorm2d and Dropout, with any strides, paddings,
+        dilations and groups; ReLU and max pooling may be functions. It is neither copied nor a submodule of the decoder: its parameters
         are not among ``decoder.parameters()``.
     layer
         Decode from this layer of `encoder` and ignore what follows it; by default from the encoder's output.

@@ -17,7 +17,7 @@ from featurelens._hooks import visiting
 
 Size: TypeAlias = tuple[int, int]
 
-MIRRORED = "Conv2d, BatchNorm2d, ReLU, MaxPool2d and Dropout, one after the other"
+MIRRORED = "Conv2d, BatchNorm2d, ReLU, PReLU, LeakyReLU, MaxPool2d and Dropout, one after the other"
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _POOLING = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")  # of F.max_pool2d
 
@@ -96,6 +96,16 @@ class Rectifier(Step):
 
     def back(self, x: torch.Tensor, size: Size, switches: torch.Tensor | None) -> torch.Tensor:
         return F.relu(x)
+
+
+@final
+class LeakyRectifier(Step):
+    """PReLU or LeakyReLU both ways, with the same slopes: the way back is rectified as the way forward is."""
+
+    def back(self, x: torch.Tensor, size: Size, switches: torch.Tensor | None) -> torch.Tensor:
+        if isinstance(self.module, nn.PReLU):
+            return F.prelu(x, self.module.weight)
+        return F.leaky_relu(x, self.module.negative_slope)
 
 
 @final
@@ -230,6 +240,8 @@ _STEPS: dict[type[nn.Module], type[Step]] = {
     nn.Conv2d: Convolution,
     nn.BatchNorm2d: Normalization,
     nn.ReLU: Rectifier,
+    nn.PReLU: LeakyRectifier,
+    nn.LeakyReLU: LeakyRectifier,
     nn.MaxPool2d: Pooling,
     nn.Dropout: Unchanged,
     nn.Dropout2d: Unchanged,

@@ -9,6 +9,7 @@ import torch
 
 from featurelens._batches import Given
 from featurelens._checks import describe
+from featurelens._progress import progress_bar
 from featurelens._random import Seed, make_generator, random_state_kept
 from featurelens._structure import tensors
 from featurelens.ablation.following import following
@@ -129,8 +130,6 @@ def score(
     progress: bool,
 ) -> Scores:
     """Score variants over a data set."""
-    from tqdm import tqdm
-
     check_chunk(chunk)
     scores, filler, generator = Scores(scorer), check_fill(fill), make_generator(seed)
     scores.fill = filler if isinstance(filler, str) else "tensor"
@@ -144,7 +143,7 @@ def score(
         )
     filled = _means(layer, output, batches, progress) if scores.fill == "mean" else filler
     mask: torch.Tensor | None = None
-    bar = tqdm(batches, desc="ablating", unit="batch", disable=None if progress else True)
+    bar = progress_bar(batches, what="ablating", unit="batch", progress=progress)
     for number, batch in enumerate(bar, 1):
         given, labels = _labelled(layer, batch, f"images of batch {number}")
         if given.rows == 1 and scores.fill == "resample":
@@ -168,10 +167,8 @@ def _means(
     layer: AblatedLayer, output: Output, loader: Iterable[Any], progress: bool
 ) -> dict[int, torch.Tensor]:
     """Return the mean `(C,)` of every channel over the data set, for each of the layer's calls."""
-    from tqdm import tqdm
-
     sums, images = dict[int, torch.Tensor](), 0
-    bar = tqdm(loader, desc="means", unit="batch", disable=None if progress else True)
+    bar = progress_bar(loader, what="means", unit="batch", progress=progress)
     for number, batch in enumerate(bar, 1):
         given, _ = _labelled(layer, batch, f"images of batch {number}")
         images += given.rows or 0

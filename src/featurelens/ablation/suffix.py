@@ -13,6 +13,7 @@ import torch
 from featurelens._batches import Given
 from featurelens._checks import describe, first_line
 from featurelens._guard import Undo
+from featurelens._progress import progress_bar
 from featurelens._structure import map_tensors, tensors
 from featurelens.ablation.endings import Probabilities
 from featurelens.ablation.layer import AblatedLayer
@@ -257,9 +258,7 @@ class ModelSuffix(Suffix):
 
 
 def _with_bar(parts: list[slice]) -> Iterator[slice]:
-    from tqdm import tqdm
-
-    yield from tqdm(parts, desc="ablating", unit="chunk", disable=None)
+    yield from progress_bar(parts, what="ablating", unit="chunk", progress=True)
 
 
 def check_same(

@@ -83,7 +83,7 @@ class Atlas:
     seed
         The same seed gives the same files.
     progress
-        Show progress bars, if standard error is a terminal.
+        Show progress bars; without a terminal, write a line every ten seconds.
 
     Raises
     ------

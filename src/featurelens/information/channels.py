@@ -60,7 +60,7 @@ def channel_information(
     null, permutations, units, seed
         As in :meth:`MutualInformation.estimate`; the null permutes the labels.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Show a progress bar; without a terminal, write a line every ten seconds.
 
     Raises
     ------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from featurelens._progress import progress_bar
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -49,8 +51,6 @@ def map_threaded(
 
 
 def shown(items: Iterable[Item], what: str, unit: str, progress: bool) -> Iterable[Item]:
-    """Return the items under a progress bar, if standard error is a terminal."""
-    from tqdm import tqdm
-
-    bar: Iterable[Item] = tqdm(items, desc=what, unit=unit, disable=None if progress else True)
+    """Return the items under a progress bar."""
+    bar: Iterable[Item] = progress_bar(items, what=what, unit=unit, progress=progress)
     return bar

@@ -165,7 +165,7 @@ class InformationPlane(Shown):
     def update(self, epoch: int, *, progress: bool = True) -> None:
         """Measure every layer now, and record the results under `epoch`, which must be later than earlier ones.
 
-        `progress` shows a progress bar, if standard error is a terminal.
+        `progress` shows a progress bar, or writes a line every ten seconds where there is no terminal.
 
         Raises
         ------

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from featurelens._checks import check_flag, check_type, describe
+from featurelens._progress import progress_bar
 from featurelens._structure import first_tensor
 from featurelens.maximization.layouts import any_of
 from featurelens.recording.inputs import as_loader
@@ -37,13 +38,11 @@ def tensors_in(
         If `loader` is no tensor and no iterable, or if its batches are empty, differ in shape beyond the first axis,
         or are not finite.
     """
-    from tqdm import tqdm
-
     loader, shape = as_loader(loader), any_of(shapes)
     check_type(loader, Iterable, argument="loader", expected=f"{noun}s {shape} or a loader of them")
     check_flag(progress, argument="progress")
     seen, like = 0, None
-    for batch in tqdm(loader, desc=title, unit="batch", disable=None if progress else True):
+    for batch in progress_bar(loader, what=title, unit="batch", progress=progress):
         found = first_tensor(batch)
         if found is None or found.ndim not in [each.count(",") + 1 for each in shapes] or 0 in found.shape:
             given = describe(batch if found is None else found)

@@ -84,7 +84,7 @@ class ActivationMaximizer:
     chunk
         How many images to optimize at a time; by default as many as suit the processor's cache or the device's memory.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Show a progress bar; without a terminal, write a line every ten seconds.
 
     Raises
     ------

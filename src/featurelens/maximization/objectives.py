@@ -274,7 +274,7 @@ def realism(
     loader
         Real images as the model takes them, or a loader of batches of them; a few hundred are enough. Read once.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Show a progress bar; without a terminal, write a line every ten seconds.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from featurelens._checks import check_dense, check_type, describe
+from featurelens._progress import progress_bar
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
 from featurelens.maximization.evaluation import Evaluation, Layers, Outputs, differentiating
@@ -49,8 +50,6 @@ class Optimization:
 
     def run(self) -> MaximizationResult:
         """Optimize the images, and return them in the order of the objectives."""
-        from tqdm import tqdm
-
         with self._guarded():
             images, outputs = self._first_pass()
             objectives: list[Objective] = []
@@ -66,9 +65,9 @@ class Optimization:
             self._check_start(len(objectives))
             names = self._names(objectives)
             chunks = self._chunks(objectives, images[0, 0].numel())
-            total, quiet = len(chunks) * self.maximizer.steps, None if self.maximizer.progress else True
+            total, progress = len(chunks) * self.maximizer.steps, self.maximizer.progress
             parts = []
-            with tqdm(total=total, desc="maximizing", unit="step", disable=quiet) as bar:
+            with progress_bar(total=total, what="maximizing", unit="step", progress=progress) as bar:
                 for rows in chunks:
                     evaluation = Evaluation(self.layers, [objectives[row] for row in rows])
                     parts.append(self._optimize(evaluation, rows, [names[row] for row in rows], bar.update))

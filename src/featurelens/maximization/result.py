@@ -109,7 +109,7 @@ class MaximizationResult:
         network
             A second network that takes the same images, for `RealImageComparison.transfer`.
         progress
-            Show a progress bar, if standard error is a terminal.
+            Show a progress bar; without a terminal, write a line every ten seconds.
 
         Raises
         ------

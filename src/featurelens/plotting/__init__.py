@@ -2,7 +2,8 @@
 
 Every function accepts tensors (any device, any real dtype, with or without gradients), NumPy arrays or results, and
 returns a matplotlib `Figure` to which pyplot keeps no reference. Jupyter shows it as the last expression of a cell;
-save it with ``figure.savefig("maps.png")``. With ``ax=``, the function draws on that Axes and returns its figure.
+save it with ``figure.savefig("maps.png")``. With ``ax=``, the function draws on that Axes and returns its figure; if
+pyplot made it, end the cell with a semicolon, as pyplot shows its figures by itself.
 """
 
 import lazy_loader

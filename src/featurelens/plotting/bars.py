@@ -23,6 +23,7 @@ from featurelens.plotting.page import (
     figure_of,
     first_of,
     layer_name,
+    method_name,
     text_or,
     text_width,
 )
@@ -67,7 +68,7 @@ def channel_bars(
     check_type(result, ChannelInformationResult, argument="result", expected=expected)
     shown = result.top(check_limit(limit, len(result)))
     heights, entropy = to_floats(result.values)[shown], result.label_entropy
-    note = f"{result.method}, {count(result.n, 'sample')}"
+    note = f"{method_name(result.method)}, {count(result.n, 'sample')}"
     if entropy is not None:
         note += f"; label entropy: {entropy:.3f} {result.units}"
     heading = text_or(title, "Information with the label")
@@ -115,7 +116,7 @@ def layer_bars(result: LayerInformationResult, *, title: str | None = None, ax: 
     heights = np.array([each.value for each in found])
     entropy = first.label_entropy
     limit, symbol = (first.ceiling, "ceiling") if entropy is None else (entropy, "H(Y)")
-    note = f"{first.method}, {count(first.n, 'sample')}"
+    note = f"{method_name(first.method)}, {count(first.n, 'sample')}"
     if limit is not None:
         note += f"; {'ceiling' if entropy is None else 'label entropy'}: {limit:.3f} {first.units}"
     words = {"xlabel": "layer", "ylabel": f"mutual information ({first.units})", "note": note}
@@ -174,7 +175,9 @@ def importance(
     heights, errors = (factor * to_floats(each)[ranks] for each in (result.importance, result.standard_error))
     words = {"xlabel": f"{result.noun}, most important first", "ylabel": lost(result), "title": heading}
     names = [result.channels[rank] for rank in ranks]
-    note += STROKES
+    note += (
+        STROKES if heights.any() or errors.any() else f"; removing any single {result.noun} changes nothing"
+    )
     if result.p_value is None:
         return figure_of(_draw_bars(ax, heights, names, 2 * errors, note=note, **words))
     found = set(result.significant())

@@ -30,6 +30,11 @@ def is_signed(values: Floats) -> bool:
     return finite_range(values)[0] < 0
 
 
+def scale_words(*, signed: bool) -> tuple[str, ...]:
+    """Return what stands beside a colour bar if every picture has a scale of its own."""
+    return ("-max", "0", "max") if signed else ("min", "max")
+
+
 def limits(values: Floats, *, signed: bool) -> tuple[float, float]:
     """Return the values at the two ends of the colour scale: symmetric around zero for signed values."""
     low, high = finite_range(values)

@@ -29,7 +29,7 @@ from featurelens.plotting.estimates import (
     read_estimates,
     read_named,
 )
-from featurelens.plotting.page import figure_of, layer_name, text_or, wrap
+from featurelens.plotting.page import figure_of, layer_name, objective_name, text_or, wrap
 
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # one for every round of colours
 NULL = (0, (4, 2))  # the dashes of a null
@@ -234,7 +234,7 @@ def maximization_history(
     """
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
     values = to_floats(result.history)
-    names, ylabel = [str(objective) for objective in result.objectives], "objective"
+    names, ylabel = [objective_name(objective) for objective in result.objectives], "objective"
     if len({_kind(objective) for objective in result.objectives}) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
         names = [f"{name} ({a:.3g} to {b:.3g})" for name, a, b in zip(names, low, high, strict=True)]

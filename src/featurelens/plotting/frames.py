@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from featurelens._checks import check_type, check_whole
 from featurelens._saving import whole_file
 from featurelens.maximization import MaximizationResult
-from featurelens.plotting.images import image_grid
+from featurelens.plotting.images import SCORE_NOTE, draw_images, image_grid
+from featurelens.plotting.page import objective_name, text_or
 from featurelens.plotting.pictures import Signals, drawn, lay_out
 
 SMALLEST = 128  # pixels across an image in a GIF: smaller ones are enlarged
 GAP = 2
+HEADING = "From the starting image to the optimized one"
 
 
 def frames(
@@ -40,7 +42,7 @@ def frames(
     shown
         How many frames of each, evenly spaced.
     title, ax
-        As for `image_grid`.
+        As for `image_grid`; the title is by default "From the starting image to the optimized one".
 
     Raises
     ------
@@ -59,10 +61,10 @@ def frames(
     columns = min(check_whole(shown, argument="shown", least=1), kept.shape[1])
     chosen = torch.linspace(0, kept.shape[1] - 1, columns).round().long()
     scored = zip(result.objectives, result.scores.tolist(), strict=True)
-    ends = [f"{score:.3g}  {objective}" for objective, score in scored][:rows]
+    ends = [f"{objective_name(objective)}\nscore {score:.3g}" for objective, score in scored][:rows]
     labels = [end if column == columns - 1 else "" for end in ends for column in range(columns)]
     images = kept[:rows, chosen].flatten(0, 1)
-    return image_grid(images, labels=labels, columns=columns, limit=len(images), title=title, ax=ax)
+    return draw_images(images, labels, columns, len(images), text_or(title, HEADING), SCORE_NOTE, ax)
 
 
 def write_animation(

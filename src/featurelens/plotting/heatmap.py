@@ -46,7 +46,7 @@ def confusion_matrix(
     matrix
         ``(K, K)`` counts, or a pair ``(labels, predictions)`` of class numbers, ``(N,)`` each.
     classes
-        The name of each class; by default its number.
+        The name of each class; by default its number. Classes without images are omitted.
     title
         The heading; by default the accuracy.
     ax
@@ -101,7 +101,7 @@ def class_importance(
     result
         From `ChannelAblator.importance` with class labels.
     classes
-        The name of each class; by default its number.
+        The name of each class; by default its number. Classes without images are omitted.
     limit
         How many channels to show at most, the most important ones first.
     title, ax
@@ -126,13 +126,12 @@ def class_importance(
         raise ValueError(
             "the result has no classes: its metric was your own, or labels were not classes (N,)"
         )
-    values = factor * to_floats(result.per_class)[ranks].T
-    names = _class_names(classes, len(values))
+    values, names, absent = _with_images(factor * to_floats(result.per_class)[ranks].T, classes)
     size = (
         min(max(CELL[0] * len(ranks) + 2.2, 4.8), WIDTH + 1),
         min(max(CELL[1] * len(names) + 1.4, 2.4), 7.0),
     )
-    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading}
+    words = {"xlabel": f"{result.noun}, most important first", "ylabel": "class", "title": heading + absent}
     colours = (colour_map("RdBu_r").with_extremes(bad=PALE), Normalize(*limits(values, signed=True)))
     picture = heat_map(ax, values, colours, size=size, aspect="auto", **words)
     legible = len(ranks) <= 18 and len(names) <= 20
@@ -141,6 +140,14 @@ def class_importance(
     name_rows(picture.axes, names)
     name_channels(picture.axes, [str(result.channels[rank]) for rank in ranks])
     return figure_of(picture.axes)
+
+
+def _with_images(values: Floats, classes: Sequence[object] | None) -> tuple[Floats, list[str], str]:
+    """Return the rows and names of classes that have images (others are NaN), and what to say of the others."""
+    names, seen = _class_names(classes, len(values)), np.flatnonzero(np.isfinite(values).any(axis=1))
+    absent = len(values) - len(seen)
+    words = f"; {absent} of {len(values)} classes have no image" if absent else ""
+    return values[seen], [names[row] for row in seen], words
 
 
 def _class_names(classes: Sequence[object] | None, number: int) -> list[str]:
@@ -225,9 +232,9 @@ def heat_map(
 
 def add_bar(picture: AxesImage, label: str = "") -> None:
     """Draw the scale of colours; a long label is wrapped to run along the bar and not beyond the figure."""
-    figure = figure_of(picture.axes)
+    figure = picture.axes.figure  # a sub-figure makes room for its own bars only
     bar = figure.colorbar(picture, ax=picture.axes, shrink=0.8)
-    lines = wrap(label, 0.8 * figure.get_figheight(), 8) if label else []
+    lines = wrap(label, 0.8 * figure.bbox.height / figure.dpi, 8) if label else []
     bar.set_label("\n".join(lines), fontsize=8, color=INK)
     quiet(bar)
 

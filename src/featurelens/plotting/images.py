@@ -15,8 +15,10 @@ from featurelens.maximization import MaximizationResult
 from featurelens.maximization.layouts import LAYOUTS
 from featurelens.plotting.arrays import Array, check_array, check_labels, check_limit
 from featurelens.plotting.grid import LABEL, Grid, arrange, break_label, draw_grid, label_size
-from featurelens.plotting.page import figure_of, first_of, page, room, text_or
+from featurelens.plotting.page import figure_of, first_of, objective_name, page, room, text_or
 from featurelens.plotting.pictures import Signals, drawn
+
+SCORE_NOTE = "score: the value of the objective for this image"
 
 
 def image_grid(
@@ -62,6 +64,19 @@ def image_grid(
     >>> len(figure.axes[0].images)
     12
     """
+    return draw_images(images, labels, columns, limit, title, "", ax)
+
+
+def draw_images(
+    images: Array,
+    labels: Sequence[object] | Array | None,
+    columns: int | None,
+    limit: int,
+    title: str | None,
+    note: str,
+    ax: Axes | None,
+) -> Figure:
+    """Draw what `image_grid` draws, with a further note under the title."""
     images = check_array(images, LAYOUTS, argument="images")
     names = check_labels(labels, len(images), "image")
     shown = check_limit(limit, len(images))
@@ -70,7 +85,8 @@ def image_grid(
     pictures = drawn(images[:shown])
     names, grid = _labelled(names[:shown], pictures.shape, columns, room(ax))
     heading = first_of(text_or(title, "" if shown == len(images) else "Images"), shown, len(images))
-    ax = page(grid.width, grid.height, title=heading, note="; ".join(pictures.notes), ax=ax)
+    notes = "; ".join([note, *pictures.notes] if note else pictures.notes)
+    ax = page(grid.width, grid.height, title=heading, note=notes, ax=ax)
     draw_grid(ax, [pictures.tile(i, names[i]) for i in range(shown)], grid, pictures.cmap)
     return figure_of(ax)
 
@@ -83,14 +99,14 @@ def maximization(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Show optimized images in a grid, each with its score and its objective above it.
+    """Show optimized images in a grid, each with its objective and its score above it.
 
     Parameters
     ----------
     result
         From `ActivationMaximizer.run`.
     limit, columns, title, ax
-        As for `image_grid`.
+        As for `image_grid`; the title is by default "Optimized images".
 
     Raises
     ------
@@ -109,9 +125,9 @@ def maximization(
     4
     """
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
-    scored = zip(result.scores.tolist(), result.objectives, strict=True)
-    labels = [f"{score:.3g}  {objective}" for score, objective in scored]
-    return image_grid(result.images, labels=labels, columns=columns, limit=limit, title=title, ax=ax)
+    scored = zip(result.objectives, result.scores.tolist(), strict=True)
+    labels = [f"{objective_name(objective)}\nscore {score:.3g}" for objective, score in scored]
+    return draw_images(result.images, labels, columns, limit, text_or(title, "Optimized images"), SCORE_NOTE, ax)
 
 
 def write_images(images: Array, paths: Sequence[str | os.PathLike[str]]) -> None:

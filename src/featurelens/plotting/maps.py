@@ -18,7 +18,7 @@ from featurelens.plotting.arrays import (
     select_image,
     to_floats,
 )
-from featurelens.plotting.colours import NOT_FINITE_NOTE, colour_map, is_signed, limits
+from featurelens.plotting.colours import NOT_FINITE_NOTE, colour_map, limits, scale_words
 from featurelens.plotting.grid import LABEL, Tile, arrange, draw_grid, draw_tile
 from featurelens.plotting.page import HEIGHT, WIDTH, figure_of, first_of, page, room, text_or
 from featurelens.plotting.pictures import as_pictures
@@ -38,7 +38,7 @@ def feature_maps(
 ) -> Figure:
     """Show every channel of one image's feature maps as a numbered tile.
 
-    Maps without negative values are drawn in viridis, others in RdBu_r with white at zero. A constant channel (a dead
+    A layer without negative values, in any image of `maps`, is drawn in viridis, others in RdBu_r with white at zero. A constant channel (a dead
     ReLU, say) is hatched and labelled with its value; NaN and infinite values are pink.
 
     Parameters
@@ -50,8 +50,8 @@ def feature_maps(
     image
         Which image of the batch.
     scale
-        ``"map"`` scales the colours of each map separately, to show patterns; ``"shared"`` uses one scale with a colour
-        bar, to show which maps are strong. Maps of 1x1 always share a scale.
+        ``"map"`` scales the colours of each map separately, to show patterns; ``"shared"`` uses one scale, with numbers
+        beside the colour bar, to show which maps are strong. Maps of 1x1 always share a scale.
     limit
         How many channels to show at most; the title says when there are more.
     title
@@ -121,9 +121,12 @@ def _draw(
     chosen = select_image(check_array(maps, LAYOUTS, argument="maps"), image, argument="maps")
     values = to_floats(chosen[: check_limit(limit, len(chosen))])
     shape = values.shape[1:]
-    signed, shared = is_signed(values), scale == "shared" or values[0].size == 1
+    signed, shared = bool((maps < 0).any()), scale == "shared" or values[0].size == 1
     cmap, common = colour_map("RdBu_r" if signed else "viridis"), limits(values, signed=signed)
-    heading, notes = f"{count(len(chosen), 'feature map')} of {shape[0]}×{shape[1]}", _notes(values, shared)
+    heading, notes = (
+        f"{count(len(chosen), 'feature map')} of {shape[0]}×{shape[1]}",
+        _notes(values, signed, shared),
+    )
     if maps.ndim == 3:
         notes.append("read as (C, H, W), the maps of one image")  # and not as tokens (N, L, D)
     if inputs is None:
@@ -137,8 +140,9 @@ def _draw(
         height, heading = max(grid.height, frame.height), f"Input and {heading}"
         notes += pictures.notes
     heading = first_of(text_or(title, heading), len(values), len(chosen))
-    bar = (cmap, common) if shared else None
-    ax = page(grid.width, height, title=heading, note="; ".join(notes), bar=bar, ax=ax)
+    words = () if shared else scale_words(signed=signed)
+    note = "; ".join(notes)
+    ax = page(grid.width, height, title=heading, note=note, bar=(cmap, common), words=words, ax=ax)
     if inputs is not None:
         draw_tile(ax, pictures.tile(0, "input"), (0, LABEL), frame.tile, pictures.cmap)
     tiles = [
@@ -149,8 +153,8 @@ def _draw(
     return figure_of(ax)
 
 
-def _notes(values: Floats, shared: bool) -> list[str]:
-    notes = ["red positive, blue negative, white zero" if is_signed(values) else "dark low, bright high"]
+def _notes(values: Floats, signed: bool, shared: bool) -> list[str]:
+    notes = ["red positive, blue negative, white zero" if signed else "dark low, bright high"]
     notes.append("one scale for all maps" if shared else "each map scaled separately")
     if constant := sum(only_value(each) is not None for each in values):
         notes.append(f"hatched: {count(constant, 'constant channel')}")

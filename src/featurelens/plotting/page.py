@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
@@ -90,6 +92,24 @@ def layer_name(layer: str, *, capital: bool = False) -> str:
     return text[0].upper() + text[1:] if capital else text
 
 
+def objective_name(objective: object) -> str:
+    """Return an objective in words: "conv3, channel 7" for the common one."""
+    layer, _, channel = (text := str(objective)).rpartition(":")
+    simple = channel.isdigit() and not re.search(r"\s", layer)
+    return f"{layer_name(layer)}, channel {channel}" if simple and layer else text
+
+
+def method_name(method: str) -> str:
+    """Return a method without the punctuation of a call.
+
+    >>> method_name("channels(bins=7, strategy='quantile')")
+    'channels, bins 7, strategy quantile'
+    """
+    name, _, settings = method.partition("(")
+    settings = re.sub(r"[()']", "", settings).replace("=", " ")
+    return f"{name}, {settings}" if settings else name
+
+
 def about(what: str, layer: str | None) -> str:
     """Return a heading for the result of a layer; one that no stream measured has no layer."""
     return what if layer is None else f"{what} of {layer_name(layer)}"
@@ -102,27 +122,36 @@ def page(
     title: str,
     note: str = "",
     bar: tuple[Colormap, tuple[float, float]] | None = None,
+    words: tuple[str, ...] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Return an Axes, one unit to the inch and y downwards, that shows ``width x height`` inches.
 
     Without `ax` it lies on a new figure as large as heading, grid and colour bar together. The view stays, whatever is
-    drawn.
+    drawn. The colour bar has numbers, or the `words` at equal distances.
     """
     mappable = ScalarMappable(Normalize(*bar[1]), bar[0]) if bar else None
     if ax is None:
-        ax = _new_page(width, height, title=title, note=note, mappable=mappable)
+        ax = _new_page(width, height, title=title, note=note, mappable=mappable, words=words)
     else:
         heading = wrap(f"{title}\n{note}", room(ax)[0], SMALL_TITLE)
         ax.set_title("\n".join(heading), loc="left", fontsize=SMALL_TITLE, color=INK)
-        if mappable:
+        if mappable and not words:  # words would take more room than they are worth
             ax.figure.colorbar(mappable, ax=ax, shrink=0.8)
     ax.set_axis_off()
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     return ax
 
 
-def _new_page(width: float, height: float, *, title: str, note: str, mappable: ScalarMappable | None) -> Axes:
+def _new_page(
+    width: float,
+    height: float,
+    *,
+    title: str,
+    note: str,
+    mappable: ScalarMappable | None,
+    words: tuple[str, ...],
+) -> Axes:
     full = max(width + (BAR if mappable else 0), NARROWEST)
     heading, below = wrap(title, full, TITLE), wrap(note, full, NOTE)
     title_height, note_height = len(heading) * TITLE * LINE / 72, len(below) * NOTE * LINE / 72
@@ -139,7 +168,10 @@ def _new_page(width: float, height: float, *, title: str, note: str, mappable: S
     if mappable:
         tall = min(height, 2.5)
         place = ((MARGIN + width + 0.15) / across, (MARGIN + height - tall) / up, 0.12 / across, tall / up)
-        quiet(figure.colorbar(mappable, cax=figure.add_axes(place)))
+        bar = figure.colorbar(mappable, cax=figure.add_axes(place))
+        if words:
+            bar.set_ticks(np.linspace(*mappable.get_clim(), len(words)).tolist(), labels=list(words))
+        quiet(bar)
     return ax
 
 

@@ -12,7 +12,7 @@ from featurelens.maximization.paths import DETOUR
 from featurelens.plotting.arrays import Floats, to_floats
 from featurelens.plotting.chart import SIZE, chart
 from featurelens.plotting.colours import INK, SERIES
-from featurelens.plotting.page import figure_of, text_or
+from featurelens.plotting.page import figure_of, objective_name, text_or
 
 MOST_NAMES = 24
 """More layers than these are numbered at intervals instead of named."""
@@ -95,7 +95,7 @@ def _name_detours(ax: Axes, comparison: RealImageComparison, curves: Floats) -> 
     for row in rows if len(rows) <= MOST_ALONE else []:
         lowest = int(np.nanargmin(curves[row]))
         ax.annotate(
-            str(comparison.objectives[row]),
+            objective_name(comparison.objectives[row]),
             (lowest, curves[row, lowest]),
             (4, 4),
             textcoords="offset points",

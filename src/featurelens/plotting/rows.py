@@ -17,7 +17,17 @@ from featurelens.maximization.layouts import LAYOUTS
 from featurelens.plotting.arrays import check_array, check_limit
 from featurelens.plotting.colours import INK, NOT_FINITE_NOTE, QUIET
 from featurelens.plotting.grid import AnyTile, Grid, draw_tile
-from featurelens.plotting.page import LINE, about, figure_of, first_of, page, room, text_or, wrap
+from featurelens.plotting.page import (
+    LINE,
+    about,
+    figure_of,
+    first_of,
+    objective_name,
+    page,
+    room,
+    text_or,
+    wrap,
+)
 from featurelens.plotting.pictures import drawn
 from featurelens.recording import ReceptiveField
 from featurelens.statistics import TopKResult
@@ -223,7 +233,12 @@ def _draw_comparison(
     ratio = min(max(height / width, 0.25), 4.0)
     size = (IMAGE / max(ratio, 1) ** 0.5, IMAGE * ratio / max(ratio, 1) ** 0.5)
     grid = Grid(real + 1, rows, size, left=TEXT)
-    note = "; ".join(["left: the optimized image; right of it: the strongest real images", *optimized.notes])
+    note = "; ".join(
+        [
+            "left: the optimized image; right of it: the strongest real images; above each: its score",
+            *optimized.notes,
+        ]
+    )
     ax = page(grid.width + APART, grid.height, title=heading, note=note, ax=ax)
     # Apart, as a model may accept images of any size, so that real ones may have another than the optimized ones.
     for k in range(rows):
@@ -236,7 +251,7 @@ def _draw_comparison(
             x, y = grid.corner(k * grid.columns + column)
             place = (x + (APART if column else 0), y)
             draw_tile(ax, tile, place, _fitted(tile.shape, size), photographs.cmap)
-        _describe(ax, str(comparison.objectives[k]), comparison.judgements[k], y)
+        _describe(ax, objective_name(comparison.objectives[k]), comparison.judgements[k], y)
     return figure_of(ax)
 
 

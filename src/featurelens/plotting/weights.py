@@ -12,7 +12,15 @@ from torch import nn
 
 from featurelens._checks import check_choice, check_whole, count, describe
 from featurelens.plotting.arrays import Array, Floats, check_array, to_floats
-from featurelens.plotting.colours import INK, NOT_FINITE_NOTE, QUIET, colour_map, limits, paint_not_finite
+from featurelens.plotting.colours import (
+    INK,
+    NOT_FINITE_NOTE,
+    QUIET,
+    colour_map,
+    limits,
+    paint_not_finite,
+    scale_words,
+)
 from featurelens.plotting.grid import Grid, Tile, arrange, draw_grid, label_size
 from featurelens.plotting.page import figure_of, page, room, text_or
 
@@ -96,8 +104,8 @@ def _draw(values: Floats, shared: bool, heading: str, ax: Axes | None) -> Figure
     notes.append("one scale for all filters" if shared else "each filter scaled separately")
     if not np.isfinite(values).all():
         notes.append(NOT_FINITE_NOTE)
-    bar = (cmap, common) if shared and not colour else None
-    ax = page(grid.width, grid.height, title=heading, note="; ".join(notes), bar=bar, ax=ax)
+    bar, scale = None if colour else (cmap, common), () if shared else scale_words(signed=True)
+    ax = page(grid.width, grid.height, title=heading, note="; ".join(notes), bar=bar, words=scale, ax=ax)
     draw_grid(ax, tiles, grid, cmap)
     if table:
         _number_table(ax, grid)

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from featurelens._batches import Batch, Batches
 from featurelens._hooks import named_modules
+from featurelens._progress import progress_bar
 from featurelens._sharding import Share
 from featurelens._structure import shapes, tensors
 from featurelens.recording.engine import Engine
@@ -40,15 +41,13 @@ class DatasetPass:
         return tuple(f"{name}." if name else "" for name, part in modules.items() if is_time_first(part))
 
     def run(self, first: int | None = None) -> Iterable[Batch]:
-        """Yield the batches, from number `first` on, under a progress bar if standard error is a terminal."""
-        from tqdm import tqdm
-
+        """Yield the batches, from number `first` on, under a progress bar."""
         block = self.batches.block
-        bar: Iterable[Batch] = tqdm(
+        bar: Iterable[Batch] = progress_bar(
             self.batches.run(first),
-            desc="recording",
+            what="recording",
             unit="batch",
-            disable=None if self.progress else True,
+            progress=self.progress,
             total=None if self.batches.total is None else len(block),
             initial=0 if first is None else first - block.start,
         )

@@ -228,7 +228,7 @@ class ActivationRecorder:
             Functions of a batch: the model's input, a tuple of positional or a dict of keyword arguments; and the number
             of rows, by default the length of the first input. If either is ambiguous, an error asks for it.
         progress
-            Show a progress bar, if standard error is a terminal.
+            Show a progress bar; without a terminal, write a line every ten seconds.
 
         Raises
         ------

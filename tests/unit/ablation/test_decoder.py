@@ -316,7 +316,7 @@ def features_of_two():
     decoder.decode(decoder.encode(batch()), features=torch.zeros(2, 6, 3, 3))
 
 
-ONLY = ": only these can be mirrored: Conv2d, BatchNorm2d, ReLU, MaxPool2d and Dropout, one after the other"
+ONLY = ": only these can be mirrored: Conv2d, BatchNorm2d, ReLU, PReLU, LeakyReLU, MaxPool2d and Dropout, one after the other"
 HINT = "; choose the layer to decode from with layer="
 MISUSE = [
     (lambda: fl.DeconvDecoder("cnn"), TypeError, "encoder must be an nn.Module; got 'cnn'"),

@@ -226,3 +226,38 @@ def test_signs_are_checked():
     message = "sign='negative' is for tied weights; learned weights decode features of both signs"
     with pytest.raises(ValueError, match=f"^{message}$"):
         fl.DeconvDecoder(conv, weights="learned", sign="negative")
+
+
+class _LeakyRectify(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, slopes):
+        ctx.save_for_backward(slopes)
+        return torch.where(x > 0, x, slopes * x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (slopes,) = ctx.saved_tensors
+        return torch.where(gradient > 0, gradient, slopes * gradient), None
+
+
+def test_leaky_rectifiers_go_back_with_their_slopes():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.PReLU(4),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 3, 3),
+        nn.LeakyReLU(0.3),
+        nn.Conv2d(3, 5, 1),
+    )
+    model[1].weight.data = torch.tensor([-0.5, 0.0, 0.2, 2.0])
+    images = torch.randn(3, 2, 12, 12, requires_grad=True)
+
+    def rule(x):
+        x = model[2](_LeakyRectify.apply(model[0](x), model[1].weight.detach().view(-1, 1, 1)))
+        return model[5](_LeakyRectify.apply(model[3](x), torch.tensor(0.3)))
+
+    features = rule(images)
+    (expected,) = torch.autograd.grad(features, images, features.detach().clamp_min(0))
+    decoder = fl.DeconvDecoder(model)
+    torch.testing.assert_close(decoder.decode(decoder.encode(images.detach())), expected)

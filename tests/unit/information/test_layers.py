@@ -302,11 +302,11 @@ def test_progress_is_shown_when_asked_for(monkeypatch):
         bars.append((desc, unit, disable))
         return items
 
-    monkeypatch.setattr("tqdm.tqdm", bar)
+    monkeypatch.setattr("featurelens._progress._kind_of_bar", lambda: (bar, {}))
     model, (x, y) = plain(), probe()
     layer_information(model, "8", x, y, permutations=1)
     layer_information(model, "8", x, y, permutations=1, progress=False)
     ours = [("recording", "batch"), ("measuring", "layer")]
     assert [each for each in bars if each[:2] in ours] == [
-        (*each, show) for show in (None, True) for each in ours
+        (*each, quiet) for quiet in (False, True) for each in ours
     ]

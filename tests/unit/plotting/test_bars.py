@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featurelens.information import ChannelInformationResult
 from featurelens.plotting import (
     ablation_change,
     ablation_curves,
@@ -54,6 +55,20 @@ def test_importance_is_sorted_and_in_points():
         importance(worth(), limit=2).axes[0].get_title(loc="left")
         == "Importance of conv1 (most important 2 of 3)"
     )
+
+
+def test_channels_that_change_nothing_are_said_to_change_nothing():
+    zeros = torch.zeros(3)
+    ax = worth(importance=zeros, standard_error=zeros, per_class=None).plot().axes[0]
+    (note,) = [text.get_text() for text in ax.texts if "with all channels" in text.get_text()]
+    assert note.replace("\n", " ").endswith("; removing any single channel changes nothing")
+
+
+def test_a_method_is_written_in_words():
+    result = ChannelInformationResult(
+        values=torch.rand(3), method="counts(bins=(7, 8), correction='none')", n=9
+    )
+    assert "counts, bins 7, 8, correction none, 9 samples" in texts(result.plot().axes[0])
 
 
 def test_channels_without_a_significant_effect_are_pale():

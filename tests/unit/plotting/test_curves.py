@@ -163,7 +163,7 @@ def test_thirteen_layers_differ_in_colour_or_marker():
 
 def test_history_has_a_line_for_each_or_bands_for_many():
     few = maximized().plot_history(title="Rise").axes[0]
-    assert [line.get_label() for line in few.lines] == ["conv_1:0", "conv_1:1", "conv_1:2"]
+    assert [line.get_label() for line in few.lines] == [f"conv_1, channel {k}" for k in range(3)]
     assert few.get_xlabel() == "step"
     many = maximized(1, 9).plot_history().axes[0]
     assert [text.get_text() for text in many.get_legend().get_texts()] == [

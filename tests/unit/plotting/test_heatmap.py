@@ -17,11 +17,14 @@ from featurelens.plotting import (
 from tests.unit.plotting.results import worth
 
 
-def test_absent_classes_are_quiet():
-    per_class = torch.tensor([[0.0, torch.nan], [0.2, torch.nan], [0.3, torch.nan]])
-    picture = class_importance(worth(per_class=per_class)).axes[0].images[0]
-    red, green, blue, _ = picture.to_rgba(picture.get_array())[1, 0]
-    assert min(red, green, blue) > 0.8
+def test_classes_without_images_are_omitted():
+    per_class = torch.full((3, 1000), torch.nan)
+    per_class[:, [7, 900]] = torch.tensor([[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]])
+    names = [f"kind {number}" for number in range(1000)]
+    ax = class_importance(worth(per_class=per_class), classes=names).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["kind 7", "kind 900"]
+    assert ax.images[0].get_array().shape == (2, 3)
+    assert ax.get_title(loc="left").replace("\n", " ").endswith("; 998 of 1000 classes have no image")
 
 
 def test_class_importance_has_classes_in_rows():
@@ -31,8 +34,20 @@ def test_class_importance_has_classes_in_rows():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
     assert ax.get_ylabel() == "class"
     assert [text.get_text() for text in ax.texts] == ["20", "30", "0", "40", "-10", "0"]
-    missing = worth(per_class=torch.tensor([[0.1, torch.nan]] * 3))
-    assert [text.get_text() for text in class_importance(missing).axes[0].texts][3:] == ["–"] * 3
+    missing = worth(per_class=torch.tensor([[0.1, torch.nan], [0.1, 0.2], [0.1, 0.2]]))
+    assert [text.get_text() for text in class_importance(missing).axes[0].texts].count("–") == 1
+
+
+def test_a_colour_bar_in_a_sub_figure_keeps_its_label_off_its_numbers():
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for part in figure.subfigures(2, 2).flat:
+        class_importance(worth_by_class(24, 0.02), ax=part.subplots())
+    figure.draw_without_rendering()
+    for part in figure.subfigs:
+        bar = part.axes[1]
+        numbers = [label.get_window_extent() for label in bar.get_yticklabels() if label.get_visible()]
+        assert bar.yaxis.label.get_window_extent().x0 > max(box.x1 for box in numbers)
+        assert bar.yaxis.label.get_window_extent().x1 <= part.bbox.x1
 
 
 def worth_by_class(channels, scale):

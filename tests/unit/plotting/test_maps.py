@@ -69,7 +69,28 @@ def test_scale_map_stretches_each_map_and_shared_does_not():
     assert [i.get_clim() for i in pictures(feature_maps(maps))] == [(0, 1), (0, 9)]
     figure = feature_maps(maps, scale="shared")
     assert [i.get_clim() for i in pictures(figure)] == [(0, 9), (0, 9)]
-    assert len(figure.axes) == 2  # with a colour bar
+    assert "8" in bar_words(figure)
+
+
+def bar_words(figure):
+    return [label.get_text() for label in figure.axes[1].get_yticklabels()]
+
+
+def test_the_colour_bar_says_what_the_colours_mean():
+    assert bar_words(feature_maps(torch.rand(3, 4, 4))) == ["min", "max"]
+    figure = feature_maps(torch.randn(3, 4, 4))
+    assert bar_words(figure) == ["-max", "0", "max"]
+    assert figure.axes[1].get_ylim() == tuple(figure.axes[1].get_yticks()[[0, -1]])
+    own = Figure().subplots()
+    assert len(feature_maps(torch.rand(3, 4, 4), ax=own).axes) == 1, "words take too much room in an Axes"
+
+
+def test_a_layer_has_the_same_colours_for_every_image():
+    maps = torch.rand(3, 2, 4, 4)
+    maps[2, 1, 0, 0] = -1.0
+    names = {i.get_cmap().name for image in range(3) for i in pictures(feature_maps(maps, image=image))}
+    assert names == {"RdBu_r"}
+    assert pictures(feature_maps(maps.numpy(), image=0, limit=1))[0].get_cmap().name == "RdBu_r"
 
 
 def test_dead_channels_are_hatched_and_carry_their_value():
@@ -183,9 +204,9 @@ def test_a_note_tells_that_a_normalized_input_was_stretched():
 def test_sixty_four_maps_take_well_under_a_second():
     maps = torch.rand(1, 64, 32, 32)
     feature_maps(maps).draw_without_rendering()  # fonts are found once
-    start = time.perf_counter()
+    start = time.process_time()
     feature_maps(maps).draw_without_rendering()
-    assert time.perf_counter() - start < 2  # about 0.2 s when nothing else runs
+    assert time.process_time() - start < 2  # about 0.2 s
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_comparison_shows_the_optimized_image_first():
     assert torch.allclose(
         torch.tensor(ax.images[4].get_array().data).float(), found.top_images[1, 0, 0], atol=1e-6
     )
-    assert "conv_1:0" in texts(ax)
+    assert "conv_1, channel 0" in texts(ax)
 
 
 def test_a_dead_channel_has_no_strongest_images_and_says_so():

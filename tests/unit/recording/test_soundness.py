@@ -416,3 +416,24 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
         TypeError, match="activations with an object of type function in them cannot be saved"
     ):
         fl.Activations({"a": [lambda: 0]}).save(tmp_path / "a.pt")
+
+
+class Gone:
+    """What a weak proxy stood for."""
+
+
+PROXIES = [weakref.proxy(Gone())]  # its object is no more: even isinstance raises
+
+
+class HoldsProxy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 2, 3), nn.ReLU())
+        self.proxies = [*PROXIES]
+
+
+@pytest.mark.parametrize("backend", ["hooks", "rewrite"])
+def test_weak_proxies_of_objects_that_are_gone_do_no_harm(backend):
+    model, images = HoldsProxy().eval(), torch.rand(2, 1, 6, 6)
+    acts = fl.ActivationRecorder(model, "1", backend=backend)(images)
+    assert torch.equal(acts["1"], model(images))
+    fl.DeconvDecoder(model, "1")  # which traces, too

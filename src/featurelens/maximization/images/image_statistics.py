@@ -69,7 +69,7 @@ class ImageStatistics:
             Images `(N, C, H, W)`, signals ``(N, C, L)`` or volumes ``(N, C, D, H, W)``, or a loader of batches of them:
             tensors, or tuples or dicts whose first tensor is one.
         progress
-            Show a progress bar, if standard error is a terminal.
+            Show a progress bar; without a terminal, write a line every ten seconds.
 
         Raises
         ------

@@ -51,7 +51,7 @@ class LatentWhitening:
         loader
             Latents ``(N, D)``, or a loader of batches of them: tensors, or tuples or dicts whose first tensor is one.
         progress
-            Show a progress bar, if standard error is a terminal.
+            Show a progress bar; without a terminal, write a line every ten seconds.
 
         Raises
         ------

@@ -1,0 +1,74 @@
+"""Progress on a terminal, and in a file or a pipe."""
+
+import io
+import sys
+
+import pytest
+
+from featurelens._progress import Lines, progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return what moves the clock of the bars on by some seconds."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def work(clock, *, seconds, steps, progress=True):
+    for _ in progress_bar(range(steps), what="working", unit="step", progress=progress):
+        clock(seconds)
+
+
+def test_a_terminal_gets_a_bar_at_once(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    work(clock, seconds=0.01, steps=3)
+    shown = sys.stderr.getvalue()
+    assert shown.startswith("\rworking:   0%")
+    work(clock, seconds=100, steps=3, progress=False)
+    assert sys.stderr.getvalue() == shown
+
+
+def test_a_file_gets_nothing_from_short_work(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    work(clock, seconds=1, steps=9)
+    work(clock, seconds=100, steps=3, progress=False)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_a_file_gets_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    work(clock, seconds=1, steps=35)
+    lines = sys.stderr.getvalue().splitlines()
+    assert [line.split("|")[-1].split()[0] for line in lines] == ["10/35", "20/35", "30/35", "35/35"]
+    assert all(line.startswith("working: ") for line in lines)
+    assert "\r" not in sys.stderr.getvalue()
+
+
+def test_lines_drop_what_moves_the_cursor():
+    Lines(file := io.StringIO()).write("\r\n")
+    assert file.getvalue() == ""
+
+
+def test_a_bar_may_be_moved_by_hand(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress_bar(total=4, what="working", unit="step", progress=True) as bar:
+        for _ in range(4):
+            clock(11)
+            bar.update()
+    lines = sys.stderr.getvalue().splitlines()
+    assert [line.split("|")[-1].split()[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_a_notebook_gets_a_widget_for_work_that_lasts(monkeypatch):
+    base = type("tqdm_notebook", (), {"__module__": "tqdm.notebook"})
+    bar = type("tqdm", (base,), {"__init__": lambda self, items, **settings: vars(self).update(settings)})
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    made = progress_bar([1], what="working", unit="step", progress=False)
+    assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0}
