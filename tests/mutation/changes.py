@@ -1,0 +1,134 @@
+"""The small changes of a source file that make mutants of it.
+
+Messages, layout of figures, `__repr__`, imports and type annotations are left alone, and so is `strict=` of a zip, which
+asserts what we know.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path("src/featurelens")
+OTHER = {ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.Eq: ast.NotEq, ast.Is: ast.IsNot, ast.In: ast.NotIn}
+OTHER |= {ast.Add: ast.Sub, ast.Mult: ast.Div, ast.And: ast.Or}
+OTHER |= {there: here for here, there in OTHER.items()} | {ast.FloorDiv: ast.Mult}
+EXTREMES = {"min": "max", "amin": "amax", "minimum": "maximum", "nanmin": "nanmax"}
+EXTREMES |= {there: here for here, there in EXTREMES.items()}
+WORDS = {"warn", "add_argument", "cast", "TypeVar"}  # calls that say something, to a reader or to the type checker
+LAYOUT = {"alpha", "bottom", "capsize", "color", "colors", "cmap", "desc", "edgecolor", "figsize", "fontsize", "ha"}
+LAYOUT |= {"hspace", "labelpad", "left", "linestyle", "linewidth", "lw", "marker", "markersize", "pad", "right", "s"}
+LAYOUT |= {"rotation", "size", "stacklevel", "top", "va", "width_ratios", "height_ratios", "wspace", "zorder"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of the source: what stands from `start` to `end` becomes `text`."""
+
+    path: str
+    line: int
+    change: str
+    start: int
+    end: int
+    text: str
+
+    @property
+    def room(self) -> str:
+        """The folder of the package, or `guard` or `base` for files that lie in none."""
+        parts = Path(self.path).relative_to(PACKAGE).parts
+        return parts[0] if len(parts) > 1 else "guard" if parts[0] in {"_guard.py", "_hooks.py"} else "base"
+
+
+def mutants_of(path: Path) -> Iterator[Mutant]:
+    """Yield every mutant of a file."""
+    source = path.read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    for node, text in changes(ast.parse(source)):
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        before, after = source[starts[node.lineno - 1] : start], source[end : starts[node.end_lineno]]
+        here, there = (
+            " ".join((before + middle + after).decode().split())
+            for middle in (source[start:end], text.encode())
+        )
+        yield Mutant(str(path), node.lineno, f"{here}  ->  {there}", start, end, text)
+
+
+def changes(node: ast.AST) -> Iterator[tuple[Any, str]]:
+    """Yield each node at or below one that is to be replaced, and by what."""
+    if isinstance(node, ast.expr | ast.stmt):
+        yield from ((node, ast.unparse(new)) for new in replacements(node))
+        yield from negations(node)
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and name not in {"annotation", "returns"} and not spoken(child):
+                yield from changes(child)
+
+
+def spoken(node: ast.AST) -> bool:
+    """Whether a node only says something: to a reader, or to the type checker."""
+    match node:
+        case ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
+            return True
+        case ast.FunctionDef(name="__repr__" | "_repr_html_" | "__str__"):
+            return True
+        case ast.FunctionDef(decorator_list=[*_, ast.Name(id="overload")]):
+            return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+        case ast.keyword(arg=name):
+            return name in LAYOUT
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in WORDS
+    return False
+
+
+def replacements(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
+    """Yield what may stand in the place of one node."""
+    match node:
+        case ast.Compare():
+            for i, op in enumerate(node.ops):
+                ops = [*node.ops[:i], OTHER[type(op)](), *node.ops[i + 1 :]]
+                yield ast.Compare(node.left, ops, node.comparators)
+        case ast.BinOp(left, op, right) if type(op) in OTHER and not {type(left), type(right)} & {ast.JoinedStr}:
+            if not any(isinstance(getattr(side, "value", None), str) for side in (left, right)):
+                yield ast.BinOp(left, OTHER[type(op)](), right)
+        case ast.AugAssign(target, op, value) if type(op) in OTHER:
+            yield ast.AugAssign(target, OTHER[type(op)](), value)
+        case ast.BoolOp(op, values):
+            yield ast.BoolOp(OTHER[type(op)](), values)
+        case ast.UnaryOp(ast.Not(), operand):
+            yield operand
+        case ast.Constant(bool() as value):
+            yield ast.Constant(not value)
+        case ast.Constant(int() | float() as value):
+            yield ast.Constant(value + 1)
+        case ast.Expr(ast.Call()):
+            yield ast.Pass()
+        case ast.Return(value) if value is not None and ast.unparse(value) != "None":
+            yield ast.Return(ast.Constant(None))
+        case ast.Call(func, args, keywords):
+            match func:
+                case ast.Name(id=name) if name in EXTREMES:
+                    yield ast.Call(ast.Name(EXTREMES[name]), args, keywords)
+                case ast.Attribute(value, name) if name in EXTREMES:
+                    yield ast.Call(ast.Attribute(value, EXTREMES[name]), args, keywords)
+            for word in keywords:
+                if word.arg and not spoken(word) and (ast.unparse(func), word.arg) != ("zip", "strict"):
+                    yield ast.Call(func, args, [other for other in keywords if other is not word])
+
+
+def negations(node: ast.expr | ast.stmt) -> Iterator[tuple[ast.expr, str]]:
+    """Yield the condition of an `if`, and its opposite, unless another change of the condition is the same."""
+    if isinstance(node, ast.If | ast.IfExp):
+        match node.test:
+            case ast.Compare(ops=[ast.Eq() | ast.NotEq() | ast.Is() | ast.IsNot() | ast.In() | ast.NotIn()]):
+                return
+            case ast.UnaryOp(ast.Not()):
+                return
+        yield node.test, f"not ({ast.unparse(node.test)})"
