@@ -1,8 +1,11 @@
 """The house: what imports what, what importing costs, how long things are, and that public names say what they are."""
 
 import ast
+import dataclasses
+import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,6 +13,10 @@ import sys
 import pytest
 
 import featurelens as fl
+from featurelens._html import Shown
+from featurelens._saving import SavedResult
+from featurelens.information.estimator import MutualInformation
+from featurelens.statistics import Statistic
 
 SOURCE = pathlib.Path(fl.__file__).parent
 LEVEL = {
@@ -29,6 +36,7 @@ LEVEL = {
     "atlas": 4,
 }
 HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard", "numba"}
+STATEFUL = {"ModuleCall", "Built", "Trace", "Suffix", "ModelSuffix", "DecoderSuffix", "ChannelHooks", "_Call", "Cells"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 55
 
 
@@ -120,3 +128,28 @@ def test_public_functions_have_examples():
             assert inspect.getdoc(value), name
         if inspect.isfunction(value):
             assert "Examples" in inspect.getdoc(value), f"{name} has no examples"
+
+
+def dataclasses_of_featurelens():
+    found = set()
+    for module in pkgutil.walk_packages(fl.__path__, "featurelens."):
+        found |= {
+            value
+            for value in vars(importlib.import_module(module.name)).values()
+            if inspect.isclass(value)
+            and value.__module__ == module.name
+            and dataclasses.is_dataclass(value)
+        }
+    return sorted(found, key=lambda cls: cls.__qualname__)
+
+
+@pytest.mark.parametrize("cls", dataclasses_of_featurelens(), ids=lambda cls: cls.__qualname__)
+def test_records_are_frozen_and_results_are_compared_by_identity(cls):
+    options = cls.__dataclass_params__
+    assert options.frozen != (issubclass(cls, Statistic) or cls.__name__ in STATEFUL)
+    if issubclass(cls, Shown):  # tensors cannot be compared by ==; a single estimate holds only numbers
+        assert options.eq == (cls.__name__ == "MutualInformationResult")
+        assert not options.repr
+    if issubclass(cls, SavedResult | MutualInformation):
+        parameters = inspect.signature(cls).parameters.values()
+        assert {parameter.kind for parameter in parameters} <= {inspect.Parameter.KEYWORD_ONLY}
