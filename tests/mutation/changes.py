@@ -18,10 +18,13 @@ OTHER |= {ast.Add: ast.Sub, ast.Mult: ast.Div, ast.And: ast.Or}
 OTHER |= {there: here for here, there in OTHER.items()} | {ast.FloorDiv: ast.Mult}
 EXTREMES = {"min": "max", "amin": "amax", "minimum": "maximum", "nanmin": "nanmax"}
 EXTREMES |= {there: here for here, there in EXTREMES.items()}
-WORDS = {"warn", "add_argument", "cast", "TypeVar"}  # calls that say something, to a reader or to the type checker
-LAYOUT = {"alpha", "bottom", "capsize", "color", "colors", "cmap", "desc", "edgecolor", "figsize", "fontsize", "ha"}
-LAYOUT |= {"hspace", "labelpad", "left", "linestyle", "linewidth", "lw", "marker", "markersize", "pad", "right", "s"}
-LAYOUT |= {"rotation", "size", "stacklevel", "top", "va", "width_ratios", "height_ratios", "wspace", "zorder"}
+ELSEWHERE = {"TYPE_CHECKING", "sys.platform == 'win32'"}  # conditions of blocks that do not run here
+WORDS = {"warn", "add_argument", "cast", "TypeVar"}  # calls that speak to a reader or to the type checker
+LAYOUT = {
+    "alpha", "capsize", "cmap", "color", "colors", "desc", "edgecolor", "figsize", "fontsize", "ha",
+    "height_ratios", "hspace", "labelpad", "linestyle", "linewidth", "lw", "marker", "markersize",
+    "rotation", "va", "width_ratios", "wspace", "zorder",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,20 @@ class Mutant:
 
 def mutants_of(path: Path) -> Iterator[Mutant]:
     """Yield every mutant of a file."""
-    source = path.read_bytes()
+    return mutants_of_source(str(path), path.read_bytes())
+
+
+def mutants_of_source(path: str, source: bytes) -> Iterator[Mutant]:
+    r"""Yield every mutant of a text.
+
+    >>> for mutant in mutants_of_source("example.py", b"if a < 3:\n    f(min(a, b), lw=1)"):
+    ...     print(mutant.line, mutant.change)
+    1 if a < 3:  ->  if not (a < 3):
+    1 if a < 3:  ->  if a <= 3:
+    1 if a < 3:  ->  if a < 4:
+    2 f(min(a, b), lw=1)  ->  pass
+    2 f(min(a, b), lw=1)  ->  f(max(a, b), lw=1)
+    """
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -56,11 +72,15 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
             " ".join((before + middle + after).decode().split())
             for middle in (source[start:end], text.encode())
         )
-        yield Mutant(str(path), node.lineno, f"{here}  ->  {there}", start, end, text)
+        yield Mutant(path, node.lineno, f"{here}  ->  {there}", start, end, text)
 
 
 def changes(node: ast.AST) -> Iterator[tuple[Any, str]]:
     """Yield each node at or below one that is to be replaced, and by what."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ELSEWHERE:
+        for child in node.orelse:
+            yield from changes(child)
+        return
     if isinstance(node, ast.expr | ast.stmt):
         yield from ((node, ast.unparse(new)) for new in replacements(node))
         yield from negations(node)
@@ -79,8 +99,6 @@ def spoken(node: ast.AST) -> bool:
             return True
         case ast.FunctionDef(decorator_list=[*_, ast.Name(id="overload")]):
             return True
-        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-            return True
         case ast.keyword(arg=name):
             return name in LAYOUT
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
@@ -95,9 +113,8 @@ def replacements(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
             for i, op in enumerate(node.ops):
                 ops = [*node.ops[:i], OTHER[type(op)](), *node.ops[i + 1 :]]
                 yield ast.Compare(node.left, ops, node.comparators)
-        case ast.BinOp(left, op, right) if type(op) in OTHER and not {type(left), type(right)} & {ast.JoinedStr}:
-            if not any(isinstance(getattr(side, "value", None), str) for side in (left, right)):
-                yield ast.BinOp(left, OTHER[type(op)](), right)
+        case ast.BinOp(left, op, right) if type(op) in OTHER and not is_text(left) and not is_text(right):
+            yield ast.BinOp(left, OTHER[type(op)](), right)
         case ast.AugAssign(target, op, value) if type(op) in OTHER:
             yield ast.AugAssign(target, OTHER[type(op)](), value)
         case ast.BoolOp(op, values):
@@ -121,6 +138,11 @@ def replacements(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
             for word in keywords:
                 if word.arg and not spoken(word) and (ast.unparse(func), word.arg) != ("zip", "strict"):
                     yield ast.Call(func, args, [other for other in keywords if other is not word])
+
+
+def is_text(node: ast.expr) -> bool:
+    """Whether a node is a string: any change of a sum of strings is a TypeError."""
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def negations(node: ast.expr | ast.stmt) -> Iterator[tuple[ast.expr, str]]:

@@ -60,7 +60,7 @@ def in_child(function: Callable[[], Any], seconds: float) -> Any:
         try:
             os.setsid()
             there.send(function())
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             traceback.print_exc()
         finally:
             sys.stderr.flush()
@@ -82,7 +82,7 @@ def run_tests(tests: list[str], plugin: Any = None) -> int:
     os.environ |= {"PYTHONPATH": str(WORKER["folder"] / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = plugin is None  # a mutant's would stay
     sys.path.insert(0, os.environ["PYTHONPATH"])
-    with open("output.txt", "w") as output:
+    with Path("output.txt").open("w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     quiet = ["-x", "-q", "--tb=line", "--no-header", "--hypothesis-seed=0", "-pno:cacheprovider"]
@@ -132,8 +132,8 @@ def measured(tests: list[str]) -> Any:
 def prepare() -> None:
     """Make a worker's own copy of the repository; what is slow to import is imported before any fork."""
     WORKER["folder"] = Path(tempfile.mkdtemp(dir=WORKER["parent"])) / "copy"
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
-    for name in names.stdout.splitlines():
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True)
+    for name in listed.splitlines():
         if Path(name).exists():
             (WORKER["folder"] / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, WORKER["folder"] / name)
@@ -209,18 +209,21 @@ def report(fates: dict[Mutant, str]) -> None:
     for mutant, fate in fates.items():
         for room in (mutant.room, "all"):
             counts[room][fate] += 1
-    print(f"{'room':14}{'mutants':>8}{'killed':>8}{'timed out':>10}{'survived':>9}{'equivalent':>11}{'killed':>9}")
+    print(
+        ("{:14}" + "{:>11}" * 6).format(
+            "room", "mutants", "killed", "timed out", "survived", "equivalent", "killed"
+        )
+    )
     for room, fate in counts.items():
-        judged = fate.total() - fate["equivalent"]
-        share = (fate["killed"] + fate["timed out"]) / max(judged, 1)
         figures = (fate.total(), fate["killed"], fate["timed out"], fate["survived"], fate["equivalent"])
-        print("{:14}{:8}{:8}{:10}{:9}{:11}{:9.1%}".format(room, *figures, share))
+        share = (figures[1] + figures[2]) / max(1, sum(figures[1:4]))
+        print(("{:14}" + "{:11}" * 5 + "{:11.1%}").format(room, *figures, share))
 
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rooms", nargs="*", default=[], help="folders of the package, guard or base; all by default")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rooms", nargs="*", default=[], help="folders of the package, guard, base; or all")
     parser.add_argument("--sample", type=int, default=40, help="how many mutants of each room are tried")
     parser.add_argument("--seed", type=int, default=0, help="which mutants are drawn")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once")

@@ -21,7 +21,7 @@ class Disk:
         self.contents, self.names, self.manifests = {}, {}, 0
 
     def fsync(self, handle):
-        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
         if path.is_dir():
             self.names[path] = {inner.name: inner.stat().st_ino for inner in path.iterdir()}
         else:
@@ -48,7 +48,11 @@ def test_a_manifest_names_only_what_is_safe_on_disk(tmp_path, monkeypatch, tiny,
     disk = Disk()
     monkeypatch.setattr("featurelens.storage.writer.CHECKPOINT_SECONDS", seconds)
     monkeypatch.setattr(os, "fsync", disk.fsync)
-    monkeypatch.setattr(Path, "replace", lambda path, target: disk.replace(path, target))
+
+    def replace(path, target):
+        disk.replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
     recorder().record(DATA, to=tmp_path)
     assert disk.names[tmp_path] == {path.name: path.stat().st_ino for path in tmp_path.iterdir()} | {
         ".lock": disk.names[tmp_path][".lock"]
