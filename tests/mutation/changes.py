@@ -1,7 +1,6 @@
 """The small changes of a source file that make mutants of it.
 
-Messages, layout of figures, `__repr__`, imports and type annotations are left alone, and so is `strict=` of a zip, which
-asserts what we know.
+Messages, fonts and colours of figures, `__repr__`, imports and type annotations are left alone.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def spoken(node: ast.AST) -> bool:
         case ast.FunctionDef(decorator_list=[*_, ast.Name(id="overload")]):
             return True
         case ast.keyword(arg=name):
-            return name in LAYOUT
+            return name in LAYOUT or name == "strict"  # of zip: asserts what we know
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name in WORDS
     return False
@@ -136,7 +135,7 @@ def replacements(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
                 case ast.Attribute(value, name) if name in EXTREMES:
                     yield ast.Call(ast.Attribute(value, EXTREMES[name]), args, keywords)
             for word in keywords:
-                if word.arg and not spoken(word) and (ast.unparse(func), word.arg) != ("zip", "strict"):
+                if word.arg and not spoken(word):
                     yield ast.Call(func, args, [other for other in keywords if other is not word])
 
 

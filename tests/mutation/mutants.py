@@ -52,6 +52,15 @@ def chosen_tests(rooms: set[str]) -> list[list[str]]:
     return groups
 
 
+def unseen(room: str) -> list[str]:
+    """Tests whose work is not seen by a tracer: of the source as a text, and in other processes."""
+    folder = Path("tests/unit", "recording" if room in {"guard", "base"} else room)
+    return [
+        HOUSE,
+        *(str(path) for path in folder.glob("test_*.py") if "import subprocess" in path.read_text()),
+    ]
+
+
 def in_child(function: Callable[[], Any], seconds: float) -> Any:
     """Call a function in a forked process and end whatever it started; None if it takes too long or dies."""
     here, there = Pipe(duplex=False)
@@ -150,7 +159,7 @@ def attempt(mutant: Mutant, tests: list[str], seconds: float) -> str:
         path.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
         verdict = in_child(partial(run_tests, tests), 20 + 3 * seconds)
         if verdict == 0:
-            verdict = in_child(partial(run_tests, [HOUSE]), 100)
+            verdict = in_child(partial(run_tests, unseen(mutant.room)), 200)
     finally:
         path.write_bytes(source)
         os.utime(path, ns=(path.stat().st_atime_ns, (ROOT / mutant.path).stat().st_mtime_ns))
