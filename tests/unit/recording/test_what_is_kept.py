@@ -8,7 +8,7 @@ import featurelens as fl
 from featurelens._structure import CannotCopy
 from featurelens.layers import choose
 from featurelens.recording.early_stop import EarlyStop
-from tests.nets import plain, seeded
+from tests.nets import Unused, images, plain, seeded
 
 
 class HandsOut(nn.Module):
@@ -37,3 +37,43 @@ def test_early_stops_remember_a_hundred_structures():
     for number in range(150):
         stop.count(str(number), {"0": 1})
     assert [number for number in range(150) if stop.last_calls(str(number))] == list(range(49, 150))
+
+
+@pytest.mark.parametrize("backend", ["hooks", "rewrite"])
+@pytest.mark.parametrize("layers", [nn.Conv2d, "*"], ids=["type", "glob"])
+def test_a_selector_of_many_may_match_layers_that_are_not_called(backend, layers):
+    acts = fl.ActivationRecorder(seeded(Unused), layers, backend=backend)(images())
+    assert {"conv", "head"} <= set(acts)
+    assert "aux" not in acts
+
+
+class Lists(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, columns):
+        return self.layer(columns[0])
+
+
+def test_of_two_lists_with_a_tensor_each_the_first_is_the_input():
+    data = [([torch.rand(4, 3)], [torch.rand(5, 2)])]
+    acts = fl.ActivationRecorder(seeded(Lists), "layer").record(data, rows=lambda batch: 4)
+    assert acts["layer"].shape == (4, 2)
+
+
+def test_the_bar_counts_batches(monkeypatch, tmp_path):
+    told = []
+
+    def bar(batches, **options):
+        told.append((options["initial"], options["total"], options["disable"]))
+        return batches
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    recorder, data = fl.ActivationRecorder(plain(), "conv_1"), [images(2) for _ in range(5)]
+    recorder.record(data)
+    recorder.record(iter(data), progress=False)
+    with pytest.raises(RuntimeError, match="the model failed on batch 4"):
+        recorder.record([*data[:3], torch.zeros(()), data[4]], to=tmp_path)
+    recorder.record(data, to=tmp_path, resume=True)
+    assert told == [(0, 5, None), (0, None, True), (0, 5, None), (0, 5, None)]

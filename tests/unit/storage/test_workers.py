@@ -37,6 +37,9 @@ def test_parts_joined_are_what_one_process_records(tmp_path, count, data):
     for field in ("share", "complete", "rows", "aliases"):
         assert getattr(store._manifest, field) == getattr(one, field)
     assert store._manifest.progress.batches == one.progress.batches
+    assert {layer.folder for layer in store._manifest.layers.values()} == {""}, (
+        "rows lie in the parts' folders"
+    )
     assert {name: layer.shape for name, layer in store._manifest.layers.items()} == {
         name: layer.shape for name, layer in one.layers.items()
     }
