@@ -39,7 +39,7 @@ EQUIVALENT = ROOT / "tests/mutation/equivalent.txt"
 WORKER: dict[str, Path] = {}  # the folder with this worker's copy
 SLOW = ["matplotlib.pyplot", "PIL.Image", "scipy.stats", "sklearn.linear_model", "torchvision"]
 HOUSE = "tests/unit/test_house.py"  # reads the source, and looks at classes
-LONGEST = 100  # seconds that the tests of one mutant may take together
+LONGEST = 60  # seconds that the tests of one mutant may take together
 
 
 def chosen_tests(rooms: set[str]) -> list[list[str]]:

@@ -92,6 +92,23 @@ def test_files_and_functions_are_short(path):
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
 
 
+@each_file
+def test_every_option_is_used(path):
+    """Most often, an option that is not is one that was not handed on."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not is_declared(node):
+            read = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+            assert {option.arg for option in node.args.kwonlyargs} <= read, f"{path}: {node.name}"
+
+
+def is_declared(function):
+    """Whether a function only says what it takes: an overload, or an abstract method."""
+    return all(
+        isinstance(line, ast.Raise) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        for line in function.body
+    )
+
+
 def test_the_table_of_rooms_is_the_tree():
     contributing = SOURCE.parents[1] / "CONTRIBUTING.md"
     if not contributing.exists():
