@@ -38,6 +38,11 @@ ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = ROOT / "tests/mutation/equivalent.txt"
 WORKER: dict[str, Path] = {}  # the folder with this worker's copy
 SLOW = ["matplotlib.pyplot", "PIL.Image", "scipy.stats", "sklearn.linear_model", "torchvision"]
+ALSO = {
+    "guard": ["recording"],
+    "base": ["recording"],
+    "information": ["statistics"],
+}  # whose tests try a room, too
 HOUSE = "tests/unit/test_house.py"  # reads the source, and looks at classes
 LONGEST = 60  # seconds that the tests of one mutant may take together
 
@@ -46,10 +51,10 @@ def chosen_tests(rooms: set[str]) -> list[list[str]]:
     """Where the tests of some rooms are: files and folders for one process each."""
     base = [[*map(str, Path("tests/unit").glob("test_*.py")), *map(str, PACKAGE.glob("*.py"))]]
     groups = base if rooms & {"guard", "base"} else []
-    for room in sorted({"recording" if room in {"guard", "base"} else room for room in rooms}):
+    for room in sorted(rooms.union(*(ALSO.get(each, ()) for each in rooms))):
         places = [f"tests/unit/{room}", f"tests/property/test_{room}.py", f"{PACKAGE}/{room}"]
         groups.append([place for place in places if Path(place).exists()])
-    return groups
+    return [group for group in groups if group]
 
 
 def unseen(room: str) -> list[str]:

@@ -101,6 +101,14 @@ def test_every_option_is_used(path):
             assert {option.arg for option in node.args.kwonlyargs} <= read, f"{path}: {node.name}"
 
 
+@each_file
+def test_every_plot_method_returns_its_picture(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == "plot":
+            assert isinstance(node.body[-1], ast.Return)
+            assert isinstance(node.body[-1].value, ast.Call)
+
+
 def is_declared(function):
     """Whether a function only says what it takes: an overload, or an abstract method."""
     return all(

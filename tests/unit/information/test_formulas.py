@@ -12,12 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurelens.information import NeuralMutualInformation
+from featurelens.information import NeuralMutualInformation, channel_information
 from featurelens.information.chance import Chance, ChanceTable
+from featurelens.information.counts import (
+    information_from_counts,
+    information_of_gaussians,
+    information_of_joint_counts,
+)
 from featurelens.information.estimator import Measurement, MutualInformation
+from featurelens.information.learned_codes import OTHER_WEIGHTS, Code
+from featurelens.information.networks import CHECK_EVERY, PATIENCE, Network, train
 from featurelens.information.probe import _features, _path
 from featurelens.information.resampling import block_standard_error, permutation_p_value, shuffled_values
 from featurelens.information.variables import Variable, with_full_precision
+from featurelens.statistics import JointCountsResult
 
 
 def normal(*shape, seed=0):
@@ -210,3 +218,102 @@ def test_the_folds_of_a_critic_are_averaged(monkeypatch):
     assert result.interval == pytest.approx(scipy.stats.t.interval(0.9, 5, 1.5, error))
     assert asked[1] == asked[0][1:] + asked[0][:1]
     assert sorted(itertools.chain(*asked[0])) == list(range(100))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    labels=st.lists(st.integers(0, 50), min_size=2, max_size=4).filter(
+        lambda labels: sum(map(bool, labels)) > 1
+    ),
+    seed=st.integers(0, 99),
+)
+def test_information_of_gaussians_is_the_integral(labels, seed):
+    mean, spread = 2 * normal(1, len(labels), seed=seed), 0.5 + normal(1, len(labels), seed=seed + 1).abs()
+    share = np.array(labels) / sum(labels)
+    x = np.linspace(-30, 30, 200_001)[:, None]
+    densities = scipy.stats.norm(mean.numpy(), spread.numpy()).pdf(x)
+    mixture = (densities * share).sum(axis=1, keepdims=True)
+    terms = np.where(
+        densities > 0, densities * np.log(np.maximum(densities, 1e-300) / np.maximum(mixture, 1e-300)), 0
+    )
+    expected = (terms.sum(axis=0) * (x[1] - x[0]) * share).sum()
+    result = information_of_gaussians(torch.tensor(labels), mean, spread.square(), units="nats")
+    assert result.values.tolist() == pytest.approx([expected], abs=2e-3)
+    assert result.label_entropy == pytest.approx(scipy.stats.entropy(labels))
+    assert result.n == sum(labels)
+    present = sum(map(bool, labels))
+    assert result.notes == (
+        f"labels in random order would give about {(present - 1) / sum(labels):.2g} nats",
+    )
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    bins=st.integers(2, 6),
+    correction=st.sampled_from(["permutation", "miller-madow", "none"]),
+    seed=st.integers(0, 99),
+)
+def test_a_table_of_counts_is_as_informative_as_its_samples(bins, correction, seed):
+    generator = torch.Generator().manual_seed(seed)
+    cells, labels = torch.randint(0, 9, (60, 2), generator=generator), torch.arange(60) % 3
+    counts = torch.zeros(2, 9, 3, dtype=torch.int64)
+    for channel in range(2):
+        counts[channel].index_put_((cells[:, channel], labels), torch.tensor(1), accumulate=True)
+    options = {"bins": bins, "correction": correction}
+    found, expected = (
+        information_from_counts(counts, **options),
+        channel_information(cells.float(), labels, **options),
+    )
+    assert found.values.tolist() == pytest.approx(expected.values.tolist(), abs=1e-9)
+    assert (found.n, found.ceiling) == (expected.n, expected.ceiling)
+
+
+def test_a_network_is_its_layers_and_training_keeps_the_best():
+    network = Network((400, 300, 2), torch.Generator().manual_seed(0), torch.device("cpu"), torch.tanh)
+    first, zeros, second, _ = network.parameters
+    assert float(first.detach().std()) == pytest.approx(math.sqrt(2 / 400), rel=0.02)
+    assert float(second.detach().std()) == pytest.approx(math.sqrt(2 / 300), rel=0.1)
+    assert not zeros.any()
+    x = torch.rand(5, 400)
+    assert torch.allclose(network(x).detach(), torch.tanh(x @ first.T) @ second.T, atol=1e-5)
+
+    calls, validation = [], torch.tensor([3])
+
+    def loss(rows):
+        calls.append(rows.tolist())
+        good = len(calls) < 120  # the second check, after 100 steps, is the best
+        value = zeros.mean() * 0
+        return (
+            value + (1 / len(calls) if good else 2.0)
+            if torch.equal(rows, validation)
+            else value + zeros.sum()
+        )
+
+    generator = torch.Generator().manual_seed(0)
+    train(
+        [network], loss, torch.arange(10, 17), validation, generator, steps=5000, batch=3, learning_rate=1e-3
+    )
+    batches = [rows for rows in calls if rows != [3]]
+    assert calls.count([3]) == 2 + PATIENCE
+    assert len(batches) == CHECK_EVERY * (2 + PATIENCE)
+    assert {len(rows) for rows in batches} == {3}
+    assert all(len({*one, *two}) == 6 for one, two in zip(batches[::2], batches[1::2], strict=True))
+    assert float(zeros.detach().mean()) == pytest.approx(-0.1, rel=0.05)  # 100 steps of 0.001
+
+
+def test_a_code_begins_as_its_linear_map():
+    start = normal(9, 2).float()
+    code = Code(start, 5, torch.Generator().manual_seed(0))
+    values = normal(7, 9, seed=1).float()
+    assert torch.equal(code(values), values @ code.linear)
+    assert torch.equal(code.linear[:, :2], start)
+    others, bound = code.linear[:, 2:].detach(), OTHER_WEIGHTS / 3
+    assert others.abs().max() <= bound
+    assert others.min() < -bound / 2 < bound / 2 < others.max()
+
+
+def test_the_method_of_a_table_of_counts_is_named():
+    moments = {name: torch.ones(1, 2) for name in ("start", "width", "mean", "variance")}
+    joint = JointCountsResult(torch.ones(1, 4, 2).long(), **moments, not_finite=torch.zeros(1).long())
+    with pytest.raises(ValueError, match="^method must be one of 'binned', 'gaussian'; got 'other'"):
+        information_of_joint_counts(joint, method="other", bins="auto", units="nats")
