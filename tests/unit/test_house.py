@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import featurelens as fl
+from featurelens import plotting
 from featurelens._html import Shown
 from featurelens._saving import SavedResult
 from featurelens.information.estimator import MutualInformation
@@ -102,11 +103,22 @@ def test_every_option_is_used(path):
 
 
 @each_file
-def test_every_plot_method_returns_its_picture(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name == "plot":
-            assert isinstance(node.body[-1], ast.Return)
-            assert isinstance(node.body[-1].value, ast.Call)
+def test_every_plot_method_returns_its_picture_and_has_the_defaults_of_its_function(path):
+    for cls in ast.walk(ast.parse(path.read_text())):
+        for node in cls.body if isinstance(cls, ast.ClassDef) else ():
+            if isinstance(node, ast.FunctionDef) and node.name == "plot":
+                match node.body[-1]:
+                    case ast.Return(ast.Call(ast.Attribute(ast.Name("plotting"), function))):
+                        named = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+                        method = getattr(importlib.import_module(named), cls.name).plot
+                        assert defaults(method).items() <= defaults(getattr(plotting, function)).items()
+                    case other:
+                        pytest.fail(f"{path}: {cls.name}.plot ends with {ast.unparse(other)}")
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def is_declared(function):

@@ -12,7 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurelens.information import NeuralMutualInformation, channel_information
+from featurelens.information import (
+    BinnedMutualInformation,
+    CorrectedKSGMutualInformation,
+    KSGMutualInformation,
+    LatentMutualInformation,
+    NeuralMutualInformation,
+    NoisyChannelMutualInformation,
+    ProbeMutualInformation,
+    RenyiMutualInformation,
+    channel_information,
+)
 from featurelens.information.chance import Chance, ChanceTable
 from featurelens.information.counts import (
     information_from_counts,
@@ -315,5 +325,30 @@ def test_a_code_begins_as_its_linear_map():
 def test_the_method_of_a_table_of_counts_is_named():
     moments = {name: torch.ones(1, 2) for name in ("start", "width", "mean", "variance")}
     joint = JointCountsResult(torch.ones(1, 4, 2).long(), **moments, not_finite=torch.zeros(1).long())
-    with pytest.raises(ValueError, match="^method must be one of 'binned', 'gaussian'; got 'other'"):
+    with pytest.raises(ValueError, match="method must be one of 'binned', 'gaussian'; got 'other'"):
         information_of_joint_counts(joint, method="other", bins="auto", units="nats")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "setting", "least"),
+    [
+        (BinnedMutualInformation, "bins", 2),
+        (CorrectedKSGMutualInformation, "k", 1),
+        (CorrectedKSGMutualInformation, "surrogates", 1),
+        (KSGMutualInformation, "k", 1),
+        (LatentMutualInformation, "k", 1),
+        (RenyiMutualInformation, "max_samples", 2),
+        (NeuralMutualInformation, "batch", 2),
+        (NeuralMutualInformation, "hidden", 1),
+        (NeuralMutualInformation, "rotations", 1),
+        (NeuralMutualInformation, "steps", 1),
+        (NoisyChannelMutualInformation, "samples", 1),
+        (LatentMutualInformation, "dim", 1),
+        (LatentMutualInformation, "steps", 1),
+        (ProbeMutualInformation, "folds", 2),
+    ],
+)
+def test_settings_begin_at_their_least(estimator, setting, least):
+    assert getattr(estimator(**{setting: least}), setting) == least
+    with pytest.raises(ValueError, match=f"{setting} must be at least {least}; got {least - 1}"):
+        estimator(**{setting: least - 1})
