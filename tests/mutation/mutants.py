@@ -44,7 +44,7 @@ ALSO = {
     "information": ["statistics"],
 }  # whose tests try a room, too
 HOUSE = "tests/unit/test_house.py"  # reads the source, and looks at classes
-LONGEST = 30  # seconds of computing that the tests of one mutant may take together
+LONGEST = 20  # seconds of computing that the tests of one mutant may take together
 
 
 def chosen_tests(rooms: set[str]) -> list[list[str]]:

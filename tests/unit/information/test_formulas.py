@@ -29,6 +29,7 @@ from featurelens.information.counts import (
     information_of_gaussians,
     information_of_joint_counts,
 )
+from featurelens.information.discretization import uniform_codes
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.learned_codes import OTHER_WEIGHTS, Code
 from featurelens.information.networks import CHECK_EVERY, PATIENCE, Network, train
@@ -352,3 +353,13 @@ def test_settings_begin_at_their_least(estimator, setting, least):
     assert getattr(estimator(**{setting: least}), setting) == least
     with pytest.raises(ValueError, match=f"{setting} must be at least {least}; got {least - 1}"):
         estimator(**{setting: least - 1})
+
+
+@settings(deadline=None, max_examples=100)
+@given(low=st.floats(-50, 50), exponent=st.floats(-14, 3), bins=st.integers(2, 60))
+def test_equal_bins_have_numpy_s_edges_and_what_is_on_an_edge_opens_the_next(low, exponent, bins):
+    row = np.linspace(low, low + 10**exponent, bins + 1)
+    row = np.concatenate([row, row[:-1] + np.diff(row) / 3])
+    edges = np.histogramdd(row[:, None], bins)[1][0]
+    expected = np.minimum(np.searchsorted(edges, row, side="right") - 1, bins - 1)
+    assert uniform_codes(torch.from_numpy(row), bins).tolist() == expected.tolist()
