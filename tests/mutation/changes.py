@@ -36,6 +36,7 @@ class Mutant:
     start: int
     end: int
     text: str
+    imported: bool  # whether an import runs it: what stands outside of functions, and defaults
 
     @property
     def room(self) -> str:
@@ -63,7 +64,7 @@ def mutants_of_source(path: str, source: bytes) -> Iterator[Mutant]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    for node, text in changes(ast.parse(source)):
+    for node, text, imported in changes(ast.parse(source)):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         before, after = source[starts[node.lineno - 1] : start], source[end : starts[node.end_lineno]]
@@ -71,22 +72,23 @@ def mutants_of_source(path: str, source: bytes) -> Iterator[Mutant]:
             " ".join((before + middle + after).decode().split())
             for middle in (source[start:end], text.encode())
         )
-        yield Mutant(path, node.lineno, f"{here}  ->  {there}", start, end, text)
+        yield Mutant(path, node.lineno, f"{here}  ->  {there}", start, end, text, imported)
 
 
-def changes(node: ast.AST) -> Iterator[tuple[Any, str]]:
-    """Yield each node at or below one that is to be replaced, and by what."""
+def changes(node: ast.AST, imported: bool = True) -> Iterator[tuple[Any, str, bool]]:
+    """Yield each node at or below one that is to be replaced, by what, and whether an import runs it."""
     if isinstance(node, ast.If) and ast.unparse(node.test) in ELSEWHERE:
         for child in node.orelse:
-            yield from changes(child)
+            yield from changes(child, imported)
         return
     if isinstance(node, ast.expr | ast.stmt):
-        yield from ((node, ast.unparse(new)) for new in replacements(node))
-        yield from negations(node)
+        yield from ((node, ast.unparse(new), imported) for new in replacements(node))
+        yield from ((condition, text, imported) for condition, text in negations(node))
     for name, value in ast.iter_fields(node):
+        below = imported and not (isinstance(node, ast.FunctionDef | ast.Lambda) and name == "body")
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and name not in {"annotation", "returns"} and not spoken(child):
-                yield from changes(child)
+                yield from changes(child, below)
 
 
 def spoken(node: ast.AST) -> bool:
@@ -98,8 +100,10 @@ def spoken(node: ast.AST) -> bool:
             return True
         case ast.FunctionDef(decorator_list=[*_, ast.Name(id="overload")]):
             return True
-        case ast.keyword(arg=name):
-            return name in LAYOUT or name == "strict"  # of zip: asserts what we know
+        case ast.keyword(
+            arg=name
+        ):  # the strictness of a zip asserts what we know; there is but one device here
+            return name in LAYOUT | {"strict", "device"}
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name in WORDS
     return False

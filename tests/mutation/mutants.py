@@ -188,7 +188,9 @@ class Map:
 
     def tests(self, mutant: Mutant) -> tuple[list[str], float]:
         """The tests of a mutant, quickest first, and their seconds; for a line that only imports run, of its file."""
-        lines = range(mutant.line, 0, -1)  # of an expression over several lines, not every line is noted
+        lines = range(
+            mutant.line * (not mutant.imported), 0, -1
+        )  # not every line of a long expression is noted
         near = next((self.by_line[mutant.path, i] for i in lines if (mutant.path, i) in self.by_line), set())
         total, taken = 0.0, []
         for test in sorted(near or self.by_file[mutant.path], key=self.seconds.__getitem__):

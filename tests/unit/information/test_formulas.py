@@ -32,6 +32,7 @@ from featurelens.information.counts import (
 from featurelens.information.discretization import uniform_codes
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.learned_codes import OTHER_WEIGHTS, Code
+from featurelens.information.neighbors import neighbor_counts
 from featurelens.information.networks import CHECK_EVERY, PATIENCE, Network, train
 from featurelens.information.probe import _features, _path
 from featurelens.information.resampling import block_standard_error, permutation_p_value, shuffled_values
@@ -363,3 +364,12 @@ def test_equal_bins_have_numpy_s_edges_and_what_is_on_an_edge_opens_the_next(low
     edges = np.histogramdd(row[:, None], bins)[1][0]
     expected = np.minimum(np.searchsorted(edges, row, side="right") - 1, bins - 1)
     assert uniform_codes(torch.from_numpy(row), bins).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("rule", ["joint", "axes", "closed"])
+def test_neighbours_are_counted_in_whole_numbers(rule):
+    x, y = (Variable(normal(20, 1, seed=seed), discrete=False, dim=1, name="x") for seed in range(2))
+    counts = neighbor_counts(x, y, 3, rule)
+    assert (counts.x.dtype, counts.y.dtype, counts.rank.dtype) == (torch.int64,) * 3
+    assert (counts.joint is None) == (rule != "closed")
+    assert set(counts.rank.tolist()) == {3}
