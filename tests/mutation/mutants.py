@@ -1,9 +1,10 @@
-"""Change the source in small ways, one at a time, and see whether a test fails: the mutants that survive show what no test checks.
+"""Change the source in small ways, one at a time, and print the changes that no test notices.
 
     python -m tests.mutation.mutants --rooms recording storage --sample 100 --seed 1
 
-Every mutant is tried in a copy of the repository, by the tests that run its line. Messages, names of layout in plotting,
-`__repr__` and type annotations are left alone. Mutants that change nothing a user could see are listed in equivalent.txt.
+Every mutant is tried in a copy of the repository, by the tests that run its line. One that takes too long, or ends the
+process, counts as noticed. Mutants that change nothing a user could see are listed in equivalent.txt: file, change, a tab,
+and the reason.
 """
 
 from __future__ import annotations
@@ -38,11 +39,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = ROOT / "tests/mutation/equivalent.txt"
 WORKER: dict[str, Path] = {}  # the folder with this worker's copy
 SLOW = ["matplotlib.pyplot", "PIL.Image", "scipy.stats", "sklearn.linear_model", "torchvision"]
-ALSO = {
-    "guard": ["recording"],
-    "base": ["recording"],
-    "information": ["statistics"],
-}  # whose tests try a room, too
+# Rooms whose tests try another room, too:
+ALSO = {"guard": ["recording"], "base": ["recording"], "information": ["statistics"]}
 HOUSE = "tests/unit/test_house.py"  # reads the source, and looks at classes
 LONGEST = 20  # seconds of computing that the tests of one mutant may take together
 
@@ -59,20 +57,20 @@ def chosen_tests(rooms: set[str]) -> list[list[str]]:
 
 def unseen(room: str) -> list[str]:
     """Tests whose work is not seen by a tracer: of the source as a text, and in other processes."""
-    folder = Path("tests/unit", "recording" if room in {"guard", "base"} else room)
-    return [
-        HOUSE,
-        *(str(path) for path in folder.glob("test_*.py") if "import subprocess" in path.read_text()),
-    ]
+    files = Path("tests/unit", room).glob("test_*.py")
+    return [HOUSE, *(str(path) for path in files if "subprocess" in path.read_text())]
 
 
 def in_child(function: Callable[[], Any], seconds: float) -> Any:
-    """Call a function in a forked process and end whatever it started; None if it takes too long or dies."""
+    """Call a function in a forked process and end whatever it started; None if it takes too long or dies.
+
+    It stays in the session, so that `nice` holds for all of them.
+    """
     here, there = Pipe(duplex=False)
     child = os.fork()
     if child == 0:
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             there.send(function())
         except BaseException:  # noqa: BLE001
             traceback.print_exc()
@@ -188,9 +186,9 @@ class Map:
 
     def tests(self, mutant: Mutant) -> tuple[list[str], float]:
         """The tests of a mutant, quickest first, and their seconds; for a line that only imports run, of its file."""
-        lines = range(
-            mutant.line * (not mutant.imported), 0, -1
-        )  # not every line of a long expression is noted
+        lines = (
+            () if mutant.imported else range(mutant.line, 0, -1)
+        )  # of an expression, not every line is noted
         near = next((self.by_line[mutant.path, i] for i in lines if (mutant.path, i) in self.by_line), set())
         total, taken = 0.0, []
         for test in sorted(near or self.by_file[mutant.path], key=self.seconds.__getitem__):
@@ -218,11 +216,8 @@ def report(fates: dict[Mutant, str]) -> None:
     for mutant, fate in fates.items():
         for room in (mutant.room, "all"):
             counts[room][fate] += 1
-    print(
-        ("{:14}" + "{:>11}" * 6).format(
-            "room", "mutants", "killed", "timed out", "survived", "equivalent", "killed"
-        )
-    )
+    names = ("room", "mutants", "killed", "timed out", "survived", "equivalent", "share")
+    print(("{:14}" + "{:>11}" * 6).format(*names))
     for room, fate in counts.items():
         figures = (fate.total(), fate["killed"], fate["timed out"], fate["survived"], fate["equivalent"])
         share = (figures[1] + figures[2]) / max(1, sum(figures[1:4]))
