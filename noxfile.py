@@ -129,6 +129,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Change the source in small ways and see whether a test fails: `nox -s mutants -- --rooms recording --sample 40`."""
+    install(session, "test")
+    session.install("coverage")
+    session.run("python", "-m", "tests.mutation.mutants", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site without a warning, look at it in a browser, check its links, run its notebooks, and make the PDF.
 

@@ -1,8 +1,11 @@
 """The house: what imports what, what importing costs, how long things are, and that public names say what they are."""
 
 import ast
+import dataclasses
+import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,6 +13,12 @@ import sys
 import pytest
 
 import featurelens as fl
+from featurelens import plotting
+from featurelens._html import Shown
+from featurelens._saving import SavedResult
+from featurelens.information.estimator import MutualInformation
+from featurelens.statistics import Statistic
+from featurelens.statistics.cells import Cells
 
 SOURCE = pathlib.Path(fl.__file__).parent
 LEVEL = {
@@ -29,6 +38,15 @@ LEVEL = {
     "atlas": 4,
 }
 HEAVY = {"torchvision", "matplotlib", "scipy", "sklearn", "tqdm", "tensorboard", "numba"}
+STATEFUL = {"ModuleCall", "Built", "Trace", "Suffix", "ModelSuffix", "DecoderSuffix", "ChannelHooks", "_Call"}
+OF_KEYWORDS = {
+    "Counts",
+    "EllipticalCopula",
+    "MaximizationResult",
+    "Measurement",
+    "Options",
+    "RealImageComparison",
+}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 55
 
 
@@ -83,6 +101,42 @@ def test_files_and_functions_are_short(path):
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
 
 
+@each_file
+def test_every_option_is_used(path):
+    """Most often, an option that is not is one that was not handed on."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not is_declared(node):
+            read = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+            assert {option.arg for option in node.args.kwonlyargs} <= read, f"{path}: {node.name}"
+
+
+@each_file
+def test_every_plot_method_returns_its_picture_and_has_the_defaults_of_its_function(path):
+    for cls in ast.walk(ast.parse(path.read_text())):
+        for node in cls.body if isinstance(cls, ast.ClassDef) else ():
+            if isinstance(node, ast.FunctionDef) and node.name == "plot":
+                match node.body[-1]:
+                    case ast.Return(ast.Call(ast.Attribute(ast.Name("plotting"), function))):
+                        named = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+                        method = getattr(importlib.import_module(named), cls.name).plot
+                        assert defaults(method).items() <= defaults(getattr(plotting, function)).items()
+                    case other:
+                        pytest.fail(f"{path}: {cls.name}.plot ends with {ast.unparse(other)}")
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+def is_declared(function):
+    """Whether a function only says what it takes: an overload, or an abstract method."""
+    return all(
+        isinstance(line, ast.Raise) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        for line in function.body
+    )
+
+
 def test_the_table_of_rooms_is_the_tree():
     contributing = SOURCE.parents[1] / "CONTRIBUTING.md"
     if not contributing.exists():
@@ -120,3 +174,26 @@ def test_public_functions_have_examples():
             assert inspect.getdoc(value), name
         if inspect.isfunction(value):
             assert "Examples" in inspect.getdoc(value), f"{name} has no examples"
+
+
+def dataclasses_of_featurelens():
+    found = set()
+    for module in pkgutil.walk_packages(fl.__path__, "featurelens."):
+        found |= {
+            value
+            for value in vars(importlib.import_module(module.name)).values()
+            if inspect.isclass(value) and value.__module__ == module.name and dataclasses.is_dataclass(value)
+        }
+    return sorted(found, key=lambda cls: cls.__qualname__)
+
+
+@pytest.mark.parametrize("cls", dataclasses_of_featurelens(), ids=lambda cls: cls.__qualname__)
+def test_records_are_frozen_and_results_are_compared_by_identity(cls):
+    options = cls.__dataclass_params__
+    assert options.frozen != (issubclass(cls, Statistic | Cells) or cls.__name__ in STATEFUL)
+    if issubclass(cls, Shown):  # tensors cannot be compared by ==; a single estimate holds only numbers
+        assert options.eq == (cls.__name__ == "MutualInformationResult")
+        assert not options.repr
+    if issubclass(cls, SavedResult | MutualInformation) or cls.__name__ in OF_KEYWORDS:
+        parameters = inspect.signature(cls).parameters.values()
+        assert {parameter.kind for parameter in parameters} <= {inspect.Parameter.KEYWORD_ONLY}

@@ -30,7 +30,13 @@ def uniform_codes(rows: torch.Tensor, bins: int) -> torch.Tensor:
     if not bool(torch.isfinite(high - low).all()):
         rows, low, high = rows.double(), low.double(), high.double()
     step = (high.double() - low.double()) / bins
-    codes, close = _rough_codes(rows, low, step, 8 * bins * torch.finfo(rows.dtype).eps)
+    # Edges are float64, and far from zero they are rounded by a larger share of a bin.
+    offset = float((torch.maximum(low.abs(), high.abs()) / step)[step > 0].max()) if bool(step.any()) else 0.0
+    doubt = 8 * (bins * torch.finfo(rows.dtype).eps + offset * torch.finfo(torch.float64).eps)
+    if not doubt < 0.25:
+        edges = step * torch.arange(1, bins, device=rows.device) + low
+        return torch.searchsorted(edges, rows.double(), right=True, out_int32=True) * (step > 0)
+    codes, close = _rough_codes(rows, low, step, doubt)
     if close[0].numel():
         row = (*close[:-1], torch.zeros_like(close[-1]))
         settled = _settled(codes[close], rows[close].double(), low[row].double(), step[row], bins)

@@ -175,7 +175,7 @@ def _block_counts(
     apart_x, apart_y = _distances(x, rows), _distances(y, rows)
     joint = torch.maximum(apart_x, apart_y)
     joint.diagonal(rows.start).fill_(-1.0)  # the sample itself comes first, also among twins
-    nearest, index = joint.topk(int(rank.max()) + 1, dim=1, largest=False)
+    nearest, index = joint.topk(int(rank.max()) + 1, largest=False)
     radius = nearest.gather(1, rank[:, None]).clamp_min(0.0)
     if rule == "axes":
         neighbors = index[:, 1:]

@@ -127,7 +127,9 @@ def maximization(
     check_type(result, MaximizationResult, argument="result", expected="a MaximizationResult")
     scored = zip(result.objectives, result.scores.tolist(), strict=True)
     labels = [f"{objective_name(objective)}\nscore {score:.3g}" for objective, score in scored]
-    return draw_images(result.images, labels, columns, limit, text_or(title, "Optimized images"), SCORE_NOTE, ax)
+    return draw_images(
+        result.images, labels, columns, limit, text_or(title, "Optimized images"), SCORE_NOTE, ax
+    )
 
 
 def write_images(images: Array, paths: Sequence[str | os.PathLike[str]]) -> None:

@@ -82,8 +82,6 @@ class TappedModule(nn.Module):
                 own[name].update(value)
             else:
                 own[name] = value  # hooks on the model, too
-        for program in programs.values():
-            own.update(program.constants)
         self._taps = nn.ModuleList(taps)
         self._programs = dict(programs)
         self._original = type(model)

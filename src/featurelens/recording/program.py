@@ -205,7 +205,7 @@ def _first_difference(
     behind = f"after layer {expected[at - 1][0]!r}" if at else "before the first layer"
     if at < len(expected) and (at == len(traced) or expected[at][0] != traced[at][0]):
         return f"layer {expected[at][0]!r} is called {behind} but is not in the trace"
-    if at < len(traced) and (at == len(expected) or expected[at][0] != traced[at][0]):
+    if at == len(expected) < len(traced):
         return f"layer {traced[at][0]!r} is in the trace {behind} but is not called"
     if at < len(expected):
         through = f" through {between}" if between else ""

@@ -279,7 +279,7 @@ class StoredLayer(Sequence[Tensor]):
         broken = (np.diff(numbers) != 1) | (np.diff(places) != 0)
         starts = np.concatenate([[0], np.flatnonzero(broken) + 1])
         stops = np.append(starts[1:], len(numbers))
-        in_files = np.argsort(numbers[starts], kind="stable")  # a disk is read fastest in order
+        in_files = np.argsort(numbers[starts])  # a disk is read fastest in order
         runs = zip(starts[in_files].tolist(), stops[in_files].tolist(), strict=True)
         for place, of_shard in itertools.groupby(runs, key=lambda run: places[run[0]]):
             shard = self._shards[place]

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from featurelens.information import LatentMutualInformation, NeuralMutualInformation, RenyiMutualInformation
+from featurelens.information import (
+    LatentMutualInformation,
+    NeuralMutualInformation,
+    RenyiMutualInformation,
+    neural,
+)
 from featurelens.information.canonical import fit_canonical_maps
 from featurelens.information.learned_codes import gaussian_log_ratio
 from featurelens.information.networks import Network, train
@@ -78,6 +83,53 @@ def test_bounds_read_a_perfect_critic(bound):
     assert len(terms) == n
     scores = (g @ h.T)[:50, :50]
     assert training_loss(scores, bound) < training_loss(scores.roll(1, 0), bound)
+
+
+@pytest.mark.parametrize("bound", ["smile", "infonce", "nwj"])
+@pytest.mark.parametrize("rows_at_once", [1, 3, 2**22])
+def test_bounds_are_their_formulas(bound, rows_at_once, monkeypatch):
+    """Poole et al. (2019) and Song and Ermon (2020), with loops; pairs (i, j) are true where i is j."""
+    monkeypatch.setattr(neural, "SCORES_AT_ONCE", rows_at_once * 7)
+    g, h = 3 * torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    f = (g @ h.T).tolist()
+    true = [f[i][i] for i in range(7)]
+    cut = {"smile": lambda score: max(-5.0, min(5.0, score))}.get(bound, lambda score: score)
+    over = [[math.exp(cut(f[i][j])) for j in range(7) if j != i or bound == "infonce"] for i in range(7)]
+    means = [sum(row) / len(row) for row in over]
+    if bound == "infonce":
+        terms = [t - math.log(mean) for t, mean in zip(true, means, strict=True)]
+        value = sum(terms) / 7
+    elif bound == "nwj":
+        terms = [t - mean / math.e for t, mean in zip(true, means, strict=True)]
+        value = sum(terms) / 7
+    else:
+        terms = [t - mean / (sum(means) / 7) for t, mean in zip(true, means, strict=True)]
+        value = sum(true) / 7 - math.log(sum(means) / 7)
+    measured, per_pair = read_bound(g, h, bound)
+    assert measured == pytest.approx(value)
+    assert per_pair.tolist() == pytest.approx(terms)
+
+
+@pytest.mark.parametrize("bound", ["smile", "infonce", "nwj"])
+def test_training_losses_are_their_formulas(bound):
+    scores = 9 * torch.randn(5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert scores.max() > 11  # a score that nwj cuts
+    true = [float(scores[i, i]) for i in range(5)]
+    broken = [float(scores[i, j]) for i in range(5) for j in range(5) if i != j]
+    expected = {
+        "smile": sum(math.log1p(math.exp(-t)) for t in true) / 5
+        + sum(math.log1p(math.exp(b)) for b in broken) / 20,
+        "infonce": sum(math.log(sum(map(math.exp, row))) for row in scores.tolist()) / 5 - sum(true) / 5,
+        "nwj": sum(math.exp(min(b - 1, 10)) for b in broken) / 20 - sum(true) / 5,
+    }
+    assert float(training_loss(scores, bound)) == pytest.approx(expected[bound])
+
+
+def test_an_embedding_is_a_scaled_product_and_two_single_terms():
+    g, h = torch.randn(2, 6, neural.EMBEDDING + 1, generator=torch.Generator().manual_seed(3))
+    first, second = neural.embed(g, h)
+    products = (g[:, :-1] @ h[:, :-1].T) / math.sqrt(neural.EMBEDDING)
+    assert torch.allclose(first @ second.T, products + g[:, -1:] + h[:, -1:].T, atol=1e-5)
 
 
 def test_neural_learns_a_normal_pair():

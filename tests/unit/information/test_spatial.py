@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from sklearn.metrics import mutual_info_score
 
@@ -122,6 +123,28 @@ def test_null_is_the_mean_over_other_images():
     assert result.null_mean == pytest.approx(np.mean(others), abs=1e-10)
     assert np.allclose(result.null_per_pair.numpy(), np.mean(others, axis=(0, 1)), atol=1e-10)
     assert result.excess == pytest.approx(result.value - result.null_mean)
+
+
+@pytest.mark.parametrize("null", [None, "cross_image"])
+def test_the_interval_is_student_s_over_images(null):
+    images, activations = maps(6, 2, 16, 0), maps(6, 3, 16, 1)
+    options = {"bins": 4, "correction": "none", "strategy": "uniform", "pairings": 5, "null": null}
+    result = spatial_mutual_information(images, activations, confidence=0.9, **options)
+    per_image = recipe(images, activations, 4).mean(axis=(1, 2))
+    if null:
+        others = [recipe(images, activations.roll(-shift, 0), 4).mean(axis=(1, 2)) for shift in range(1, 6)]
+        per_image -= np.mean(others, axis=0)
+    error = per_image.std(ddof=1) / math.sqrt(6)
+    assert result.standard_error == pytest.approx(error)
+    assert result.interval == pytest.approx(scipy.stats.t.interval(0.9, 5, per_image.mean(), error))
+    assert result.ceiling == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_one_image_has_a_value_and_no_error(legacy):
+    result = spatial_mutual_information(maps(1, 1, 8, 0), maps(1, 1, 8, 1), null=None, legacy=legacy, bins=4)
+    assert (result.standard_error, result.interval) == (None, None)
+    assert result.ceiling == pytest.approx(math.log(5 if legacy else 4))
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)

@@ -140,6 +140,11 @@ def test_dataparallel_over_several_devices_cannot_be_hooked_around():
     wrapped.device_ids = [0, 1]
     with pytest.raises(RuntimeError, match=r"record around model\.module, or call recorder\(images\)"):
         fl.ActivationRecorder(wrapped, "conv_1").__enter__()
+    wrapped = nn.DataParallel(plain())
+    wrapped.device_ids = [0]
+    with fl.ActivationRecorder(wrapped, "conv_1") as acts:
+        wrapped.module(images())
+    assert len(acts["0"]) == 4
 
 
 def test_control_flow_that_depends_on_data_names_the_hooks_backend():

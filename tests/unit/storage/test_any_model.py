@@ -78,6 +78,28 @@ def test_models_that_compute_different_things_are_told_apart(one, other):
     assert digest(holding(one)) == digest(holding(one))
 
 
+def test_names_count_and_what_torch_does_inside_its_classes_does_not(monkeypatch):
+    one, other = (nn.Sequential() for _ in range(2))
+    one.add_module("first", nn.ReLU())
+    other.add_module("second", nn.ReLU())
+    assert digest(one) != digest(other)
+    before = digest(holding(nn.ReLU)), digest(holding(Holder))
+    monkeypatch.setattr(nn.ReLU, "extra_repr", lambda self: "another")
+    monkeypatch.setattr(Holder, "__init__", lambda self: None)
+    assert (digest(holding(nn.ReLU)) == before[0], digest(holding(Holder)) == before[1]) == (True, False)
+
+
+def test_of_a_long_row_every_so_many_values_are_read():
+    long = torch.zeros(2, 4096)
+    changed = long.clone()
+    changed[:, 1] = 1.0  # of 4096 values, each fifth is read
+    assert batch_digest(changed) == batch_digest(long)
+    assert batch_digest({"image": changed, "n": 1}) != batch_digest({"image": long, "n": 2})
+    changed[1, 5] = 1.0
+    assert batch_digest(changed) != batch_digest(long)
+    assert batch_digest("some words") != batch_digest("other words")
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_extra_state_and_packed_weights_count():
     assert digest(seeded(lambda: Extra(0))) != digest(seeded(lambda: OtherExtra(0)))

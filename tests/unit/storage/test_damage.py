@@ -164,6 +164,7 @@ def test_a_read_only_folder_is_told_before_anything_is_run():
 
 def test_a_second_writer_is_refused(tmp_path):
     with only_writer(tmp_path):
+        assert not (tmp_path / LOCK).stat().st_mode & 0o133, "others may read it and no more"
         with pytest.raises(
             RuntimeError,
             match=rf"is being written by another run \(process {os.getpid()} on .*\): wait for it",

@@ -33,6 +33,16 @@ def test_parts_joined_are_what_one_process_records(tmp_path, count, data):
     assert same(store, expected)
     store.verify()
     assert store.rows == 23 == sum(part.rows for part in made)
+    one = recorder().record(data(), to=tmp_path / "one")._manifest
+    for field in ("share", "complete", "rows", "aliases"):
+        assert getattr(store._manifest, field) == getattr(one, field)
+    assert store._manifest.progress.batches == one.progress.batches
+    assert {layer.folder for layer in store._manifest.layers.values()} == {""}, (
+        "rows lie in the parts' folders"
+    )
+    assert {name: layer.shape for name, layer in store._manifest.layers.items()} == {
+        name: layer.shape for name, layer in one.layers.items()
+    }
     assert set(files(path)) - set(before) == {"manifest.json"}
     assert fl.ActivationStore.merge(path).rows == 23
     moved = (tmp_path / "store").rename(tmp_path / "moved")
@@ -56,7 +66,7 @@ def test_parts_in_different_places_are_joined_by_name(tmp_path):
         ValueError, match="the parts lie in different folders: pass the store's folder as to="
     ):
         fl.ActivationStore.merge(folders)
-    assert same(fl.ActivationStore.merge(folders, to=tmp_path / "whole"), expected)
+    assert same(fl.ActivationStore.merge(folders, to=tmp_path / "new" / "whole"), expected)
     with pytest.raises(FileExistsError, match="already holds another store"):
         recorder().record(loader(8), to=tmp_path / "other")
         fl.ActivationStore.merge(folders, to=tmp_path / "other")
@@ -168,6 +178,14 @@ def test_an_incomplete_part_is_not_joined(tmp_path):
         ValueError,
         match=r"part-00001-of-00002' is not complete \(4 rows\): finish it with shard=\(1, 2\), resume=True",
     ):
+        fl.ActivationStore.merge(tmp_path)
+
+
+def test_parts_with_rows_of_different_shapes_are_not_joined(tmp_path):
+    data = [torch.rand(2, 1, size, size) for size in (8, 9)]
+    for index in range(2):
+        fl.ActivationRecorder(model()[:1], "conv_1").record(data, to=tmp_path, shard=(index, 2))
+    with pytest.raises(ValueError, match=r"all parts must hold rows of the same shape; .*part-00000.* holds"):
         fl.ActivationStore.merge(tmp_path)
 
 
