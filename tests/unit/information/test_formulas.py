@@ -35,7 +35,7 @@ from featurelens.information.learned_codes import OTHER_WEIGHTS, Code
 from featurelens.information.neighbors import neighbor_counts
 from featurelens.information.networks import CHECK_EVERY, PATIENCE, Network, train
 from featurelens.information.probe import _features, _path
-from featurelens.information.resampling import block_standard_error, permutation_p_value, shuffled_values
+from featurelens.information.resampling import block_scatter, permutation_p_value, shuffled_values
 from featurelens.information.variables import Variable, with_full_precision
 from featurelens.statistics import JointCountsResult
 
@@ -173,13 +173,15 @@ def test_a_standard_error_is_that_of_disjoint_parts(n):
         seen.append(x.values.flatten())
         return float(x.values.mean())
 
-    error = block_standard_error(statistic, x, x, torch.Generator().manual_seed(0))
+    found = block_scatter(statistic, x, x, torch.Generator().manual_seed(0))
     blocks = min(10, n // 25)
     assert [len(part) for part in seen] == [n // blocks] * (4 * blocks)
     turns = [seen[i : i + blocks] for i in range(0, len(seen), blocks)]
     assert all(len(torch.cat(turn).unique()) == n // blocks * blocks for turn in turns)
     variance = np.mean([np.var([float(part.mean()) for part in turn], ddof=1) for turn in turns])
-    assert error == pytest.approx(math.sqrt(variance * (n // blocks) / n))
+    assert found.error == pytest.approx(math.sqrt(variance * (n // blocks) / n))
+    assert found.of_parts == pytest.approx(np.mean([float(part.mean()) for part in seen]))
+    assert found.part_size == n // blocks
 
 
 def test_a_null_is_of_y_in_random_order():
