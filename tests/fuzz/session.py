@@ -133,6 +133,8 @@ def session(numbers, seed, report=lambda number, call, error, wrong: None):
                         (number, call, text)
                     )
                 report(number, call, error, wrong)
+        except KeyboardInterrupt:
+            pass  # what was found so far is told
         finally:
             os.chdir(here)
             gc.unfreeze()
