@@ -267,6 +267,8 @@ def run(call, folder, scratch):
                 result = call.run()
         except TooLong:
             wrong.append(f"takes more than {SECONDS} s")
+        except KeyboardInterrupt:
+            raise
         except BaseException as raised:  # noqa: BLE001  judged below
             error = raised
         if error is None and not wrong:

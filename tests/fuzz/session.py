@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from tests.fuzz import outcome
-from tests.fuzz.calls import CALLS, base, parameters
+from tests.fuzz.calls import base, parameters
+from tests.fuzz.further_calls import CALLS
 from tests.fuzz.kinds import draw
 
 SIMPLE = re.compile(r"\.(save|load|to|plot\w*|merge|__getitem__)$|^plotting")
@@ -133,6 +134,8 @@ def session(numbers, seed, report=lambda number, call, error, wrong: None):
                         (number, call, text)
                     )
                 report(number, call, error, wrong)
+        except KeyboardInterrupt:
+            pass  # what was found so far is told
         finally:
             os.chdir(here)
             gc.unfreeze()

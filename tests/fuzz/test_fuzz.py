@@ -11,7 +11,7 @@ from torch import nn
 
 import featurelens as fl
 from tests.fuzz import outcome, users
-from tests.fuzz.calls import CALLS
+from tests.fuzz.further_calls import CALLS
 from tests.fuzz.session import session
 from tests.unit.test_docstrings import public
 

@@ -91,7 +91,7 @@ def test_numbers_have_bounds():
         check_whole(3, argument="k", most=2)
     with says(ValueError, "k must be at least 4; got 3"):
         check_whole(3, argument="k", least=4)
-    with pytest.raises(TypeError, match="^sd must be a number; got 1000"):
+    with pytest.raises(TypeError, match=r"^sd must be a number; got 1000"):
         check_number(10**400, argument="sd")
 
 

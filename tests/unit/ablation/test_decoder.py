@@ -425,8 +425,10 @@ MISUSE = [
     (
         lambda: fl.DeconvDecoder(encoder())(torch.rand(2, 7, 8, 8)),
         RuntimeError,
-        "the model failed on images (float32 tensor (2, 7, 8, 8)) in layer '0', Conv2d(1, 4, kernel_size=(3, 3), "
-        "stride=(1, 1)): RuntimeError: Input type (float) and bias type (double) should be the same",
+        (
+            "the model failed on images (float32 tensor (2, 7, 8, 8)) in layer '0', Conv2d(1, 4, kernel_size=(3, 3), "
+            "stride=(1, 1)): RuntimeError: Input type (float) and bias type (double) should be the same"
+        ),
     ),
     (lambda: fl.DeconvDecoder(encoder()).decode(3), TypeError, "encoding must be what encode returns; got 3"),
 ]

@@ -576,3 +576,31 @@ def test_a_model_of_one_image_at_a_time_is_shown_one():
     result = maximizer.run("conv")
     assert len(result) == 3
     assert len(result.compare(images(4)[..., :8, :8].clamp(0, 1).split(1), progress=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "kind", "text"),
+    [
+        (images() * 1j, ValueError, "in [0, 1]; got complex64 tensor (4, 1, 8, 8)"),
+        (images() + 1, ValueError, "in [0, 1]; got values from 1"),
+        (images().to("meta"), TypeError, "images must be a dense tensor; got a meta float32 tensor"),
+    ],
+)
+def test_images_to_begin_from(images, kind, text):
+    with says(kind, text):
+        fl.PixelImage((1, 8, 8)).from_image(images)
+
+
+def test_tensors_without_values():
+    for call in (
+        lambda: fl.objectives.direction("conv_1", torch.ones(4, device="meta")),
+        lambda: fl.ActivationMaximizer(plain(), sample=images().to("meta")),
+        lambda: fl.ActivationMaximizer(plain(), IMAGE).run("conv_1:0", start=images().to("meta")),
+    ):
+        with pytest.raises(TypeError, match="must be a dense tensor; got a meta float32 tensor"):
+            call()
+
+
+def test_an_endless_sequence_of_transforms():
+    with says(ValueError, "transforms must be a sequence of transforms; got a million or more"):
+        fl.ActivationMaximizer(plain(), IMAGE, transforms=range(2**62))

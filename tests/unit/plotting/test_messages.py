@@ -33,7 +33,7 @@ DRAWN = [
 @pytest.mark.parametrize("draw", DRAWN, ids=range(len(DRAWN)))
 def test_a_title_is_text_that_can_be_written(draw):
     for title in (3, ["a"], b"a", torch.ones(2), np.ones(2)):
-        with pytest.raises(TypeError, match="^title must be text or None; got "):
+        with pytest.raises(TypeError, match=r"^title must be text or None; got "):
             draw(title)
     with pytest.raises(ValueError, match=r"^title must be text; got half a character in '\\ud800'$"):
         draw("\ud800")
