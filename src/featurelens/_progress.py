@@ -52,4 +52,5 @@ def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
         return tqdm, {"delay": BRIEF}
     if sys.stderr.isatty():
         return tqdm, {}
-    return tqdm, {"delay": SILENT, "mininterval": SILENT, "file": Lines(sys.stderr)}
+    # miniters: otherwise a thread of tqdm also writes what is ten seconds old.
+    return tqdm, {"delay": SILENT, "mininterval": SILENT, "miniters": 1, "file": Lines(sys.stderr)}
