@@ -11,8 +11,9 @@ import functools
 import gc
 import sys
 import types
-import weakref
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -74,7 +75,7 @@ class Holders:
             return [attributes_of(item), kind]
         return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
 
-    def release(self, tracer: weakref.ref[Any]) -> str | None:
+    def release(self, tracer: Callable[[], Any]) -> str | None:
         """Remove whatever holds a placeholder of the tracer; return what still holds one, None if nothing does."""
         if tracer() is None:
             return None
@@ -108,6 +109,20 @@ class Holders:
 
 
 _MOST = 1000
+
+
+@contextmanager
+def new_objects_collected() -> Iterator[None]:
+    """Collect what the block leaves in cycles; only objects made in it are looked at, however large the program is."""
+    if gc.get_freeze_count():  # the program itself has set objects apart
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
 
 
 def _is_foreign(item: Any) -> bool:

@@ -46,7 +46,8 @@ def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
     """Return the class of bar for where this program runs, and its settings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a notebook lacks widgets: it gets lines
-        from tqdm.auto import tqdm
+        # Not tqdm.auto: elsewhere than in notebooks its bar begins an iteration of its own, which starts a loader's workers.
+        from tqdm.autonotebook import tqdm
 
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return tqdm, {"delay": BRIEF}

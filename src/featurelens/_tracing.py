@@ -25,7 +25,7 @@ from torch import fx, nn
 from featurelens._checks import first_line
 from featurelens._guard import all_modules, preserved, random_state, same_random_state
 from featurelens._hooks import check_materialized, eager
-from featurelens._placeholders import Holders
+from featurelens._placeholders import Holders, new_objects_collected
 from featurelens._structure import outline
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -79,18 +79,20 @@ def trace(model: nn.Module, fixed: dict[str, Any]) -> Trace:
         raise fx.proxy.TraceError("its forward was replaced on the instance")
     holders = Holders(model)
     drawn = random_state()
-    tracer = _Tracer(model)
-    alive = weakref.ref(tracer)
+    alive: Callable[[], Any] = lambda: None
     try:
-        with _one_at_a_time, warnings.catch_warnings():
+        with new_objects_collected(), _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the placeholders, which the user never sees
-            found = tracer.found
-            found.graph = tracer.trace(model, concrete_args=fixed or None)
-    except Exception as error:
-        _forget_locals(error)
-        raise
+            tracer = _Tracer(model)
+            found, alive = tracer.found, weakref.ref(tracer)
+            try:
+                found.graph = tracer.trace(model, concrete_args=fixed or None)
+            except Exception as error:
+                _forget_locals(error)
+                raise
+            finally:
+                del tracer
     finally:
-        del tracer
         held = holders.release(alive)
     if held is not None:
         raise fx.proxy.TraceError(

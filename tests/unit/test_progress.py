@@ -51,6 +51,22 @@ def test_a_file_gets_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch, cl
     assert "\r" not in sys.stderr.getvalue()
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_loader_is_gone_over_once(progress):
+    """To begin a second time starts a loader's workers, and draws from the global random state."""
+
+    class Loader(list):
+        begun = 0
+
+        def __iter__(self):
+            self.begun += 1
+            return super().__iter__()
+
+    loader = Loader([1, 2])
+    assert list(progress_bar(loader, what="working", unit="step", progress=progress)) == [1, 2]
+    assert loader.begun == 1
+
+
 def test_lines_drop_what_moves_the_cursor():
     Lines(file := io.StringIO()).write("\r\n")
     assert file.getvalue() == ""
@@ -69,6 +85,6 @@ def test_a_bar_may_be_moved_by_hand(monkeypatch, clock):
 def test_a_notebook_gets_a_widget_for_work_that_lasts(monkeypatch):
     base = type("tqdm_notebook", (), {"__module__": "tqdm.notebook"})
     bar = type("tqdm", (base,), {"__init__": lambda self, items, **settings: vars(self).update(settings)})
-    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    monkeypatch.setattr("tqdm.autonotebook.tqdm", bar)
     made = progress_bar([1], what="working", unit="step", progress=False)
     assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0}

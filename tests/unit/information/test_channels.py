@@ -109,8 +109,8 @@ def test_bad_input_is_named(activations, labels, error, message):
 
 
 def test_more_bins_than_samples_are_refused():
-    with pytest.raises(ValueError, match="bins must be at most the number of samples, 50; got 1000000000"):
-        channel_information(torch.rand(50, 2), torch.arange(50) % 2, bins=10**9)
+    with pytest.raises(ValueError, match="bins must be at most the number of samples, 50; got 1000"):
+        channel_information(torch.rand(50, 2), torch.arange(50) % 2, bins=1000)
 
 
 def test_a_large_table_is_counted_in_parts(monkeypatch):

@@ -1,6 +1,7 @@
 """`insert_extractors`: a copy that behaves as the original, with extractors one can read."""
 
 import copy
+import gc
 import io
 import math
 import pickle
@@ -293,3 +294,17 @@ def test_only_torch_may_ask_for_the_type_of_a_placeholder(place, allowed):
     else:
         with pytest.raises(RuntimeError, match="inspects the type of a tensor"):
             fl.list_operations(Asks())
+
+
+def test_a_trace_leaves_the_garbage_collector_as_it_was():
+    """What the program has set apart stays so; what the trace sets apart does not."""
+    gc.unfreeze()
+    recorder = fl.ActivationRecorder(plain(), "conv_1", backend="rewrite")
+    recorder(images())
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        fl.ActivationRecorder(plain(), "conv_1", backend="rewrite")(images())
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

@@ -66,14 +66,14 @@ def test_the_bar_counts_batches(monkeypatch, tmp_path):
     told = []
 
     def bar(batches, **options):
-        told.append((options["initial"], options["total"], options["disable"]))
+        told.append((options["initial"], options["total"], options["progress"]))
         return batches
 
-    monkeypatch.setattr("tqdm.tqdm", bar)
+    monkeypatch.setattr("featurelens.recording.dataset.progress_bar", bar)
     recorder, data = fl.ActivationRecorder(plain(), "conv_1"), [images(2) for _ in range(5)]
     recorder.record(data)
     recorder.record(iter(data), progress=False)
     with pytest.raises(RuntimeError, match="the model failed on batch 4"):
         recorder.record([*data[:3], torch.zeros(()), data[4]], to=tmp_path)
     recorder.record(data, to=tmp_path, resume=True)
-    assert told == [(0, 5, None), (0, None, True), (0, 5, None), (0, 5, None)]
+    assert told == [(0, 5, True), (0, None, False), (0, 5, True), (0, 5, True)]

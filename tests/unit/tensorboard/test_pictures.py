@@ -31,7 +31,8 @@ def test_images_are_written_pixel_by_pixel(board):
     assert (picture(events.Images("bytes")[0]) == 51).all()
 
 
-def test_a_figure_is_written_as_it_is_saved_and_stays_the_callers(board):
+def test_a_figure_is_written_as_it_is_saved_and_stays_the_callers(board, monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # of another test
     figure = Figure(figsize=(2, 1), dpi=50, facecolor="red")
     canvas = figure.canvas
     ax = figure.subfigures().add_subplot()
