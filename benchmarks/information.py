@@ -9,9 +9,10 @@
     python benchmarks/information.py coverage            how often 95 % intervals contain the true value
     python benchmarks/information.py coverage --seeds 20 the same in minutes
     python benchmarks/information.py auto                the default on the 40 tasks of "Beyond normal", and beyond them
+    python benchmarks/information.py mixed               mixtures, labels, ties, zeros of a ReLU and idle columns
     python benchmarks/information.py layers              layers whose information about labels is known
 
-Numbers are means over seeds 0, 1, ... (auto: 300, 301, ...); no setting was tuned on them.
+Numbers are means over seeds 0, 1, ... (auto, mixed: 300, 301, ...); no setting was tuned on them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "part", choices=("acceptance", "peers", "high", "spatial", "coverage", "auto", "layers")
+        "part", choices=("acceptance", "peers", "high", "spatial", "coverage", "auto", "mixed", "layers")
     )
     parser.add_argument(
         "--only",
@@ -59,6 +60,8 @@ def main() -> None:
         information_comparison.print_spatial()
     elif arguments.part == "auto":
         information_comparison.print_auto(arguments.samples, arguments.seeds or 2)
+    elif arguments.part == "mixed":
+        information_comparison.print_mixed(arguments.samples, arguments.seeds or 4)
     elif arguments.part == "layers":
         information_layers.print_layers(arguments.seeds or 3)
     else:

@@ -9,6 +9,7 @@ import information_peers as peers
 import numpy as np
 import torch
 from information_beyond_normal import beyond_normal, beyond_the_benchmark, independent
+from information_mixed import mixed_tasks
 from information_tasks import (
     Task,
     high_dimensional,
@@ -130,6 +131,11 @@ def print_auto(n: int, seeds: int) -> None:
     print()
     further = [*beyond_the_benchmark(), *(independent(d) for d in (5, 20, 50, 128))]
     table(further, n, seeds, AUTO, first_seed=300)
+
+
+def print_mixed(n: int, seeds: int) -> None:
+    """Print the default estimator's table on tasks that its development did not see."""
+    table(mixed_tasks(), n, seeds, AUTO, first_seed=300)
 
 
 def spatial_maps(images: int = 300, channels: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
