@@ -14,15 +14,8 @@ from featurelens._checks import describe
 from featurelens._hooks import hooked
 
 _COUNTS = ("num_heads", "num_attention_heads", "n_heads")  # of the layer itself or of its `config`
-_PROJECTIONS = (
-    "proj",
-    "out_proj",
-    "o_proj",
-    "to_out",
-    "c_proj",
-    "out_lin",
-    "o",
-)  # the last layer of attention layers that call it
+_PROJECTIONS = ("proj", "out_proj", "o_proj", "to_out", "c_proj", "out_lin", "o")
+"""Names of the last layer of attention layers that call it."""
 
 
 def heads_of(module: nn.Module) -> int:

@@ -56,8 +56,8 @@ class DeconvDecoder(nn.Module):
     ----------
     encoder
         A chain of Conv2d, ReLU, PReLU, LeakyReLU, MaxPool2d, BatchNorm2d and Dropout, with any strides, paddings,
-        dilations and groups; ReLU and max pooling may be functions. It is neither copied nor a submodule of the decoder: its parameters
-        are not among ``decoder.parameters()``.
+        dilations and groups; ReLU and max pooling may be functions. It is neither copied nor a submodule of the decoder:
+        its parameters are not among ``decoder.parameters()``.
     layer
         Decode from this layer of `encoder` and ignore what follows it; by default from the encoder's output.
     weights

@@ -38,8 +38,8 @@ def feature_maps(
 ) -> Figure:
     """Show every channel of one image's feature maps as a numbered tile.
 
-    A layer without negative values, in any image of `maps`, is drawn in viridis, others in RdBu_r with white at zero. A constant channel (a dead
-    ReLU, say) is hatched and labelled with its value; NaN and infinite values are pink.
+    A layer without negative values, in any image of `maps`, is drawn in viridis, others in RdBu_r with white at zero. A
+    constant channel (a dead ReLU, say) is hatched and labelled with its value; NaN and infinite values are pink.
 
     Parameters
     ----------
