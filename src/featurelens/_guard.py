@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import operator
 import random
-import sys
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurelens._random import random_state, set_random_state
 from featurelens._structure import attributes_of, children_of, end_sharing, is_gone, shared_copies
 
 Undo = Callable[[], object]
@@ -301,40 +301,6 @@ def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
         RuntimeWarning,
         stacklevel=5,
     )
-
-
-def random_state() -> list[Any]:
-    """Return the state of every global generator that a forward pass may draw from."""
-    return [read() for read, _ in _generators()]
-
-
-def set_random_state(state: list[Any]) -> None:
-    """Set every global generator to the state that `random_state` returned."""
-    for (_, write), saved in zip(_generators(), state, strict=False):
-        write(saved)
-
-
-def same_random_state(one: Any, other: Any) -> bool:
-    """Return whether nothing was drawn between two calls of `random_state`."""
-    if isinstance(one, dict):
-        return all(same_random_state(one[key], other[key]) for key in one if key in other)
-    if isinstance(one, list | tuple) and not _ATOMS.issuperset(map(type, one)):  # Python's has 625 numbers
-        return all(map(same_random_state, one, other))
-    same = one == other
-    return bool(same if isinstance(same, bool) else same.all())
-
-
-def _generators() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Return how to read and to set each global generator that a forward pass may draw from."""
-    found: list[Any] = [(torch.get_rng_state, torch.set_rng_state), (random.getstate, random.setstate)]
-    if "numpy.random" in sys.modules:
-        numpy = sys.modules["numpy.random"]
-        found.append((numpy.get_state, numpy.set_state))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        found.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
-    if torch.backends.mps.is_available():
-        found.append((torch.mps.get_rng_state, torch.mps.set_rng_state))
-    return found
 
 
 def _generator_kept(value: Any) -> Undo | None:

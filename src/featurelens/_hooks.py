@@ -24,6 +24,7 @@ from torch import nn
 
 from featurelens._checks import check_module
 from featurelens._guard import Undo, all_modules, preserved
+from featurelens._structure import to_device
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")
 
@@ -127,9 +128,10 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def device_of(model: nn.Module) -> torch.device | None:
-    """Return the device of the model's first parameter; None if it has none."""
-    return next((parameter.device for parameter in model.parameters()), None)
+def on_device_of(model: nn.Module, value: Any) -> Any:
+    """Return what a model is given, with its tensors on the device of its first parameter."""
+    first = next(model.parameters(), None)
+    return value if first is None else to_device(value, first.device)
 
 
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:

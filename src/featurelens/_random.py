@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from featurelens._checks import check_whole, describe
-from featurelens._guard import random_state, set_random_state
 
 Seed = int | torch.Generator | None
 
@@ -48,6 +50,42 @@ def make_generator(seed: Seed) -> torch.Generator:
     else:
         generator.manual_seed((seed * STRIDE + OFFSET) % 2**63)
     return generator
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of every global generator that a forward pass may draw from."""
+    return {name: read() for name, (read, _) in _generators().items()}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set every global generator to the state that `random_state` returned; one that came later is left alone."""
+    for name, (_, write) in _generators().items():
+        if name in state:
+            write(state[name])
+
+
+def same_random_state(one: Any, other: Any) -> bool:
+    """Return whether nothing was drawn between two calls of `random_state`."""
+    if isinstance(one, dict):
+        return all(same_random_state(one[key], other[key]) for key in one if key in other)
+    if isinstance(one, list | tuple) and not {int, float, str, type(None)}.issuperset(map(type, one)):
+        return all(map(same_random_state, one, other))
+    same = one == other
+    return bool(same if isinstance(same, bool) else same.all())
+
+
+def _generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Return how to read and to set each global generator that a forward pass may draw from."""
+    found: dict[str, Any] = {"torch": (torch.get_rng_state, torch.set_rng_state)}
+    found["random"] = random.getstate, random.setstate
+    if "numpy.random" in sys.modules:
+        numpy = sys.modules["numpy.random"]
+        found["numpy"] = numpy.get_state, numpy.set_state
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        found["cuda"] = torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
+    if torch.backends.mps.is_available():
+        found["mps"] = torch.mps.get_rng_state, torch.mps.set_rng_state
+    return found
 
 
 @contextmanager

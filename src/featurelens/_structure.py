@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,10 @@ def nbytes(tensor: torch.Tensor) -> int:
 
 def to_device(value: Any, device: torch.device) -> Any:
     """Return `value` with its tensors on `device`; `value` itself if they are there already."""
+    # To the CPU, a copy that is not waited for would be read before it has arrived.
+    moved = partial(torch.Tensor.to, device=device, non_blocking=device.type == "cuda")
     if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
+        return moved(value)
     if all(tensor.device == device for tensor in tensors(value)):
         return value
     if type(value) is tuple:
@@ -135,7 +138,7 @@ def to_device(value: Any, device: torch.device) -> Any:
         move := getattr(value, "to", None)
     ):  # it knows what must stay, such as PackedSequence's lengths
         return move(device)
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), value)
+    return map_tensors(moved, value)
 
 
 def children_of(value: Any) -> list[tuple[Any, Any]] | None:

@@ -23,9 +23,10 @@ import torch
 from torch import fx, nn
 
 from featurelens._checks import first_line
-from featurelens._guard import all_modules, preserved, random_state, same_random_state
+from featurelens._guard import all_modules, preserved
 from featurelens._hooks import check_materialized, eager
 from featurelens._placeholders import Holders, new_objects_collected
+from featurelens._random import random_state, same_random_state
 from featurelens._structure import outline
 
 _PLAIN = (bool, int, float, str, type(None))

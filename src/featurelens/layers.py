@@ -29,7 +29,7 @@ from torch import nn
 
 from featurelens._checks import check_module, count, describe, near_misses
 from featurelens._failure import explain
-from featurelens._hooks import hooked, named_modules, unwrap, visiting
+from featurelens._hooks import hooked, named_modules, on_device_of, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import nbytes, shapes, tensors
 
@@ -286,7 +286,8 @@ def _run_sample(model: nn.Module, sample: tuple[Any, ...], keywords: dict[str, A
 
     with visiting(model), hooked(dict.fromkeys(named_modules(model).values(), note)):
         try:
-            model(*sample, **keywords)
+            args, kwargs = on_device_of(model, (sample, keywords))
+            model(*args, **kwargs)
         except Exception as error:
             raise RuntimeError(explain(error, model, "the sample", sample, keywords)) from error
     return found

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 import featurelens as fl
 from featurelens.statistics import (
@@ -53,8 +52,9 @@ def ablated():
 
 @cache
 def reconstructed():
-    decoder = nn.Conv2d(4, 1, 1)
-    return fl.ChannelAblator(cnn(), "conv1", decoder=decoder).sweep(images(), progress=False)
+    model = cnn().eval()
+    decoder = fl.DeconvDecoder(model, "conv1")
+    return fl.ChannelAblator(model, "conv1", decoder=decoder).sweep(images(), progress=False)
 
 
 @cache

@@ -240,13 +240,13 @@ class ChannelAblator:
         filler, given, generator = check_fill(fill), self._layer.inputs_in(images), make_generator(seed)
         with following(self._layer, given, filler, generator, self.output, self.decoder) as suffix:
             listed, mask = Variants(self._groups, names, mode).mask(suffix.channels, generator)
-            outputs = suffix.baseline.new_empty(len(listed), *suffix.baseline.shape)
+            outputs = torch.empty(len(listed), *suffix.baseline.shape, dtype=suffix.baseline.dtype)
             for part, values in suffix.outputs(mask.to(suffix.features.device), chunk, progress=progress):
                 outputs[part] = values
         return AblationResult(
             outputs=outputs,
-            baseline=suffix.baseline,
-            images=suffix.images.detach().to(suffix.baseline.device, copy=True),
+            baseline=suffix.baseline.cpu(),
+            images=suffix.images.detach().to("cpu", copy=True),
             channels=tuple(listed),
             layer=self.layer,
             mode=mode,

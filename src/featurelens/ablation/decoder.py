@@ -10,7 +10,7 @@ from torch import nn
 
 from featurelens._checks import check_choice, check_dense, check_module, check_type, count, describe
 from featurelens._failure import explain
-from featurelens._hooks import unwrap
+from featurelens._hooks import on_device_of, unwrap
 from featurelens._random import Seed, check_seed, make_generator
 from featurelens.ablation.deconvolution import Convolution, Size, read_chain
 from featurelens.layers import Selector, choose
@@ -160,7 +160,7 @@ class DeconvDecoder(nn.Module):
                     f"called {count(len(places), 'time')}"
                 )
             end = places[0]
-        features, switches, sizes = images, [], []
+        features, switches, sizes = on_device_of(self.encoder, images), [], []
         for step in self._steps[:end]:
             sizes.append((features.shape[2], features.shape[3]))
             try:

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from featurelens._batches import Given
-from featurelens._hooks import device_of, visiting
-from featurelens._structure import to_device
+from featurelens._hooks import on_device_of, visiting
 from featurelens.ablation.decoder import DeconvDecoder
 from featurelens.ablation.decoder_suffix import DecoderSuffix
 from featurelens.ablation.layer import AblatedLayer
@@ -28,9 +27,8 @@ def following(
     decoder: nn.Module | None = None,
 ) -> Iterator[Suffix]:
     """Visit the model, run a batch up to the layer, and give the block what comes after it, or the decoder."""
-    device = device_of(layer.model)
-    if device is not None:
-        given = Given(to_device(given.args, device), to_device(given.kwargs, device), given.rows)
+    args, kwargs = on_device_of(layer.model, (given.args, given.kwargs))
+    given = Given(args, kwargs, given.rows)
     replacement = Replacement(fill, layer.channel_axis, given.rows or 0, generator)
     with ExitStack() as stack:
         rewind = stack.enter_context(visiting(layer.model))

@@ -21,8 +21,8 @@ from torch.overrides import TorchFunctionMode
 from featurelens._batches import Given
 from featurelens._checks import count
 from featurelens._failure import explain
-from featurelens._guard import random_state, same_random_state
 from featurelens._hooks import forwards
+from featurelens._random import random_state, same_random_state
 from featurelens._structure import map_tensors, tensors
 from featurelens.ablation.layer import AblatedLayer
 from featurelens.layers import not_reached

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class AblationResult(SavedResult):
     """The output with each channel dropped, or with only that channel kept; made by `ChannelAblator.sweep`.
 
+    All tensors are on the CPU.
+
     Attributes
     ----------
     outputs : torch.Tensor

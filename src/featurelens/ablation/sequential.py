@@ -14,7 +14,7 @@ from torch import nn
 
 from featurelens._batches import Given
 from featurelens._failure import explain
-from featurelens._guard import random_state, same_random_state
+from featurelens._random import random_state, same_random_state
 from featurelens.ablation.layer import AblatedLayer
 from featurelens.ablation.replay import Change, Watch
 

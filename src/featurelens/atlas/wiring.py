@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._channels import axis_by_type
-from featurelens._hooks import hooked, named_modules, visiting
+from featurelens._hooks import hooked, named_modules, on_device_of, visiting
 from featurelens._structure import first_tensor
 from featurelens.atlas.numbers import rounded
 
@@ -57,7 +57,7 @@ def wires(model: nn.Module, layers: Sequence[str], images: torch.Tensor) -> dict
     images
         A batch of the model's input.
     """
-    modules = named_modules(model)
+    modules, images = named_modules(model), on_device_of(model, images)
     found: dict[str, Wires] = {}
     for place, name in enumerate(layers):
         module = modules.get(name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from featurelens._checks import check_flag, check_type, check_whole, count, describe, near_misses
@@ -118,7 +119,7 @@ class ChannelTable:
             If `mask` is not one True or False for each row.
         """
         try:
-            chosen = np.asarray(mask)
+            chosen = np.asarray(mask.cpu() if isinstance(mask, torch.Tensor) else mask)
         except (TypeError, ValueError, RuntimeError):  # ragged lists, and sparse tensors
             raise TypeError(f"mask must be True or False for each row; got {describe(mask)}") from None
         if chosen.dtype != np.bool_:

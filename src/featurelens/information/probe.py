@@ -88,7 +88,8 @@ class ProbeMutualInformation(MutualInformation):
             )
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
-        labels, columns = (x.values, y.values) if x.discrete else (y.values, x.values)
+        # Many small steps: an accelerator would take longer for them.
+        labels, columns = (side.values.cpu() for side in ((x, y) if x.discrete else (y, x)))
         terms = held_out_terms(columns, labels, self.folds, generator)
         return Measurement(
             value=float(terms.mean()),

@@ -51,7 +51,7 @@ class Layers:
         self.device, self.dtype = first.device, first.dtype
         self.names: dict[Selector, str] = {}
         self.calls: dict[str, tuple[str, int]] = {}
-        for selector in selectors:
+        for selector in dict.fromkeys(selectors):
             choices = choose(model, [selector])
             if len(choices) > 1:
                 listed = ", ".join(choice.name for choice in choices[:4])
@@ -122,7 +122,7 @@ class Layers:
         if not isinstance(term, LayerTerm):
             return images
         name = self.names[term.layer]
-        output = outputs[self.calls[name]]
+        output = outputs[self.calls[name]].to(self.device)  # a model may be spread over several
         if len(output) != len(images):
             raise ValueError(
                 f"layer {name or 'the output'!r} returned {describe(output)} for "

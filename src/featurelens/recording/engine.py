@@ -19,14 +19,14 @@ from featurelens._failure import explain
 from featurelens._guard import snapshot
 from featurelens._hooks import (
     StopForward,
-    device_of,
     hooked,
     is_rehearsal,
     named_modules,
+    on_device_of,
     submodule,
     visiting,
 )
-from featurelens._structure import CannotCopy, map_tensors, tensors, to_device
+from featurelens._structure import CannotCopy, map_tensors, tensors
 from featurelens.layers import Choice, aliases_of, not_reached
 from featurelens.recording.early_stop import EarlyStop
 from featurelens.recording.insertion import CannotRewrite
@@ -126,9 +126,7 @@ class Engine:
         measures: Measures = None,
     ) -> Activations:
         """Run the model once and return what was recorded; `measures` stand in for the layers' reductions."""
-        given = (args, kwargs)
-        if (device := device_of(self.model)) is not None:
-            given = to_device(given, device)
+        given = on_device_of(self.model, (args, kwargs))
         _warn_if_not_finite(given)
         if self.early_stop is None:
             capture = Capture(self, measures)

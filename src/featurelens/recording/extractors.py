@@ -12,7 +12,7 @@ from torch import nn
 from featurelens import _tracing
 from featurelens._checks import check_module, near_misses
 from featurelens._guard import preserved
-from featurelens._hooks import check_materialized, unwrap, visiting
+from featurelens._hooks import check_materialized, on_device_of, unwrap, visiting
 from featurelens._lookup import NoSuchLayer
 from featurelens._structure import CannotCopy, map_tensors
 from featurelens._tracing import Trace
@@ -178,6 +178,7 @@ def insert_extractors(
         )
     tapped = _tapped(model, layers)
     if sample is not None:
+        sample = on_device_of(model, sample)
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):
                 try:

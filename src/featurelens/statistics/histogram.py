@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -210,6 +211,7 @@ def _leading_bits(values: torch.Tensor) -> torch.Tensor:
     return (values.view(torch.int32) >> DROPPED) + SIGN
 
 
+@cache
 def _keys_of_leading_bits() -> torch.Tensor:
     """Return keys that ascend with the values; minus zero is zero."""
     magnitude = torch.arange(SIGN)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, describe, first_line
-from featurelens._hooks import unwrap, visiting
+from featurelens._hooks import on_device_of, unwrap, visiting
 from featurelens._structure import tensors
 from featurelens.tensorboard.run import Run
 
@@ -25,7 +25,7 @@ def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.T
     with quiet, _silent_tracing(), visiting(inner):
         inner.register_forward_hook(_only_tensors)
         try:
-            run.events.add_graph(inner, sample, use_strict_trace=False)
+            run.events.add_graph(inner, on_device_of(inner, sample), use_strict_trace=False)
         except Exception as error:
             name, given = type(inner).__name__, describe(sample)
             raise RuntimeError(

@@ -220,6 +220,15 @@ def test_a_network_that_changes_its_input_leaves_it_whole_for_the_other():
     assert found == pytest.approx(cka(data.relu(), data).value, abs=1e-6)
 
 
+def test_a_layer_of_float64_that_the_next_one_changes_in_place_is_compared_as_it_was():
+    def network(inplace):
+        return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(inplace))).double()
+
+    data = images(20).double()
+    found = fl.compare(network(True), network(False), loader=[data], layers="1", progress=False)
+    assert found.values.item() == pytest.approx(1)
+
+
 def test_weights_of_another_epoch_stand_for_a_second_network():
     model, later = plain(), copy.deepcopy(plain())
     with torch.no_grad():

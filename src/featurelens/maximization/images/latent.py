@@ -181,4 +181,4 @@ class LatentImage(Parametrization):
             ) from error
         if not is_batch(drawn) or len(drawn) != len(latents):
             raise ValueError(f"the decoder must return images {ANY}; got {describe(drawn)}")
-        return drawn.to(parameters.dtype)
+        return drawn.to(parameters)
