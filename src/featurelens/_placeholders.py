@@ -1,8 +1,8 @@
 """Remove the placeholders that traced code has stored.
 
 A forward may store what it computes anywhere: in a global dict, on a class, in a helper object. In a trace these are
-placeholders, on which it would fail later. So all containers that the model's code can name are copied before the
-trace, and those that hold a placeholder afterwards are restored.
+placeholders, on which it would fail later. So all containers that the model's code names are copied before the trace, and
+those that hold a placeholder afterwards are restored. Nothing else of the program is looked at, however large it is.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from featurelens._guard import all_modules
-from featurelens._structure import attributes_of, children_of, is_gone
+from featurelens._structure import attributes_of, is_gone
 
-_CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
+_ATOMS = {bool, int, float, str, bytes, type(None), torch.Tensor, nn.Parameter}
+_CONTAINERS = {dict, list, set, deque, OrderedDict, defaultdict}
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
 _SHELVES = {"weakref", "collections", "queue", "threading", "types"}  # whose objects hold others
 _CACHE = type(functools.lru_cache(lambda: None))
@@ -37,15 +38,13 @@ class Holders:
     def __init__(self, model: nn.Module) -> None:
         self._before: dict[int, tuple[Any, Any]] = {}
         kinds = {kind for module in all_modules(model) for kind in type(module).__mro__}
-        waiting: list[Any] = [model, *kinds, *(sys.modules.get(kind.__module__) for kind in kinds)]
+        waiting: list[Any] = [model, *kinds]
         known: set[int] = set()
         while waiting:
             item = waiting.pop()
-            if id(item) in known or is_gone(item):
-                continue
-            if not isinstance(item, str | int | float | torch.Tensor):
+            if id(item) not in known and not is_gone(item):
                 known.add(id(item))
-                waiting += self._note(item)
+                waiting += [child for child in self._note(item) if type(child) not in _ATOMS]
 
     def _note(self, item: Any) -> list[Any]:
         """Copy what `item` holds; return that."""
@@ -54,16 +53,18 @@ class Holders:
             return []
         if kind in _CONTAINERS:
             self._before[id(item)] = item, item.copy()
-            return [child for _, child in children_of(item) or ()]
+            return list(item.values() if isinstance(item, dict) else item)
         if kind is tuple:
             return list(item)
         if kind is types.CellType:
             self._before[id(item)] = item, _content(item)
             return [_content(item)]
+        if isinstance(item, functools.partial):
+            return [item.func, item.args, item.keywords]
         if isinstance(item, types.MethodType):
             return [item.__func__, item.__self__]
         if isinstance(item, types.FunctionType):
-            return [vars(item), item.__globals__, *(item.__closure__ or ()), item.__defaults__]
+            return [*self._named(item), vars(item), *(item.__closure__ or ()), item.__defaults__]
         if isinstance(item, type):
             self._before[id(item)] = item, dict(vars(item))
             return list(vars(item).values())
@@ -74,6 +75,20 @@ class Holders:
         if isinstance(item, nn.Module) or kind.__module__ in _SHELVES or not _is_foreign(kind):
             return [attributes_of(item), kind]
         return [getattr(item, "__wrapped__", None)] if isinstance(item, _CACHE) else []
+
+    def _named(self, function: types.FunctionType) -> list[Any]:
+        """Copy the globals of a function and of the modules that it names; return those of their items that it names."""
+        names, found, known = _names(function.__code__), list[Any](), set[int]()
+        spaces = [function.__globals__]
+        for space in spaces:  # the list grows meanwhile
+            known.add(id(space))
+            self._before.setdefault(id(space), (space, space.copy()))
+            for item in (space[name] for name in names if name in space):
+                if not isinstance(item, types.ModuleType):
+                    found.append(item)
+                elif not _is_foreign(item) and id(vars(item)) not in known:
+                    spaces.append(vars(item))
+        return found
 
     def release(self, tracer: Callable[[], Any]) -> str | None:
         """Remove whatever holds a placeholder of the tracer; return what still holds one, None if nothing does."""
@@ -128,6 +143,12 @@ def new_objects_collected() -> Iterator[None]:
 def _is_foreign(item: Any) -> bool:
     where = item.__name__ if isinstance(item, types.ModuleType) else item.__module__
     return str(where).partition(".")[0] in _FOREIGN
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Return the names of globals and attributes in a function's code, and in that of functions inside it."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _content(cell: types.CellType) -> Any:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 import featurelens as fl
+from featurelens._placeholders import Holders
 from tests.nets import scripted, seeded
 from tests.state import snapshot
 
@@ -232,6 +233,39 @@ def test_no_placeholder_stays_behind(way):
         assert torch.equal(tapped(X), expected)
     if way == "rewrite":
         assert torch.equal(recorder(X)["a"], fl.ActivationRecorder(model, "a")(X)["a"])
+
+
+ELSEWHERE = types.ModuleType("elsewhere")  # a module of the user's, which holds another
+ELSEWHERE.inner = types.ModuleType("elsewhere.inner")
+ELSEWHERE.inner.table = {"old": 1}
+exec("def put(place, x):\n    kept.append(x)\n    place['x'] = x", vars(ELSEWHERE))
+ELSEWHERE.kept = []
+PUT = functools.partial(ELSEWHERE.put, {})
+UNNAMED = [[number] for number in range(1000)]
+
+
+class KeepsElsewhere(nn.Linear):
+    def forward(self, x):
+        ELSEWHERE.inner.table["new"] = x
+        ELSEWHERE.inner.table["old"] = [x]
+        ELSEWHERE.inner.last = x
+        self.put(x)
+        return super().forward(x)
+
+    def put(self, x):
+        return [PUT(y) for y in (x,)]
+
+
+def test_no_placeholder_stays_in_what_other_modules_hold_and_the_rest_of_a_program_is_not_looked_at():
+    model = KeepsElsewhere(3, 2)
+    fl.insert_extractors(model, "")
+    assert ELSEWHERE.inner.table == {"old": 1}
+    assert not hasattr(ELSEWHERE.inner, "last")
+    assert (ELSEWHERE.kept, PUT.args) == ([], ({},))
+    assert not [o for o in gc.get_objects() if issubclass(type(o), fx.Proxy)]
+    looked_at = [before for before, _ in Holders(model)._before.values()]
+    assert any(item is ELSEWHERE.kept for item in looked_at)
+    assert not any(item is UNNAMED or item is UNNAMED[0] for item in looked_at)
 
 
 def test_no_placeholder_stays_behind_when_a_trace_fails():

@@ -1,5 +1,6 @@
 """`recorder.stream`: several analyses from one pass, on one process, in shares, and under torchrun."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -310,7 +311,12 @@ def test_under_torchrun_every_rank_returns_what_one_process_does(tmp_path, proce
         str(processes),
     ]
     done = subprocess.run(
-        [*command, str(script), str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
+        [*command, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},  # others add in other orders
     )
     assert done.returncode == 0, done.stderr[-3000:]
     alone = fl.ActivationRecorder(plain(), LAYERS).stream(BATCHES, everything())
