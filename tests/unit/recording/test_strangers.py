@@ -238,9 +238,15 @@ def test_no_placeholder_stays_behind(way):
 ELSEWHERE = types.ModuleType("elsewhere")  # a module of the user's, which holds another
 ELSEWHERE.inner = types.ModuleType("elsewhere.inner")
 ELSEWHERE.inner.table = {"old": 1}
-exec("def put(place, x):\n    kept.append(x)\n    place['x'] = x", vars(ELSEWHERE))
 ELSEWHERE.kept = []
-PUT = functools.partial(ELSEWHERE.put, {})
+
+
+def put(place, x):
+    kept.append(x)  # noqa: F821  a global of the other module
+    place["x"] = x
+
+
+PUT = functools.partial(types.FunctionType(put.__code__, vars(ELSEWHERE)), {})
 UNNAMED = [[number] for number in range(1000)]
 
 
