@@ -55,7 +55,7 @@ fl.plotting.image_grid(result.images[0][:, None], labels=names)
 # Time series and tokens
 # ----------------------
 #
-# The channels of ``nn.Conv1d`` are on axis 1, those of ``nn.Linear`` are last. Where a layer's type does not tell, as that of
+# The channels of ``nn.Conv1d`` are on axis 1, those of ``nn.Linear`` are last. Where a layer's type does not tell, as with
 # the block as a whole, pass ``axis=-1``.
 
 series = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 60, 3))

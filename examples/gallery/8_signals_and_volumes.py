@@ -2,7 +2,7 @@
 Signals and volumes
 ===================
 
-What makes a neuron fire, and how a film shows that something moves: images of one and of three dimensions.
+What makes a neuron fire, and what shows a network which way something moves in a film: "images" of one and three dimensions.
 """
 
 # %%
@@ -93,8 +93,8 @@ maximizer.run([fires, -fires]).compare(signals).plot()
 # Films
 # -----
 #
-# A film is a volume: its first axis is time. Here each digit moves up, down, left or right, a pixel each frame, and a network
-# of ``nn.Conv3d`` says which way.
+# A film is a volume: its first axis is time. Here each digit moves up, down, left or right, one pixel per frame, and a
+# network of ``nn.Conv3d`` says which way.
 
 digits = torch.from_numpy(load_digits().images).float() / 16
 ways = torch.arange(len(digits)) % 4

@@ -2,8 +2,8 @@
 Describe channels and layers
 ============================
 
-One pass over the data: which channels are sparse, selective or redundant, on how many dimensions a layer lies, and what of
-the labels a linear probe reads off it.
+Which channels are sparse, selective or redundant, how many dimensions a layer uses, and what a linear probe can read off it
+about the labels.
 """
 
 # %%
@@ -47,7 +47,7 @@ for _ in range(10):
 # Measure every channel in one pass
 # ---------------------------------
 #
-# Each statistic is updated batch by batch, inside the forward pass; no activation is kept but those of the random sample.
+# Each statistic is updated batch by batch, inside the forward pass; no activations are kept but those of the random sample.
 
 loader = list(zip(images[test].split(100), labels[test].split(100), strict=True))
 recorder = fl.ActivationRecorder(model, nn.ReLU)
@@ -70,7 +70,8 @@ result["relu2"].covariance.plot()
 # One table
 # ---------
 #
-# The channels that tell most about the class are not those that the network needs most: several may tell the same.
+# The channels that tell most about the class are not those that the network needs most: several may carry the same
+# information.
 
 information = fl.layer_information(model, nn.ReLU, loader, per="channel")
 importance = fl.ChannelAblator(model, "relu2").importance(loader)

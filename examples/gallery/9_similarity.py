@@ -86,8 +86,8 @@ fl.compare(first, second, loader=loader, layers=layers).plot(title="Two networks
 # Before and after training
 # -------------------------
 #
-# Weights of the same network can be passed as they are saved. Training changes the last layers most; the first convolutions
-# hardly differ from random ones.
+# Instead of a second network, pass other weights of the same one as a state dict. Training changes the last layers most; the
+# first convolutions hardly differ from random ones.
 
 fl.compare(first, untrained, loader=loader, layers=layers).plot(title="Trained (rows), untrained (columns)")
 

@@ -12,7 +12,7 @@ Install with ``pip install "featurelens[examples]"``; everything below takes sec
 # ----------------------
 #
 # featurelens works with any ``torch.nn.Module``. Here we train a small convolutional network on scikit-learn's digits:
-# 1797 images of 8 x 8 pixels. This part is plain PyTorch.
+# 1,797 images of 8 x 8 pixels. This part is plain PyTorch.
 
 from collections import OrderedDict
 

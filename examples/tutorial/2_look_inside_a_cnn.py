@@ -140,10 +140,10 @@ for digit in range(10):
 # 3. Measure: how much information channels have
 # ----------------------------------------------
 #
-# That a channel responds to sevens says little if it responds to twos as well. **Mutual information** puts it in one number:
-# how much does knowing the channel's value reduce our uncertainty about the digit? The uncertainty about ten equally likely
-# digits is log 10 = 2.30 **nats** (with the logarithm to base 2, the unit is the bit). A channel that separates all ten
-# digits has 2.30 nats of information; a channel unrelated to the digit has 0.
+# That a channel responds to sevens says little if it responds to twos as well. **Mutual information** sums this up in one
+# number: how much does knowing the channel's value reduce our uncertainty about the digit? The uncertainty about ten equally
+# likely digits is log 10 = 2.30 **nats** (with the logarithm to base 2, the unit is the bit). A channel that separates all
+# ten digits has 2.30 nats of information; a channel unrelated to the digit has 0.
 
 information = fl.channel_information(means, test_labels)
 information.plot(title="What the mean of each channel of relu2 tells about the digit")
@@ -162,9 +162,10 @@ for name, result in layers.items():
     print(f"{name:7} {result.value:.2f} nats, where chance alone gives {result.null_mean:.2f}")
 
 # %%
-# Layers closer to the scores seem to have more information about the digit. Strictly, they cannot: everything in ``relu2`` has
-# passed through ``conv1``. But these values are what a **linear probe** can predict of images that it was not fitted to, from
-# the mean of every map. What rises from layer to layer is how *easily* the digit can be read off.
+# Layers closer to the scores seem to have more information about the digit. Strictly, they cannot: everything in ``relu2``
+# has passed through ``conv1``. But these values are what a **linear probe**, a linear classifier that sees only the mean of
+# every map, can predict about images that it was not fitted to. What rises from layer to layer is how *easily* the digit can
+# be read off.
 
 # %%
 # A popular recipe gets this wrong. It counts pairs of pixel and activation in a table of 255 x 255 cells. But a map has only
