@@ -265,6 +265,7 @@ rebuilt.plot(image=0)
 # None of this is specific to digits or to this network. Use your own ``model`` and ``images``, look up the layer names with
 # ``fl.list_layers(model, images)``, and go through the page again. Read more about:
 #
-# * selecting layers, and recording data sets that do not fit in memory: the how-to pages on recording;
-# * why the usual estimate of information misleads, and what information means in a network without noise: the explanations;
-# * what an optimized image can show, and what it cannot: the explanation of activation maximization.
+# * :doc:`selecting layers, and recording data sets that do not fit in memory <../howto/recording>`;
+# * :doc:`why the usual estimate of information misleads <../explanation/information_bias>`, and
+#   :doc:`what information means in a network without noise <../explanation/deterministic_networks>`;
+# * :doc:`what an optimized image can show, and what it cannot <../explanation/activation_maximization>`.
