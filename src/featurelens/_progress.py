@@ -49,9 +49,11 @@ def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
         # Not tqdm.auto: elsewhere than in notebooks its bar begins an iteration of its own, which starts a loader's workers.
         from tqdm.autonotebook import tqdm
 
+    # tqdm's thread, which looks after bars whose pace changes, may hold a lock while a program forks, and a bar in the fork
+    # would wait for it forever; a bar that looks at the time at every step needs no thread.
+    kind = type("Bar", (tqdm,), {"monitor_interval": 0})
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
-        return tqdm, {"delay": BRIEF}
+        return kind, {"miniters": 1, "delay": BRIEF}
     if sys.stderr.isatty():
-        return tqdm, {}
-    # miniters: otherwise a thread of tqdm also writes what is ten seconds old.
-    return tqdm, {"delay": SILENT, "mininterval": SILENT, "miniters": 1, "file": Lines(sys.stderr)}
+        return kind, {"miniters": 1}
+    return kind, {"miniters": 1, "delay": SILENT, "mininterval": SILENT, "file": Lines(sys.stderr)}

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 
 import pytest
 
@@ -65,6 +66,14 @@ def test_a_loader_is_gone_over_once(progress):
     loader = Loader([1, 2])
     assert list(progress_bar(loader, what="working", unit="step", progress=progress)) == [1, 2]
     assert loader.begun == 1
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_starts_no_thread_whose_lock_a_fork_would_wait_for(progress, monkeypatch):
+    monkeypatch.setattr("tqdm.std.tqdm.monitor", None)
+    before = threading.active_count()
+    list(progress_bar(range(3), what="working", unit="step", progress=progress))
+    assert threading.active_count() == before
 
 
 def test_lines_drop_what_moves_the_cursor():
