@@ -96,4 +96,4 @@ def test_a_notebook_gets_a_widget_for_work_that_lasts(monkeypatch):
     bar = type("tqdm", (base,), {"__init__": lambda self, items, **settings: vars(self).update(settings)})
     monkeypatch.setattr("tqdm.autonotebook.tqdm", bar)
     made = progress_bar([1], what="working", unit="step", progress=False)
-    assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0}
+    assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0, "miniters": 1}
