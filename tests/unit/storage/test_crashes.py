@@ -14,7 +14,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     memory = Path("/dev/shm")  # where to sync costs nothing
     folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path)
     done = subprocess.run(
-        [sys.executable, script, folder.name, "1.5"], capture_output=True, text=True, check=False
+        [sys.executable, script, folder.name, "1.5"], capture_output=True, text=True, check=False, timeout=300
     )
     folder.cleanup()
     assert done.returncode == 0, done.stdout + done.stderr
