@@ -14,6 +14,10 @@ _NORMS = (nn.LayerNorm, nn.RMSNorm)
 _LIBRARIES = {"torch", "torchvision", "timm"}  # whose names of classes tell what they are made for
 
 
+class Unsuitable(ValueError):
+    """A layer's output does not suit what was asked for; the message is complete and is raised unchanged."""
+
+
 def axis_by_type(module: nn.Module | None) -> int | None:
     """Return 1 or -1 where a layer's type tells which axis of its output holds the channels, else None.
 
@@ -46,6 +50,10 @@ class ChannelAxes:
         if len(shape) < 3:
             return 1
         if (axis := axis_by_type(module)) is not None:
+            if isinstance(module, nn.modules.conv._ConvNd) and len(shape) < len(module.kernel_size) + 2:
+                raise Unsuitable(
+                    f"{type(module).__name__} returned {shape}, which has no batch axis: pass images[None]"
+                )
             return axis
         if len(shape) == 3:
             return None

@@ -11,6 +11,7 @@ from torch import nn
 
 from featurelens._checks import describe, first_line
 from featurelens._hooks import named_modules
+from featurelens._structure import tensors
 
 
 def explain(
@@ -22,10 +23,19 @@ def explain(
     )
     # Without the list of signatures that follows in torch's message.
     reason = first_line(error).removesuffix(", but expected one of:")
-    hint = "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
-    hint = hint if _has_array((args, kwargs)) else ""
     kind = type(error).__name__
-    return f"the model failed on {where} ({given}){_layer(error, model)}: {kind}: {reason}{hint}"
+    return f"the model failed on {where} ({given}){_layer(error, model)}: {kind}: {reason}{_hint(model, (args, kwargs))}"
+
+
+def _hint(model: nn.Module, given: Any) -> str:
+    """Return what may help, if inputs are NumPy arrays or of another precision than the parameters."""
+    if _has_array(given):
+        return "; it was given a NumPy array and may need a tensor: torch.from_numpy(array)"
+    wanted = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    other = next((t.dtype for t in tensors(given) if t.is_floating_point() and t.dtype not in wanted), None)
+    if len(wanted) != 1 or other is None:
+        return ""
+    return f"; its parameters are {str(wanted.pop())[6:]}, and it was given {str(other)[6:]}"
 
 
 def _has_array(value: Any) -> bool:

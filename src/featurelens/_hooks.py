@@ -129,9 +129,11 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def on_device_of(model: nn.Module, value: Any) -> Any:
-    """Return what a model is given, with its tensors on the device of its first parameter."""
-    first = next(model.parameters(), None)
-    return value if first is None else to_device(value, first.device)
+    """Return what a model is given, with its tensors on the device of its first parameter that is in memory."""
+    first = next((p for p in model.parameters() if not p.is_meta), next(model.parameters(), None))
+    # accelerate's hooks move inputs to where they load the parameters.
+    offloaded = first is not None and first.is_meta and any(hasattr(m, "_hf_hook") for m in model.modules())
+    return value if first is None or offloaded else to_device(value, first.device)
 
 
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:

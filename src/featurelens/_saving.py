@@ -64,7 +64,9 @@ def read(path: str | os.PathLike[str], kind: type, make: Callable[..., T]) -> T:
             raise TypeError
         return make(**content)
     except UNREADABLE as error:
-        raise ValueError(f"{path} was not written by {kind.__name__}.save") from error
+        raise ValueError(
+            f"{path} was not written by {kind.__name__}.save of this version, or is damaged"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -242,7 +242,7 @@ def not_reached(choice: Choice, calls: int) -> str:
         return f"layer {choice.name!r} was called {count(calls, 'time')}, so there is no call {choice.call}"
     return (
         f"layer {choice.name!r} was never called in the forward pass: it may be unused in this mode, used only "
-        "through its weights, or called as layer.forward(x), which hooks do not see"
+        "through its weights (by fused attention, for example), or called as layer.forward(x), which hooks do not see"
     )
 
 

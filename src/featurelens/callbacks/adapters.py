@@ -37,13 +37,16 @@ def lightning_callback(observer: Observer) -> Any:
     base = _imported(("lightning.pytorch", "pytorch_lightning"), "lightning").Callback
 
     class ObserverCallback(base):  # type: ignore[misc, valid-type]
+        def __reduce__(self) -> Any:
+            return lightning_callback, (observer,)
+
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.is_global_zero:
                 observer.on_batch_end(step=trainer.global_step)
 
         def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.is_global_zero:
-                observer.on_epoch_end(step=trainer.global_step)
+                observer.on_epoch_end(step=trainer.global_step, epoch=trainer.current_epoch + 1)
 
     return ObserverCallback()
 
@@ -69,20 +72,23 @@ def trainer_callback(observer: Observer) -> Any:
     --------
     .. code-block:: python
 
-        observer = fl.callbacks.Observer(model, "encoder.layer.*.output", batch, log=wandb.run.log)
+        observer = fl.callbacks.Observer(model, "*.intermediate", batch, log=wandb.run, reduce=lambda z: z.movedim(-1, 1))
         Trainer(model, args, train_dataset=data, callbacks=[fl.callbacks.trainer_callback(observer)]).train()
     """
     _check(observer)
     base = _imported(("transformers",), "transformers").TrainerCallback
 
     class ObserverCallback(base):  # type: ignore[misc, valid-type]
+        def __reduce__(self) -> Any:
+            return trainer_callback, (observer,)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
                 observer.on_batch_end(step=state.global_step)
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
-                observer.on_epoch_end(step=state.global_step)
+                observer.on_epoch_end(step=state.global_step, epoch=round(state.epoch))
 
     return ObserverCallback()
 
@@ -99,4 +105,4 @@ def _imported(modules: tuple[str, ...], extra: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or not module.startswith(error.name):
                 raise  # installed, but something that it needs is not
-    raise ImportError(f"this callback needs the package {modules[0]}: pip install featurelens[{extra}]")
+    raise ImportError(f"this callback needs the package {modules[0]}: pip install 'featurelens[{extra}]'")

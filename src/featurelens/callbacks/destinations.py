@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, final
 
 from featurelens._checks import describe
 from featurelens.maximization import MaximizationResult
 from featurelens.tensorboard import TensorBoardWriter
 
+STEP = "observed_step"
+
 
 class Log(Protocol):
-    """Takes the values of one step, by name: ``wandb.run.log``, ``mlflow.log_metrics``, or your own."""
+    """Takes the values of one step, by name: ``mlflow.log_metrics``, or your own."""
 
     def __call__(self, values: dict[str, float], /, *, step: int) -> object: ...
 
@@ -22,7 +24,15 @@ class Draw(Protocol):
     def __call__(self, result: MaximizationResult, /, *, step: int) -> object: ...
 
 
-Destination: TypeAlias = TensorBoardWriter | Log
+class WandbRun(Protocol):
+    """A run of Weights & Biases."""
+
+    def log(self, data: dict[str, float], /) -> object: ...
+
+    def define_metric(self, name: str, /, step_metric: str | None = None) -> object: ...
+
+
+Destination: TypeAlias = TensorBoardWriter | WandbRun | Log
 
 
 def log_to(destination: Destination) -> Log:
@@ -30,12 +40,29 @@ def log_to(destination: Destination) -> Log:
     if isinstance(destination, TensorBoardWriter):
         board = destination
         return lambda values, *, step: board.training(step, _by_group(values))
+    run: Any = getattr(destination, "__self__", destination)  # of run.log, too
+    if callable(getattr(run, "define_metric", None)):
+        return _RunLog(run)
     if not callable(destination):
         raise TypeError(
-            "log must be a TensorBoardWriter or a function that is called as log(values, step=step), such as "
-            f"wandb.run.log or mlflow.log_metrics; got {describe(destination)}"
+            "log must be a TensorBoardWriter, wandb.run or a function that is called as log(values, step=step), such as "
+            f"mlflow.log_metrics; got {describe(destination)}"
         )
     return destination
+
+
+@final
+class _RunLog:
+    """Logs to Weights & Biases, which drops values of a step behind its own counter: the step is a value like others."""
+
+    def __init__(self, run: WandbRun) -> None:
+        self.run, self.defined = run, set[str]()
+
+    def __call__(self, values: dict[str, float], /, *, step: int) -> None:
+        for name in values.keys() - self.defined:
+            self.run.define_metric(name, step_metric=STEP)
+            self.defined.add(name)
+        self.run.log({**values, STEP: step})
 
 
 def draw_to(draw: Draw | None, destination: Destination) -> Draw:

@@ -32,7 +32,7 @@ class Observer:
 
     ::
 
-        observer = fl.callbacks.Observer(model, "conv*", images, labels, log=wandb.run.log)
+        observer = fl.callbacks.Observer(model, "conv*", images, labels, log=wandb.run)
         for epoch in range(20):
             for batch in loader:
                 train_on(batch)
@@ -52,7 +52,7 @@ class Observer:
       mean over positions and the label, as by `channel_information`; 0 on average where they are independent
     - ``similarity/LAYER``: debiased `similarity.cka` of these means with those after the epoch before, at first with those
       after the first batch
-    - ``epoch``, the number of epochs that have ended
+    - ``epochs_ended``, not after the first batch
     - the pictures
 
     The model runs in eval mode on the probe images and is restored; weights, gradients, buffers, the optimizer and random
@@ -71,8 +71,9 @@ class Observer:
     labels
         Integer labels `(N,)`, or None for no information.
     log
-        A `TensorBoardWriter` that is open, or a function called as ``log(values, step=step)`` with a dict of floats:
-        ``wandb.run.log``, ``mlflow.log_metrics``, the ``log_metrics`` of Lightning's loggers, or your own.
+        A `TensorBoardWriter` that is open; a run of Weights & Biases, ``wandb.run``; or a function called as
+        ``log(values, step=step)`` with a dict of floats: ``mlflow.log_metrics``, the ``log_metrics`` of Lightning's
+        loggers, or your own.
     every
         Number of batches between two looks.
     reduce
@@ -96,7 +97,7 @@ class Observer:
     >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
     >>> observer = Observer(model, "relu_1", torch.rand(8, 1, 6, 6), log=lambda values, step: print(step, *values))
     >>> observer.on_batch_end()
-    1 activation_mean/1 activation_std/1 active_share/1 dead_share/1 not_finite_share/1 epoch
+    1 activation_mean/1 activation_std/1 active_share/1 dead_share/1 not_finite_share/1
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class Observer:
         elif self.batches % self.every == 0:
             self._log(self._look()[0], step=at)
 
-    def on_epoch_end(self, *, step: int | None = None) -> None:
+    def on_epoch_end(self, *, step: int | None = None, epoch: int | None = None) -> None:
         """Look at everything after an epoch.
 
         Parameters
@@ -165,6 +166,8 @@ class Observer:
         step
             The step under which values are logged; by default the number of batches so far, or of epochs if
             `on_batch_end` is not called.
+        epoch
+            How many epochs have ended; by default, how often this was called.
 
         Raises
         ------
@@ -172,10 +175,11 @@ class Observer:
             As for `on_batch_end`.
         """
         at = _step(step, self.batches or self.epochs + 1)
-        self.epochs += 1
-        self._look_closely(at)
+        ended = self.epochs + 1 if epoch is None else check_whole(epoch, argument="epoch", least=0)
+        self.epochs = ended
+        self._look_closely(at, {"epochs_ended": float(ended)})
 
-    def _look_closely(self, step: int) -> None:
+    def _look_closely(self, step: int, more: Values | None = None) -> None:
         values, means = self._look()
         for layer, rows in means.items():
             if self._labels is not None:
@@ -183,7 +187,7 @@ class Observer:
             if self._before is not None:
                 values[_named("similarity", layer)] = similarity(rows, self._before[layer])
         self._before = means
-        self._log({**values, "epoch": float(self.epochs)}, step=step)
+        self._log({**values, **(more or {})}, step=step)
         self._draw_pictures(step)
 
     def _look(self) -> tuple[Values, dict[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""The loops of spatial information, compiled where numba is installed (``pip install featurelens[fast]``)."""
+"""The loops of spatial information, compiled where numba is installed (``pip install "featurelens[fast]"``)."""
 
 from __future__ import annotations
 

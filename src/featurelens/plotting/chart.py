@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from featurelens._checks import check_type
@@ -16,11 +17,11 @@ from featurelens.plotting.page import (
     MARGIN,
     NOTE,
     TITLE,
-    NotebookFigure,
     check_text,
     figure_of,
     missing_glyphs_passed_over,
     room,
+    shown_in_notebooks,
     text_width,
     wrap,
 )
@@ -49,7 +50,7 @@ def chart(
     check_text(ylabel, argument="ylabel")
     if ax is None:
         layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
-        figure = NotebookFigure(figsize=size, dpi=DPI, layout=layout, facecolor="white")
+        figure = shown_in_notebooks(Figure(figsize=size, dpi=DPI, layout=layout, facecolor="white"))
         ax = figure.add_subplot()
     check_type(ax, Axes, argument="ax", expected="a matplotlib Axes")
     width = room(ax)[0]

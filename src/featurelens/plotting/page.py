@@ -8,6 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,18 +33,21 @@ LONGEST = 2000  # characters of a heading
 BAR = 0.75  # width kept for a colour bar and its numbers
 
 
-class NotebookFigure(Figure):
-    """A figure that Jupyter shows as the value of a cell, also without ``%matplotlib inline``.
+def shown_in_notebooks(figure: Figure) -> Figure:
+    """Make Jupyter show a figure as the value of a cell, also without ``%matplotlib inline``.
 
-    Matplotlib's inline backend registers a PNG formatter for `Figure`, which IPython prefers to the method below. So
-    the figure is shown once where that backend runs, too; pyplot, which shows its figures at the end of a cell, does
-    not know it.
+    Matplotlib's inline backend registers a PNG formatter for `Figure`, which IPython prefers to this method. So the figure
+    is shown once where that backend runs, too; pyplot, which shows its figures at the end of a cell, does not know it. It
+    is no subclass, as loggers know figures by the name of their class.
     """
+    setattr(figure, "_repr_png_", partial(_png, figure))  # noqa: B010  no attribute of a Figure
+    return figure
 
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -157,7 +161,7 @@ def _new_page(
     title_height, note_height = len(heading) * TITLE * LINE / 72, len(below) * NOTE * LINE / 72
     top = title_height + note_height + (0.08 if heading or below else 0)
     across, up = full + 2 * MARGIN, height + top + 2 * MARGIN
-    figure = NotebookFigure(figsize=(across, up), dpi=DPI, facecolor="white")
+    figure = shown_in_notebooks(Figure(figsize=(across, up), dpi=DPI, facecolor="white"))
     left, ceiling = MARGIN / across, 1 - MARGIN / up
     if heading:
         figure.suptitle("\n".join(heading), x=left, y=ceiling, ha="left", va="top", fontsize=TITLE, color=INK)

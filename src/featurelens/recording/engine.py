@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from featurelens._channels import ChannelAxes
+from featurelens._channels import ChannelAxes, Unsuitable
 from featurelens._checks import describe
 from featurelens._failure import explain
 from featurelens._guard import snapshot
@@ -30,7 +30,7 @@ from featurelens._structure import CannotCopy, map_tensors, tensors
 from featurelens.layers import Choice, aliases_of, not_reached
 from featurelens.recording.early_stop import EarlyStop
 from featurelens.recording.insertion import CannotRewrite
-from featurelens.recording.reductions import Reduction, Unsuitable, channels_first, over_positions
+from featurelens.recording.reductions import Reduction, channels_first, over_positions
 from featurelens.recording.rewrite import NotCalled, Rewriting
 from featurelens.storage.activations import Activations
 

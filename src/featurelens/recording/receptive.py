@@ -10,11 +10,11 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from featurelens._channels import Unsuitable
 from featurelens._checks import check_whole, describe
 from featurelens._html import Shown
 from featurelens.layers import Selector
 from featurelens.recording.recorder import ActivationRecorder
-from featurelens.recording.reductions import Unsuitable
 
 PROBES = 16  # images in a batch
 CHANGE = 10.0  # of a pixel, in standard deviations of a normal distribution

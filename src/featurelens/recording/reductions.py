@@ -8,16 +8,13 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
+from featurelens._channels import Unsuitable
 from featurelens._checks import check_choice
 from featurelens._structure import children_of, map_tensors, tensors
 from featurelens.layers import Choice, Selector, choose
 
 Reduction: TypeAlias = Literal["mean", "max"] | Callable[[Any], Any] | None
 """What to keep of a layer's output: all of it, its mean or maximum over positions, or a function of it."""
-
-
-class Unsuitable(ValueError):
-    """A layer's output does not suit what was asked for; the message is complete and is raised unchanged."""
 
 
 def channels_first(

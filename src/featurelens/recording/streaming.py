@@ -10,13 +10,14 @@ from typing import Any, final
 import torch
 
 from featurelens._batches import SHUFFLING, Batch, sampler_of
+from featurelens._channels import Unsuitable
 from featurelens._checks import check_type, describe
 from featurelens._hooks import named_modules
 from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Call, Engine
 from featurelens.recording.inputs import labels_of
-from featurelens.recording.reductions import Reduction, Unsuitable, channels_first, reduced
+from featurelens.recording.reductions import Reduction, channels_first, reduced
 from featurelens.recording.to_store import recipe_of
 from featurelens.statistics import Statistic, StreamResult
 from featurelens.statistics.base import check_values, name_of

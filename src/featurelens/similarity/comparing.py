@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from featurelens._batches import Batch
+from featurelens._channels import Unsuitable
 from featurelens._checks import check_module, check_type, count, describe
 from featurelens._hooks import unwrap
 from featurelens._random import Seed
@@ -23,7 +24,6 @@ from featurelens.layers import Selector, choose
 from featurelens.recording.dataset import DatasetPass
 from featurelens.recording.engine import Engine, Keeper
 from featurelens.recording.inputs import Inputs, Rows, checked_loader
-from featurelens.recording.reductions import Unsuitable
 from featurelens.similarity.base import FEWEST
 from featurelens.similarity.layer_results import LayerSimilarityResult
 from featurelens.similarity.pair_sums import PairSums

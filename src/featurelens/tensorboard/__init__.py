@@ -11,7 +11,7 @@
         board.embedding(features, labels=names, sprites=images)
 
 View it with ``tensorboard --logdir runs --samples_per_plugin images=100``; without the last option TensorBoard shows
-only ten epochs of each picture. Requires an extra: ``pip install featurelens[tensorboard]``.
+only ten epochs of each picture. Requires an extra: ``pip install "featurelens[tensorboard]"``.
 """
 
 from featurelens.tensorboard.writer import TensorBoardWriter

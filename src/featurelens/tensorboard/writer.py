@@ -53,7 +53,7 @@ class TensorBoardWriter:
             import torch.utils.tensorboard  # noqa: F401
         except ImportError as error:
             raise ImportError(
-                "TensorBoardWriter needs the package tensorboard: pip install featurelens[tensorboard]"
+                "TensorBoardWriter needs the package tensorboard: pip install 'featurelens[tensorboard]'"
             ) from error
         self.log_dir = check_path(log_dir, argument="log_dir", expected="a folder's path")
         self._run: Run | None = None

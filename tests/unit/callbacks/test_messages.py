@@ -52,8 +52,8 @@ def observe(layers="0", images=IMAGES, labels=None, **options):
             {"log": "runs/first"},
             TypeError,
             (
-                "log must be a TensorBoardWriter or a function that is called as log(values, step=step), such as "
-                "wandb.run.log or mlflow.log_metrics; got 'runs/first'"
+                "log must be a TensorBoardWriter, wandb.run or a function that is called as log(values, step=step), such as "
+                "mlflow.log_metrics; got 'runs/first'"
             ),
         ),
         ({"every": 0}, ValueError, "every must be at least 1; got 0"),
@@ -131,5 +131,5 @@ def test_an_adapter_needs_its_package_and_an_observer(adapter, modules, package,
         adapter(None)
     for name in modules:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=re.escape(f"pip install featurelens[{package}]")):
+    with pytest.raises(ImportError, match=re.escape(f"pip install 'featurelens[{package}]'")):
         adapter(observe())

@@ -93,10 +93,10 @@ def test_it_looks_after_the_first_batch_every_so_many_and_each_epoch(images):
         observer.on_epoch_end()
     assert logged.steps == [1, 3, 4, 6, 8]
     look = [f"{measure}/2" for measure in PER_LOOK]
-    start = [*look, "information_nats/2", "epoch"]
-    end = [*look, "information_nats/2", "similarity/2", "epoch"]
+    start = [*look, "information_nats/2"]
+    end = [*look, "information_nats/2", "similarity/2", "epochs_ended"]
     assert [list(values) for _, values in logged] == [start, look, end, look, end]
-    assert [values["epoch"] for _, values in logged if "epoch" in values] == [0, 1, 2]
+    assert [values["epochs_ended"] for _, values in logged if "epochs_ended" in values] == [1, 2]
 
 
 def test_steps_are_the_users_or_those_counted(images):
@@ -272,3 +272,44 @@ def test_names_tell_calls_apart_and_are_those_that_mlflow_accepts(images):
     names = list(logged[0][1])
     assert [name for name in names if "dead" in name] == ["dead_share/0 call 1", "dead_share/0 call 2"]
     assert all(re.fullmatch(r"[\w\-. :/]+", name) for name in names)
+
+
+class Run:
+    """A run of Weights & Biases: values whose step is behind its counter are dropped."""
+
+    def __init__(self):
+        self.kept, self.counter, self.metrics = [], 0, {}
+
+    def define_metric(self, name, step_metric=None):
+        assert name not in self.metrics
+        self.metrics[name] = step_metric
+
+    def log(self, data, step=None):
+        if step is None or step >= self.counter:
+            self.kept.append(data)
+            self.counter = self.counter + 1 if step is None else step
+
+
+@pytest.mark.parametrize("given", ["run", "run.log"])
+def test_weights_and_biases_drops_nothing_though_its_own_counter_is_ahead(images, given):
+    run = Run()
+    observer = Observer(network(), "conv_1", images, log=run if given == "run" else run.log, every=2)
+    for _ in range(4):
+        run.log({"loss": 1.0})
+        run.log({"accuracy": 0.5})
+        observer.on_batch_end()
+    observer.on_epoch_end()
+    observed = [values["observed_step"] for values in run.kept if "observed_step" in values]
+    assert observed == [1, 2, 4, 4]
+    assert run.kept[-1]["epochs_ended"] == 1
+    assert set(run.metrics.values()) == {"observed_step"}
+
+
+def test_a_training_that_goes_on_tells_how_many_epochs_have_ended(images):
+    logged = Logged()
+    observer = Observer(network(), "conv_1", images, log=logged)
+    observer.on_epoch_end(step=30, epoch=3)
+    observer.on_epoch_end(step=40)
+    assert [values["epochs_ended"] for _, values in logged] == [3, 4]
+    with pytest.raises(ValueError, match=r"^epoch must be at least 0; got -1"):
+        observer.on_epoch_end(epoch=-1)

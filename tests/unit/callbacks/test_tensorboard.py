@@ -31,10 +31,10 @@ def test_a_chart_of_each_measure_has_a_curve_of_each_layer(board):
     found = scalars(events)
     assert [step for step, _ in found["dead_share/0"]] == [1, 9]
     assert found["similarity/2"] == [(9, pytest.approx(1))]
-    assert found["epoch"] == [(1, 0), (9, 1)]
+    assert found["epochs_ended"] == [(9, 1)]
     charts = layout(events)["training"]
     assert charts["activation_mean"] == ["^activation_mean/0$", "^activation_mean/2$"]
-    assert set(charts) == {name.partition("/")[0] for name in found} - {"epoch"}
+    assert set(charts) == {name.partition("/")[0] for name in found} - {"epochs_ended"}
 
 
 def test_pictures_go_to_the_same_run(board):

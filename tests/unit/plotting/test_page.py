@@ -1,5 +1,6 @@
 """Figures belong to the caller: Jupyter shows them once, and pyplot is neither imported nor told."""
 
+import pickle
 import subprocess
 import sys
 
@@ -50,6 +51,8 @@ def test_a_picture_is_a_figure_that_a_notebook_shows(draw):
     figure = draw()
     assert isinstance(figure, Figure)
     assert figure._repr_png_().startswith(b"\x89PNG")
+    assert type(figure) is Figure  # loggers know figures by the name of their class
+    assert pickle.loads(pickle.dumps(figure))._repr_png_() == figure._repr_png_()
     ax = figure.axes[0]  # the picture; a colour bar comes after it
     assert ax.images or ax.patches or ax.lines
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import featurelens as fl
+from featurelens._hooks import on_device_of
 from tests.nets import Fails, Nested, Reused, images, plain, seeded
 
 CONSTRUCTOR = [
@@ -258,3 +259,43 @@ def test_a_plot_of_activations_takes_what_feature_maps_take():
     figure = activations.plot("0", image=1, scale="shared", limit=2, title="two")
     assert figure.get_suptitle().startswith("two")
     assert [len(ax.images) for ax in figure.axes if ax.images] == [2]
+
+
+def test_an_image_without_a_batch_axis_has_no_channel_means():
+    recorder = fl.ActivationRecorder(nn.Sequential(nn.Conv2d(3, 8, 3)), "0", reduce="mean")
+    with pytest.raises(
+        ValueError, match=r"Conv2d returned \(8, 6, 6\), which has no batch axis: pass images\[None\]$"
+    ):
+        recorder(torch.rand(3, 8, 8))
+    assert recorder(torch.rand(1, 3, 8, 8))["0"].shape == (1, 8)
+
+
+def test_images_of_another_precision_than_the_parameters_are_named():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3)).bfloat16()
+    with pytest.raises(RuntimeError, match=r"its parameters are bfloat16, and it was given float32$"):
+        fl.ActivationRecorder(model, "0")(torch.rand(1, 1, 4, 4))
+
+
+def test_a_model_whose_parameters_are_loaded_when_they_are_needed_gets_its_batch_as_it_is():
+    class Offloaded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3, device="meta")
+            self._hf_hook = object()
+
+        def forward(self, x):
+            return self.conv.to_empty(device="cpu")(x)
+
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused, self.conv = nn.Linear(2, 2, device="meta"), nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    assert fl.ActivationRecorder(Partly(), "conv")(torch.rand(1, 1, 4, 4))["conv"].device.type == "cpu"
+    model = Offloaded()
+    assert on_device_of(model, torch.rand(1)).device.type == "cpu"
+    del model._hf_hook
+    assert on_device_of(model, torch.rand(1)).device.type == "meta"
