@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from featurelens._guard import preserved
-from featurelens._hooks import eager, unwrap
+from featurelens._guard import _undo, preserved
+from featurelens._hooks import eager, forwards, unwrap
 from tests.nets import Busy, images, plain, seeded
 from tests.state import snapshot
 
@@ -149,3 +149,32 @@ def test_ctrl_c_in_the_guard_itself_leaves_the_model_as_it_was(function, line):
         finally:
             sys.settrace(tracing)
     assert snapshot(model) == before
+
+
+def test_a_forward_of_the_users_own_is_put_back_and_no_other_is_left():
+    model = plain()
+    model[0].forward = own = model[0].forward
+    seen = []
+
+    def call(module, forward, args, kwargs):
+        seen.append(module)
+        return forward(*args, **kwargs)
+
+    with forwards(model, call):
+        model(images())
+    assert seen == [model, *model]
+    assert vars(model[0])["forward"] is own
+    assert not any("forward" in vars(module) for module in [model, *model[1:]])
+
+
+def test_what_control_c_interrupts_is_restored_again():
+    done = []
+
+    def undo():
+        done.append("again" if done else "interrupted")
+        if done == ["interrupted"]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _undo([lambda: done.append("the next"), undo])
+    assert done == ["interrupted", "again", "the next"]

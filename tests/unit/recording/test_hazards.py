@@ -217,6 +217,34 @@ def test_a_swallowing_model_does_not_swallow_the_early_stop():
     assert acts.output is None
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_pass_that_ends_early_or_runs_again_draws_what_a_whole_one_draws(swallows):
+    class Drops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.norm, self.head = nn.Dropout(), nn.BatchNorm2d(1, momentum=0.5), nn.Flatten()
+
+        def forward(self, x):
+            x = self.drop(x)
+            try:
+                x = self.norm(x)
+            except BaseException:
+                if not swallows:
+                    raise
+            return self.head(x)
+
+    found = []
+    for stop_early in (False, True):
+        recorder = fl.ActivationRecorder(
+            Drops().train(), ["drop#1", "norm#1"], training="keep", stop_early=stop_early
+        )
+        torch.manual_seed(0)
+        found.append(recorder(images()))
+    assert found[0]["drop#1"].eq(0).any()
+    for layer, values in found[0].items():
+        assert torch.equal(found[1][layer], values)
+
+
 def test_a_scripted_part_is_told():
     model = nn.Sequential(scripted(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())), nn.Flatten())
     with pytest.raises(TypeError, match=r"layer '0\.0' is scripted, and hooks do not run in scripted code"):

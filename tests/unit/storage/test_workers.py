@@ -1,6 +1,7 @@
 """Workers of an array job, and what joins their parts."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,3 +205,12 @@ def test_parts_and_targets_must_be_paths(tmp_path):
         fl.ActivationStore.merge([3])
     with pytest.raises(TypeError, match=r"^to must be a folder's path; got 3$"):
         fl.ActivationStore.merge(tmp_path, to=3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no list of open files")
+def test_no_file_stays_open(tmp_path):
+    recorder().record(loader(), to=tmp_path / "first")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(3):
+        recorder().record(loader(), to=tmp_path / str(number))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
