@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
+from featurelens.storage.layer_files import is_storable
 from tests.nets import Nested, Reused, images, seeded
 from tests.stores import files, loader, model, recorder, same
 
@@ -256,3 +257,21 @@ def test_rows_of_one_file_are_read_together_and_no_file_stays_open(tmp_path, mon
     batch = next(iter(torch.utils.data.DataLoader(layer, batch_size=5)))
     assert torch.equal(batch, whole[:5])
     assert len(opened) == 5, "one file for each of five rows, and none twice"
+
+
+@pytest.mark.filterwarnings("ignore:.*prototype stage", "ignore:.*quantize")
+@pytest.mark.parametrize(
+    ("make", "storable"),
+    [
+        (lambda: torch.zeros(2, 3), True),
+        (lambda: torch.zeros(2, dtype=torch.bfloat16), True),
+        (lambda: torch.zeros(()), False),
+        (lambda: torch.zeros(2, device="meta"), False),
+        (lambda: torch.eye(2).to_sparse(), False),
+        (lambda: torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)]), False),
+        (lambda: torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8), False),
+    ],
+    ids=["plain", "bfloat16", "number", "meta", "sparse", "nested", "quantized"],
+)
+def test_files_hold_dense_tensors_with_rows(make, storable):
+    assert is_storable(make()) == storable
