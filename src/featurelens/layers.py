@@ -41,6 +41,7 @@ Selector: TypeAlias = str | nn.Module | type[nn.Module] | Callable[[str, nn.Modu
 Costs = tuple[int, Any, int]
 
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
+_WRAPPERS = re.compile(r"\b(_orig_mod|module)\.")
 _ALIAS = re.compile(r"([a-z][a-z0-9]*)_(\d+)")
 _CALL = re.compile(r"(.*)#(\d+)", re.DOTALL)
 
@@ -220,6 +221,9 @@ class _Names:
         return self.exact.get(name) or self.ordinals.get(name, name)
 
     def _hint(self, name: str) -> str:
+        bare = _WRAPPERS.sub("", name)
+        if bare != name and bare in self.listed:
+            return f"; there is {bare}: names have no prefix of torch.compile or of a parallel wrapper"
         parts = _ALIAS.fullmatch(name)
         known = [alias for alias in self.ordinals if parts and alias.startswith(f"{parts[1]}_")]
         if known:

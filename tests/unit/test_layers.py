@@ -168,3 +168,12 @@ def test_a_model_that_fails_on_the_sample_is_told():
     with pytest.raises(RuntimeError, match=message) as caught:
         fl.list_layers(model, torch.rand(1, 2, 8, 8))
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+@pytest.mark.parametrize("name", ["module.3", "_orig_mod.3"])
+def test_names_with_the_prefix_of_a_wrapper_are_explained(wrap, name):
+    with pytest.raises(
+        LookupError, match=r"there is 3: names have no prefix of torch.compile or of a parallel wrapper"
+    ):
+        fl.ActivationRecorder(wrap(plain()), name)
