@@ -1,6 +1,7 @@
 """The observer in the training loops of the real packages; `nox -s adapters` installs them."""
 
 import importlib
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -78,9 +79,14 @@ def test_lightning_trains_the_same_and_its_steps_are_logged(package, tmp_path):
     same(fitted(logged), fitted())
     assert [step for step, _ in logged] == [0, 0, 1, 1, 2, 2]
     assert {"similarity/2", "information_nats/5"} <= logged[-1][1].keys()
+    assert [values["epochs_ended"] for _, values in logged if "epochs_ended" in values] == [1, 2]
     logged.clear()
 
     callback = lightning_callback(observer_of(nn.Conv2d(1, 2, 3), "", logged))
+    kept = lightning_callback(Observer(nn.Conv2d(1, 2, 3), "", IMAGES, log=print))
+    assert (
+        type(pickle.loads(pickle.dumps(kept))).__name__ == "ObserverCallback"
+    )  # as for processes that are spawned
     for hook in (callback.on_train_batch_end, callback.on_train_epoch_end):
         hook(SimpleNamespace(is_global_zero=False, global_step=7), None)
     assert not logged
@@ -136,9 +142,14 @@ def test_the_trainer_of_transformers_trains_the_same_and_its_steps_are_logged(tm
         6,
     ]  # at batches 1, 2, 4 and 6, and at the ends of epochs
     assert {"similarity/classifier", "information_nats/classifier"} <= logged[-1][1].keys()
+    assert [values["epochs_ended"] for _, values in logged if "epochs_ended" in values] == [1, 2]
     logged.clear()
 
     callback = trainer_callback(observer_of(nn.Conv2d(1, 2, 3), "", logged))
+    kept = trainer_callback(Observer(nn.Conv2d(1, 2, 3), "", IMAGES, log=print))
+    assert (
+        type(pickle.loads(pickle.dumps(kept))).__name__ == "ObserverCallback"
+    )  # as for processes that are spawned
     for hook in (callback.on_step_end, callback.on_epoch_end):
         hook(None, SimpleNamespace(is_world_process_zero=False, global_step=7), None)
     assert not logged
