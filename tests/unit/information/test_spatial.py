@@ -304,3 +304,16 @@ def test_bad_input_is_named(images, activations, options, message):
 def test_lists_are_refused():
     with pytest.raises(TypeError, match="images must be a torch tensor or a numpy array; got 'cat'"):
         spatial_mutual_information("cat", torch.rand(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_on_an_edge_or_next_to_it_are_in_numpys_bins(seed, dtype):
+    random, bins = np.random.default_rng(seed), 30
+    low, wide = random.normal(size=(2, 20, 1)) * 10.0 ** random.integers(-3, 3, (2, 20, 1))
+    ends = np.concatenate([low, low + np.abs(wide)], axis=1).astype(dtype)
+    edges = np.stack([np.histogram_bin_edges(row, bins) for row in ends]).astype(dtype)
+    near = [np.nextafter(edges, dtype(side)) for side in (-np.inf, np.inf)]
+    rows = np.clip(np.concatenate([edges, *near], axis=1), ends[:, :1], ends[:, 1:])
+    expected = [np.digitize(row, np.histogram_bin_edges(row, bins)) - 1 for row in rows]
+    assert np.array_equal(digitized_codes(torch.from_numpy(rows), bins).numpy(), expected)

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import featurelens as fl
 from featurelens._hooks import on_device_of
+from featurelens.recording.inputs import _rows_of_list as counted_rows
 from tests.nets import Fails, Nested, Reused, images, plain, seeded
 
 CONSTRUCTOR = [
@@ -299,3 +300,13 @@ def test_a_model_whose_parameters_are_loaded_when_they_are_needed_gets_its_batch
     assert on_device_of(model, torch.rand(1)).device.type == "cpu"
     del model._hf_hook
     assert on_device_of(model, torch.rand(1)).device.type == "meta"
+
+
+@pytest.mark.parametrize(("channels", "rows"), [(1, 2), (3, 2), (4, 2), (2, None), (5, None)])
+def test_a_list_of_images_of_several_sizes_has_a_row_for_each(channels, rows):
+    images = [torch.rand(channels, 5, 6), torch.rand(channels, 7, 8)]
+    if rows is None:
+        with pytest.raises(ValueError, match=r"how many rows has the input .*pass rows="):
+            counted_rows(images)
+    else:
+        assert counted_rows(images) == rows
