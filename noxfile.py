@@ -15,6 +15,9 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PROJECT)
+ONE_EACH = {
+    "OMP_NUM_THREADS": "1"
+}  # pytest's workers share the cores; more threads would wait for each other
 OTHER_VERSIONS = ["tests/unit", "tests/property"]  # doctests print what one version prints
 
 
@@ -43,7 +46,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run unit tests, property tests, the examples and all doctests; arguments go to pytest."""
     install(session, "test")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs, env=ONE_EACH)
 
 
 @nox.session(default=False)
@@ -96,14 +99,14 @@ def floors(session: nox.Session) -> None:
     Newer Pythons have no builds of some of these versions.
     """
     session.install("-e.", *nox.project.dependency_groups(PROJECT, "test"), "-c", "constraints-floors.txt")
-    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS))
+    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS), env=ONE_EACH)
 
 
 @nox.session(python=PYTHONS, default=False, tags=["versions"])
 def newest(session: nox.Session) -> None:
     """Run the tests with the newest versions, on every Python; arguments go to pytest."""
     session.install("-e.", *nox.project.dependency_groups(PROJECT, "test"))
-    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS))
+    session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS), env=ONE_EACH)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -112,7 +115,7 @@ def here(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs, env=ONE_EACH)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -133,7 +136,7 @@ def mutants(session: nox.Session) -> None:
     """Change the source in small ways and see whether a test fails: `nox -s mutants -- --rooms recording --sample 40`."""
     install(session, "test")
     session.install("coverage")
-    session.run("python", "-m", "tests.mutation.mutants", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "-m", "tests.mutation.mutants", *session.posargs, env=ONE_EACH)
 
 
 @nox.session(default=False)
@@ -146,7 +149,7 @@ def docs(session: nox.Session) -> None:
     site = ["sphinx-build", "-b", "html", "-nW", "--keep-going", "-d", "docs/_build/doctrees"]
     session.run(*site, "docs", "docs/_build/html")
     session.run("python", "docs/make_pdf.py")
-    session.run("pytest", "-n", "auto", "tests/site", *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/site", *session.posargs, env=ONE_EACH)
 
 
 @nox.session(default=False)

@@ -137,7 +137,7 @@ def same(one, other):
 
 
 @pytest.mark.changes_model  # it runs the model once more at the end
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(
     plan=st.lists(st.sampled_from(STEPS), min_size=1, max_size=6),
     data=st.data(),

@@ -71,7 +71,7 @@ def test_the_quickstart_draws_nothing_of_a_network_that_has_learned_nothing(tmp_
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
+def test_study_d_reads_the_folder_it_writes(tmp_path):
     text = run("extractor_rewrite", "--output", tmp_path / "d")
     assert "conv_4: layer 'features.8', feature (1, 256, 16, 16)" in text
     assert re.search(r"largest difference of the output +not reported +0.0e\+00", text)
@@ -81,8 +81,6 @@ def test_study_d_and_the_quickstart_on_the_folder_it_writes(tmp_path):
     again = run("extractor_rewrite", "--output", tmp_path / "e", "--images", tmp_path / "d" / "digits")
     assert again == text.replace(str(tmp_path / "d"), str(tmp_path / "e"))
     assert (tmp_path / "e" / "image.png").read_bytes() == (tmp_path / "d" / "image.png").read_bytes()
-    text = run("quickstart", "--data", tmp_path / "d" / "digits", "--epochs", 4, "--output", tmp_path / "q")
-    assert "10 classes" in text
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="MNIST is not beside the checkout")
@@ -123,7 +121,7 @@ def test_study_a_measures_every_layer_and_writes_to_tensorboard(tmp_path):
 
 
 def test_study_c_goes_through_its_stages_and_resumes(tmp_path):
-    arguments = ("--data", "digits", "--epochs", 2, "--steps", 20, "--channels", 3, "--output", tmp_path)
+    arguments = ("--data", "digits", "--epochs", 2, "--steps", 8, "--channels", 2, "--output", tmp_path)
     text = run("cifar10_visualization", *arguments, "--stage", "vae", "--vae-epochs", 1)
     assert re.search(r"test accuracy [\d.]+% \(study: 80.6%", text)
     weights = (tmp_path / "classifier.pt").read_bytes()
@@ -159,10 +157,10 @@ def test_data_that_cannot_be_used_end_an_example_with_one_line(tmp_path, example
 
 
 def test_a_recorded_data_set_is_read_measured_and_pictured_and_goes_on_where_it_was(tmp_path):
-    arguments = ("--data", "digits", "--train", 200, "--epochs", 1, "--images", 300, "--output", tmp_path)
+    arguments = ("--data", "digits", "--train", 200, "--epochs", 1, "--images", 150, "--output", tmp_path)
     text = run("record_dataset", *arguments)
     assert re.search(
-        r"ActivationStore\(300 rows, layer1: \(64,\) float32, .*layer4: \(512,\) float32\)", text
+        r"ActivationStore\(150 rows, layer1: \(64,\) float32, .*layer4: \(512,\) float32\)", text
     )
     assert re.search(r"the same from the store: most \d\.\d+ nats in channel \d+", text)
     pictures = {"values_layer4", "correlations_layer4", "information_layer4", "strongest_layer4"}

@@ -178,3 +178,15 @@ def test_what_control_c_interrupts_is_restored_again():
     with pytest.raises(KeyboardInterrupt):
         _undo([lambda: done.append("the next"), undo])
     assert done == ["interrupted", "again", "the next"]
+
+
+def test_a_model_that_is_rewound_stays_in_eval_mode_and_its_gradients_aside():
+    model = plain().train()
+    model(images()).sum().backward()
+    before = snapshot(model)
+    with preserved(model, evaluate=True) as rewind:
+        for _ in range(2):
+            assert not any(module.training for module in model.modules())
+            assert model[0].weight.grad is None
+            rewind()
+    assert snapshot(model) == before

@@ -85,7 +85,6 @@ class BinnedMutualInformation(MutualInformation):
             ceiling=math.log(min(limits)),
             notes=tuple(notes),
             caution=found.caution,
-            degrees=len(x) - 1,
         )
 
     def _scatter(
@@ -96,7 +95,7 @@ class BinnedMutualInformation(MutualInformation):
             self._codes(*side)[0]
             for side in ((x, self._bins_per_column(x, y)), (y, self._bins_per_column(y, x)))
         )
-        return Scatter(float(pointwise_information(*codes).std()) / math.sqrt(len(x)))
+        return Scatter(float(pointwise_information(*codes).std()) / math.sqrt(len(x)), len(x) - 1)
 
     def _bins_per_column(self, side: Variable, other: Variable) -> int:
         if self.bins != "auto":

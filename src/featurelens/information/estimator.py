@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, final
 from featurelens._checks import check_choice, check_whole, describe
 from featurelens._random import Seed, make_generator
 from featurelens.information.resampling import (
-    BLOCKS,
     Scatter,
     Statistic,
     block_scatter,
@@ -61,7 +60,7 @@ class Measurement:
     ceiling: float | None = None
     notes: tuple[str, ...] = ()
     standard_error: float | None = None
-    degrees: int = BLOCKS - 1
+    degrees: int = 1
     noise_model: str | None = None
     bracket: tuple[float, float] | None = None
     caution: str | None = None
@@ -184,7 +183,7 @@ class MutualInformation(ABC):
     ) -> Scatter:
         """Return the standard error of the measured value: its own, or from disjoint parts of the data."""
         if measured.standard_error is not None:
-            return Scatter(measured.standard_error)
+            return Scatter(measured.standard_error, measured.degrees)
         return block_scatter(self._value(generator), x, y, generator)
 
     def _value(self, generator: torch.Generator) -> Statistic:
@@ -214,7 +213,7 @@ def run_estimate(
     if options.confidence is not None:
         scatter = estimator._scatter(first, second, measured, generator)
         error = scatter.error
-        half = t_quantile(options.confidence, measured.degrees) * error
+        half = t_quantile(options.confidence, scatter.degrees) * error
         drift = scatter.drift_note(measured.value, half)
         interval = (measured.value - half, measured.value + half)
     cautions = [] if measured.caution is None else [measured.caution]

@@ -19,9 +19,10 @@ SMALLEST_BLOCK = 25
 
 
 class Scatter(NamedTuple):
-    """The standard error of an estimate, and what parts of the data give on average if it comes from parts."""
+    """The standard error of an estimate with its degrees of freedom, and what parts of the data give on average, if any."""
 
     error: float
+    degrees: int
     of_parts: float = math.nan
     part_size: int = 0
 
@@ -59,7 +60,7 @@ def block_scatter(statistic: Statistic, x: Variable, y: Variable, generator: tor
         variances.append(float(values.var()))
         means.append(float(values.mean()))
     error = math.sqrt(sum(variances) / PARTITIONS * size / n)
-    return Scatter(error, sum(means) / PARTITIONS, size)
+    return Scatter(error, blocks - 1, sum(means) / PARTITIONS, size)
 
 
 def shuffled_values(

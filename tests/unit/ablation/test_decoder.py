@@ -427,7 +427,8 @@ MISUSE = [
         RuntimeError,
         (
             "the model failed on images (float32 tensor (2, 7, 8, 8)) in layer '0', Conv2d(1, 4, kernel_size=(3, 3), "
-            "stride=(1, 1)): RuntimeError: Input type (float) and bias type (double) should be the same"
+            "stride=(1, 1)): RuntimeError: Input type (float) and bias type (double) should be the same; "
+            "its parameters are float64, and it was given float32"
         ),
     ),
     (lambda: fl.DeconvDecoder(encoder()).decode(3), TypeError, "encoding must be what encode returns; got 3"),

@@ -188,7 +188,7 @@ MISUSE = [
         LookupError,
         (
             "layer 'aux' was never called in the forward pass: it may be unused in this mode, used only "
-            "through its weights, or called as layer.forward(x), which hooks do not see"
+            "through its weights (by fused attention, for example), or called as layer.forward(x), which hooks do not see"
         ),
     ),
     (

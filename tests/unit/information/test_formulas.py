@@ -182,6 +182,7 @@ def test_a_standard_error_is_that_of_disjoint_parts(n):
     assert found.error == pytest.approx(math.sqrt(variance * (n // blocks) / n))
     assert found.of_parts == pytest.approx(np.mean([float(part.mean()) for part in seen]))
     assert found.part_size == n // blocks
+    assert found.degrees == blocks - 1
 
 
 def test_a_null_is_of_y_in_random_order():
@@ -375,3 +376,11 @@ def test_neighbours_are_counted_in_whole_numbers(rule):
     assert (counts.x.dtype, counts.y.dtype, counts.rank.dtype) == (torch.int64,) * 3
     assert (counts.joint is None) == (rule != "closed")
     assert set(counts.rank.tolist()) == {3}
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(100, 3.1824), (260, 2.2622)])
+def test_an_interval_has_as_many_degrees_of_freedom_as_parts_less_one(n, quantile):
+    x = normal(n, 1)
+    result = KSGMutualInformation().estimate(x, x + normal(n, 1, seed=1), confidence=0.95)
+    half = (result.interval[1] - result.interval[0]) / 2
+    assert half / result.standard_error == pytest.approx(quantile, abs=1e-4)

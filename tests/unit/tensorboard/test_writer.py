@@ -194,5 +194,5 @@ def test_without_tensorboard_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(ImportError) as caught:
         fl.TensorBoardWriter("runs/here")
     assert str(caught.value) == (
-        "TensorBoardWriter needs the package tensorboard: pip install featurelens[tensorboard]"
+        "TensorBoardWriter needs the package tensorboard: pip install 'featurelens[tensorboard]'"
     )
