@@ -64,7 +64,13 @@ class Holders:
         if isinstance(item, types.MethodType):
             return [item.__func__, item.__self__]
         if isinstance(item, types.FunctionType):
-            return [*self._named(item), vars(item), *(item.__closure__ or ()), item.__defaults__]
+            return [
+                *self._named(item),
+                vars(item),
+                *(item.__closure__ or ()),
+                item.__defaults__,
+                item.__kwdefaults__,
+            ]
         if isinstance(item, type):
             self._before[id(item)] = item, dict(vars(item))
             return list(vars(item).values())

@@ -175,9 +175,8 @@ class _Comparison:
             raise Unsuitable(
                 f"layer {layer!r} returned {tuple(output.shape)} for a batch of {rows}: axis 0 is not the batch{advice}"
             )
-        features = self.sketch(
-            with_float64(output)
-        ).clone()  # or a view, which a later layer may change in place
+        # A copy: it may be a view of the output, which a later layer may change in place.
+        features = self.sketch(with_float64(output)).clone()
         if not bool(features.isfinite().all()):
             raise Unsuitable(f"layer {layer!r} returned NaN or infinite values, which have no similarity")
         return features, output[0].numel()

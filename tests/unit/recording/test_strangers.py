@@ -258,7 +258,9 @@ class KeepsElsewhere(nn.Linear):
         self.put(x)
         return super().forward(x)
 
-    def put(self, x):
+    def put(self, x, kept=[], *, also={}):  # noqa: B006
+        kept.append(x)
+        also["x"] = x
         return [PUT(y) for y in (x,)]
 
 
@@ -268,6 +270,8 @@ def test_no_placeholder_stays_in_what_other_modules_hold_and_the_rest_of_a_progr
     assert ELSEWHERE.inner.table == {"old": 1}
     assert not hasattr(ELSEWHERE.inner, "last")
     assert (ELSEWHERE.kept, PUT.args) == ([], ({},))
+    put = KeepsElsewhere.put
+    assert (put.__defaults__, put.__kwdefaults__) == (([],), {"also": {}})
     assert not [o for o in gc.get_objects() if issubclass(type(o), fx.Proxy)]
     looked_at = [before for before, _ in Holders(model)._before.values()]
     assert any(item is ELSEWHERE.kept for item in looked_at)
