@@ -151,7 +151,7 @@ def test_going_back_finds_the_place_on_the_wall(visit, page, wait_until):
     wait_until("history.state?.scroll === 700")
     page.locator(".wall a:visible").nth(50).click()
     page.get_by_role("heading", name="relu#1:50").wait_for()
-    assert page.evaluate("scrollY") == 0
+    wait_until("scrollY === 0")
     page.go_back()
     wait_until("scrollY === 700")
 
