@@ -15,9 +15,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PROJECT)
-ONE_EACH = {
-    "OMP_NUM_THREADS": "1"
-}  # pytest's workers share the cores; more threads would wait for each other
+# Pytest's workers share the cores; more threads would wait for each other.
+ONE_EACH = {"OMP_NUM_THREADS": "1"}
 OTHER_VERSIONS = ["tests/unit", "tests/property"]  # doctests print what one version prints
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     }
     show(measure(ways, max(1, asked.rounds // 3), asked.device), next(iter(ways)))
 
-    wanted = [f"layer3.0.conv1:{channel}" for channel in range(16)]
+    wanted = [f"{ABLATED}:{channel}" for channel in range(16)]
     parametrization = fl.FourierImage((3, 128, 128))
 
     def pictures(**options: Any) -> Callable[[], Any]:

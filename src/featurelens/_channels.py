@@ -11,6 +11,14 @@ from featurelens._guard import all_modules
 
 _LAST = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
+_TAKES_ONE = (
+    nn.modules.conv._ConvNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.instancenorm._InstanceNorm,
+)
 _LIBRARIES = {"torch", "torchvision", "timm"}  # whose names of classes tell what they are made for
 
 
@@ -34,6 +42,14 @@ def axis_by_type(module: nn.Module | None) -> int | None:
     return -1 if plain_norm or isinstance(module, _LAST) else None
 
 
+def _axes_of_batch(module: nn.Module | None) -> int:
+    """Return how many axes a batch has behind a layer of torch that also takes a single image; 0 for any other layer."""
+    if not isinstance(module, _TAKES_ONE) or not type(module).forward.__module__.startswith("torch."):
+        return 0
+    name = next(k.__name__ for k in type(module).mro() if k.__name__.endswith(("1d", "2d", "3d")))
+    return int(name[-2]) + 2
+
+
 @final
 class ChannelAxes:
     """Finds the axis of the channels in what layers of one model return."""
@@ -47,13 +63,13 @@ class ChannelAxes:
         Three axes may be `(N, L, D)` or `(N, C, L)`. Four or more are `(N, C, H, W)`, unless the last one has the size of
         a layer for vectors and axis 1 that of no layer for images: then they may be `(N, H, W, C)`.
         """
+        if len(shape) < _axes_of_batch(module):
+            raise Unsuitable(
+                f"{type(module).__name__} returned {shape}, which has no batch axis: pass images[None]"
+            )
         if len(shape) < 3:
             return 1
         if (axis := axis_by_type(module)) is not None:
-            if isinstance(module, nn.modules.conv._ConvNd) and len(shape) < len(module.kernel_size) + 2:
-                raise Unsuitable(
-                    f"{type(module).__name__} returned {shape}, which has no batch axis: pass images[None]"
-                )
             return axis
         if len(shape) == 3:
             return None

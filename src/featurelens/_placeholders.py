@@ -20,10 +20,9 @@ import torch
 from torch import nn
 
 from featurelens._guard import all_modules
-from featurelens._structure import attributes_of, is_gone
+from featurelens._structure import attributes_of, children_of, is_gone
 
-_ATOMS = {bool, int, float, str, bytes, type(None), torch.Tensor, nn.Parameter}
-_CONTAINERS = {dict, list, set, deque, OrderedDict, defaultdict}
+_CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)
 _FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "featurelens"} - {"__main__"}
 _SHELVES = {"weakref", "collections", "queue", "threading", "types"}  # whose objects hold others
 _CACHE = type(functools.lru_cache(lambda: None))
@@ -42,9 +41,11 @@ class Holders:
         known: set[int] = set()
         while waiting:
             item = waiting.pop()
-            if id(item) not in known and not is_gone(item):
+            if id(item) in known or is_gone(item):
+                continue
+            if not isinstance(item, str | int | float | torch.Tensor):
                 known.add(id(item))
-                waiting += [child for child in self._note(item) if type(child) not in _ATOMS]
+                waiting += self._note(item)
 
     def _note(self, item: Any) -> list[Any]:
         """Copy what `item` holds; return that."""
@@ -53,7 +54,7 @@ class Holders:
             return []
         if kind in _CONTAINERS:
             self._before[id(item)] = item, item.copy()
-            return list(item.values() if isinstance(item, dict) else item)
+            return [child for _, child in children_of(item) or ()]
         if kind is tuple:
             return list(item)
         if kind is types.CellType:

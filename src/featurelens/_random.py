@@ -1,13 +1,13 @@
-"""Random numbers: one generator per call; the global state is neither read nor advanced."""
+"""Random numbers: a generator for each call, and how the state of the global generators is kept."""
 
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from featurelens._checks import check_whole, describe
@@ -78,9 +78,7 @@ def _generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
     """Return how to read and to set each global generator that a forward pass may draw from."""
     found: dict[str, Any] = {"torch": (torch.get_rng_state, torch.set_rng_state)}
     found["random"] = random.getstate, random.setstate
-    if "numpy.random" in sys.modules:
-        numpy = sys.modules["numpy.random"]
-        found["numpy"] = numpy.get_state, numpy.set_state
+    found["numpy"] = np.random.get_state, np.random.set_state
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
     if torch.backends.mps.is_available():

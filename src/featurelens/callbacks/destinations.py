@@ -40,7 +40,9 @@ def log_to(destination: Destination) -> Log:
     if isinstance(destination, TensorBoardWriter):
         board = destination
         return lambda values, *, step: board.training(step, _by_group(values))
-    run: Any = getattr(destination, "__self__", destination)  # of run.log, too
+    run: Any = destination
+    if getattr(destination, "__name__", "") == "log":  # of a run, perhaps
+        run = getattr(destination, "__self__", destination)
     if callable(getattr(run, "define_metric", None)):
         return _RunLog(run)
     if not callable(destination):

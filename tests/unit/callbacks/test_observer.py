@@ -305,6 +305,16 @@ def test_weights_and_biases_drops_nothing_though_its_own_counter_is_ahead(images
     assert set(run.metrics.values()) == {"observed_step"}
 
 
+def test_another_method_of_a_run_is_called_as_it_is(images):
+    class Mine(Run):
+        def prefixed(self, values, *, step):
+            self.log({f"mine/{name}": value for name, value in values.items()})
+
+    run = Mine()
+    Observer(network(), "conv_1", images, log=run.prefixed).on_batch_end()
+    assert all(name.startswith("mine/") for name in run.kept[0])
+
+
 def test_a_training_that_goes_on_tells_how_many_epochs_have_ended(images):
     logged = Logged()
     observer = Observer(network(), "conv_1", images, log=logged)

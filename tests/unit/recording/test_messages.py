@@ -1,5 +1,7 @@
 """What a user reads when a call is wrong, and that nothing was changed by it."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -262,13 +264,36 @@ def test_a_plot_of_activations_takes_what_feature_maps_take():
     assert [len(ax.images) for ax in figure.axes if ax.images] == [2]
 
 
-def test_an_image_without_a_batch_axis_has_no_channel_means():
-    recorder = fl.ActivationRecorder(nn.Sequential(nn.Conv2d(3, 8, 3)), "0", reduce="mean")
-    with pytest.raises(
-        ValueError, match=r"Conv2d returned \(8, 6, 6\), which has no batch axis: pass images\[None\]$"
-    ):
-        recorder(torch.rand(3, 8, 8))
-    assert recorder(torch.rand(1, 3, 8, 8))["0"].shape == (1, 8)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(3, 8, 3), (8, 6, 6)),
+        (nn.Conv1d(3, 8, 3), (8, 6)),
+        (nn.ConvTranspose2d(3, 8, 3), (8, 10, 10)),
+        (nn.MaxPool2d(2), (3, 4, 4)),
+        (nn.AvgPool3d(2), (3, 4, 4, 4)),
+        (nn.AdaptiveAvgPool2d(1), (3, 1, 1)),
+        (nn.AdaptiveMaxPool1d(2), (3, 2)),
+        (nn.InstanceNorm2d(3), (3, 8, 8)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_an_image_without_a_batch_axis_has_no_channel_means(layer, shape):
+    recorder = fl.ActivationRecorder(nn.Sequential(layer), "0", reduce="mean")
+    image = torch.rand(3, *[8] * int(type(layer).__name__[-2]))
+    text = f"{type(layer).__name__} returned {shape}, which has no batch axis: pass images[None]"
+    with pytest.raises(ValueError, match=re.escape(text) + "$"):
+        recorder(image)
+    assert recorder(image[None])["0"].shape == (1, shape[0])
+
+
+def test_a_convolution_with_a_forward_of_its_own_may_return_what_it_likes():
+    class Pooled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).mean((2, 3))
+
+    recorder = fl.ActivationRecorder(nn.Sequential(Pooled(3, 8, 3)), "0", reduce="mean")
+    assert recorder(torch.rand(2, 3, 8, 8))["0"].shape == (2, 8)
 
 
 def test_images_of_another_precision_than_the_parameters_are_named():

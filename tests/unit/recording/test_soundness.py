@@ -1,13 +1,11 @@
 """Models made to mislead: state that the output shares, calls that a trace would miss, rewrites that would be stale."""
 
 import pickle
-import sys
 import threading
 import weakref
 from collections import deque
 from types import MethodType, SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -441,20 +439,20 @@ def test_weak_proxies_of_objects_that_are_gone_do_no_harm(backend):
     fl.DeconvDecoder(model, "1")  # which traces, too
 
 
-def test_generators_that_come_up_while_a_model_runs_do_not_mix_up_the_others(monkeypatch):
-    """NumPy imports numpy.random when it is first used; CUDA has a state once it is initialized."""
-    written = []
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.ones(2)])
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", written.extend)
-    there = sys.modules["numpy.random"]
-    monkeypatch.delitem(sys.modules, "numpy.random")
+def test_a_generator_that_comes_up_while_a_model_runs_does_not_mix_up_the_others(monkeypatch):
+    """CUDA has a state once it is initialized; on other machines MPS comes after it in the list."""
+    initialized, written = [], {"cuda": None, "mps": None}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(initialized))
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: "of cuda")
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda state: written.update(cuda=state))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "of mps")
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: written.update(mps=state))
 
-    class Imports(nn.Linear):
+    class Initializes(nn.Linear):
         def forward(self, x):
-            sys.modules["numpy.random"] = there
-            np.random.rand()
+            initialized.append(True)
             return super().forward(x)
 
-    fl.ActivationRecorder(Imports(2, 2), "")(torch.rand(3, 2))
-    assert torch.equal(written[0], torch.ones(2))
+    fl.ActivationRecorder(Initializes(2, 2), "")(torch.rand(3, 2))
+    assert written == {"cuda": None, "mps": "of mps"}
