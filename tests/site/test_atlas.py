@@ -131,22 +131,27 @@ def large(tmp_path_factory):
     return root
 
 
+def seconds_of_processor(page):
+    """What the browser's process for this page has used: other tests run beside it, and a clock would count them."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime")
+
+
 def test_the_first_page_of_4800_channels_is_small_and_quick(browser, large):
-    loaded, ready = [], []
-    for _ in range(3):  # other tests run beside this one
-        with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-            page = context.new_page()
-            page.on("request", lambda request: loaded.append(request.url))
-            page.goto(f"{large.as_uri()}/index.html", wait_until="commit")
-            page.locator(".layers").wait_for()
-            ready.append(
-                page.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
-            )
-            page.evaluate(SCROLL_THROUGH)
+    loaded = []
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.on("request", lambda request: loaded.append(request.url))
+        page.goto(f"{large.as_uri()}/index.html", wait_until="commit")
+        page.locator(".layers").wait_for()
+        page.evaluate("new Promise(requestAnimationFrame)")
+        assert seconds_of_processor(page) < 1  # about 0.3 s
+        page.evaluate(SCROLL_THROUGH)
     files = {pathlib.Path(url.removeprefix("file://")) for url in loaded}
     assert len(files) > 20
     assert sum(file.stat().st_size for file in files) < 1.5 * 2**20
-    assert min(ready) < 1000
 
 
 def test_search_over_4800_channels_is_quick(browser, large):
@@ -154,4 +159,4 @@ def test_search_over_4800_channels_is_quick(browser, large):
         page = context.new_page()
         page.goto(f"{large.as_uri()}/index.html#search=importance+>+0")
         page.get_by_text("the first 240 are shown").wait_for()
-        assert page.evaluate("performance.now()") < 3000
+        assert seconds_of_processor(page) < 1  # about 0.4 s
