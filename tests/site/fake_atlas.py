@@ -116,6 +116,7 @@ def details(layer, channel, layers, rng):
     known = channel % 7 != 3
     weights = {"layer": layer - 1, "channels": [0, 3, 5], "weights": [0.4, -0.3, 0.1]} if layer else None
     pictures = {
+        "pixels": None if channel % 2 else [36, 48],
         "score": 3.9,
         "others": [3.1, 3.5, 2.9],
         "minimum": -2.0,

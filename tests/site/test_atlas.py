@@ -88,6 +88,11 @@ def test_pages_follow_the_scheme(visit, page, scheme):
     assert (float(red) > 128) == (scheme == "light")
 
 
+def test_a_picture_of_a_part_of_the_image_says_so(visit, page):
+    visit(VIEWS["channel"])
+    page.get_by_text("the 36 × 48 pixels around what the unit sees").wait_for()
+
+
 def test_charts_are_read_out_in_words(visit, page):
     visit(VIEWS["channel"])
     for name in (

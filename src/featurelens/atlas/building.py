@@ -20,8 +20,9 @@ from featurelens.atlas.gathered import Gathered
 from featurelens.atlas.pages import blocks, folder_of, number_of
 from featurelens.atlas.parts import Parts
 from featurelens.atlas.pictures import Painter
+from featurelens.atlas.seen import Seen
 from featurelens.atlas.site_folder import AtlasSite
-from featurelens.atlas.survey import Survey, merged, survey_blocks
+from featurelens.atlas.survey import LayerSurvey, Survey, merged, survey_blocks
 from featurelens.atlas.thumbnails import View, encoded
 from featurelens.atlas.writing import write_site
 
@@ -92,12 +93,31 @@ class Build:
             yield "probe.json", partial(probes, atlas, list(found.layers), found.rows)
         painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)
         for name, layer in found.layers.items():
+            see = partial(self._see, name, layer, sample)
+            yield f"{folders[name]}/seen.json", see
             if loader:
                 yield f"{folders[name]}/effect.json", partial(self._effect, name, loader)
             for channels in blocks(layer.channels) if atlas.steps else ():
                 place = f"{folders[name]}/{number_of(channels)}"
-                paint = partial(painter.paint, name, layer, channels, self.parts, f"images/{place}")
+                look = partial(self.work.json, f"{folders[name]}/seen.json", see)
+                paint = partial(self._paint, painter, name, layer, channels, look, f"images/{place}")
                 yield f"{place}-pictures.json", partial(_attempt, "optimized", paint)
+
+    def _see(self, layer: str, survey: LayerSurvey, sample: torch.Tensor) -> dict[str, Any]:
+        maps = survey.strongest.positions.shape[2] == 2
+        seen = Seen.by(self.atlas.model, layer, self.atlas.source, sample) if maps else Seen()
+        return seen.saved
+
+    def _paint(
+        self,
+        painter: Painter,
+        layer: str,
+        survey: LayerSurvey,
+        channels: range,
+        look: Callable[[], Any],
+        folder: str,
+    ) -> Any:
+        return painter.paint(layer, survey, channels, Seen.of(look()), self.parts, folder)
 
     def _effect(self, layer: str, loader: Loader) -> Any:
         atlas = self.atlas

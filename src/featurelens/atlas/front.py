@@ -37,7 +37,8 @@ def write_front(gathered: Gathered, tables: dict[str, Columns], parts: Parts) ->
         tiles += [_picture(gathered, parts, name, channel) for channel in channels]
         tiles += [None] * (COLUMNS - len(channels))
     tiles += [_picture(gathered, parts, names[number], channel) for number, channel, _ in largest]
-    size = next((tile.size for tile in tiles if tile is not None), (EDGE, EDGE))
+    # Optimized images of early layers are smaller.
+    size = max((tile.size for tile in tiles if tile is not None), key=max, default=(EDGE, EDGE))
     if any(tile is not None for tile in tiles):
         parts.write("images/front.webp", encoded(sheet(tiles, COLUMNS), exact=max(size) < EDGE))
     return {

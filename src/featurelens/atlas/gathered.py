@@ -12,9 +12,10 @@ from torch import nn
 from featurelens._hooks import named_modules
 from featurelens.atlas.filters import filters
 from featurelens.atlas.pages import blocks, number_of
+from featurelens.atlas.seen import Seen
 from featurelens.atlas.survey import LayerSurvey, Survey
 from featurelens.atlas.wiring import Wires, wires
-from featurelens.recording import ActivationRecorder, receptive_field
+from featurelens.recording import ActivationRecorder
 from featurelens.recording.receptive import ReceptiveField
 
 if TYPE_CHECKING:
@@ -103,12 +104,5 @@ class Gathered:
         return None
 
     def field(self, name: str) -> ReceptiveField | None:
-        """Return the receptive field of a layer of maps, if it can be found."""
-        maps = self.layers[name].strongest.positions.shape[2] == 2
-        channels, height, width = self._images.shape[1:] if self._images.ndim == 4 else (0, 0, 0)
-        if not maps or self._images.shape[2:] != self.sample.shape[2:]:
-            return None
-        try:
-            return receptive_field(self.atlas.model, name, (channels, height, width))
-        except (ValueError, TypeError, LookupError, RuntimeError):
-            return None
+        """Return the receptive field of a layer of maps, if it was found."""
+        return Seen.of(self.results[f"{self.folders[name]}/seen.json"]).field

@@ -12,6 +12,7 @@ from PIL import Image
 from featurelens import objectives
 from featurelens.atlas.numbers import column
 from featurelens.atlas.parts import Parts
+from featurelens.atlas.seen import Seen
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
 from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, TINY, encoded, picture, sheet
@@ -39,24 +40,30 @@ class Painter:
     progress: bool
 
     def paint(
-        self, layer: str, survey: LayerSurvey, channels: Sequence[int], parts: Parts, folder: str
+        self,
+        layer: str,
+        survey: LayerSurvey,
+        channels: Sequence[int],
+        seen: Seen,
+        parts: Parts,
+        folder: str,
     ) -> Any:
-        """Optimize images of `channels`, write their sheets, and return their figures."""
+        """Optimize images of `channels`, of what is `seen` of them, write their sheets, and return their figures."""
         wanted = [objectives.neuron(layer, index) for index in channels]
         every = max(1, self.steps // (NUMBER_OF_FRAMES - 1))
-        best = self._maximizer(0).run(wanted, record_every=every)
-        others = [self._maximizer(1 + number).run(wanted) for number in range(SEEDS)]
+        best = self._maximizer(seen, 0).run(wanted, record_every=every)
+        others = [self._maximizer(seen, 1 + number).run(wanted) for number in range(SEEDS)]
         signed = survey.sample.values[:, list(channels)].min() < 0
-        least = self._maximizer(0).run([-objective for objective in wanted]) if signed else None
-        compared = self._compare(best, others, survey, channels)
+        least = self._maximizer(seen, 0).run([-objective for objective in wanted]) if signed else None
+        compared = self._compare(best, others, survey, channels, seen)
         self._write_sheets(best, others, least, parts, folder)
         where = "at the centre of the map: " if survey.strongest.positions.shape[2] else ""
-        return _figures(channels, best, others, least, compared, where)
+        return _figures(channels, best, others, least, compared, where, seen.pixels)
 
-    def _maximizer(self, number: int) -> ActivationMaximizer:
+    def _maximizer(self, seen: Seen, number: int) -> ActivationMaximizer:
         return ActivationMaximizer(
             self.model,
-            sample=self.sample,
+            sample=seen.cut(self.sample),
             preprocess=self.source.preprocess,
             steps=self.steps,
             seed=self.seed + number,
@@ -69,11 +76,12 @@ class Painter:
         others: Sequence[MaximizationResult],
         survey: LayerSurvey,
         channels: Sequence[int],
+        seen: Seen,
     ) -> RealImageComparison:
         """Compare with the strongest images of these channels, among which are those of the whole data set."""
         strongest = survey.at_centre[list(channels)].flatten()
         rows = torch.unique(torch.cat([strongest[strongest >= 0], survey.sample.rows[:RANDOM]]))
-        images = self.source.take(rows.tolist()).images
+        images = seen.cut(self.source.take(rows.tolist()).images)
         return best.compare(images, top=8, seeds=others, progress=False)
 
     def _write_sheets(
@@ -107,12 +115,14 @@ def _figures(
     least: MaximizationResult | None,
     compared: RealImageComparison,
     where: str,
+    pixels: list[int] | None,
 ) -> dict[str, Any]:
     """Return the figures of the images, column by column; `where` the channel was maximized begins the judgement."""
     path = compared.path
     trusted = compared.judged & ~(compared.dead | compared.weaker | compared.plainer | compared.detours)
     return {
         "channels": list(channels),
+        "pixels": [pixels] * len(channels),
         "score": column(best.scores),
         "others": column(torch.stack([result.scores for result in others], dim=1)),
         "minimum": None if least is None else column(-least.scores),

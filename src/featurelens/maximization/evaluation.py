@@ -66,7 +66,15 @@ class Layers:
 
     def check(self, images: torch.Tensor) -> None:
         """Run the whole model once; raise an error unless each layer is called once and returns a tensor."""
-        activations = ActivationRecorder(self.model, list(self.calls), detach=False)(images.to(self.dtype))
+        try:
+            activations = ActivationRecorder(self.model, list(self.calls), detach=False)(
+                images.to(self.dtype)
+            )
+        except RuntimeError:
+            self.outputs(
+                images
+            )  # what follows the layers may need images of another size: it does not run again
+            return
         for name in self.calls:
             if called := [key for key in activations if key.startswith(f"{name}#")]:
                 raise ValueError(

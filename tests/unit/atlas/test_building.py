@@ -500,6 +500,32 @@ def test_running_out_of_memory_is_no_property_of_a_layer(tmp_path, monkeypatch):
     assert all(layer["notes"] == [] for layer in site.manifest["layers"])
 
 
+def test_an_optimized_image_shows_what_its_unit_sees(tmp_path):
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 5, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(5, 6, 3),
+            nn.Flatten(),
+            nn.LazyLinear(3),
+        )
+    )
+    images, labels = data(size=24)
+    model(images)
+    site = small(model, (images, labels)).build(tmp_path / "atlas")
+    tiles = [layer["sheets"]["best"]["tile"] for layer in site.manifest["layers"]]
+    assert tiles == [[8, 8], [16, 16], [24, 24]]
+    assert site.manifest["front"]["tile"] == [24, 24]
+    pixels = [site[f"{layer}:0"].details["pictures"]["pixels"] for layer in ("0", "3", "5")]
+    assert pixels == [[8, 8], [16, 16], None]
+    at_centre = model[:4](images)[:, :, 5, 5].amax(0).tolist()
+    assert [site[f"3:{c}"].details["pictures"]["strongest"] for c in range(6)] == pytest.approx(
+        at_centre, rel=1e-4
+    )
+    assert all(each["box"] for each in site["3:0"].details["strongest"])
+
+
 def test_a_judgement_says_where_it_holds(whole):
     site = AtlasSite(whole)
     assert site["0:0"].details["pictures"]["judgement"].startswith("at the centre of the map: ")

@@ -265,6 +265,18 @@ def test_a_model_that_fails_on_the_way():
         maximizer(Tiring(5, fails=False)).run("conv")
 
 
+def test_what_follows_a_layer_may_need_images_of_another_size():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    images = torch.rand(20, 1, 5, 5)
+    result = fl.ActivationMaximizer(model, sample=images, steps=4, progress=False).run("0")
+    assert result.images.shape == (2, 1, 5, 5)
+    assert result.compare(torch.rand(20, 1, 8, 8), progress=False).n == 20
+    with pytest.raises(
+        RuntimeError, match=r"the model failed on a batch \(float32 tensor \(2, 1, 5, 5\)\) in layer '3'"
+    ):
+        fl.ActivationMaximizer(model, sample=images, progress=False).run("3")
+
+
 class Stubborn(nn.Module):
     """Catches whatever is raised in it, also what ends a pass early."""
 

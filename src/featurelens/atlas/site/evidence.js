@@ -11,7 +11,8 @@ function pictureSection(layer, channel, pictures) {
   const filter = sheetTile(layer, "filters", channel, `${name}: its filter`);
   if (filter) row.push(element("figure.filter", filter, element("figcaption", "filter")));
   return section(pictures ? "Optimized image" : "Without an optimized image", null,
-    pictures && [player(layer, channel), element("p", `activation ${numberText(pictures.score)}`)],
+    pictures && [player(layer, channel), element("p", `activation ${numberText(pictures.score)}`),
+      pictures.pixels && element("p.quiet", `the ${pictures.pixels.join(" × ")} pixels around what the unit sees`)],
     row.length > 0 && element("div.seeds", row));
 }
 
