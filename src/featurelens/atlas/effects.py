@@ -14,6 +14,9 @@ from featurelens.information import linear_probe
 if TYPE_CHECKING:
     from featurelens.atlas.atlas import Atlas
 
+MOST_VALUES = 2**20
+"""In a batch of images: layers return many times as many, and larger tensors cost more than their share."""
+
 Loader = list[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -22,8 +25,9 @@ def sample_loader(source: Source, rows: torch.Tensor) -> Loader | None:
     taken = source.take(rows.tolist())
     if taken.labels is None:
         return None
-    images = torch.split(source.prepared(taken.images), BATCH)
-    return list(zip(images, torch.split(taken.labels, BATCH), strict=True))
+    size = min(BATCH, 1 + MOST_VALUES // taken.images[0].numel())
+    images = torch.split(source.prepared(taken.images), size)
+    return list(zip(images, torch.split(taken.labels, size), strict=True))
 
 
 def effect(
