@@ -34,7 +34,8 @@ def _value(value):
         content = (
             value.detach().contiguous().view(torch.uint8) if value.numel() and value.ndim else value.detach()
         )
-        digest = hashlib.sha1(content.cpu().numpy().tobytes()).hexdigest()
+        # Of a clone: torch copies memory that NumPy has seen in another way.
+        digest = hashlib.sha1(content.cpu().clone().numpy().tobytes()).hexdigest()
         return (
             id(value),
             tuple(value.shape),

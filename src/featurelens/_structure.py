@@ -284,17 +284,21 @@ def shared_copies(originals: Collection[torch.Tensor]) -> dict[int, torch.Tensor
 def end_sharing(originals: Collection[torch.Tensor], copies: dict[int, torch.Tensor]) -> None:
     """Leave each original at its old address, even if a lazy copy of it lives on in what was recorded."""
     lazy = [tensor for tensor in originals if _is_lazy(tensor)]
-    for tensor in lazy:
-        if (copy := copies.pop(id(tensor), None)) is not None:  # an interrupted restoration is repeated
-            _make_own(copy)
+    # No copy may be referred to from here, or the original would move. An interrupted restoration is repeated.
+    shared = {
+        storage._cdata: storage
+        for storage in (copies.pop(key).untyped_storage() for key in map(id, lazy) if key in copies)
+    }
+    while shared:
+        _make_own(shared.popitem()[1])
     for tensor in lazy:
         tensor.data_ptr()  # asking for an address that may be written to ends the sharing
 
 
-def _make_own(lazy_copy: torch.Tensor) -> None:
-    """Copy the memory of a lazy copy that is referred to from outside the guard."""
-    if _is_lazy(lazy_copy) and torch._C._storage_Use_Count(lazy_copy.untyped_storage()._cdata) > 2:
-        lazy_copy.data_ptr()
+def _make_own(storage: torch.UntypedStorage) -> None:
+    """Copy the memory of a lazy copy if tensors outside the guard still lie in it."""
+    if torch._C._storage_Use_Count(storage._cdata) > 1:
+        storage.data_ptr()
 
 
 def _copied_storage(tensor: torch.Tensor) -> Any:

@@ -559,6 +559,37 @@ def test_large_buffers_are_copied_only_where_they_are_written_to():
             model.big.copy_(before)
 
 
+@pytest.mark.changes_model
+def test_large_buffers_stay_where_they_are_whoever_keeps_their_copies():
+    class Tables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("two", torch.rand(2**19))
+            self.register_buffer("part", self.two[:5])
+            self.register_buffer("one", torch.rand(2**19))
+            self.register_buffer("three", torch.rand(2**19))
+            self.act = nn.Identity()
+
+        def forward(self, x):
+            return self.act(x), self.one, self.two[3:], self.part, self.three
+
+    model = Tables()
+    before = {name: (buffer.data_ptr(), buffer.clone()) for name, buffer in model.named_buffers()}
+    recorder = fl.ActivationRecorder(model, "act")
+    for keeps in (False, True):
+        with recorder:
+            kept = model(X) if keeps else len(model(X))
+        assert {name: buffer.data_ptr() for name, buffer in model.named_buffers()} == {
+            name: address for name, (address, _) in before.items()
+        }
+        if keeps:
+            model.one.zero_()  # which does not reach what the user holds
+            model.two.zero_()
+            assert torch.equal(kept[1], before["one"][1])
+            assert torch.equal(kept[2], before["two"][1][3:])
+            assert torch.equal(kept[3], before["part"][1])
+
+
 @pytest.mark.parametrize("stop_early", [False, True])
 def test_a_bare_except_does_not_make_another_branch(stop_early):
     class Fallback(nn.Module):
