@@ -132,6 +132,15 @@ def to_tensor(data: object, argument: str) -> torch.Tensor:
     return data.detach()
 
 
+def to_numbers(values: object, *, argument: str, expected: str) -> torch.Tensor:
+    """Return numbers, in a list or an array of any kind, as a dense tensor in double precision."""
+    array = to_tensor(values, argument) if isinstance(values, np.ndarray | torch.Tensor) else values
+    try:
+        return torch.as_tensor(array, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{argument} must be {expected}; got {describe(values)}") from None
+
+
 def as_list(values: Any, *, argument: str, expected: str) -> list[Any]:
     """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant."""
     if isinstance(values, torch.Tensor | np.ndarray):

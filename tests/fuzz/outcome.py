@@ -43,6 +43,7 @@ MEANT = {
     "sample": ("batch",),
     "size": ("pixels",),
     "first_row": ("image",),
+    "objectives": ("layer",),
     "loader": ("batch", "data set", "images", "labels", "rows", "inputs"),
     "layers": ("layer", "predicate"),
     "layer": ("layer", "predicate"),
@@ -222,7 +223,7 @@ def judge_error(error, changed, known, texts):
     if not isinstance(error, Exception):
         return f"{kind}: {error}"
     words = {word for name in known for word in (name, name.removesuffix("s"), *MEANT.get(name, ()))}
-    if isinstance(error, ImportError) and "pip install featurelens[" in said:
+    if isinstance(error, ImportError) and "pip install 'featurelens[" in said:
         return None
     if not any(re.search(rf"\b{word}s?\b", said) for word in words) and not any(
         text in said for text in quoted

@@ -13,6 +13,7 @@ from torch import nn
 
 from featurelens._checks import (
     as_list,
+    check_dense,
     check_flag,
     check_module,
     check_path,
@@ -196,6 +197,7 @@ class Atlas:
             If `images` are not a batch of at least one.
         """
         check_type(images, torch.Tensor, argument="images", expected="a batch of images")
+        check_dense(images, argument="images")
         if self._layers_named:
             return self.recorder
         if not images.ndim or not len(images):

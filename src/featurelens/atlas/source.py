@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 from featurelens._batches import SHUFFLING, Batches, Given, sampler_of
-from featurelens._checks import describe
+from featurelens._checks import check_dense, describe
 from featurelens._sharding import Share
 from featurelens._structure import first_tensor
 from featurelens.recording.inputs import as_loader, labels_of
@@ -62,6 +62,7 @@ class Source:
                 "the loader must yield images (N, C, H, W), signals (N, C, L) or volumes (N, C, D, H, W); "
                 f"got {describe(batch if found is None else found)}: pass inputs=lambda batch: batch[...]"
             )
+        check_dense(found, argument="the loader's images")
         return found
 
     def labels(self, batch: Any) -> torch.Tensor | None:

@@ -117,6 +117,8 @@ class Observer:
         self._recorder = ActivationRecorder(model, layers, reduce=reduce)
         expected = "one batch: a tensor (N, C, H, W) or a dict of the model's arguments"
         check_type(images, torch.Tensor | Mapping, argument="images", expected=expected)
+        if isinstance(images, torch.Tensor) and not images.ndim:
+            raise ValueError(f"images must be {expected}; got {describe(images)}")
         self._batches = torch.split(images, AT_A_TIME) if isinstance(images, torch.Tensor) else [images]
         self._labels = None if labels is None else _checked(labels, images)
         self.every = check_whole(every, argument="every", least=1)
@@ -175,7 +177,9 @@ class Observer:
             As for `on_batch_end`.
         """
         at = _step(step, self.batches or self.epochs + 1)
-        ended = self.epochs + 1 if epoch is None else check_whole(epoch, argument="epoch", least=0)
+        ended = (
+            self.epochs + 1 if epoch is None else check_whole(epoch, argument="epoch", least=0, most=2**53)
+        )
         self.epochs = ended
         self._look_closely(at, {"epochs_ended": float(ended)})
 

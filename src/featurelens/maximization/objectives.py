@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurelens._checks import check_dense, check_type, check_whole, describe
+from featurelens._checks import check_type, check_whole, describe, to_numbers
 from featurelens.layers import Selector
 from featurelens.maximization import realism as _realism
 from featurelens.maximization import terms as _terms
@@ -137,12 +137,7 @@ def direction(
     >>> direction("conv3", [1.0, 0.0, -1.0])
     Objective(direction in conv3)
     """
-    try:
-        values = torch.as_tensor(vector)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"vector must be (C,), one number for each channel; got {describe(vector)}") from None
-    check_dense(values, argument="vector")
-    values = values.detach().to("cpu", torch.float64).clone()
+    values = to_numbers(vector, argument="vector", expected="(C,), one number for each channel").cpu()
     if values.ndim != 1 or not len(values):
         raise ValueError(f"vector must be (C,), one weight for each channel; got {describe(values)}")
     if not bool(values.isfinite().all()):

@@ -89,7 +89,8 @@ class Pad(Transform):
     def __init__(self, pixels: int, *, fill: float | Literal["reflect"] = 0.5) -> None:
         self.pixels = check_whole(pixels, argument="pixels", least=0)
         given: object = fill
-        if given != "reflect" and not (isinstance(given, float | int) and 0 <= given <= 1):
+        grey = isinstance(given, float | int) and 0 <= given <= 1
+        if not grey and not (isinstance(given, str) and given == "reflect"):
             raise ValueError(f"fill must be 'reflect' or a grey from 0 to 1; got {describe(fill)}")
         self.fill = fill
 
@@ -210,7 +211,7 @@ class Chain:
 
     def __init__(self, transforms: Literal["standard"] | Transforms | None, size: tuple[int, ...]) -> None:
         given: object = () if transforms is None else transforms
-        if given == "standard":
+        if isinstance(given, str) and given == "standard":
             given = standard(size)
         if isinstance(given, str) or not isinstance(given, Iterable):
             kind = ValueError if isinstance(given, str) else TypeError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from featurelens._checks import describe
+from featurelens._checks import check_dense, describe
 from featurelens._failure import explain
 from featurelens._hooks import visiting
 from featurelens._structure import first_tensor
@@ -31,6 +31,7 @@ def features(network: nn.Module, images: torch.Tensor, prepare: Forward, size: i
                 raise ValueError(
                     f"network must return a tensor (N, D, ...) for {len(part)} images; got {describe(output)}"
                 )
+            check_dense(output, argument="what network returns")
             if not bool(output.isfinite().all()):
                 raise ValueError("network must return finite values; got NaN or infinite ones")
             parts.append(output.reshape(*output.shape[:2], -1).double().mean(2).cpu())

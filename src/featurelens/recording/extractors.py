@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from featurelens import _tracing
-from featurelens._checks import check_module, near_misses
+from featurelens._checks import check_module, describe, near_misses
 from featurelens._guard import preserved
 from featurelens._hooks import check_materialized, on_device_of, unwrap, visiting
 from featurelens._lookup import NoSuchLayer
-from featurelens._structure import CannotCopy, map_tensors
+from featurelens._structure import map_tensors, tensors
 from featurelens._tracing import Trace
 from featurelens.layers import Selector, aliases_of, choose
 from featurelens.recording.insertion import insert, trace_for_rewriting
@@ -101,6 +101,8 @@ class TappedModule(nn.Module):
         ------
         RuntimeError
             If the outputs differ.
+        TypeError
+            If an input cannot be copied, so that they cannot be compared.
         """
         original = self._original.__new__(self._original)
         # Its code, with the members of this module.
@@ -178,13 +180,12 @@ def insert_extractors(
         )
     tapped = _tapped(model, layers)
     if sample is not None:
+        if meta := [tensor for tensor in tensors(sample) if tensor.is_meta]:
+            raise TypeError(f"sample must have values; got a {describe(meta[0])}")
         sample = on_device_of(model, sample)
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):
-                try:
-                    tapped(*(sample if isinstance(sample, tuple) else (sample,)))
-                except CannotCopy as error:
-                    raise TypeError(f"copy and model cannot be compared on this sample: {error}") from error
+                tapped(*(sample if isinstance(sample, tuple) else (sample,)))
     return tapped
 
 

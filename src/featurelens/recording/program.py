@@ -14,7 +14,7 @@ from featurelens import _tracing
 from featurelens._checks import first_line
 from featurelens._guard import preserved
 from featurelens._hooks import hooked, rehearsal, submodule
-from featurelens._structure import map_tensors, outline, tensors
+from featurelens._structure import CannotCopy, map_tensors, outline, tensors
 from featurelens._tracing import Trace
 from featurelens.recording.insertion import CannotRewrite, insert, trace_for_rewriting
 
@@ -42,6 +42,8 @@ class Program:
         ------
         RuntimeError
             If it is not; the message names the first layer or operation that differs.
+        TypeError
+            If an input cannot be copied.
         """
         if not (torch.compiler.is_compiling() or (inputs := outline((args, kwargs))) in self.checked_for):
             self._compare(model, runner, args, kwargs)
@@ -53,7 +55,10 @@ class Program:
 
         The others tell what happens to agree on the inputs, such as zeros, and what a first run leaves for the next.
         """
-        others = _perturbed((args, kwargs))
+        try:
+            others = _perturbed((args, kwargs))
+        except CannotCopy as error:
+            raise TypeError(f"copy and model cannot be compared on this batch: {error}") from error
         given: list[tuple[Any, Any]] = [(args, kwargs), others]
         expected = _observed(model, self.calls, model.forward, given)
         try:

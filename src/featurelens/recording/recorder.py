@@ -122,7 +122,8 @@ class ActivationRecorder:
         check_choice(training, (False, "keep"), argument="training")
         for value, argument in ((detach, "detach"), (clone, "clone"), (stop_early, "stop_early")):
             check_flag(value, argument=argument)
-        if dtype not in (None, torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        floating = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        if dtype is not None and all(dtype is not kind for kind in floating):
             raise TypeError(f"dtype must be a floating-point torch.dtype; got {describe(dtype)}")
         self._wrapped = check_module(model)
         self.model = unwrap(model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from featurelens._checks import count, describe
+from featurelens._checks import count, describe, to_numbers
 from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels
 from featurelens.statistics.channel_blocks import channel_blocks
@@ -61,10 +61,7 @@ class HistogramResult(Shown):
         TypeError, ValueError
             If `q` is not one or more numbers in [0, 1].
         """
-        try:
-            shares = torch.as_tensor(q, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise TypeError(f"q must be a number or several in [0, 1]; got {describe(q)}") from None
+        shares = to_numbers(q, argument="q", expected="a number or several in [0, 1]")
         if not bool(((shares >= 0) & (shares <= 1)).all()):
             raise ValueError(f"q must be in [0, 1]; got {q!r}")
         rank = shares.reshape(-1, 1) * self.counts.sum(1)  # (Q, C)
@@ -131,10 +128,7 @@ class Histogram(Statistic):
     def __post_init__(self) -> None:
         if self.edges is None:
             return
-        try:
-            edges = torch.as_tensor(self.edges, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise TypeError(f"edges must be a list of numbers; got {describe(self.edges)}") from error
+        edges = to_numbers(self.edges, argument="edges", expected="a list of numbers")
         ascending = edges.ndim == 1 and len(edges) > 1 and bool((edges.diff() > 0).all())
         if not ascending or not bool(torch.isfinite(edges).all()):
             raise ValueError(

@@ -423,6 +423,11 @@ MISUSE = [
         "images must be (N, C, H, W) with no empty dimension; got float32 tensor (0, 1, 8, 8)",
     ),
     (
+        lambda: fl.DeconvDecoder(encoder())(torch.rand(2, 1, 8, 8, device="meta")),
+        TypeError,
+        "images must be a dense tensor; got a meta float32 tensor (2, 1, 8, 8) on meta",
+    ),
+    (
         lambda: fl.DeconvDecoder(encoder())(torch.rand(2, 7, 8, 8)),
         RuntimeError,
         (

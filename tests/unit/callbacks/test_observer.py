@@ -323,3 +323,5 @@ def test_a_training_that_goes_on_tells_how_many_epochs_have_ended(images):
     assert [values["epochs_ended"] for _, values in logged] == [3, 4]
     with pytest.raises(ValueError, match=r"^epoch must be at least 0; got -1"):
         observer.on_epoch_end(epoch=-1)
+    with pytest.raises(ValueError, match=r"^epoch must be at most 9007199254740992; got 1000"):
+        observer.on_epoch_end(epoch=10**400)

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -378,6 +379,11 @@ def test_data_that_make_no_statistics():
             TypeError,
             "degrees must be a number from 0 to 180; got 'a'",
         ),
+        (
+            lambda: fl.FourierImage((3, 2**20, 2**20)),
+            ValueError,
+            "shape must be of at most 2**31 values; got (3, 1048576, 1048576)",
+        ),
         (lambda: fl.FourierImage((1, 8, 8), sd="a"), TypeError, "sd must be a number from 0; got 'a'"),
         (lambda: fl.FourierImage((1, 8, 8), sd=torch.inf), ValueError, "sd must be a number from 0; got inf"),
         (lambda: fl.LatentImage(flat(), 3, sd="b"), TypeError, "sd must be a number from 0; got 'b'"),
@@ -422,6 +428,16 @@ def test_data_that_make_no_statistics():
             lambda: fl.transforms.Pad(1, fill="wrap"),
             ValueError,
             "fill must be 'reflect' or a grey from 0 to 1; got 'wrap'",
+        ),
+        (
+            lambda: fl.transforms.Pad(1, fill=np.ones(3)),
+            ValueError,
+            "fill must be 'reflect' or a grey from 0 to 1; got float64 NumPy array (3,)",
+        ),
+        (
+            lambda: fl.ActivationMaximizer(plain(), IMAGE, transforms=np.ones(3)),
+            TypeError,
+            "a transform is callable on images (N, C, ...); got",
         ),
     ],
 )

@@ -257,6 +257,8 @@ def test_a_second_network_must_take_the_images_and_return_finite_values():
         result.compare(real, network=nn.Linear(3, 4), progress=False)
     with pytest.raises(ValueError, match="network must return finite values"):
         result.compare(real, network=nn.Threshold(2.0, math.nan), progress=False)
+    with pytest.raises(TypeError, match="what network returns must be a dense tensor; got a meta"):
+        result.compare(real, network=seeded(network).to("meta"), progress=False)
     assert result.compare(real[:1], network=model, progress=False).transfer.isfinite().all()
 
 

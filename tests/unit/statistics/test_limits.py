@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,16 @@ def test_rows_and_labels_are_checked(kwargs: dict[str, Any], error: type[Excepti
     with pytest.raises(error, match=message):
         strongest.update(torch.rand(3, 2), **kwargs)
     assert strongest.state is None
+
+
+def test_arrays_that_cannot_be_written_to_are_read() -> None:
+    edges = np.linspace(0, 1, 5)
+    edges.flags.writeable = False
+    histogram = fl.statistics.Histogram(edges=edges)
+    histogram.update(torch.rand(9, 2))
+    assert histogram.edges == (0, 0.25, 0.5, 0.75, 1)
+    assert histogram.compute().quantile(edges).shape == (5, 2)
+    assert str(fl.objectives.direction("conv", edges)) == str(fl.objectives.direction("conv", edges.tolist()))
 
 
 @pytest.mark.parametrize("edges", ["ab", [0, "a"], iter([1, 2])])

@@ -17,6 +17,10 @@ STEEPNESS = 4.0
 """Slope of the logistic curve that bounds the pixels, so that around mid-grey the image equals the pattern."""
 
 
+MOST_VALUES = 2**31
+"""Of one image: no memory holds what the optimization of a larger one needs."""
+
+
 class Parametrization(ABC):
     """Turns parameters ``(N, ...)``, one row for each image, into images `(N, C, H, W)` in [0, 1].
 
@@ -87,6 +91,8 @@ class Canvas(Parametrization):
                 "shape must be (C, L), (C, H, W) or (C, D, H, W), integers from 1: channels, then the size of the "
                 f"signal, image or volume; got {describe(shape)}"
             )
+        if math.prod(sizes) > MOST_VALUES:
+            raise ValueError(f"shape must be of at most 2**31 values; got {describe(shape)}")
         self.shape: tuple[int, ...] = tuple(sizes)
         self.statistics, self.sd = statistics, check_spread(sd)
         # The mean colour (C, 1, ...), and the matrix (C, C) that colours an uncorrelated pattern.
