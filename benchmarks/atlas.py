@@ -2,7 +2,7 @@
 
     python benchmarks/atlas.py passes     # both passes over the data, against the bare forward passes they contain
     python benchmarks/atlas.py size       # bytes a channel, of two layers with all their pictures
-    python benchmarks/atlas.py own        # seconds from the command line to the atlas of one's own network and 300 photos
+    python benchmarks/atlas.py own        # seconds from the command line to the atlas of one's own network and 300 images
     python benchmarks/atlas.py kills      # builds killed at random moments end with the same bytes
 
 Elsewhere the network is ResNet-18 for 32x32 images, all 20 convolutions with 4,800 channels, with random weights; the images are
@@ -140,7 +140,7 @@ def make():
 
 
 def own(options: argparse.Namespace) -> None:
-    """Time the command for a network of 122 channels in a file, and photos in ten folders, read at 224x224 pixels."""
+    """Time the command for a network of 122 channels in a file, and random images in ten folders, read at 224x224 pixels."""
     from torchvision.transforms.functional import to_pil_image
 
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from featurelens._checks import describe, first_line
@@ -14,17 +15,23 @@ from featurelens._hooks import named_modules
 from featurelens._structure import tensors
 
 
-def explain(
+def explained(
     error: Exception, model: nn.Module, where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> str:
-    """Return a message that names the layer that raised `error`, the error and the model's arguments."""
+) -> RuntimeError:
+    """Return an error that names the layer that raised `error`, the error and the model's arguments.
+
+    Where memory is out, it is still a `torch.OutOfMemoryError`: programs catch it and try again with less.
+    """
     given = ", ".join(
         [*map(describe, args), *(f"{name}={describe(value)}" for name, value in kwargs.items())]
     )
     # Without the list of signatures that follows in torch's message.
     reason = first_line(error).removesuffix(", but expected one of:")
     kind = type(error).__name__
-    return f"the model failed on {where} ({given}){_layer(error, model)}: {kind}: {reason}{_hint(model, (args, kwargs))}"
+    out_of_memory = isinstance(error, torch.OutOfMemoryError)
+    return (torch.OutOfMemoryError if out_of_memory else RuntimeError)(
+        f"the model failed on {where} ({given}){_layer(error, model)}: {kind}: {reason}{_hint(model, (args, kwargs))}"
+    )
 
 
 def _hint(model: nn.Module, given: Any) -> str:

@@ -28,7 +28,7 @@ from typing import Any, TypeAlias, final
 from torch import nn
 
 from featurelens._checks import check_module, count, describe, near_misses
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import hooked, named_modules, on_device_of, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
 from featurelens._structure import nbytes, shapes, tensors
@@ -293,5 +293,5 @@ def _run_sample(model: nn.Module, sample: tuple[Any, ...], keywords: dict[str, A
             args, kwargs = on_device_of(model, (sample, keywords))
             model(*args, **kwargs)
         except Exception as error:
-            raise RuntimeError(explain(error, model, "the sample", sample, keywords)) from error
+            raise explained(error, model, "the sample", sample, keywords) from error
     return found

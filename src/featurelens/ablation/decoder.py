@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_choice, check_dense, check_module, check_type, count, describe
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import on_device_of, unwrap
 from featurelens._random import Seed, check_seed, make_generator
 from featurelens.ablation.deconvolution import Convolution, Size, read_chain
@@ -167,7 +167,7 @@ class DeconvDecoder(nn.Module):
             try:
                 features, places_of_maxima = step.run(features)
             except Exception as error:
-                raise RuntimeError(explain(error, self.encoder, "images", (images,), {})) from error
+                raise explained(error, self.encoder, "images", (images,), {}) from error
             switches.append(places_of_maxima)
         return Encoding(features, tuple(switches), tuple(sizes))
 

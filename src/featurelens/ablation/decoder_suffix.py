@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_module, describe, first_line
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import unwrap
 from featurelens.ablation.decoder import DeconvDecoder
 from featurelens.ablation.layer import AblatedLayer
@@ -37,7 +37,7 @@ class DecoderSuffix(Suffix):
             try:
                 encoding = decoder.encode(images, layer=self.layer.module)
             except Exception as error:
-                raise RuntimeError(explain(error, decoder.encoder, "a batch", (images,), {})) from error
+                raise explained(error, decoder.encoder, "a batch", (images,), {}) from error
             self.features = self.layer.check(encoding.features, len(images))
             self.decode = lambda features: decoder.decode(encoding, features=features)
         else:

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from featurelens._batches import Given
 from featurelens._checks import count
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import forwards
 from featurelens._random import random_state, same_random_state
 from featurelens._structure import map_tensors, tensors
@@ -105,7 +105,7 @@ class PlainPass:
         except Exception as error:
             if error is self._error:
                 raise
-            raise RuntimeError(explain(error, layer.model, "a batch", given.args, given.kwargs)) from error
+            raise explained(error, layer.model, "a batch", given.args, given.kwargs) from error
         if not self.features:
             raise LookupError(not_reached(layer.choice, self.calls))
         self.front = next(iter(self.features.values()))

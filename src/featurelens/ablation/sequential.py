@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from featurelens._batches import Given
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._random import random_state, same_random_state
 from featurelens.ablation.layer import AblatedLayer
 from featurelens.ablation.replay import Change, Watch
@@ -89,7 +89,7 @@ class SequentialPass:
                 found = module(found)
         except Exception as error:
             args, kwargs = self.given.args, self.given.kwargs
-            raise RuntimeError(explain(error, self.layer.model, "a batch", args, kwargs)) from error
+            raise explained(error, self.layer.model, "a batch", args, kwargs) from error
         return found
 
     def check_channels_agree(self) -> None:

@@ -88,7 +88,7 @@ class Build:
         """Yield what remains after the survey, by the file that each task makes; tasks do not need each other."""
         atlas = self.atlas
         yield "examples.json", partial(self._examples, found, folders, View.of(sample))
-        loader = sample_loader(atlas.source, found.rows[: atlas.ablation]) if atlas.ablation else None
+        loader = sample_loader(atlas, found.rows[: atlas.ablation]) if atlas.ablation else None
         if loader:
             yield "probe.json", partial(probes, atlas, list(found.layers), found.rows)
         painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)

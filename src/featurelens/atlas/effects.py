@@ -8,26 +8,30 @@ import torch
 
 from featurelens.ablation import ChannelAblator
 from featurelens.atlas.numbers import column, rounded
-from featurelens.atlas.source import BATCH, Source
+from featurelens.atlas.source import BATCH
 from featurelens.information import linear_probe
 
 if TYPE_CHECKING:
     from featurelens.atlas.atlas import Atlas
 
 MOST_VALUES = 2**20
-"""In a batch of images: layers return many times as many, and larger tensors cost more than their share."""
+"""In a batch of images on the CPU: layers return many times as many, and larger tensors cost more than their share."""
 
 Loader = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def sample_loader(source: Source, rows: torch.Tensor) -> Loader | None:
+def sample_loader(atlas: Atlas, rows: torch.Tensor) -> Loader | None:
     """Return images of these rows, as the model takes them, and their labels, in batches; None without labels."""
-    taken = source.take(rows.tolist())
+    taken = atlas.source.take(rows.tolist())
     if taken.labels is None:
         return None
-    size = min(BATCH, 1 + MOST_VALUES // taken.images[0].numel())
-    images = torch.split(source.prepared(taken.images), size)
-    return list(zip(images, torch.split(taken.labels, size), strict=True))
+    on_cpu = all(parameter.device.type == "cpu" for parameter in atlas.model.parameters())
+    size = min(BATCH, 2 + MOST_VALUES // taken.images[0].numel()) if on_cpu else BATCH
+    number = max(
+        1, len(taken.images) // size
+    )  # of batches of at least so many: some models take no single image
+    images = atlas.source.prepared(taken.images).tensor_split(number)
+    return list(zip(images, taken.labels.tensor_split(number), strict=True))
 
 
 def effect(
@@ -48,7 +52,7 @@ def effect(
 
 def probes(atlas: Atlas, layers: list[str], rows: torch.Tensor) -> dict[str, Any]:
     """Return accuracy and nats of a linear probe of every layer, and the accuracy of shuffled labels; empty without one."""
-    loader = sample_loader(atlas.source, rows)
+    loader = sample_loader(atlas, rows)
     try:
         found = linear_probe(
             atlas.model, layers, loader or [], permutations=1, seed=atlas.seed, progress=atlas.progress

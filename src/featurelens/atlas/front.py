@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from featurelens.atlas.gathered import Gathered
 from featurelens.atlas.pages import BLOCK
@@ -37,8 +38,11 @@ def write_front(gathered: Gathered, tables: dict[str, Columns], parts: Parts) ->
         tiles += [_picture(gathered, parts, name, channel) for channel in channels]
         tiles += [None] * (COLUMNS - len(channels))
     tiles += [_picture(gathered, parts, names[number], channel) for number, channel, _ in largest]
-    # Optimized images of early layers are smaller.
-    size = max((tile.size for tile in tiles if tile is not None), key=max, default=(EDGE, EDGE))
+    size = max((tile.size for tile in tiles if tile is not None), key=math.prod, default=(EDGE, EDGE))
+    # Optimized images of early layers are smaller, and of other proportions where strides are.
+    tiles = [
+        None if tile is None else ImageOps.pad(tile, size, Image.Resampling.BICUBIC, "gray") for tile in tiles
+    ]
     if any(tile is not None for tile in tiles):
         parts.write("images/front.webp", encoded(sheet(tiles, COLUMNS), exact=max(size) < EDGE))
     return {

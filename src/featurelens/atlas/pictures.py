@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -15,8 +15,14 @@ from featurelens.atlas.parts import Parts
 from featurelens.atlas.seen import Seen
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
-from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, TINY, encoded, picture, sheet
-from featurelens.maximization import ActivationMaximizer, MaximizationResult, RealImageComparison
+from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, TINY, View, encoded, picture, sheet
+from featurelens.maximization import (
+    ActivationMaximizer,
+    FourierImage,
+    ImageStatistics,
+    MaximizationResult,
+    RealImageComparison,
+)
 
 SEEDS = 3
 """Further images of each channel, from other seeds."""
@@ -49,26 +55,39 @@ class Painter:
         folder: str,
     ) -> Any:
         """Optimize images of `channels`, of what is `seen` of them, write their sheets, and return their figures."""
+        image = self._part(seen)
         wanted = [objectives.neuron(layer, index) for index in channels]
         every = max(1, self.steps // (NUMBER_OF_FRAMES - 1))
-        best = self._maximizer(seen, 0).run(wanted, record_every=every)
-        others = [self._maximizer(seen, 1 + number).run(wanted) for number in range(SEEDS)]
+        best = self._maximizer(image, 0).run(wanted, record_every=every)
+        others = [self._maximizer(image, 1 + number).run(wanted) for number in range(SEEDS)]
         signed = survey.sample.values[:, list(channels)].min() < 0
-        least = self._maximizer(seen, 0).run([-objective for objective in wanted]) if signed else None
+        least = self._maximizer(image, 0).run([-objective for objective in wanted]) if signed else None
         compared = self._compare(best, others, survey, channels, seen)
         self._write_sheets(best, others, least, parts, folder)
         where = "at the centre of the map: " if survey.strongest.positions.shape[2] else ""
         return _figures(channels, best, others, least, compared, where, seen.pixels)
 
-    def _maximizer(self, seen: Seen, number: int) -> ActivationMaximizer:
+    def _maximizer(self, image: FourierImage | None, number: int) -> ActivationMaximizer:
         return ActivationMaximizer(
             self.model,
-            sample=seen.cut(self.sample),
+            image,
+            sample=self.sample,
             preprocess=self.source.preprocess,
             steps=self.steps,
             seed=self.seed + number,
             progress=self.progress,
         )
+
+    def _part(self, seen: Seen) -> FourierImage | None:
+        """Return the parametrization of a part of images: their colours, which a part may lack, and its own spectrum."""
+        if seen.window is None:
+            return None
+        whole: Any = self._maximizer(None, 0).parametrization
+        images = View.of(self.sample).unit(seen.cut(self.sample))
+        statistics = whole.statistics
+        if statistics is not None:
+            statistics = replace(statistics, spectrum=ImageStatistics.fit(images, progress=False).spectrum)
+        return FourierImage(tuple(images.shape[1:]), statistics=statistics)
 
     def _compare(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -15,9 +16,6 @@ from featurelens.recording.receptive import ReceptiveField
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
 
-AROUND = 2
-"""Sides of a window, as a multiple of the receptive field: what lies around it shows where it ends."""
-
 SMALLEST = 8
 """Pixels along a side of a window."""
 
@@ -25,7 +23,7 @@ TRIED = 8
 """Images by which a window is judged."""
 
 TOLERANCE = 0.01
-"""Share of the largest value: half precision rounds by as much, and whoever sees beyond the window differs by more."""
+"""Share of a channel's largest value: half precision rounds by as much, and a unit that sees more differs by more."""
 
 
 @final
@@ -39,15 +37,23 @@ class Seen:
     @classmethod
     def by(cls, model: nn.Module, layer: str, source: Source, images: torch.Tensor) -> Self:
         """Look at real images `(N, C, H, W)` of the user's through a layer."""
-        prepared = source.prepared(images[:TRIED])
+        images = images[:TRIED]
+        prepared = source.prepared(images)
         if prepared.ndim != 4 or prepared.shape[2:] != images.shape[2:]:
             return cls()
         channels, height, width = prepared.shape[1:]
         try:
             field = receptive_field(model, layer, (channels, height, width))
+        except torch.OutOfMemoryError:  # of the machine and the moment, not of the layer
+            raise
         except (ValueError, TypeError, LookupError, RuntimeError):
             return cls()
-        return cls(field, _window(model, layer, field, source, images[:TRIED]))
+        try:
+            return cls(field, _window(model, layer, field, source, images))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001  the user's functions, or layers before this one, may take no smaller images
+            return cls(field)
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> Self:
@@ -69,8 +75,8 @@ class Seen:
 
     @property
     def pixels(self) -> list[int] | None:
-        """Height and width of the window."""
-        return None if self.window is None else [part.stop - part.start for part in self.window]
+        """Width and height of the window."""
+        return None if self.window is None else [part.stop - part.start for part in reversed(self.window)]
 
     def cut(self, images: torch.Tensor) -> torch.Tensor:
         """Return what lies in the window, or images as they are."""
@@ -84,31 +90,39 @@ def _window(
 
     None where it is as large as the image, or the unit sees beyond it or knows where in the image it lies.
     """
-    axes = (field.rows, field.columns)
+    axes, sizes = (field.rows, field.columns), images.shape[2:]
     centre = [len(axis) // 2 for axis in axes]
-    seen = [int(axis[at, 1] - axis[at, 0]) for axis, at in zip(axes, centre, strict=True)]
-    sizes = list(images.shape[2:])
-    sides = [min(size, max(SMALLEST, AROUND * own)) for size, own in zip(sizes, seen, strict=True)]
-    if sides == sizes or min(centre) == 0:
+    sides = [_side(axis, at, size) for axis, at, size in zip(axes, centre, sizes, strict=True)]
+    if sides == list(sizes):
         return None
-    try:
-        corner = _maps(model, layer, source.prepared(images[:1, :, : sides[0], : sides[1]]))
-        inner = [size // 2 for size in corner.shape[2:]]
-        parts = []
-        for axis, outside, inside, side in zip(axes, centre, inner, sides, strict=True):
-            # A unit lies as many strides behind the edge as its number says, in the window as in the image.
-            start = (outside - inside) * int(axis[outside, 0] - axis[outside - 1, 0])
-            parts.append(slice(start, start + side))
-        if any(part.start < 0 or part.stop > size for part, size in zip(parts, sizes, strict=True)):
+    corner = _maps(model, layer, source.prepared(images[:2, :, : sides[0], : sides[1]]))
+    inner = [size // 2 for size in corner.shape[2:]]
+    window = []
+    for axis, outside, inside, side in zip(axes, centre, inner, sides, strict=True):
+        # A unit lies as many strides behind the edge as its number says, in the window as in the image.
+        start = (outside - inside) * _stride(axis, outside)
+        first, last = axis[outside].tolist()
+        if not 0 <= start <= first < last <= start + side:
             return None
-        window = (parts[0], parts[1])
-        found = _maps(model, layer, source.prepared(Seen(field, window).cut(images)))
-    except RuntimeError:  # what lies before the layer takes no smaller images
-        return None
-    expected = _maps(model, layer, source.prepared(images))
-    found, expected = found[:, :, inner[0], inner[1]], expected[:, :, centre[0], centre[1]]
-    same = (found - expected).abs() <= TOLERANCE * expected.abs().max()
-    return window if bool(same.all()) else None
+        window.append(slice(start, start + side))
+    found = Seen(field, (window[0], window[1]))
+    expected = _maps(model, layer, source.prepared(images))[:, :, centre[0], centre[1]]
+    inside_it = _maps(model, layer, source.prepared(found.cut(images)))[:, :, inner[0], inner[1]]
+    same = (inside_it - expected).abs() <= TOLERANCE * expected.abs().amax(0)
+    return found.window if bool(same.all()) and bool(expected.any()) else None
+
+
+def _side(axis: torch.Tensor, centre: int, size: int) -> int:
+    """Return the side of a window: the receptive field, and at least half of it at each end, in whole strides."""
+    seen, stride = int(axis[centre, 1] - axis[centre, 0]), _stride(axis, centre)
+    if stride < 1:
+        return size
+    margin = max(seen, SMALLEST - seen)
+    return min(size, seen + 2 * stride * math.ceil(margin / 2 / stride))
+
+
+def _stride(axis: torch.Tensor, centre: int) -> int:
+    return int(axis[centre, 0] - axis[centre - 1, 0]) if centre else 0
 
 
 def _maps(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:

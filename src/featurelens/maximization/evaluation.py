@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, final
@@ -14,7 +14,7 @@ from torch import nn
 
 from featurelens._channels import ChannelAxes
 from featurelens._checks import count, describe
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import StopForward, hooked, submodule, visiting
 from featurelens._structure import first_tensor, tensors
 from featurelens.layers import Selector, choose
@@ -64,17 +64,20 @@ class Layers:
             self.names[selector] = self.names[exact] = exact
             self.calls[exact] = (name, call or 1)  # `check` makes sure that it is called once
 
-    def check(self, images: torch.Tensor) -> None:
-        """Run the whole model once; raise an error unless each layer is called once and returns a tensor."""
+    def check(self, images: torch.Tensor, *, may_fail: bool = False) -> None:
+        """Run the whole model once; raise an error unless each layer is called once and returns a tensor.
+
+        If it `may_fail`, it may do so behind the layers, which does not run again: it may need images of another size.
+        """
+        recorder = ActivationRecorder(self.model, list(self.calls), detach=False)
+        images = images.to(self.device, self.dtype)
         try:
-            activations = ActivationRecorder(self.model, list(self.calls), detach=False)(
-                images.to(self.dtype)
-            )
+            activations: Mapping[str, Any] = recorder(images)
         except RuntimeError:
-            self.outputs(
-                images
-            )  # what follows the layers may need images of another size: it does not run again
-            return
+            before = _before_failure(recorder, images) if may_fail else None
+            if before is None:
+                raise
+            activations = before
         for name in self.calls:
             if called := [key for key in activations if key.startswith(f"{name}#")]:
                 raise ValueError(
@@ -119,7 +122,7 @@ class Layers:
                 pass
             except Exception as error:
                 if len(found) < len(wanted):
-                    raise RuntimeError(explain(error, self.model, "a batch", (images,), {})) from error
+                    raise explained(error, self.model, "a batch", (images,), {}) from error
         if missing := wanted - found.keys():
             name, call = missing.pop()
             raise LookupError(f"this forward pass did not reach call {call} of layer {name!r}")
@@ -185,6 +188,16 @@ class Layers:
                 term = replace(term, axis=term.channel_axis)  # noqa: PLW2901
             terms.append((weight, term))
         return Objective(tuple(terms))
+
+
+def _before_failure(recorder: ActivationRecorder, images: torch.Tensor) -> Mapping[str, Any] | None:
+    """Return what a model's layers return until it fails; None if it does not reach them."""
+    try:
+        with recorder as activations, suppress(Exception):
+            recorder.model(images)
+    except LookupError:
+        return None
+    return activations
 
 
 @final

@@ -111,7 +111,7 @@ class Optimization:
         except RuntimeError:
             # Some models view what convolutions return as if it were contiguous.
             self.memory_format = torch.contiguous_format
-            self.layers.check(self._prepared(images))
+            self.layers.check(self._prepared(images), may_fail=True)
         return images, self.layers.outputs(self._prepared(images))
 
     def _warn_of_probabilities(self, outputs: Outputs) -> None:

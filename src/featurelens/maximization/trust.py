@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featurelens._checks import check_dense, describe
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._hooks import visiting
 from featurelens._structure import first_tensor
 
@@ -26,7 +26,8 @@ def features(network: nn.Module, images: torch.Tensor, prepare: Forward, size: i
             try:
                 output = first_tensor(network(given))
             except Exception as error:
-                raise RuntimeError(f"network: {explain(error, network, 'images', (given,), {})}") from error
+                found = explained(error, network, "images", (given,), {})
+                raise type(found)(f"network: {found}") from error
             if output is None or output.ndim < 2 or len(output) != len(part):
                 raise ValueError(
                     f"network must return a tensor (N, D, ...) for {len(part)} images; got {describe(output)}"

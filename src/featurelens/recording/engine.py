@@ -15,7 +15,7 @@ from torch import nn
 
 from featurelens._channels import ChannelAxes, Unsuitable
 from featurelens._checks import describe
-from featurelens._failure import explain
+from featurelens._failure import explained
 from featurelens._guard import snapshot
 from featurelens._hooks import (
     StopForward,
@@ -186,7 +186,7 @@ class Engine:
                     return False
                 if error is capture.error or isinstance(error, CannotRewrite | NotCalled):
                     raise
-                raise RuntimeError(explain(error, self.model, where, args, kwargs)) from error
+                raise explained(error, self.model, where, args, kwargs) from error
         if output and not capture.stopped:
             capture.activations.output = self.keeper.keep(returned)
         return not capture.stopped

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -9,11 +10,13 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 from featurelens import ActivationRecorder, ChannelAblator, statistics
 from featurelens.atlas import Atlas, AtlasSite, compare_atlases
+from featurelens.atlas.effects import sample_loader
 from featurelens.atlas.parts import Parts
 from tests.nets import seeded
 
@@ -515,15 +518,27 @@ def test_an_optimized_image_shows_what_its_unit_sees(tmp_path):
     model(images)
     site = small(model, (images, labels)).build(tmp_path / "atlas")
     tiles = [layer["sheets"]["best"]["tile"] for layer in site.manifest["layers"]]
-    assert tiles == [[8, 8], [16, 16], [24, 24]]
+    assert tiles == [[9, 9], [16, 16], [24, 24]]
     assert site.manifest["front"]["tile"] == [24, 24]
+    with Image.open(tmp_path / "atlas" / "images" / "front.webp") as front:
+        assert front.size == (8 * 24, 24 * (3 + math.ceil(len(site.manifest["front"]["largest"]) / 8)))
     pixels = [site[f"{layer}:0"].details["pictures"]["pixels"] for layer in ("0", "3", "5")]
-    assert pixels == [[8, 8], [16, 16], None]
+    assert pixels == [[9, 9], [16, 16], None]
     at_centre = model[:4](images)[:, :, 5, 5].amax(0).tolist()
     assert [site[f"3:{c}"].details["pictures"]["strongest"] for c in range(6)] == pytest.approx(
         at_centre, rel=1e-4
     )
     assert all(each["box"] for each in site["3:0"].details["strongest"])
+
+
+@pytest.mark.parametrize("n", [2, 7, 12, 40])
+def test_large_images_are_ablated_in_small_batches_of_at_least_two(n, monkeypatch):
+    monkeypatch.setattr("featurelens.atlas.effects.MOST_VALUES", 100)  # of images of 64
+    loader = sample_loader(small(loader=data(n)), torch.arange(n))
+    sizes = [len(images) for images, _ in loader]
+    assert sum(sizes) == n
+    assert 2 <= min(sizes) <= max(sizes) <= 5
+    assert torch.equal(torch.cat([labels for _, labels in loader]), data(n)[1])
 
 
 def test_a_judgement_says_where_it_holds(whole):

@@ -13,10 +13,15 @@ IMAGES = torch.rand(12, 3, 48, 40, generator=torch.Generator().manual_seed(0))
 
 
 class Placed(nn.Module):
-    """Knows where in the image each position lies."""
+    """Knows where in the image each position lies, in so many channels, which are weaker than others."""
+
+    def __init__(self, channels=4):
+        super().__init__()
+        self.channels = channels
 
     def forward(self, x):
-        return x + torch.linspace(0, 1, x.shape[3])
+        first, others = x[:, : self.channels], x[:, self.channels :]
+        return torch.cat([first / 3 + torch.linspace(0, 1, x.shape[3]), 300 * others], 1)
 
 
 def seen(model, layer, images=IMAGES, **options):
@@ -40,12 +45,14 @@ FOUND = {
     "dilated": lambda: [conv(3, 4, dilation=3, padding=3), conv(4, 4)],
     "oblong": lambda: [nn.Conv2d(3, 4, (3, 7)), nn.ReLU(), nn.Conv2d(4, 4, (1, 5), stride=(1, 2))],
     "patches": lambda: [nn.Conv2d(3, 4, 4, stride=4), nn.ReLU()],
+    "one row": lambda: [nn.Conv2d(3, 4, (48, 3)), nn.ReLU()],
     "one pixel": lambda: [nn.Conv2d(3, 4, 1)],
     "a head of one size": lambda: [conv(3, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 46 * 38, 2)],
 }
 WHOLE = {
     "the whole image": lambda: [conv(3, 4), nn.GroupNorm(2, 4)],
     "most of the image": lambda: [nn.Conv2d(3, 4, (25, 25), padding=12)],
+    "one of several placed": lambda: [nn.Conv2d(3, 4, 3), Placed(channels=1)],
     "placed": lambda: [conv(3, 4), Placed()],
     "another size": lambda: [conv(3, 4), nn.Upsample((48, 48))],
     "enlarged": lambda: [
@@ -69,12 +76,16 @@ def test_the_centre_gives_the_same_in_its_window(layers):
     found = seen(model, layer)
     field = receptive_field(model, layer, (3, 48, 40))
     top, bottom, left, right = field.box((len(field.rows) // 2, len(field.columns) // 2))
-    assert found.pixels == [max(8, 2 * (bottom - top)), max(8, 2 * (right - left))]
     rows, columns = found.window
-    assert rows.start <= top < bottom <= rows.stop
-    assert columns.start <= left < right <= columns.stop
+    assert found.pixels == [columns.stop - columns.start, rows.stop - rows.start]
+    for part, first, last, size in ((rows, top, bottom, 48), (columns, left, right, 40)):
+        length, margins = last - first, (first - part.start, part.stop - last)
+        if part != slice(0, size):
+            assert min(margins) >= min(length // 2, 4) - 1
+            assert max(margins) <= max(length, 8)
+    assert found.window != (slice(0, 48), slice(0, 40))
     others = torch.rand(5, 3, 48, 40)
-    assert found.cut(others).shape == (5, 3, *found.pixels)
+    assert found.cut(others).shape == (5, 3, *reversed(found.pixels))
     torch.testing.assert_close(centre(model, layer, found.cut(others)), centre(model, layer, others))
 
 
@@ -84,6 +95,30 @@ def test_a_unit_that_sees_more_or_knows_its_place_has_the_whole_image(layers):
     assert found.window is None
     assert found.pixels is None
     assert found.cut(IMAGES) is IMAGES
+
+
+def takes_whole_images_only(images):
+    assert images.shape[2:] == (48, 40), "another size"
+    return images
+
+
+def test_a_preprocess_that_refuses_smaller_images_or_black_ones_leave_the_whole_image():
+    model, layer = built(FOUND["padded"])
+    found = seen(model, layer, preprocess=takes_whole_images_only)
+    assert found.window is None
+    assert found.field is not None
+    assert seen(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), "0", torch.zeros(9, 3, 48, 40)).window is None
+
+
+def test_running_out_of_memory_is_not_taken_for_a_property_of_the_layer():
+    def preprocess(images):
+        if images.shape[2] < 48:
+            raise torch.OutOfMemoryError("full")
+        return images
+
+    model, layer = built(FOUND["padded"])
+    with pytest.raises(torch.OutOfMemoryError):
+        seen(model, layer, preprocess=preprocess)
 
 
 def test_what_the_preprocess_resizes_has_the_whole_image():
