@@ -108,11 +108,13 @@ def test_arrays_and_generators_among_attributes_are_restored():
                 np.random.default_rng(0),
                 random.Random(0),
             )
+            self.legacy, self.bits = np.random.RandomState(0), np.random.PCG64(0)
             self.counts = np.zeros(3)
 
         def forward(self, x):
             self.counts += 1
-            return x + torch.rand((), generator=self.torch) + self.numpy.random() + self.python.random()
+            numbers = self.numpy.random() + self.python.random() + self.legacy.rand()
+            return x + torch.rand((), generator=self.torch) + numbers + self.bits.random_raw() / 2**64
 
     model, drawn = Draws(), []
     for _ in range(2):
@@ -120,6 +122,20 @@ def test_arrays_and_generators_among_attributes_are_restored():
             drawn.append(model(torch.zeros(1)).item())
     assert drawn[0] == drawn[1]
     assert model.counts.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("randomness", [False, True])
+def test_a_block_that_begins_again_treats_random_numbers_and_gradients_as_it_began(randomness):
+    model, state = plain().eval(), torch.get_rng_state()
+    expected = torch.autograd.grad(model(images()).sum(), list(model.parameters()))
+    with preserved(model, randomness=randomness, gradients=False) as rewind:
+        for _ in range(2):
+            torch.rand(1)
+            rewind()
+            model(images()).sum().backward()
+    assert torch.equal(torch.get_rng_state(), state) == randomness
+    for parameter, once in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * once)
 
 
 @pytest.mark.parametrize("line", range(1, 8))

@@ -153,6 +153,10 @@ def test_a_block_without_a_forward():
     with recorder, pytest.raises(RuntimeError, match="this recorder is already recording"):
         recorder.model(images())
         recorder.__enter__()
+    for use in (recorder.record, lambda loader: recorder.stream(loader, fl.statistics.Moments())):
+        with recorder, pytest.raises(RuntimeError, match="this recorder is already recording"):
+            recorder.model(images())
+            use([images()])
 
 
 def test_values_that_are_not_finite_are_recorded_and_told():

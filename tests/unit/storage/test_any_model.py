@@ -8,6 +8,7 @@ import sys
 import textwrap
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -70,8 +71,11 @@ def holding(value):
         ({"a", "b"}, {"a", "c"}),
         (torch.eye(2).to_sparse(), (2 * torch.eye(2)).to_sparse()),
         (torch.zeros(2).numpy(), torch.ones(2).numpy()),
+        (np.zeros((2, 2)), np.zeros(4)),
+        (np.zeros(2, dtype=np.int64), np.zeros(2)),
+        (np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object)),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_models_that_compute_different_things_are_told_apart(one, other):
     assert digest(holding(one)) != digest(holding(other))
