@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from featurelens._checks import check_module
+from featurelens._checks import check_module, describe
 from featurelens._guard import Undo, all_modules, preserved
-from featurelens._structure import to_device
+from featurelens._structure import tensors, to_device
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")
 
@@ -133,7 +133,11 @@ def on_device_of(model: nn.Module, value: Any) -> Any:
     first = next((p for p in model.parameters() if not p.is_meta), next(model.parameters(), None))
     # accelerate's hooks move inputs to where they load the parameters.
     offloaded = first is not None and first.is_meta and any(hasattr(m, "_hf_hook") for m in model.modules())
-    return value if first is None or offloaded else to_device(value, first.device)
+    if first is None or offloaded:
+        return value
+    if not first.is_meta and (empty := [tensor for tensor in tensors(value) if tensor.is_meta]):
+        raise TypeError(f"a batch must have values; got a {describe(empty[0])}")
+    return to_device(value, first.device)
 
 
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:

@@ -228,7 +228,10 @@ def _named(measure: str, layer: str) -> str:
 
 def _checked(labels: torch.Tensor, images: torch.Tensor | Mapping[str, Any]) -> torch.Tensor:
     """Return labels if information about them can be estimated, or raise an error."""
-    check_type(labels, torch.Tensor, argument="labels", expected="an integer tensor (N,)")
+    expected = "an integer tensor (N,)"
+    check_type(labels, torch.Tensor, argument="labels", expected=expected)
+    if not labels.ndim:
+        raise ValueError(f"labels must be {expected}; got {describe(labels)}")
     tensors = [images] if isinstance(images, torch.Tensor) else images.values()
     rows = next((len(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)), len(labels))
     if labels.ndim == 1 and len(labels) != rows:

@@ -62,7 +62,7 @@ class CorrectedKSGMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_whole(self.k, argument="k", least=1)
-        if self.surrogates != "auto":
+        if not (isinstance(self.surrogates, str) and self.surrogates == "auto"):
             check_whole(self.surrogates, argument="surrogates", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:

@@ -119,7 +119,9 @@ def layer_information(
     4
     """
     estimator = _chosen(estimator, per, against, confidence)
-    if null == "default":  # where all inputs are different, every order gives the same value
+    if (
+        isinstance(null, str) and null == "default"
+    ):  # where all inputs are different, every order gives the same value
         null = None if isinstance(against, str) and against == "inputs" else "permutation"
     options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
     rows, other = record_with(model, layers, loader, against, reduce, progress)

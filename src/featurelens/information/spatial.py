@@ -118,7 +118,7 @@ class _Recipe:
         check_binning("auto", strategy, correction)
         if bins is None:
             bins = LEGACY_BINS if legacy else 16
-        if null == "default":
+        if isinstance(null, str) and null == "default":
             null = None if legacy else "cross_image"
         check_whole(bins, argument="bins", least=2)
         check_whole(pairings, argument="pairings", least=1)

@@ -237,7 +237,7 @@ def _movable(images: torch.Tensor) -> torch.Tensor:
     """Return images whose pixels stay away from 0 and 1, where they would have no gradient."""
     check_type(images, torch.Tensor, argument="start", expected=f"images {ANY}")
     check_dense(images, argument="start")
-    if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
+    if 0 in images.shape or not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(f"start must be images of numbers in [0, 1]; got {describe(images)}")
     return images.detach().cpu().double().clamp(0.01, 0.99)
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from featurelens import _tracing
-from featurelens._checks import check_module, describe, near_misses
+from featurelens._checks import check_module, near_misses
 from featurelens._guard import preserved
 from featurelens._hooks import check_materialized, on_device_of, unwrap, visiting
 from featurelens._lookup import NoSuchLayer
-from featurelens._structure import map_tensors, tensors
+from featurelens._structure import map_tensors
 from featurelens._tracing import Trace
 from featurelens.layers import Selector, aliases_of, choose
 from featurelens.recording.insertion import insert, trace_for_rewriting
@@ -180,8 +180,6 @@ def insert_extractors(
         )
     tapped = _tapped(model, layers)
     if sample is not None:
-        if meta := [tensor for tensor in tensors(sample) if tensor.is_meta]:
-            raise TypeError(f"sample must have values; got a {describe(meta[0])}")
         sample = on_device_of(model, sample)
         for evaluate in {True, not model.training}:
             with visiting(tapped, evaluate=evaluate):

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 import torch
 
-from featurelens._checks import check_type, count, describe
+from featurelens._checks import check_dense, check_type, count, describe
 from featurelens._html import Shown
 from featurelens.statistics.base import State, Statistic, check_same_channels, combined
 from featurelens.statistics.exact_sums import added, central_products, exact, raw_products, total
@@ -89,6 +89,7 @@ class MonoScore(Statistic):
     def __post_init__(self) -> None:
         given = self.embeddings
         check_type(given, torch.Tensor, argument="embeddings", expected="a tensor (N, D)")
+        check_dense(given, argument="embeddings")
         if given.ndim != 2 or 0 in given.shape or not given.is_floating_point():
             raise ValueError(f"embeddings must be floating-point values (N, D); got {describe(given)}")
         given = given.detach().cpu()

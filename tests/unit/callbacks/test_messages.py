@@ -34,6 +34,11 @@ def observe(layers="0", images=IMAGES, labels=None, **options):
             ValueError,
             "images must be one batch: a tensor (N, C, H, W) or a dict of the model's arguments; got float32 tensor ()",
         ),
+        (
+            {"labels": torch.tensor(1)},
+            ValueError,
+            "labels must be an integer tensor (N,); got int64 tensor ()",
+        ),
         ({"labels": [0, 1]}, TypeError, "labels must be an integer tensor (N,); got [0, 1]"),
         (
             {"labels": LABELS.float()},

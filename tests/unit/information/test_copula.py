@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -226,6 +227,18 @@ def test_bad_input_is_named(estimator):
         CopulaMutualInformation(family="clayton")
     with pytest.raises(ValueError, match="surrogates must be at least 1; got 0"):
         CorrectedKSGMutualInformation(surrogates=0)
+    with pytest.raises(TypeError, match="surrogates must be a whole number; got int64 NumPy array"):
+        CorrectedKSGMutualInformation(surrogates=np.array([1, 2]))
+
+
+@pytest.mark.parametrize(("dim", "n"), [(1, 4), (3, 8), (5, 40)])
+def test_covariances_of_few_samples_are_too_small_by_the_known_bias(dim, n):
+    drawn = torch.randn(20000, n, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    centred = drawn - drawn.mean(1, keepdim=True)
+    halves = (centred.mT @ centred / (n - 1)).logdet() / 2
+    assert wishart_bias(dim, n) == pytest.approx(
+        halves.mean().item(), abs=5 * halves.std().item() / 20000**0.5
+    )
 
 
 def test_corrected_ksg_says_where_the_copula_does_not_hold():

@@ -148,6 +148,11 @@ WRONG = [
         ValueError,
         "confidence is for per='layer'; got 0.95 with per='channel'",
     ),
+    (
+        {"null": np.ones(3)},
+        ValueError,
+        "null must be one of None, 'permutation'; got float64 NumPy array (3,)",
+    ),
     ({"null": "shuffle"}, ValueError, "null must be one of None, 'permutation'; got 'shuffle'"),
     ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
     ({"units": "bans"}, ValueError, "units must be one of 'nats', 'bits'; got 'bans'"),

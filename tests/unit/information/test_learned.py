@@ -11,7 +11,7 @@ from featurelens.information import (
     RenyiMutualInformation,
     neural,
 )
-from featurelens.information.canonical import fit_canonical_maps
+from featurelens.information.canonical import canonical_maps, fit_canonical_maps
 from featurelens.information.learned_codes import gaussian_log_ratio
 from featurelens.information.networks import Network, train
 from featurelens.information.neural import read_bound, training_loss
@@ -31,6 +31,15 @@ def test_canonical_maps_find_the_shared_columns():
     assert map_x.directions[:2].norm() > 10 * map_x.directions[2:].norm() / math.sqrt(9)
     unrelated = fit_canonical_maps(*shared(2000, 20, pairs=0), 8)
     assert unrelated[0].directions.shape[1] <= 2
+
+
+def test_canonical_variates_have_mean_0_variance_1_and_no_correlation_wherever_the_columns_lie():
+    x, y = shared(2000, 6)
+    places = torch.linspace(-30, 50, 6, dtype=x.dtype)
+    for side, maps in zip((x + places, y - places), canonical_maps(x + places, y - places, 3), strict=True):
+        variates = maps(side)
+        torch.testing.assert_close(variates.mean(0), torch.zeros(3, dtype=x.dtype), atol=1e-8, rtol=0)
+        torch.testing.assert_close(variates.T.cov(), torch.eye(3, dtype=x.dtype), atol=0.02, rtol=0)
 
 
 def test_canonical_maps_with_more_columns_than_samples():

@@ -293,6 +293,7 @@ def test_arrays_and_bytes():
         (torch.rand(2, 1, 1, 1), torch.rand(2, 1, 8, 8), {}, "images must have at least 2 pixels; got float32 tensor (2, 1, 1, 1)"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"bins": 1}, "bins must be at least 2; got 1"),
         (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"null": "shuffle"}, "null must be one of None, 'cross_image'; got 'shuffle'"),
+        (torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), {"null": np.ones(3)}, "null must be one of None, 'cross_image'; got float64 NumPy array (3,)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(images, activations, options, message):

@@ -65,6 +65,7 @@ def test_frames_are_drawn_and_animated(tmp_path):
 WRONG = [
     ({"start": images(3).clamp(0, 1)}, ValueError, "start must hold one image, or one for each of 6 objectives; got 3"),
     ({"start": images(1).clamp(0, 1) + 1}, ValueError, "start must be images of numbers in [0, 1]"),
+    ({"start": torch.rand(0, 1, 8, 8)}, ValueError, "start must be images of numbers in [0, 1]; got float32 tensor (0,"),
     ({"start": "cat"}, TypeError, "start must be images (N, C, L), (N, C, H, W) or (N, C, D, H, W); got 'cat'"),
     ({"start": torch.rand(1, 3, 8, 8)}, ValueError, "images must be (N, 1, 8, 8)"),
     ({"record_every": 0}, ValueError, "record_every must be at least 1; got 0"),

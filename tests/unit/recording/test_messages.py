@@ -182,7 +182,7 @@ def test_a_reduction_that_fails_names_its_layer():
 def test_a_lazy_model():
     with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
         fl.insert_extractors(nn.Sequential(nn.LazyLinear(2)), "0")
-    with pytest.raises(TypeError, match=r"sample must have values; got a float32 tensor .* on meta"):
+    with pytest.raises(TypeError, match=r"a batch must have values; got a float32 tensor .* on meta"):
         fl.insert_extractors(nn.Sequential(nn.Linear(3, 2)), "0", sample=torch.rand(2, 3, device="meta"))
     with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
         fl.ActivationRecorder(nn.Sequential(nn.LazyLinear(3)), "0")(images())

@@ -187,6 +187,7 @@ def test_mono_score_is_1_for_one_kind_of_image_and_nan_where_there_is_no_pair():
         ([1.0], TypeError, r"embeddings must be a tensor \(N, D\); got \[1.0\]"),
         (torch.zeros(3), ValueError, r"floating-point values \(N, D\); got float32 tensor \(3,\)"),
         (torch.ones(3, 2).long(), ValueError, r"floating-point values \(N, D\); got int64 tensor"),
+        (torch.eye(3).to_sparse(), TypeError, "embeddings must be a dense tensor; got a sparse_coo"),
         (torch.eye(3)[:, :2], ValueError, "embeddings must be finite and not 0; row 2 is not"),
     ],
 )
