@@ -121,7 +121,7 @@ def layer_information(
     estimator = _chosen(estimator, per, against, confidence)
     if (
         isinstance(null, str) and null == "default"
-    ):  # where all inputs are different, every order gives the same value
+    ):  # of inputs that all differ, every order gives the same value
         null = None if isinstance(against, str) and against == "inputs" else "permutation"
     options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
     rows, other = record_with(model, layers, loader, against, reduce, progress)

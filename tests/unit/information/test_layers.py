@@ -151,7 +151,7 @@ WRONG = [
     (
         {"null": np.ones(3)},
         ValueError,
-        "null must be one of None, 'permutation'; got float64 NumPy array (3,)",
+        "null must be one of None, 'permutation'; got float64 NumPy array",
     ),
     ({"null": "shuffle"}, ValueError, "null must be one of None, 'permutation'; got 'shuffle'"),
     ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
