@@ -119,9 +119,8 @@ def layer_information(
     4
     """
     estimator = _chosen(estimator, per, against, confidence)
-    if (
-        isinstance(null, str) and null == "default"
-    ):  # of inputs that all differ, every order gives the same value
+    # Where all inputs are different, every order of them gives the same value.
+    if isinstance(null, str) and null == "default":
         null = None if isinstance(against, str) and against == "inputs" else "permutation"
     options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
     rows, other = record_with(model, layers, loader, against, reduce, progress)
