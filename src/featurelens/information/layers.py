@@ -119,9 +119,8 @@ def layer_information(
     4
     """
     estimator = _chosen(estimator, per, against, confidence)
-    # Where all inputs are different, every order of them gives the same value.
     if isinstance(null, str) and null == "default":
-        null = None if isinstance(against, str) and against == "inputs" else "permutation"
+        null = _default_null(against)
     options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
     rows, other = record_with(model, layers, loader, against, reduce, progress)
     given = given_as(estimator, other)
@@ -212,6 +211,11 @@ def _chosen(
     if estimator is None and per == "layer":
         return AGAINST_LABELS
     return estimator if estimator is None else check_estimator(estimator)
+
+
+def _default_null(against: object) -> Null | None:
+    """Return no null against inputs: where all are different, every order of them gives the same value."""
+    return None if isinstance(against, str) and against == "inputs" else "permutation"
 
 
 def check_estimator(estimator: MutualInformation) -> MutualInformation:
