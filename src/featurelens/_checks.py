@@ -145,7 +145,7 @@ def as_list(values: Any, *, argument: str, expected: str) -> list[Any]:
     """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant."""
     if isinstance(values, torch.Tensor | np.ndarray):
         values = to_tensor(values, argument).tolist() if isinstance(values, torch.Tensor) else values.tolist()
-    if isinstance(values, str | bytes | torch.nn.Module) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | Mapping | torch.nn.Module) or not isinstance(values, Iterable):
         raise TypeError(f"{argument} must be {expected}; got {describe(values)}")
     listed = list(islice(values, 10**6))
     if len(listed) == 10**6:
@@ -197,6 +197,6 @@ def check_whole(value: Any, *, argument: str, least: int | None = None, most: in
         raise TypeError(words) from None
     if least is not None and number < least:
         raise ValueError(f"{argument} must be at least {least}; got {shortened(number)}")
-    if most is not None and number > most:
+    if number > (most := 2**63 - 1 if most is None else most):  # torch has no larger ones
         raise ValueError(f"{argument} must be at most {most}; got {shortened(number)}")
     return number

@@ -24,7 +24,7 @@ def check_seed(seed: Seed) -> Seed:
     if seed is None or isinstance(seed, torch.Generator):
         return seed
     try:
-        return check_whole(seed, argument="seed")
+        return check_whole(seed, argument="seed", most=2**64 - 1)
     except TypeError:
         raise TypeError(f"seed must be an int, a torch.Generator or None; got {describe(seed)}") from None
 

@@ -44,7 +44,9 @@ class Attempt:
         known = parameters(self.function)
         makers = base(call, self.function)
         names = [
-            name for name in {**makers, **known} if name not in ("args", "kwargs", "keywords", "settings")
+            name
+            for name in {**makers, **known}
+            if name not in ("args", "kwargs", "keywords", "settings") and not name.startswith("_")
         ]
         self.changed = {}
         for name in chance.sample(names, min(len(names), chance.choice([1, 1, 2]))):

@@ -78,7 +78,7 @@ def test_arrays_of_any_layout_become_tensors_of_their_own(array):
 def test_values_come_as_a_list_if_they_end():
     assert as_list((n for n in range(2)), argument="channels", expected="numbers") == [0, 1]
     assert as_list(np.array([0, 1]), argument="channels", expected="numbers") == [0, 1]
-    for value in ("ab", b"ab", 3, torch.nn.ModuleList()):
+    for value in ("ab", b"ab", 3, {"a": 1}, torch.nn.ModuleList()):
         with says(TypeError, f"channels must be numbers; got {describe(value)}"):
             as_list(value, argument="channels", expected="numbers")
     with says(ValueError, "channels must be numbers; got a million or more"):
@@ -89,6 +89,8 @@ def test_numbers_have_bounds():
     assert check_whole(np.int64(3), argument="k", least=3, most=3) == 3
     with says(ValueError, "k must be at most 2; got 3"):
         check_whole(3, argument="k", most=2)
+    with pytest.raises(ValueError, match=r"^k must be at most 9223372036854775807; got 1000"):
+        check_whole(10**400, argument="k")
     with says(ValueError, "k must be at least 4; got 3"):
         check_whole(3, argument="k", least=4)
     with pytest.raises(TypeError, match=r"^sd must be a number; got 1000"):

@@ -22,7 +22,6 @@ LAYERS = fl.list_layers(plain())
         (lambda: ACTS["c" * 300], KeyError, f"no activations of '{'c' * 39}...{'c' * 39}' (2 layers: a, conv_1)"),
         (lambda: fl.Activations("conv1"), TypeError, "layers must be a mapping from names; got 'conv1'"),
         (lambda: fl.Activations(aliases=["a"]), TypeError, "aliases must be a mapping from names; got ['a']"),
-        (lambda: fl.Activations(live=3), TypeError, "live must be a function that returns the layers; got 3"),
         (lambda: LAYERS[9], IndexError, "index must be below 9, the number of layers; got 9"),
         (lambda: LAYERS["conv1"], TypeError, "index must be a whole number; got 'conv1'"),
         (lambda: TABLE["std"], KeyError, "the table has no column 'std'; it has layer, channel, mean"),

@@ -242,7 +242,7 @@ class Capture:
         self.calls: dict[str, int] = {}
         self.stops, self.stopped = bool(last_calls), False
         self.error: Exception | None = None
-        self.activations = Activations(live=self._named, aliases=engine.aliases)
+        self.activations = Activations(_live=self._named, aliases=engine.aliases)
         self._outstanding = dict(last_calls or {})
         self.wanted: dict[str, set[int | None]] = {}
         for choice in self.choices:

@@ -236,6 +236,8 @@ def _same(one: Any, other: Any) -> bool:
 
 def _same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
     one, other = (_dense(tensor) for tensor in (one, other))
+    if one.is_meta:
+        return other.is_meta
     if not (one.is_floating_point() or one.is_complex()):
         return torch.equal(one, other)
     largest = float(other.abs().nan_to_num(0, 0, 0).max()) if other.numel() else 0.0

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from featurelens._channels import Unsuitable
-from featurelens._checks import check_whole, describe
+from featurelens._checks import check_dense, check_whole, describe
 from featurelens._html import Shown
 from featurelens.layers import Selector
 from featurelens.recording.recorder import ActivationRecorder
@@ -151,8 +151,9 @@ def _marks(recorder: ActivationRecorder, images: torch.Tensor) -> torch.Tensor:
             raise ValueError(f"layer {recorder.layers[0]!r} {error}") from None
     if len(found) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(found)}")
-    marks: torch.Tensor = next(iter(found.values())).cpu()
-    return marks
+    marks: torch.Tensor = next(iter(found.values()))
+    check_dense(marks, argument=f"what layer {recorder.layers[0]!r} returns")
+    return marks.cpu()
 
 
 def _marked(output: Any) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 
-from featurelens._checks import check_type, describe
+from featurelens._checks import check_type
 from featurelens._html import table
 from featurelens._lookup import find
 from featurelens._saving import read, write
@@ -27,8 +27,7 @@ class Activations(Mapping[str, Any]):
     from 1: ``act#1``, ``act#2``. Lookup also takes ordinal aliases (``acts["conv_2"]``). The
     values are tensors, `(N, C, H, W)` for a convolution, or whatever structure of tensors the layer returns.
 
-    Made by a recorder. `layers` maps exact names to outputs, and `aliases` maps ordinal aliases to exact names; `live`
-    returns the layers so far during a recording.
+    Made by a recorder. `layers` maps exact names to outputs, and `aliases` maps ordinal aliases to exact names.
 
     Attributes
     ----------
@@ -38,7 +37,7 @@ class Activations(Mapping[str, Any]):
     Raises
     ------
     TypeError
-        If `layers` or `aliases` is not a mapping, or `live` not a function.
+        If `layers` or `aliases` is not a mapping.
 
     Examples
     --------
@@ -57,16 +56,14 @@ class Activations(Mapping[str, Any]):
         *,
         output: Any = None,
         aliases: Mapping[str, str] | None = None,
-        live: Callable[[], dict[str, Any]] | None = None,
+        _live: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.output = output
         for argument, given in (("layers", layers), ("aliases", aliases)):
             check_type(given, Mapping | None, argument=argument, expected="a mapping from names")
-        if live is not None and not callable(live):
-            raise TypeError(f"live must be a function that returns the layers; got {describe(live)}")
         self._layers: dict[str, Any] = dict(layers or {})
         self._aliases = dict(aliases or {})
-        self._live = live  # returns the layers so far, while they are being recorded
+        self._live = _live  # returns the layers so far, while they are being recorded
 
     def freeze(self) -> None:
         """End the recording; the contents no longer change."""
