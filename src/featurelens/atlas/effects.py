@@ -27,9 +27,8 @@ def sample_loader(atlas: Atlas, rows: torch.Tensor) -> Loader | None:
         return None
     on_cpu = all(parameter.device.type == "cpu" for parameter in atlas.model.parameters())
     size = min(BATCH, 2 + MOST_VALUES // taken.images[0].numel()) if on_cpu else BATCH
-    number = max(
-        1, len(taken.images) // size
-    )  # of batches of at least so many: some models take no single image
+    # No batch is smaller than `size`: some models take no single image.
+    number = max(1, len(taken.images) // size)
     images = atlas.source.prepared(taken.images).tensor_split(number)
     return list(zip(images, taken.labels.tensor_split(number), strict=True))
 
