@@ -139,9 +139,8 @@ class TopK(Statistic):
 
     def summarize(self, state: State) -> TopKResult:
         missing = self.k - state["rows"].shape[1]
-        rows = torch.nn.functional.pad(state["rows"], (0, missing), value=NO_IMAGE)
-        values = torch.nn.functional.pad(state["values"], (0, missing))
-        positions = torch.nn.functional.pad(state["positions"], (0, 0, 0, missing))
+        rows = _longer(state["rows"], missing, NO_IMAGE)
+        values, positions = (_longer(state[name], missing, 0) for name in ("values", "positions"))
         empty = rows == NO_IMAGE
         return TopKResult(
             values.masked_fill(empty, torch.nan),
@@ -167,3 +166,8 @@ def _largest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = found.masked_fill(nothing, torch.nan)
     position = torch.stack(torch.unravel_index(place.T.cpu(), values.shape[2:]), dim=2)
     return found.T.double().cpu(), position
+
+
+def _longer(columns: torch.Tensor, missing: int, value: int) -> torch.Tensor:
+    """Return ``(C, K, ...)`` with `missing` more columns of a value."""
+    return torch.cat([columns, columns.new_full((len(columns), missing, *columns.shape[2:]), value)], dim=1)

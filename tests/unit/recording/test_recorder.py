@@ -300,15 +300,14 @@ def test_a_name_that_means_a_layer_and_an_operation_is_told_apart():
 def test_recording_has_no_side_effect_whatever_the_model_does(backend, training):
     model = seeded(Busy).train(training)
     before, random_before = snapshot(model), random_state()
-    recorder = fl.ActivationRecorder(
-        model, ["conv", "norm"], backend=backend, training="keep", stop_early=False
-    )
+    options = {"backend": backend, "training": "keep", "stop_early": False}
     if backend == "rewrite":  # it replaces a weight through .data, which a trace does not see
         with pytest.raises(RuntimeError, match="Busy cannot be rewritten"):
-            recorder(images())
+            fl.ActivationRecorder(model, ["conv", "norm"], **options)(images())
         assert snapshot(model) == before
         assert random_state() == random_before
         return
+    recorder = fl.ActivationRecorder(model, ["conv", "norm"], **options)
     recorder(images())
     recorder.record([images(), images()])
     assert random_state() == random_before
