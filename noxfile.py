@@ -97,7 +97,9 @@ def floors(session: nox.Session) -> None:
 
     Newer Pythons have no builds of some of these versions.
     """
-    session.install("-e.", *nox.project.dependency_groups(PROJECT, "test"), "-c", "constraints-floors.txt")
+    # The oldest TensorBoard needs setuptools, and does not say so.
+    group = nox.project.dependency_groups(PROJECT, "test")
+    session.install("-e.", *group, "setuptools", "-c", "constraints-floors.txt")
     session.run("pytest", "-n", "auto", *(session.posargs or OTHER_VERSIONS), env=ONE_EACH)
 
 
