@@ -193,6 +193,8 @@ class AblatedLayer:
         if found[0].ndim == 0 or not len(found[0]):
             raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(found[0])}")
         for value in found:
+            if value.is_meta:
+                raise TypeError(f"{where} must have values; got {describe(value)}")
             dense = value.layout is torch.strided
             if dense and value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 broken = int((~torch.isfinite(value)).sum())

@@ -146,6 +146,11 @@ MISUSE = [
         "images must be a tensor (N, ...); got ['cat']",
     ),
     (
+        lambda: ablator().sweep(X.to("meta")),
+        TypeError,
+        "images must have values; got float32 tensor (4, 1, 8, 8) on meta",
+    ),
+    (
         lambda: ablator().sweep(X[:0]),
         ValueError,
         "images must be (N, ...) with N at least 1; got float32 tensor (0, 1, 8, 8)",
