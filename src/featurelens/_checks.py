@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 
 def check_module(model: object, *, argument: str = "model") -> nn.Module:
@@ -142,10 +143,14 @@ def to_numbers(values: object, *, argument: str, expected: str) -> torch.Tensor:
 
 
 def as_list(values: Any, *, argument: str, expected: str) -> list[Any]:
-    """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant."""
+    """Return several values as a list, or raise an error; text is one value, and a million are too many to be meant.
+
+    A loader is refused unread, since reading it would draw random numbers.
+    """
     if isinstance(values, torch.Tensor | np.ndarray):
         values = to_tensor(values, argument).tolist() if isinstance(values, torch.Tensor) else values.tolist()
-    if isinstance(values, str | bytes | Mapping | torch.nn.Module) or not isinstance(values, Iterable):
+    one = isinstance(values, str | bytes | Mapping | nn.Module | DataLoader)
+    if one or not isinstance(values, Iterable):
         raise TypeError(f"{argument} must be {expected}; got {describe(values)}")
     listed = list(islice(values, 10**6))
     if len(listed) == 10**6:

@@ -132,12 +132,24 @@ def on_device_of(model: nn.Module, value: Any) -> Any:
     """Return what a model is given, with its tensors on the device of its first parameter that is in memory."""
     first = next((p for p in model.parameters() if not p.is_meta), next(model.parameters(), None))
     # accelerate's hooks move inputs to where they load the parameters.
-    offloaded = first is not None and first.is_meta and any(hasattr(m, "_hf_hook") for m in model.modules())
-    if first is None or offloaded:
+    if first is None or (first.is_meta and _offloaded(model)):
         return value
     if not first.is_meta and (empty := [tensor for tensor in tensors(value) if tensor.is_meta]):
         raise TypeError(f"a batch must have values; got a {describe(empty[0])}")
     return to_device(value, first.device)
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise a TypeError if no parameter has values, and nothing loads them when they are needed."""
+    parameters = list(model.parameters())
+    if parameters and all(parameter.is_meta for parameter in parameters) and not _offloaded(model):
+        raise TypeError(
+            "the model's parameters are on the meta device, without values: load its weights first"
+        )
+
+
+def _offloaded(model: nn.Module) -> bool:
+    return any(hasattr(module, "_hf_hook") for module in model.modules())
 
 
 def named_modules(model: nn.Module, *, all_names: bool = False) -> dict[str, nn.Module]:

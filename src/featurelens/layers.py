@@ -27,7 +27,7 @@ from typing import Any, TypeAlias, final
 
 from torch import nn
 
-from featurelens._checks import check_module, count, describe, near_misses
+from featurelens._checks import check_module, count, describe, first_line, near_misses
 from featurelens._failure import explained
 from featurelens._hooks import hooked, named_modules, on_device_of, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
@@ -189,10 +189,11 @@ class _Names:
     def _of_predicate(self, predicate: Callable[[str, nn.Module], bool]) -> list[str]:
         try:
             names = [name for name in self.listed if predicate(name, self.modules[name])]
-        except TypeError as error:
+        except Exception as error:
             raise TypeError(
                 f"a predicate is called as predicate(name, module); {getattr(predicate, '__name__', predicate)} "
-                f"does not accept them ({error}). Functions such as F.relu are chosen by name, with backend='rewrite'"
+                f"fails ({type(error).__name__}: {first_line(error)}). Functions such as F.relu are chosen by name, with "
+                "backend='rewrite'"
             ) from error
         if not names:
             raise LookupError(f"the predicate matches no layer{near_misses('', self.listed)}")

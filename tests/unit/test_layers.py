@@ -88,6 +88,11 @@ ERRORS = [
     (nn.Conv3d, LookupError, "no layer is a Conv3d; the model has Conv2d, Linear, ReLU, Reused"),
     (nn.Conv2d(1, 1, 1), LookupError, "the given Conv2d is not one of the model's 4 layers"),
     (lambda name, module: False, LookupError, "the predicate matches no layer"),
+    (
+        lambda name, module: module.kernel_size == (1, 1),
+        TypeError,
+        r"as predicate\(name, module\); <lambda> fails \(AttributeError: 'ReLU' object has no attribute 'kernel_size'\)",
+    ),
     (int, TypeError, "a layer type must be a subclass of nn.Module; got the class int"),
     (
         3,

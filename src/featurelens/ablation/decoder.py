@@ -149,9 +149,9 @@ class DeconvDecoder(nn.Module):
             If the encoder fails on the images.
         """
         check_type(images, torch.Tensor, argument="images", expected="a tensor (N, C, H, W)")
+        check_dense(images, argument="images")
         if images.ndim != 4 or 0 in images.shape:
             raise ValueError(f"images must be (N, C, H, W) with no empty dimension; got {describe(images)}")
-        check_dense(images, argument="images")
         end = len(self._steps)
         if layer is not None:
             places = [place for place, step in enumerate(self._steps, 1) if step.module is layer]

@@ -16,7 +16,7 @@ from torch import nn
 from featurelens._batches import Given
 from featurelens._channels import ChannelAxes, axis_by_type
 from featurelens._checks import check_whole, describe
-from featurelens._hooks import hooked, submodule
+from featurelens._hooks import check_weights, hooked, submodule
 from featurelens._structure import tensors
 from featurelens.ablation.attention import heads_hooked
 from featurelens.layers import Choice, Selector, choose
@@ -68,6 +68,7 @@ class AblatedLayer:
         TypeError, ValueError, LookupError
             If there is not exactly one, or `axis` or `part` is wrong.
         """
+        check_weights(model)
         axis = None if axis is None else check_whole(axis, argument="axis")
         if axis == 0:
             raise ValueError("axis 0 is the batch; the channels must be in another axis")
@@ -190,6 +191,8 @@ class AblatedLayer:
         found = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
         if not found or any(not isinstance(value, torch.Tensor) for value in args):
             raise TypeError(f"{where} must be a tensor (N, ...); got {describe(batch)}")
+        if any(value.is_nested for value in found):
+            raise TypeError(f"{where} must not be nested tensors; got {describe(found[0])}")
         if found[0].ndim == 0 or not len(found[0]):
             raise ValueError(f"{where} must be (N, ...) with N at least 1; got {describe(found[0])}")
         for value in found:

@@ -22,7 +22,7 @@ from featurelens._checks import (
     count,
     describe,
 )
-from featurelens._hooks import named_modules, unwrap
+from featurelens._hooks import check_weights, named_modules, unwrap
 from featurelens._random import random_state_kept
 from featurelens._sharding import Share
 from featurelens.atlas.building import Build
@@ -123,6 +123,7 @@ class Atlas:
         progress: bool = True,
     ) -> None:
         self.model = unwrap(check_module(model))
+        check_weights(self.model)
         self.source = Source(loader, preprocess=preprocess, inputs=inputs, labels=labels)
         self._layers_named = layers is not None
         self.recorder = _in_order(ActivationRecorder(self.model, weighted if layers is None else layers))

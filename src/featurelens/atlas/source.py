@@ -57,12 +57,13 @@ class Source:
                     "inputs must return the images of a batch, as one tensor: an atlas is of a model with one input; got "
                     f"{describe(found)}"
                 )
+        if found is not None:
+            check_dense(found, argument="the loader's images")
         if found is None or found.ndim not in (3, 4, 5):
             raise ValueError(
                 "the loader must yield images (N, C, H, W), signals (N, C, L) or volumes (N, C, D, H, W); "
                 f"got {describe(batch if found is None else found)}: pass inputs=lambda batch: batch[...]"
             )
-        check_dense(found, argument="the loader's images")
         return found
 
     def labels(self, batch: Any) -> torch.Tensor | None:
@@ -199,6 +200,7 @@ def _in_batches(loader: Any) -> Iterable[Any]:
             )
         return single
     tensors = single[0] if isinstance(single[0], list | tuple) else (single[0],)
+    check_dense(tensors[0], argument="the loader's images")
     return DataLoader(TensorDataset(*tensors), batch_size=BATCH)
 
 

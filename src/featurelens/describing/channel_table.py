@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from featurelens._checks import check_type
+from featurelens._checks import as_list, check_type
 from featurelens.ablation import ImportanceResult
 from featurelens.describing.table import ChannelTable, Column
 from featurelens.information import ChannelInformationResult
@@ -205,8 +205,8 @@ def _column(values: list[Any]) -> Column:
 
 
 def _listed(given: Any, kind: type, argument: str) -> list[Any]:
-    results = [given] if isinstance(given, kind) else given
-    check_type(results, Iterable, argument=argument, expected=f"one or a list of {kind.__name__}")
+    expected = f"one or a list of {kind.__name__}"
+    results = [given] if isinstance(given, kind) else as_list(given, argument=argument, expected=expected)
     for result in results:
-        check_type(result, kind, argument=argument, expected=f"one or a list of {kind.__name__}")
-    return list(results)
+        check_type(result, kind, argument=argument, expected=expected)
+    return results

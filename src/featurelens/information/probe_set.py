@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from featurelens._batches import SHUFFLING, sampler_of
-from featurelens._checks import describe, to_tensor
+from featurelens._checks import check_dense, describe, to_tensor
+from featurelens._hooks import check_weights
 from featurelens.information.variables import ArrayLike
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.inputs import arguments, checked_loader, labels_of
@@ -29,6 +30,7 @@ def as_batches(loader: ArrayLike | Iterable[Any], *, caller: str) -> Iterable[An
     images = to_tensor(loader, "loader") if isinstance(loader, np.ndarray) else loader
     if not isinstance(images, torch.Tensor):
         return checked_loader(images, progress=False, caller=caller)
+    check_dense(images, argument="loader")
     if images.ndim < 2 or len(images) < 2:
         raise ValueError(
             f"loader must be batches or a tensor (N, C, H, W) of at least 2 images; got {describe(images)}"
@@ -74,7 +76,9 @@ def record_rows(
     progress: bool,
 ) -> dict[str, torch.Tensor]:
     """Record the layers over all batches; return `(N, D)` float rows for each."""
-    recorded = ActivationRecorder(model, layers, reduce=reduce).record(batches, progress=progress)
+    recorder = ActivationRecorder(model, layers, reduce=reduce)
+    check_weights(recorder.model)
+    recorded = recorder.record(batches, progress=progress)
     rows = {}
     for name, values in recorded.items():
         if not isinstance(values, torch.Tensor):

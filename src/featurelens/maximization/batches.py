@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurelens._checks import check_flag, check_type, describe
+from featurelens._checks import check_dense, check_flag, check_type, describe
 from featurelens._progress import progress_bar
 from featurelens._structure import first_tensor
 from featurelens.maximization.layouts import any_of
@@ -20,9 +20,12 @@ BATCH = 64
 
 def in_batches(loader: torch.Tensor | Iterable[Any]) -> Iterable[Any]:
     """Return `loader`, or the batches of images that are one tensor or array."""
-    batches = as_loader(loader)
-    whole = isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim
-    return torch.split(batches[0], BATCH) if whole else batches
+    batches: Iterable[Any] = as_loader(loader)
+    if isinstance(loader, torch.Tensor | np.ndarray) and loader.ndim:
+        (whole,) = batches
+        check_dense(whole, argument="the loader's images")
+        batches = torch.split(whole, BATCH)
+    return batches
 
 
 def tensors_in(
@@ -44,6 +47,8 @@ def tensors_in(
     seen, like = 0, None
     for batch in progress_bar(loader, what=title, unit="batch", progress=progress):
         found = first_tensor(batch)
+        if found is not None:
+            check_dense(found, argument=f"the loader's {noun}s")
         if found is None or found.ndim not in [each.count(",") + 1 for each in shapes] or 0 in found.shape:
             given = describe(batch if found is None else found)
             raise ValueError(f"the loader must yield {noun}s {shape} with no empty dimension; got {given}")

@@ -15,7 +15,7 @@ from torch import nn
 from featurelens._channels import ChannelAxes
 from featurelens._checks import count, describe
 from featurelens._failure import explained
-from featurelens._hooks import StopForward, hooked, submodule, visiting
+from featurelens._hooks import StopForward, check_weights, hooked, submodule, visiting
 from featurelens._structure import first_tensor, tensors
 from featurelens.layers import Selector, choose
 from featurelens.maximization.objective import Objective
@@ -46,8 +46,11 @@ class Layers:
     """The layers of a model that objectives look at: what they are called, and what they return."""
 
     def __init__(self, model: nn.Module, selectors: Iterable[Selector]) -> None:
+        check_weights(model)
         self.model, self._axes = model, ChannelAxes(model)
-        first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+        first = next(
+            (p for p in model.parameters() if p.is_floating_point() and not p.is_meta), torch.zeros(())
+        )
         self.device, self.dtype = first.device, first.dtype
         self.names: dict[Selector, str] = {}
         self.calls: dict[str, tuple[str, int]] = {}

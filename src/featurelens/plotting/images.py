@@ -9,7 +9,7 @@ import matplotlib.image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featurelens._checks import check_path, check_type, check_whole, count
+from featurelens._checks import as_list, check_path, check_type, check_whole, count
 from featurelens._saving import whole_file
 from featurelens.maximization import MaximizationResult
 from featurelens.maximization.layouts import LAYOUTS
@@ -151,8 +151,8 @@ def write_images(images: Array, paths: Sequence[str | os.PathLike[str]]) -> None
     ...     write_images(torch.rand(1, 3, 8, 8), [pathlib.Path(folder) / "image.png"])
     """
     images = check_array(images, LAYOUTS, argument="images")
-    check_type(paths, Sequence, argument="paths", expected="a sequence of files' paths")
-    files = [check_path(path, argument="paths", expected="files' paths") for path in paths]
+    listed = as_list(paths, argument="paths", expected="a list of files' paths")
+    files = [check_path(path, argument="paths", expected="files' paths") for path in listed]
     if len(files) != len(images):
         raise ValueError(f"paths must name all of {count(len(images), 'image')}; got {len(files)}")
     pictures = drawn(images)

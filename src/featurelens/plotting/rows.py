@@ -100,7 +100,7 @@ def _chosen(
     if channels is not None:
         listed = as_list(channels, argument="channels", expected="a list of channels")
         channels = [check_whole(channel, argument="channels") for channel in listed]
-    if not hasattr(images, "__getitem__"):
+    if not hasattr(images, "__getitem__") or getattr(images, "ndim", 1) == 0:
         raise TypeError(
             f"images must be a tensor (N, C, H, W) or a map-style data set; got {describe(images)}"
         )

@@ -186,7 +186,7 @@ def as_loader(loader: Any) -> Any:
         and len(loader) == 2
         and all(isinstance(item, torch.Tensor) for item in loader)
         and loader[0].ndim > loader[1].ndim == 1
-        and len(loader[0]) == len(loader[1])
+        and loader[0].size(0) == len(loader[1])  # nested tensors have no len()
     )
     return [loader] if labelled or isinstance(loader, torch.Tensor | Mapping) else loader
 

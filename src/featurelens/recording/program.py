@@ -12,6 +12,7 @@ from torch import nn
 
 from featurelens import _tracing
 from featurelens._checks import first_line
+from featurelens._failure import explained
 from featurelens._guard import preserved
 from featurelens._hooks import hooked, rehearsal, submodule
 from featurelens._structure import CannotCopy, map_tensors, outline, tensors
@@ -60,7 +61,10 @@ class Program:
         except CannotCopy as error:
             raise TypeError(f"copy and model cannot be compared on this batch: {error}") from error
         given: list[tuple[Any, Any]] = [(args, kwargs), others]
-        expected = _observed(model, self.calls, model.forward, given)
+        try:
+            expected = _observed(model, self.calls, model.forward, given)
+        except Exception as error:
+            raise explained(error, model, "a batch", args, kwargs) from error
         try:
             returned = _observed(
                 model, (), lambda *a, **k: self.function(runner, *a, **k), given[: len(expected)]

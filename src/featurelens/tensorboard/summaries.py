@@ -76,7 +76,7 @@ def write_training(run: Run, epoch: int, values: Mapping[str, Any]) -> None:
         for tag, each in parts.items():
             if tag in points:
                 raise ValueError(f"two of the values are named {tag!r}")
-            points[tag] = check_number(each, argument=repr(tag))
+            points[tag] = check_number(each, argument=f"the value of {tag!r}")
     run.scalars(epoch, points)
     run.chart("training", charts)
 

@@ -181,6 +181,24 @@ def test_wrong_parts_are_refused(arguments, error, message):
         fl.channel_table(**arguments)
 
 
+def test_results_may_come_one_by_one(data):
+    found = [
+        fl.ChannelAblator(network(), layer).importance(data, progress=False) for layer in ("conv_1", "relu_1")
+    ]
+    assert str(fl.channel_table(importance=iter(found))) == str(fl.channel_table(importance=found))
+
+
+def test_a_loader_is_refused_unread():
+    loader = torch.utils.data.DataLoader(torch.rand(4, 1), batch_size=2)
+    state = torch.get_rng_state()
+    with pytest.raises(
+        TypeError,
+        match="comparison must be one or a list of RealImageComparison; got an object of type DataLoader",
+    ):
+        fl.channel_table(comparison=loader)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("groups", [2, {"head 1": [0, 1]}])
 def test_groups_are_no_channels(data, groups):
     importance = fl.ChannelAblator(network(), "relu_1", groups=groups).importance(data, progress=False)

@@ -312,6 +312,10 @@ def test_data_that_make_no_statistics():
         "the loader must yield images of one shape; got (1, 4, 4) and then, from image 2, (1, 5, 5)",
     ):
         fl.ImageStatistics.fit([torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5)])
+    with says(
+        TypeError, "the loader's images must be a dense tensor; got a sparse_coo float32 tensor (2, 1, 4, 4)"
+    ):
+        fl.objectives.realism(plain(), "conv_1", torch.rand(2, 1, 4, 4).to_sparse())
     with says(ValueError, "the loader must yield finite images; image 0 has NaN or infinite values"):
         fl.ImageStatistics.fit(torch.full((2, 1, 4, 4), torch.inf))
     with says(ValueError, "whitening needs at least 2 latents; got 1"):
@@ -614,6 +618,41 @@ def test_tensors_without_values():
         lambda: fl.ActivationMaximizer(plain(), IMAGE).run("conv_1:0", start=images().to("meta")),
     ):
         with pytest.raises(TypeError, match="must be a dense tensor; got a meta float32 tensor"):
+            call()
+
+
+def test_a_model_without_values():
+    model, labels = plain().to("meta"), torch.arange(4) % 2
+    for call in (
+        lambda: fl.ActivationMaximizer(model, IMAGE).run("conv_1:0"),
+        lambda: fl.objectives.realism(model, "conv_1", images()),
+        lambda: fl.ChannelAblator(model, "conv_1"),
+        lambda: fl.layer_information(model, "conv_1", images(), labels),
+        lambda: fl.linear_probe(model, "conv_1", images(), labels),
+        lambda: fl.Atlas(model, (images(), labels)),
+    ):
+        with says(TypeError, "the model's parameters are on the meta device, without values: load its"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["sparse_coo", "nested"])
+def test_images_that_are_not_dense(kind):
+    given = {
+        "sparse_coo": lambda: images().to_sparse(),
+        "nested": lambda: torch.nested.nested_tensor(list(images()), layout=torch.jagged),
+    }[kind]()
+    labels = torch.arange(4) % 2
+    result = fl.ActivationMaximizer(plain(), IMAGE, steps=1, progress=False).run("conv_1:0")
+    for call in (
+        lambda: fl.objectives.realism(plain(), "conv_1", given),
+        lambda: fl.ImageStatistics.fit(given),
+        lambda: result.compare(given),
+        lambda: fl.layer_information(plain(), "conv_1", given, labels),
+        lambda: fl.linear_probe(plain(), "conv_1", given, labels),
+        lambda: fl.DeconvDecoder(plain(), "conv_1")(given),
+        lambda: fl.Atlas(plain(), (given, labels)).build("atlas"),
+    ):
+        with pytest.raises(TypeError, match=f"must be a dense tensor; got a {kind} "):
             call()
 
 

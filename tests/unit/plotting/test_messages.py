@@ -66,6 +66,11 @@ def strongest(images=IMAGES, **options):
             "ylabel must be text; got None",
         ),
         (
+            lambda: plotting.write_images(IMAGES, "abcd"),
+            TypeError,
+            "paths must be a list of files' paths; got 'abcd'",
+        ),
+        (
             lambda: plotting.image_grid(IMAGES.to("meta")),
             TypeError,
             "images must be a dense tensor; got a meta float32 tensor (4, 1, 6, 6) on meta",
@@ -74,6 +79,11 @@ def strongest(images=IMAGES, **options):
             strongest(receptive_field=IMAGES),
             TypeError,
             "receptive_field must be what featurelens.receptive_field returns; got float32 tensor (4, 1, 6, 6)",
+        ),
+        (
+            strongest(torch.tensor(1.0)),
+            TypeError,
+            "images must be a tensor (N, C, H, W) or a map-style data set; got float32 tensor ()",
         ),
         (strongest(channels=range(2**62)), ValueError, "channels must be a list of channels; got a million or more"),
         (strongest(channels=[0.5]), TypeError, "channels must be a whole number; got 0.5"),

@@ -179,6 +179,14 @@ def test_a_reduction_that_fails_names_its_layer():
     assert isinstance(caught.value.__cause__, IndexError)
 
 
+def test_a_rewritten_model_that_fails_on_its_first_batch():
+    model = fl.insert_extractors(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), "1")
+    with pytest.raises(
+        RuntimeError, match=r"the model failed on a batch \(float32 tensor \(2, 4\)\) in layer '0', Conv2d\("
+    ):
+        model(torch.rand(2, 4))
+
+
 def test_a_lazy_model():
     with pytest.raises(ValueError, match=r"parameter '0\.weight' is not initialized yet: run one batch"):
         fl.insert_extractors(nn.Sequential(nn.LazyLinear(2)), "0")

@@ -393,7 +393,7 @@ def test_messages():
     ):
         fl.ActivationRecorder(model, "0", reduce=lambda maps: None)(images())
     with pytest.raises(
-        TypeError, match=r"a predicate is called as predicate\(name, module\); relu does not accept them"
+        TypeError, match=r"a predicate is called as predicate\(name, module\); relu fails \(TypeError: "
     ):
         fl.ActivationRecorder(model, F.relu)
     with pytest.raises(ValueError, match="is not initialized yet"):

@@ -79,17 +79,17 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
         (
             lambda b: b.training(1, {"loss": {"train": "low"}}),
             TypeError,
-            "'loss/train' must be a number; got 'low'",
+            "the value of 'loss/train' must be a number; got 'low'",
         ),
         (
             lambda b: b.training(1, {"loss": torch.zeros(2)}),
             TypeError,
-            "'loss' must be a number; got float32 tensor (2,)",
+            "the value of 'loss' must be a number; got float32 tensor (2,)",
         ),
         (
             lambda b: b.training(1, {"loss": "0.5"}),
             TypeError,
-            "'loss' must be a number; got '0.5'",
+            "the value of 'loss' must be a number; got '0.5'",
         ),
         (
             lambda b: b.training(1, {7: 0.5}),
