@@ -27,7 +27,7 @@ from typing import Any, TypeAlias, final
 
 from torch import nn
 
-from featurelens._checks import check_module, count, describe, first_line, near_misses
+from featurelens._checks import as_list, check_module, count, describe, first_line, near_misses
 from featurelens._failure import explained
 from featurelens._hooks import hooked, named_modules, on_device_of, unwrap, visiting
 from featurelens._layer_table import Layer, LayerTable
@@ -119,11 +119,11 @@ def choose(
     TypeError, ValueError
         If a selector is of another type, or none is given.
     """
-    if isinstance(selectors, str | type | nn.Module) or not isinstance(selectors, Iterable):
-        selectors = [selectors]
+    several = isinstance(selectors, Iterable) and not isinstance(selectors, str | type | nn.Module)
+    listed = as_list(selectors, argument="layers", expected="a layer or a list") if several else [selectors]
     chosen: dict[tuple[str, int | None], Choice] = {}
     names = _Names(model, operations)
-    for selector in selectors:
+    for selector in listed:
         for match in names.match(selector):
             choice = replace(match, alias=names.aliases.get(match.name))
             key = (choice.name, choice.call)

@@ -50,6 +50,9 @@ MEANT = {
 }
 """Words that name an argument as well as its own name does."""
 
+FUNCTIONS = ("inputs", "rows", "labels", "preprocess")
+"""Arguments that the user's code is given by; what it raises is the user's own."""
+
 
 class TooLong(BaseException):
     """The call took more than its time."""
@@ -205,7 +208,14 @@ def judge_error(error, changed, known, texts):
     """
     stack = traceback.extract_tb(error.__traceback__)
     ours = [place for place, entry in enumerate(stack) if entry.filename.startswith(SOURCE)]
-    users_own = [place for place, entry in enumerate(stack) if entry.filename == USER]
+    functions = [value for name, value in changed.items() if name in FUNCTIONS]
+    users_own = [
+        place
+        for place, (entry, (frame, _)) in enumerate(
+            zip(stack, traceback.walk_tb(error.__traceback__), strict=True)
+        )
+        if entry.filename == USER or any(frame.f_locals.get("self") is each for each in functions)
+    ]
     if users_own and (not ours or users_own[-1] > ours[-1]):
         return None
     kind, said, last = type(error).__name__, str(error), stack[-1]

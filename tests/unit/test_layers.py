@@ -99,6 +99,12 @@ ERRORS = [
         TypeError,
         r"a layer is chosen by name, glob, module, module type or predicate\(name, module\); got 3",
     ),
+    ({"act": 1}, TypeError, r"layers must be a layer or a list; got \{'act': 1\}"),
+    (
+        torch.utils.data.DataLoader(torch.rand(2, 1)),
+        TypeError,
+        "layers must be a layer or a list; got an object of type DataLoader",
+    ),
     ([], ValueError, r"layers must name at least one layer; got \[\]"),
 ]
 

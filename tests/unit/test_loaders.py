@@ -16,11 +16,17 @@ LABELLED = {
     "dicts": [{"image": X, "label": Y}],
     "one pair": (X, Y),
     "one pair as a DataLoader gives it": [X, Y],
+    "one pair of arrays": (X.numpy(), Y.numpy()),
     "one dict": {"image": X, "label": Y},
     "labels in a list": [(X, Y.tolist())],
     "labels in an array": [(X, Y.numpy())],
 }
-UNLABELLED = {"a tensor": X, "an array": X.numpy(), "an array that runs backwards": X.numpy()[::-1][::-1]}
+UNLABELLED = {
+    "a tensor": X,
+    "an array": X.numpy(),
+    "an array that runs backwards": np.ascontiguousarray(X.numpy()[::-1])[::-1],
+    "an array of another machine": X.numpy().astype(">f4"),
+}
 PLAIN = {
     "record": lambda model, data: fl.ActivationRecorder(model, "8").record(data)["8"],
     "stream": lambda model, data: (
@@ -62,7 +68,9 @@ def test_data_for_verbs_that_need_labels(verb, form):
 
 
 @pytest.mark.parametrize(
-    "batch", [X.numpy(), (X, Y), {"image": X, "label": Y}], ids=["array", "pair", "dict"]
+    "batch",
+    [X.numpy(), X.numpy().astype(">f4"), (X, Y), {"image": X, "label": Y}],
+    ids=["array", "array of another machine", "pair", "dict"],
 )
 def test_one_batch_for_a_sweep(batch):
     ablator = fl.ChannelAblator(plain(), "conv_1")

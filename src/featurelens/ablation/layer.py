@@ -15,7 +15,7 @@ from torch import nn
 
 from featurelens._batches import Given
 from featurelens._channels import ChannelAxes, axis_by_type
-from featurelens._checks import check_whole, describe
+from featurelens._checks import check_whole, describe, to_tensor
 from featurelens._hooks import check_weights, hooked, submodule
 from featurelens._structure import tensors
 from featurelens.ablation.attention import heads_hooked
@@ -184,7 +184,7 @@ class AblatedLayer:
         """Return what the model takes of a batch: the batch itself, or without its labels."""
         batch = self.inputs_apart(batch)
         if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
-            batch = torch.from_numpy(batch.copy())
+            batch = to_tensor(batch, where)
         args, kwargs = ((batch,), {}) if isinstance(batch, torch.Tensor) else arguments(batch, self.model)
         if len(args) == 1 and type(args[0]) in (tuple, list) and len(args[0]) == self._needed() > 1:
             args = tuple(args[0])

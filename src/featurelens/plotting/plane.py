@@ -73,14 +73,21 @@ def information_plane(
     lengths = {f"{axis}[{name!r}]": len(each) for axis, name, each in paths}
     if epochs is None and len(set(lengths.values())) > 1:
         raise ValueError(f"every path must have the same number of epochs; got {lengths}")
-    for limit, argument in ((x_ceiling, "x_ceiling"), (label_entropy, "label_entropy")):
-        if limit is not None and not check_number(limit, argument=argument) >= 0:
-            raise ValueError(f"{argument} must be a number of at least 0; got {describe(limit)}")
+    ceiling, entropy = _limit(x_ceiling, "x_ceiling"), _limit(label_entropy, "label_entropy")
     numbers = read_epochs(epochs, lengths)
     ax = chart(ax, size=(7.0, 4.6), xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}", title=title, pad=10)
     _draw_paths(ax, across, up, numbers)
-    _draw_limits(ax, across, up, x_ceiling, label_entropy)
+    _draw_limits(ax, across, up, ceiling, entropy)
     return figure_of(ax)
+
+
+def _limit(given: float | None, argument: str) -> float | None:
+    if given is None:
+        return None
+    limit = check_number(given, argument=argument)
+    if not limit >= 0:
+        raise ValueError(f"{argument} must be a number of at least 0; got {describe(given)}")
+    return limit
 
 
 def _read(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from featurelens._batches import Given
-from featurelens._checks import check_flag, check_whole, describe
+from featurelens._checks import check_flag, check_whole, describe, to_tensor
 from featurelens._hooks import named_modules
 from featurelens._structure import tensors
 
@@ -129,7 +129,7 @@ def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
                     f"axis 0 of the input {describe(value)} may be time, as layer {layer!r} has batch_first=False: "
                     "pass rows=lambda batch: <number of rows>"
                 )
-            return value.size(0) if isinstance(value, torch.Tensor) else len(value)
+            return _length(value)
         if isinstance(value, Mapping):
             inner = {tensor.size(0) for tensor in tensors(value) if tensor.ndim}
             if len(inner) == 1:
@@ -137,6 +137,10 @@ def _counted_rows(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         if type(value) in (list, tuple) and value:
             return _rows_of_list(value)
     return None
+
+
+def _length(value: torch.Tensor | np.ndarray) -> int:
+    return value.size(0) if isinstance(value, torch.Tensor) else len(value)  # nested tensors have no len()
 
 
 def _rows_of_list(values: list[Any] | tuple[Any, ...]) -> int:
@@ -174,21 +178,23 @@ def labels_of(batch: Any, labels: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(found, list | tuple) and found and all(isinstance(label, int) for label in found):
         return torch.tensor(found)
     numbers = isinstance(found, np.ndarray) and found.dtype.kind in "biuf"
-    return torch.from_numpy(found.copy()) if numbers else found
+    return to_tensor(found, "labels") if numbers else found
 
 
 def as_loader(loader: Any) -> Any:
     """Return a loader as it is; one batch (a tensor, an array, a dict, images and their labels) in a list."""
-    if isinstance(loader, np.ndarray) and loader.dtype.kind in "biuf":
-        loader = torch.from_numpy(loader.copy())
-    labelled = (
-        type(loader) in (list, tuple)
-        and len(loader) == 2
-        and all(isinstance(item, torch.Tensor) for item in loader)
-        and loader[0].ndim > loader[1].ndim == 1
-        and loader[0].size(0) == len(loader[1])  # nested tensors have no len()
-    )
-    return [loader] if labelled or isinstance(loader, torch.Tensor | Mapping) else loader
+    if isinstance(loader, torch.Tensor | np.ndarray):
+        return [_as_tensor(loader, "loader")]
+    pair = type(loader) in (list, tuple) and len(loader) == 2
+    if pair and all(isinstance(item, torch.Tensor | np.ndarray) for item in loader):
+        images, labels = loader
+        if images.ndim > labels.ndim == 1 and len(labels) == _length(images):
+            return [(_as_tensor(images, "images"), _as_tensor(labels, "labels"))]
+    return [loader] if isinstance(loader, Mapping) else loader
+
+
+def _as_tensor(given: torch.Tensor | np.ndarray, argument: str) -> torch.Tensor:
+    return to_tensor(given, argument) if isinstance(given, np.ndarray) else given
 
 
 def checked_loader(loader: Any, *, progress: object, caller: str, **functions: object) -> Iterable[Any]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from featurelens.plotting import information_curves, information_plane
@@ -39,7 +40,7 @@ def test_a_ceiling_far_from_the_paths_is_told_in_words_and_squeezes_nothing():
     assert {text.get_text() for text in far.texts} == {"ceiling 6.90 →", "H(Y) = 2.30 ↑"}
     assert far.get_xlim()[1] < 3.2
     assert far.get_ylim()[1] < 1.2
-    near = information_plane(x, y, units="nats", x_ceiling=4.9, label_entropy=1.6).axes[0]
+    near = information_plane(x, y, units="nats", x_ceiling=torch.tensor(4.9), label_entropy=1.6).axes[0]
     assert {text.get_text() for text in near.texts} == {"ceiling 4.90", "H(Y) = 1.60"}
     assert near.get_xlim()[1] > 4.9
     assert near.get_ylim()[1] >= 1.6
