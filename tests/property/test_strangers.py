@@ -30,6 +30,7 @@ STEPS = [
         "python",
         "own generator",
         "global cache",
+        "unregistered",
     ),
 ]
 
@@ -39,6 +40,22 @@ class Memory:
 
     def __init__(self):
         self.state, self.calls = torch.zeros(1), 0
+
+
+class Unregistered(nn.Module):
+    """A module in a list, which its model does not know; it counts its calls in every way."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.calls, self.seen = nn.BatchNorm2d(2), 0, []
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x):
+        self.steps += 1
+        self.calls += 1
+        self.seen.append(x)
+        self.last = x
+        return self.inner(x) * self.steps
 
 
 class Wraps(nn.Module):
@@ -70,6 +87,7 @@ class Stranger(nn.Module):
         self.register_buffer("window", memory[1:3])
         self.count, self.history = 0, []
         self.nested = {"a": [torch.zeros(1)], "b": (torch.zeros(1),)}
+        self.unregistered = [Unregistered()]
         self.helper, self.generator = Memory(), torch.Generator().manual_seed(3)
 
     def forward(self, x):
@@ -100,6 +118,8 @@ class Stranger(nn.Module):
             self.helper.state += 1
             self.helper.calls += 1
             return part(x) * self.helper.state
+        if kind == "unregistered":
+            return part(self.unregistered[0](x))
         if kind == "global cache":
             if x.shape not in CACHE:
                 CACHE[x.shape] = torch.ones(x.shape[-1])

@@ -86,6 +86,8 @@ class _Streaming:
                 f"the model's input in {where} has no rows; got {describe(batch.value)}: pass "
                 "rows=lambda batch: <number of rows>"
             )
+        if rows == 0:
+            raise ValueError(f"{where} has no rows; got {describe(batch.value)}")
         labels = self._checked_labels(batch.value, rows, where)
         measures = {
             key: partial(self._measured, call, reduction, batch, labels)

@@ -15,6 +15,7 @@ import threading
 import types
 import weakref
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any, final
 
 import numpy as np
@@ -205,11 +206,9 @@ class _Digest:
 
 
 def _closure(function: types.FunctionType) -> list[Any]:
-    """Return what a function closes over, None for a variable without a value."""
+    """Return what a function closes over."""
     contents = []
     for cell in function.__closure__ or ():
-        try:
+        with suppress(ValueError):  # a variable without a value
             contents.append(cell.cell_contents)
-        except ValueError:
-            contents.append(None)
     return contents

@@ -20,6 +20,8 @@ from featurelens.tensorboard.run import Run
 def write_graph(run: Run, model: nn.Module, sample: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
     """Trace the model by ``torch.jit.trace``, the one way that TensorBoard has, and write what was found."""
     inner = unwrap(check_module(model))
+    if not tensors(sample):
+        raise TypeError(f"sample must be a tensor (N, ...) or a tuple of tensors; got {describe(sample)}")
     # torch prints why it failed and that no graph was saved; the error says both.
     quiet = contextlib.redirect_stdout(io.StringIO())
     with quiet, _silent_tracing(), visiting(inner):

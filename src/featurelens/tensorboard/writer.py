@@ -163,7 +163,7 @@ class TensorBoardWriter:
         Raises
         ------
         TypeError
-            If `model` is not a module.
+            If `model` is not a module, or `sample` holds no tensor.
         RuntimeError
             If the model cannot be traced, or fails on `sample`.
         """

@@ -104,6 +104,12 @@ LOADERS = [
 ]
 
 
+def test_a_batch_without_rows_has_no_statistics():
+    loader = [(images(), 1), (images()[:0], 1)]
+    with pytest.raises(ValueError, match=r"batch 2 has no rows; got \(float32 tensor \(0, 1, 8, 8\), 1\)"):
+        fl.ActivationRecorder(plain(), "0").stream(loader, fl.statistics.Moments())
+
+
 @pytest.mark.parametrize(("loader", "error", "message"), LOADERS, ids=range(len(LOADERS)))
 def test_loaders(loader, error, message):
     with pytest.raises(error, match=message):

@@ -38,6 +38,17 @@ def test_a_wrapped_model_has_the_graph_of_the_model_inside(board):
     assert any("Conv2d[0]" in node.name for node in read(board).Graph().node)
 
 
+def test_a_sample_without_tensors_is_refused_unread(board):
+    def endless():
+        while True:
+            yield nets.images()
+
+    with pytest.raises(
+        TypeError, match=r"sample must be a tensor \(N, ...\) or a tuple of tensors; got an object"
+    ):
+        board.graph(nets.plain(), endless())
+
+
 def test_a_model_that_fails_is_told_and_comes_back(board, capsys):
     model = nets.Fails().train()
     state, random = snapshot(model), random_state()
