@@ -174,9 +174,14 @@ def check_number(value: Any, *, argument: str, expected: str = "a number") -> fl
     try:
         if isinstance(value, bool | str):
             raise TypeError
-        return float(value)
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{argument} must be {expected}; got {describe(value)}") from None
+
+
+def keep_whole(settings: Any, name: str, *, least: int) -> None:
+    """Make an attribute of a frozen dataclass an int, or raise as `check_whole` does."""
+    object.__setattr__(settings, name, check_whole(getattr(settings, name), argument=name, least=least))
 
 
 def check_path(path: Any, *, argument: str = "path", expected: str = "a file's path") -> Path:

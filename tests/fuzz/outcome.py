@@ -35,6 +35,7 @@ UNFINISHED = (".tmp", ".part", ".partial", ".lock", "~")
 MEANT = {
     "classes": ("class",),
     "model": ("layer",),
+    "matrix": ("labels", "predictions"),
     "start": ("images",),
     "args": ("batch", "sample"),
     "images": ("batch", "sample"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from featurelens._checks import check_choice, check_whole
 from featurelens.information.discretization import STRATEGIES, Strategy, bin_codes
@@ -69,7 +69,7 @@ class BinnedMutualInformation(MutualInformation):
     correction: Correction = "permutation"
 
     def __post_init__(self) -> None:
-        check_binning(self.bins, self.strategy, self.correction)
+        object.__setattr__(self, "bins", check_binning(self.bins, self.strategy, self.correction))
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         bins_x, bins_y = self._bins_per_column(x, y), self._bins_per_column(y, x)
@@ -115,12 +115,13 @@ class BinnedMutualInformation(MutualInformation):
         return codes, int(codes.max()) + 1
 
 
-def check_binning(bins: object, strategy: object, correction: object) -> None:
-    """Raise unless these are settings of `BinnedMutualInformation`."""
-    if not (isinstance(bins, str) and bins == "auto"):
-        check_whole(bins, argument="bins", least=2, most=2**16)
+def check_binning(bins: Any, strategy: object, correction: object) -> int | Literal["auto"]:
+    """Return the bins, a number of any kind as an int; raise unless these are settings of `BinnedMutualInformation`."""
+    automatic = isinstance(bins, str) and bins == "auto"
+    number = 0 if automatic else check_whole(bins, argument="bins", least=2, most=2**16)
     check_choice(strategy, STRATEGIES, argument="strategy")
     check_choice(correction, CORRECTIONS, argument="correction")
+    return "auto" if automatic else number
 
 
 def _heavy_value_note(side: Variable) -> list[str]:

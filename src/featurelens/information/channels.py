@@ -77,7 +77,7 @@ def channel_information(
     [0.7, 0.0]
     """
     check_choice(reduce, ("mean", "max"), argument="reduce")
-    check_binning(bins, strategy, correction)
+    bins = check_binning(bins, strategy, correction)
     check_flag(progress, argument="progress")
     options = Options(null=null, permutations=permutations, units=units, seed=seed)
     rows = _as_rows(activations, reduce)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from featurelens._checks import check_whole
+from featurelens._checks import keep_whole
 from featurelens.information.copula import check_for_copula, copula_of
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.ksg import KSGMutualInformation
@@ -61,9 +61,9 @@ class CorrectedKSGMutualInformation(MutualInformation):
     surrogates: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        check_whole(self.k, argument="k", least=1)
+        keep_whole(self, "k", least=1)
         if not (isinstance(self.surrogates, str) and self.surrogates == "auto"):
-            check_whole(self.surrogates, argument="surrogates", least=1)
+            keep_whole(self, "surrogates", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         check_for_copula(self, x, y)

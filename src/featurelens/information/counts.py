@@ -69,7 +69,7 @@ def information_from_counts(
     [1.0, 0.0]
     """
     check_choice(units, NATS_PER_UNIT, argument="units")
-    check_binning(bins, "quantile", correction)
+    bins = check_binning(bins, "quantile", correction)
     if counts.ndim != 3 or counts.is_floating_point():
         raise ValueError(f"counts must be integers (C, cells, K); got {describe(counts)}")
     labels = _labels(counts)

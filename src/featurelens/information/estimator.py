@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from featurelens._checks import check_choice, check_whole, describe
+from featurelens._checks import check_choice, describe, keep_whole
 from featurelens._random import Seed, make_generator
 from featurelens.information.resampling import (
     Scatter,
@@ -80,7 +80,7 @@ class Options:
     def __post_init__(self) -> None:
         check_choice(self.units, NATS_PER_UNIT, argument="units")
         check_choice(self.null, (None, "permutation"), argument="null")
-        check_whole(self.permutations, argument="permutations", least=1)
+        keep_whole(self, "permutations", least=1)
         check_confidence(self.confidence)
         make_generator(self.seed)
 

@@ -8,7 +8,7 @@ from typing import Literal, final
 
 import torch
 
-from featurelens._checks import check_choice, check_whole
+from featurelens._checks import check_choice, keep_whole
 from featurelens.information.entropy import information_from_codes
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.neighbors import Counts, neighbor_counts
@@ -72,7 +72,7 @@ class KSGMutualInformation(MutualInformation):
     marginals: Marginals = "normal-score"
 
     def __post_init__(self) -> None:
-        check_whole(self.k, argument="k", least=1)
+        keep_whole(self, "k", least=1)
         check_choice(self.variant, (1, 2), argument="variant")
         check_choice(self.marginals, ("normal-score", "raw"), argument="marginals")
 

@@ -9,7 +9,7 @@ from typing import Literal, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_choice, check_whole
+from featurelens._checks import check_choice, keep_whole
 from featurelens._random import permutation
 from featurelens.information.canonical import fit_canonical_maps
 from featurelens.information.corrected_ksg import measure_neighbors
@@ -74,9 +74,9 @@ class LatentMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_choice(self.reduce, ("cca", "autoencoder", "learned"), argument="reduce")
-        check_whole(self.dim, argument="dim", least=1)
-        check_whole(self.k, argument="k", least=1)
-        check_whole(self.steps, argument="steps", least=1)
+        keep_whole(self, "dim", least=1)
+        keep_whole(self, "k", least=1)
+        keep_whole(self, "steps", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:

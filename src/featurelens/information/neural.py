@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_choice, check_whole
+from featurelens._checks import check_choice, keep_whole
 from featurelens._random import permutation
 from featurelens.information.chunks import row_slices
 from featurelens.information.estimator import Measurement, MutualInformation, Null
@@ -84,10 +84,10 @@ class NeuralMutualInformation(MutualInformation):
 
     def __post_init__(self) -> None:
         check_choice(self.bound, BOUNDS, argument="bound")
-        check_whole(self.hidden, argument="hidden", least=1)
-        check_whole(self.steps, argument="steps", least=1)
-        check_whole(self.batch, argument="batch", least=2)
-        check_whole(self.rotations, argument="rotations", least=1)
+        keep_whole(self, "hidden", least=1)
+        keep_whole(self, "steps", least=1)
+        keep_whole(self, "batch", least=2)
+        keep_whole(self, "rotations", least=1)
         if self.rotations > FOLDS:
             raise ValueError(
                 f"rotations must be at most {FOLDS}, one per part of the data; got {self.rotations}"

@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from featurelens._checks import check_flag, check_number, check_type, check_whole
+from featurelens._checks import check_flag, check_number, check_type, keep_whole
 from featurelens._random import normal, permutation
 from featurelens.information.chunks import row_slices
 from featurelens.information.estimator import Measurement, MutualInformation, Null
@@ -77,7 +77,7 @@ class NoisyChannelMutualInformation(MutualInformation):
         if not 0 < check_number(self.sigma, argument="sigma") < math.inf:
             raise ValueError(f"sigma must be positive and finite; got {self.sigma!r}")
         check_flag(self.relative, argument="relative")
-        check_whole(self.samples, argument="samples", least=1)
+        keep_whole(self, "samples", least=1)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete and y.discrete:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch.nn import functional
 
-from featurelens._checks import check_whole
+from featurelens._checks import keep_whole
 from featurelens._random import permutation
 from featurelens.information.estimator import Measurement, MutualInformation, Null
 from featurelens.information.networks import one_thread
@@ -68,7 +68,7 @@ class ProbeMutualInformation(MutualInformation):
     _accepts_constants = True
 
     def __post_init__(self) -> None:
-        check_whole(self.folds, argument="folds", least=2)
+        keep_whole(self, "folds", least=2)
 
     def _check_pair(self, x: Variable, y: Variable, *, null: Null | None) -> None:
         if x.discrete == y.discrete:

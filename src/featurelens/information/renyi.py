@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from featurelens._checks import check_number, check_type, check_whole
+from featurelens._checks import check_number, check_type, keep_whole
 from featurelens._random import permutation
 from featurelens.information.estimator import Measurement, MutualInformation
 from featurelens.information.noisy_channel import squared_distances
@@ -61,7 +61,7 @@ class RenyiMutualInformation(MutualInformation):
             check_type(self.sigma, (int, float), argument="sigma", expected="a number or 'median'")
             if not 0 < check_number(self.sigma, argument="sigma", expected="a number or 'median'") < math.inf:
                 raise ValueError(f"sigma must be positive, or 'median'; got {self.sigma!r}")
-        check_whole(self.max_samples, argument="max_samples", least=2)
+        keep_whole(self, "max_samples", least=2)
 
     def _measure(self, x: Variable, y: Variable, generator: torch.Generator) -> Measurement:
         notes = ["Rényi's matrix-based information, not Shannon's"]

@@ -120,8 +120,8 @@ class _Recipe:
             bins = LEGACY_BINS if legacy else 16
         if isinstance(null, str) and null == "default":
             null = None if legacy else "cross_image"
-        check_whole(bins, argument="bins", least=2)
-        check_whole(pairings, argument="pairings", least=1)
+        bins = check_whole(bins, argument="bins", least=2)
+        pairings = check_whole(pairings, argument="pairings", least=1)
         check_choice(null, (None, "cross_image"), argument="null")
         return cls(bins, strategy, "none" if legacy else correction, 0 if null is None else pairings, legacy)
 

@@ -296,3 +296,27 @@ def test_an_interval_says_what_it_does_not_cover():
     )
     assert float(parts) < several.interval[0]
     assert single.notes == ()
+
+
+@pytest.mark.parametrize(
+    "number", [np.int64(3), np.array(3), torch.tensor(3)], ids=["int64", "array", "tensor"]
+)
+def test_whole_numbers_of_any_kind_are_kept_as_ints(number):
+    settings = {
+        fli.KSGMutualInformation: "k",
+        fli.CorrectedKSGMutualInformation: "k",
+        fli.BinnedMutualInformation: "bins",
+        fli.LatentMutualInformation: "dim",
+        fli.NeuralMutualInformation: "rotations",
+        fli.NoisyChannelMutualInformation: "samples",
+        fli.ProbeMutualInformation: "folds",
+        fli.RenyiMutualInformation: "max_samples",
+    }
+    for kind, name in settings.items():
+        assert repr(kind(**{name: number})) == repr(kind(**{name: 3}))
+    values, labels = torch.rand(60, 2, 4, 4), torch.arange(60) % 3
+    for function, arguments in (
+        (fli.spatial_mutual_information, (values[:, :1], values[:, 1:])),
+        (fli.channel_information, (values, labels)),
+    ):
+        assert str(function(*arguments, bins=number)) == str(function(*arguments, bins=3))
