@@ -50,11 +50,10 @@ def describe(value: object, *, depth: int = 4) -> str:
     if isinstance(value, Mapping | list | tuple) and depth == 0:
         return "..."
     if isinstance(value, Mapping):
-        items = [f"{describe(key)}: {describe(value[key], depth=depth - 1)}" for key in islice(value, 8)]
-        return "{" + ", ".join(items) + (", ..." if len(value) > 8 else "") + "}"
+        items = [f"{describe(key)}: {describe(value[key], depth=depth - 1)}" for key in islice(value, 9)]
+        return "{" + listing(items, most=8) + "}"
     if isinstance(value, list | tuple):
-        inner = ", ".join(describe(item, depth=depth - 1) for item in value[:4])
-        inner += ", ..." if len(value) > 4 else ""
+        inner = listing([describe(item, depth=depth - 1) for item in value[:5]], most=4)
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device):
         return shortened(value)
@@ -78,13 +77,23 @@ def near_misses(name: str, known: Iterable[str], *, noun: str = "layer") -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
-    listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+    listed = listing(known, most=6)
     return f"{hint} ({count(len(known), noun)}: {listed})"
 
 
 def count(number: int, noun: str) -> str:
     """Return ``"1 layer"`` or ``"3 layers"``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listing(items: Iterable[object], *, most: int) -> str:
+    """Return the first items in words.
+
+    >>> listing([3, 4], most=2), listing([3, 4, 5], most=2)
+    ('3, 4', '3, 4, ...')
+    """
+    words = list(map(str, items))
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
 
 
 def first_line(error: BaseException) -> str:

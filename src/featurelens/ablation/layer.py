@@ -15,7 +15,7 @@ from torch import nn
 
 from featurelens._batches import Given
 from featurelens._channels import ChannelAxes, axis_by_type
-from featurelens._checks import check_whole, describe, to_tensor
+from featurelens._checks import check_whole, describe, listing, to_tensor
 from featurelens._hooks import check_weights, hooked, submodule
 from featurelens._structure import tensors
 from featurelens.ablation.attention import heads_hooked
@@ -80,7 +80,7 @@ class AblatedLayer:
             raise TypeError(f"layer must be a single layer; got {describe(layer)}")
         choices = choose(model, layer)
         if len(choices) > 1:
-            names = ", ".join(choice.name for choice in choices[:4]) + (", ..." if len(choices) > 4 else "")
+            names = listing((choice.name for choice in choices), most=4)
             raise ValueError(
                 f"layer must be a single layer; {describe(layer)} matches {len(choices)}: {names}"
             )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from featurelens._channels import ChannelAxes
-from featurelens._checks import count, describe
+from featurelens._checks import count, describe, listing
 from featurelens._failure import explained
 from featurelens._hooks import StopForward, check_weights, hooked, submodule, visiting
 from featurelens._structure import first_tensor, tensors
@@ -57,10 +57,9 @@ class Layers:
         for selector in dict.fromkeys(selectors):
             choices = choose(model, [selector])
             if len(choices) > 1:
-                listed = ", ".join(choice.name for choice in choices[:4])
+                listed = listing((choice.name for choice in choices), most=4)
                 raise ValueError(
                     f"an objective uses one layer; {selector!r} matches {count(len(choices), 'layer')}: {listed}"
-                    + (", ..." if len(choices) > 4 else "")
                 )
             name, call = choices[0].name, choices[0].call
             exact = name if call is None else f"{name}#{call}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from featurelens._checks import check_path, check_type
+from featurelens._checks import check_path, check_type, listing
 from featurelens.storage.manifest import NAME, Manifest, Shard
 
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
@@ -118,7 +118,7 @@ def _check_complete(ordered: list[tuple[Path, Manifest]]) -> None:
             )
     missing = [index for index in range(count) if index not in seen]
     if missing:
-        listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        listed = listing(missing, most=8)
         raise ValueError(f"{len(missing)} of {count} parts missing: {listed} (counted from 0)")
 
 

@@ -170,8 +170,9 @@ def test_tensors_of_any_kind_have_a_digest(kind):
     assert kind == "meta" or digest(holding(make(one))) != digest(holding(make(other)))
 
 
-def test_what_cannot_be_inspected_cannot_be_resumed(tmp_path):
-    model = holding(torch.Generator())
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {value}], ids=["alone", "in a set"])
+def test_what_cannot_be_inspected_cannot_be_resumed(tmp_path, wrap):
+    model = holding(wrap(torch.Generator()))
     recorder = fl.ActivationRecorder(model, "layer")
     recorder.record([torch.rand(2, 3)], to=tmp_path)
     with pytest.raises(

@@ -162,6 +162,16 @@ def test_a_read_only_folder_is_told_before_anything_is_run():
         recorder().record(Untouched(), to="/sys/kernel/store")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of open files")
+def test_a_writer_that_is_refused_leaves_no_file_open(tmp_path):
+    with only_writer(tmp_path):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="is being written by another run"), only_writer(tmp_path):
+                pass
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_a_second_writer_is_refused(tmp_path):
     with only_writer(tmp_path):
         assert not (tmp_path / LOCK).stat().st_mode & 0o133, "others may read it and no more"
