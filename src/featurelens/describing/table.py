@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from featurelens._checks import check_flag, check_type, check_whole, count, describe, near_misses
+from featurelens._checks import as_list, check_flag, check_type, check_whole, count, describe, near_misses
 from featurelens._html import paragraph, table
 from featurelens._saving import whole_file
 
@@ -118,10 +118,16 @@ class ChannelTable:
         TypeError, ValueError
             If `mask` is not one True or False for each row.
         """
+        expected = "True or False for each row"
+        given: Any = mask
         try:
-            chosen = np.asarray(mask.cpu() if isinstance(mask, torch.Tensor) else mask)
-        except (TypeError, ValueError, RuntimeError):  # ragged lists, and sparse tensors
-            raise TypeError(f"mask must be True or False for each row; got {describe(mask)}") from None
+            array = given.cpu() if isinstance(given, torch.Tensor) else given
+            listed = (
+                array if hasattr(array, "__array__") else as_list(array, argument="mask", expected=expected)
+            )
+            chosen = np.asarray(listed)
+        except (TypeError, ValueError, RuntimeError):  # ragged lists, sparse tensors, endless ranges
+            raise TypeError(f"mask must be {expected}; got {describe(mask)}") from None
         if chosen.dtype != np.bool_:
             raise TypeError(f"mask must be True or False for each row; got {describe(chosen)}")
         if chosen.shape != (len(self),):

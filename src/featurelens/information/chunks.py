@@ -25,6 +25,8 @@ def row_slices(rows: int, elements_per_row: int, most_elements: int) -> Iterator
 
     >>> list(row_slices(5, 10, 25))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> list(row_slices(2, 100, 25))
+    [slice(0, 1, None), slice(1, 2, None)]
     """
     step = max(1, most_elements // max(1, elements_per_row))
     for start in range(0, rows, step):

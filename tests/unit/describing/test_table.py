@@ -228,6 +228,10 @@ def test_wrong_use_of_a_table_is_explained(joined):
         ValueError, match=r"mask must have one value for each of 9 rows; got bool NumPy array \(2,\)"
     ):
         table.where([True, False])
+    with pytest.raises(
+        TypeError, match="mask must be True or False for each row; got an object of type range"
+    ):
+        table.where(range(2**62))
     with pytest.raises(TypeError, match="descending must be True or False; got 1"):
         table.sort("max", descending=1)
     with pytest.raises(ValueError, match="rows must be at least 0; got -1"):

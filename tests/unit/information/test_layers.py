@@ -73,6 +73,8 @@ def test_units_intervals_and_other_estimators():
     bits = layer_information(model, "8", x, y, units="bits")["8"]
     assert bits.value * math.log(2) == pytest.approx(nats.value)
     assert nats.interval[0] < nats.value < nats.interval[1]
+    narrow = layer_information(model, "8", x, y, confidence=0.5)["8"].interval
+    assert nats.interval[0] < narrow[0] < narrow[1] < nats.interval[1]
     ksg = layer_information(
         model, "conv_1", x, y, estimator=KSGMutualInformation(k=3), reduce=lambda maps: maps[:, 0, 0, 0]
     )
