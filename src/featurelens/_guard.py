@@ -87,7 +87,8 @@ def snapshot(
     model: nn.Module, *, randomness: bool = True, gradients: bool = True, evaluate: bool = False
 ) -> Undo:
     """Do what `preserved` does at the beginning of its block, and return what it does at the end."""
-    modules, undos = all_modules(model), list[Undo]()
+    # Without gradients a pass under autocast leaves casts of parameters behind, which torch before 2.14 hands to the next.
+    modules, undos = all_modules(model), list[Undo]([torch.clear_autocast_cache])
     try:  # what is to be changed is saved first
         if randomness:
             undos.append(partial(set_random_state, random_state()))

@@ -39,7 +39,8 @@ def progress_bar(
     its end; shorter work writes nothing.
     """
     kind, settings = _kind_of_bar()
-    return kind(items, desc=what, unit=unit, disable=not progress, **settings, **more)
+    nowhere = sys.stderr is None or getattr(sys.stderr, "closed", False)  # as in a program without a console
+    return kind(items, desc=what, unit=unit, disable=nowhere or not progress, **settings, **more)
 
 
 def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
@@ -54,6 +55,13 @@ def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
     kind = type("Bar", (tqdm,), {"monitor_interval": 0})
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return kind, {"miniters": 1, "delay": BRIEF}
-    if sys.stderr.isatty():
+    if _is_terminal(sys.stderr):
         return kind, {"miniters": 1}
     return kind, {"miniters": 1, "delay": SILENT, "mininterval": SILENT, "file": Lines(sys.stderr)}
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # a logger in its place, or one that is closed
+        return False

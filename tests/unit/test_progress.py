@@ -52,6 +52,37 @@ def test_a_file_gets_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch, cl
     assert "\r" not in sys.stderr.getvalue()
 
 
+class Logger:
+    """What many training scripts put in the place of a stream."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_a_logger_in_place_of_the_stream_gets_lines(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", Logger())
+    work(clock, seconds=1, steps=25, progress=False)
+    assert sys.stderr.text == ""
+    work(clock, seconds=1, steps=25)
+    assert len(sys.stderr.text.splitlines()) == 3
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_program_without_a_console_works_in_silence(monkeypatch, clock, closed, progress):
+    stream = io.StringIO() if closed else None
+    if closed:
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    work(clock, seconds=9, steps=5, progress=progress)
+
+
 @pytest.mark.parametrize("progress", [True, False])
 def test_a_loader_is_gone_over_once(progress):
     """To begin a second time starts a loader's workers, and draws from the global random state."""

@@ -111,6 +111,7 @@ class PlainPass:
         self.front = next(iter(self.features.values()))
         self.reads_values = self._decided or self._watch.reads_values
         self.mixes_images, self.largest = self._watch.mixes_images, self._watch.largest
+        del self._watch  # it knows this object, which would keep its tensors until Python looks for cycles
 
     def advance(self, features: torch.Tensor) -> torch.Tensor:
         """Return what `front` would be for other features of the layer."""

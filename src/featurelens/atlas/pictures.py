@@ -120,7 +120,9 @@ class Painter:
             rows.append(None if least is None else picture(least.images[place], OTHERS))
         parts.write(f"{folder}-others.webp", encoded(sheet(rows, SEEDS + 1), exact=tiny))
         assert best.frames is not None
-        chosen = torch.linspace(0, best.frames.shape[1] - 1, NUMBER_OF_FRAMES).round().long()
+        chosen = (
+            torch.linspace(0, best.frames.shape[1] - 1, NUMBER_OF_FRAMES, dtype=torch.float32).round().long()
+        )
         frames: list[Image.Image | None] = [
             picture(frame, FRAMES) for way in best.frames[:, chosen] for frame in way
         ]

@@ -82,13 +82,19 @@ def trainer_callback(observer: Observer) -> Any:
         def __reduce__(self) -> Any:
             return trainer_callback, (observer,)
 
+        ended = 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ended = int(state.epoch or 0)  # more than 0 if training goes on from a checkpoint
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
                 observer.on_batch_end(step=state.global_step)
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ended += 1  # `state.epoch` is a guess where the length of an epoch is not known
             if state.is_world_process_zero:
-                observer.on_epoch_end(step=state.global_step, epoch=round(state.epoch))
+                observer.on_epoch_end(step=state.global_step, epoch=self.ended)
 
     return ObserverCallback()
 

@@ -97,7 +97,11 @@ class Code:
     def __init__(self, start: torch.Tensor, width: int, generator: torch.Generator) -> None:
         columns, pairs = start.shape
         bound = OTHER_WEIGHTS / math.sqrt(columns)
-        linear = (torch.rand(columns, width, generator=generator) * 2 - 1).mul_(bound).to(start.device)
+        linear = (
+            (torch.rand(columns, width, generator=generator, dtype=torch.float32) * 2 - 1)
+            .mul_(bound)
+            .to(start.device)
+        )
         linear[:, :pairs] = start
         self.linear = linear.requires_grad_()
         widths = (columns, HIDDEN, HIDDEN, width)

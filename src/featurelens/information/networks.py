@@ -31,7 +31,9 @@ class Network:
         self.activation = activation
         self.parameters: list[torch.Tensor] = []
         for fan_in, fan_out in itertools.pairwise(widths):
-            weight = torch.randn(fan_out, fan_in, generator=generator) * math.sqrt(2.0 / fan_in)
+            weight = torch.randn(fan_out, fan_in, generator=generator, dtype=torch.float32) * math.sqrt(
+                2.0 / fan_in
+            )
             self.parameters += [
                 weight.to(device).requires_grad_(),
                 torch.zeros(fan_out, device=device).requires_grad_(),

@@ -33,7 +33,7 @@ def spread_scores(values: torch.Tensor, generator: torch.Generator) -> torch.Ten
     """
     rows = values.T.contiguous()
     n = rows.shape[-1]
-    shuffle = torch.rand(rows.shape, generator=generator).argsort(dim=-1).to(rows.device)
+    shuffle = torch.rand(rows.shape, generator=generator, dtype=torch.float32).argsort(dim=-1).to(rows.device)
     order = shuffle.gather(-1, rows.gather(-1, shuffle).argsort(dim=-1, stable=True))
     return _scores_of_order(order, n)
 

@@ -219,7 +219,11 @@ class Evaluation:
         for part in parts.values():
             terms, weights, rows = zip(*part, strict=True)
             self.groups.append(
-                (terms, torch.tensor(weights, device=layers.device), torch.tensor(rows, device=layers.device))
+                (
+                    terms,
+                    torch.tensor(weights, device=layers.device, dtype=torch.float32),
+                    torch.tensor(rows, device=layers.device),
+                )
             )
 
     def check(self, outputs: Outputs, images: torch.Tensor) -> None:
@@ -243,7 +247,7 @@ class Evaluation:
 
     def diagonal(self, outputs: Outputs, images: torch.Tensor) -> torch.Tensor:
         """Return ``(N,)``: the value of objective k for image k."""
-        total = torch.zeros(len(self.objectives), device=images.device)
+        total = torch.zeros(len(self.objectives), device=images.device, dtype=torch.float32)
         for terms, weights, rows in self.groups:
             values = terms[0].values(terms, self.layers.observed(terms[0], outputs, images), rows)
             total = total.index_add(0, rows, weights * values.float())
@@ -251,7 +255,8 @@ class Evaluation:
 
     def matrix(self, outputs: Outputs, images: torch.Tensor) -> torch.Tensor:
         """Return ``(N, B)``: the value of every objective for every image; diversity has no place here."""
-        total = torch.zeros(len(self.objectives), len(images), device=images.device)
+        shape = len(self.objectives), len(images)
+        total = torch.zeros(shape, device=images.device, dtype=torch.float32)
         every = torch.arange(len(images), device=images.device)
         for terms, weights, rows in self.groups:
             observed = self.layers.observed(terms[0], outputs, images)

@@ -163,7 +163,10 @@ class Optimization:
         first, first_scores = self._scored(evaluation, parameters, "at the start")
         chain = Chain(self.maximizer.transforms, tuple(first.shape[2:]))
         size = (self.maximizer.steps, chain.numbers)
-        drawn = [torch.rand(size, generator=each) for each in _generators(self.root, "transforms", names)]
+        drawn = [
+            torch.rand(size, generator=each, dtype=torch.float32)
+            for each in _generators(self.root, "transforms", names)
+        ]
         numbers = torch.stack(drawn, dim=1).to(self.device, self.dtype)
         optimizer = self._optimizer(parameters)
         everyone = torch.ones(len(names), dtype=torch.bool, device=self.device)

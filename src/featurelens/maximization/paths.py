@@ -151,7 +151,7 @@ class Paths:
                 every = [name for name in drives[0] if all(name in each for each in drives)]
                 parts.append((rows, {name: _compare(*(each[name] for each in drives)) for name in every}))
         names = list(dict.fromkeys(name for _, part in parts for name in part))
-        table = torch.full((5, len(objectives), len(names)), torch.nan)
+        table = torch.full((5, len(objectives), len(names)), torch.nan, dtype=torch.float32)
         for rows, part in parts:
             for name, columns in part.items():
                 table[:, rows, names.index(name)] = columns

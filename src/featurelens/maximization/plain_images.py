@@ -30,12 +30,19 @@ def plain_images(shape: tuple[int, ...], mean: torch.Tensor | None) -> torch.Ten
 def _colours(channels: int) -> torch.Tensor:
     """Return colours ``(P, C)``: all corners of the colour cube, or each channel alone on and off, and grey."""
     if channels <= 3:
-        corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=channels)))
+        corners = torch.tensor(list(itertools.product((0.0, 1.0), repeat=channels)), dtype=torch.float32)
     else:
         channels_alone = channels if channels <= MOST_ALONE else 0
-        alone = torch.eye(channels)[:channels_alone]
-        corners = torch.cat([torch.zeros(1, channels), torch.ones(1, channels), alone, 1 - alone])
-    return torch.cat([corners, torch.full((1, channels), 0.5)])
+        alone = torch.eye(channels, dtype=torch.float32)[:channels_alone]
+        corners = torch.cat(
+            [
+                torch.zeros(1, channels, dtype=torch.float32),
+                torch.ones(1, channels, dtype=torch.float32),
+                alone,
+                1 - alone,
+            ]
+        )
+    return torch.cat([corners, torch.full((1, channels), 0.5, dtype=torch.float32)])
 
 
 def _waves(shape: tuple[int, ...]) -> list[torch.Tensor]:

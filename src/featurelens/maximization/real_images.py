@@ -17,9 +17,9 @@ class RealImages:
 
     def __init__(self, objectives: int, top: int) -> None:
         self.top, self.n = top, 0
-        self.scores = torch.empty(objectives, 0)
+        self.scores = torch.empty(objectives, 0, dtype=torch.float32)
         self.indices = torch.empty(objectives, 0, dtype=torch.long)
-        self.minimum = torch.full((objectives,), torch.inf)
+        self.minimum = torch.full((objectives,), torch.inf, dtype=torch.float32)
         self._kept: dict[int, torch.Tensor] = {}
         self._sum: torch.Tensor | None = None  # of all images
         self._generator = np.random.default_rng(0)  # torch's gives other numbers for other sizes of batches

@@ -43,7 +43,8 @@ class Realism(ChannelTerm):
     def values(self, terms: Sequence[Self], observed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         found = quantiles(observed.movedim(self.channel_axis, 1)[rows].float())
         wanted, deviations = (
-            torch.tensor(each, device=found.device) for each in (self.quantiles, self.deviations)
+            torch.tensor(each, device=found.device, dtype=torch.float32)
+            for each in (self.quantiles, self.deviations)
         )
         return -((found - wanted) / deviations[:, None]).square().mean((1, 2))
 
@@ -51,7 +52,11 @@ class Realism(ChannelTerm):
 def quantiles(activations: torch.Tensor) -> torch.Tensor:
     """Return the quantiles over positions ``(N, C, 16)`` of activations ``(N, C, ...)``, from least to largest."""
     ordered = activations.reshape(*activations.shape[:2], -1).sort(dim=2).values
-    places = torch.linspace(0, ordered.shape[2] - 1, QUANTILES, device=ordered.device).round().long()
+    places = (
+        torch.linspace(0, ordered.shape[2] - 1, QUANTILES, device=ordered.device, dtype=torch.float32)
+        .round()
+        .long()
+    )
     return ordered[:, :, places]
 
 

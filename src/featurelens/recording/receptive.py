@@ -129,8 +129,8 @@ def _run(
 ) -> torch.Tensor:
     """Return which positions ``(n, H, W)`` see each of the pixel rows (axis 2) or columns (axis 3) in `lines`."""
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, *shape, generator=generator)
-    change = CHANGE * torch.randn(image.shape, generator=generator)
+    image = torch.rand(1, *shape, generator=generator, dtype=torch.float32)
+    change = CHANGE * torch.randn(image.shape, generator=generator, dtype=torch.float32)
     probes = []
     for marked in (torch.full_like(image, torch.nan), image + change, image - change):
         images = image.repeat(len(lines), 1, 1, 1)

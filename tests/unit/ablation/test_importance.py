@@ -1,7 +1,9 @@
 """What channels are worth, against plain loops over images."""
 
 import dataclasses
+import gc
 import math
+from weakref import ref
 
 import pytest
 import torch
@@ -307,3 +309,33 @@ def test_the_loader_is_gone_over_twice_for_the_mean_alone():
         Loader.passes = 0
         ablator.importance(data, fill=fill, progress=False)
         assert Loader.passes == passes
+
+
+@pytest.mark.parametrize("verb", ["importance", "curve"])
+def test_tensors_of_a_batch_do_not_outlive_it(verb, monkeypatch):
+    """Without waiting for Python to look for cycles, which it may do after memory has run out."""
+    alive = []
+
+    class Loader:
+        def __iter__(self):
+            for _ in range(4):
+                images = batch(8).float()
+                alive.append(ref(images))
+                yield images, torch.arange(8) % 3
+                del images
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).relu().mean((2, 3)))
+
+    gc.collect()
+    gc.disable()
+    try:
+        getattr(fl.ChannelAblator(Net(), "conv_1"), verb)(Loader(), progress=False)
+    finally:
+        gc.enable()
+    assert sum(each() is not None for each in alive) == 0

@@ -150,6 +150,13 @@ def test_the_trainer_of_transformers_trains_the_same_and_its_steps_are_logged(tm
     assert (
         type(pickle.loads(pickle.dumps(kept))).__name__ == "ObserverCallback"
     )  # as for processes that are spawned
+    state = SimpleNamespace(is_world_process_zero=True, global_step=7, epoch=1.5)  # goes on from a checkpoint
+    callback.on_train_begin(None, state, None)
+    state.epoch = 0.2  # what a Trainer makes of data without a length
+    for ended in (2, 3):
+        callback.on_epoch_end(None, state, None)
+        assert logged[-1] == (7, {**logged[-1][1], "epochs_ended": ended})
+    logged.clear()
     for hook in (callback.on_step_end, callback.on_epoch_end):
         hook(None, SimpleNamespace(is_world_process_zero=False, global_step=7), None)
     assert not logged

@@ -472,3 +472,22 @@ def test_integers_of_numpy_are_integers():
         fl.objectives.channel("conv_1", np.int64(1))
     )
     assert same(one, maximizer(plain(), seed=3, steps=2).run("conv_1:1"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_default_dtype_changes_nothing(dtype):
+    model, real = plain(), torch.rand(9, 1, 8, 8)
+
+    def found():
+        image = fl.PixelImage((1, 8, 8))
+        result = fl.ActivationMaximizer(model, image, steps=3, progress=False).run(["conv_1:0", "8:1"])
+        return result.images, result.scores, result.compare(real, progress=False).data_maximum
+
+    expected = found()
+    torch.set_default_dtype(dtype)
+    try:
+        given = found()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other)

@@ -282,3 +282,13 @@ def test_a_layer_that_returns_its_input_is_recorded_as_it_was(backend, detach):
     model = seeded(PassesOn).eval()
     acts = fl.ActivationRecorder(model, ["same", "head"], backend=backend, detach=detach)(images())
     assert torch.equal(acts["same"], model.conv(images()))
+
+
+@pytest.mark.parametrize("backend", ["hooks", "rewrite"])
+def test_a_look_inside_autocast_leaves_the_gradients_of_the_next_pass(backend):
+    """Without gradients, autocast keeps casts of parameters that some versions of torch hand to the next pass."""
+    model = plain().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        fl.ActivationRecorder(model, "conv_1", backend=backend)(images())
+        fl.ActivationRecorder(model, "conv_1").stream([images()], fl.statistics.Moments())
+        assert model(images()).requires_grad

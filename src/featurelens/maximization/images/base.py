@@ -154,4 +154,6 @@ def check_spread(sd: float) -> float:
 
 def normal(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> torch.Tensor:
     """Return standard normal numbers ``(N, *shape)``, each row from its own generator."""
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    return torch.stack(
+        [torch.randn(shape, generator=generator, dtype=torch.float32) for generator in generators]
+    )

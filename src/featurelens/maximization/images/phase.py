@@ -83,7 +83,7 @@ class PhaseImage(Canvas):
     def start(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Draw phases ``(N, C, H, W // 2 + 1)`` in radians."""
         shape = (self.shape[0], *self._magnitudes.shape)
-        drawn = [torch.rand(shape, generator=generator) for generator in generators]
+        drawn = [torch.rand(shape, generator=generator, dtype=torch.float32) for generator in generators]
         return (torch.stack(drawn) - 0.5) * 2 * math.pi
 
     def images(self, parameters: torch.Tensor) -> torch.Tensor:
