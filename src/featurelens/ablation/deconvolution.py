@@ -259,7 +259,7 @@ def _as_module(encoder: nn.Module, node: fx.Node) -> nn.Module | None:
         return nn.MaxPool2d(**_options(node, _POOLING))
     if node.target in {F.dropout, F.dropout2d}:
         options = _options(node, ("p", "training", "inplace"))
-        if options.pop("training", True):
+        if options["training"]:  # torch always writes it into the graph
             raise ValueError(
                 f"there is no mirror of the operation {node.name!r}, which draws random numbers in eval mode too: "
                 "pass it self.training"
