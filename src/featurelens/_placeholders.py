@@ -108,16 +108,19 @@ class Holders:
         tainted = {id(found) for found in held}
         ours = {id(held), id(self._before), id(tainted)}
         strange: dict[str, None] = {}
+        noted: Any = None
         for item in held:  # the list grows meanwhile
             referrers = gc.get_referrers(item)
             ours.add(id(referrers))
             for holder in referrers:
                 if id(holder) in ours | tainted or isinstance(holder, _ENDS):
                     continue
+                # From Python 3.13 on, an object refers to the values of its attributes in place of its dict.
+                noted = holder if id(holder) in self._before else attributes_of(holder)
                 if isinstance(holder, _CACHE):
                     holder.cache_clear()
-                elif id(holder) in self._before:
-                    _put_back(holder, self._before[id(holder)][1], tainted)
+                elif id(noted) in self._before:
+                    _put_back(noted, self._before[id(noted)][1], tainted)
                 elif not isinstance(holder, type):
                     tainted.add(id(holder))
                     held.append(holder)
@@ -125,7 +128,7 @@ class Holders:
             del referrers
             if len(held) > _MOST:
                 break
-        del held, item, holder
+        del held, item, holder, noted
         gc.collect()
         return None if tracer() is None else ", ".join(strange) or "an unknown object"
 

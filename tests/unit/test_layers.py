@@ -115,6 +115,12 @@ def test_what_does_not_select_is_told(selector, error, message):
         choose(Reused(), selector)
 
 
+def test_memory_is_told_in_units_of_1024_bytes():
+    table = str(fl.list_layers(nn.Sequential(nn.Conv2d(1, 250, 1)), torch.rand(1, 1, 32, 32)))
+    assert "1000.0 KiB" in table
+    assert "1.0 MiB" in str(fl.list_layers(nn.Sequential(nn.Conv2d(1, 256, 1)), torch.rand(1, 1, 32, 32)))
+
+
 def test_a_convolution_with_children_keeps_its_alias():
     class Padded(nn.Conv2d):
         def __init__(self, *sizes):

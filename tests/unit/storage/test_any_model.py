@@ -1,5 +1,6 @@
 """Stores of models whose weights, inputs, names and places are unusual."""
 
+import functools
 import os
 import pathlib
 import resource
@@ -74,8 +75,13 @@ def holding(value):
         (np.zeros((2, 2)), np.zeros(4)),
         (np.zeros(2, dtype=np.int64), np.zeros(2)),
         (np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object)),
+        ({"a": 1}, {"b": 1}),
+        (lambda x: x + 1, lambda x: x - 1),
+        (lambda x: x + 1, lambda x: x + 2),
+        (functools.partial(max, 1), functools.partial(max, 2)),
+        ([1, 2], [2, 1]),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_models_that_compute_different_things_are_told_apart(one, other):
     assert digest(holding(one)) != digest(holding(other))
