@@ -221,3 +221,14 @@ def test_processes_that_have_not_met_are_told_to(monkeypatch):
     ):
         Share.find(None)
     assert Share.find((0, 1)) == Share()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_all_get_what_the_first_worker_has(monkeypatch, index):
+    def broadcast(holder, src=0):
+        assert (src, holder) == (0, ["its order" if index == 0 else None])
+        holder[0] = "its order"
+
+    monkeypatch.setattr("torch.distributed.broadcast_object_list", broadcast)
+    assert Share(index, 2, joined=True).first_of("its order" if index == 0 else "another") == "its order"
+    assert Share(index, 2).first_of("mine") == "mine", "nothing connects them"
