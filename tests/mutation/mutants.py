@@ -40,7 +40,12 @@ EQUIVALENT = ROOT / "tests/mutation/equivalent.txt"
 WORKER: dict[str, Path] = {}  # the folder with this worker's copy
 SLOW = ["matplotlib.pyplot", "PIL.Image", "scipy.stats", "sklearn.linear_model", "torchvision"]
 # Rooms whose tests try another room, too:
-ALSO = {"guard": ["recording"], "base": ["recording"], "information": ["statistics"]}
+ALSO = {
+    "guard": ["recording"],
+    "base": ["recording"],
+    "storage": ["recording"],
+    "information": ["statistics"],
+}
 HOUSE = "tests/unit/test_house.py"  # reads the source, and looks at classes
 LONGEST = 20  # seconds of computing that the tests of one mutant may take together
 

@@ -183,7 +183,7 @@ def _restore(folder: Path, manifest: Manifest) -> None:
         for layer in manifest.layers.values():
             with suppress(OSError):
                 (folder / layer.folder).rmdir()
-        (folder / NAME).unlink(missing_ok=True)
+        (folder / NAME).unlink()
 
 
 def _starting_point(folder: Path, recipe: Recipe, share: tuple[int, int], resume: bool) -> Manifest:

@@ -44,10 +44,11 @@ def test_jitter_reaches_every_shift_equally():
 
 def test_a_quarter_turn_is_exact():
     images = picture(size=(7, 7))
-    turned = RandomRotate(90)(images, numbers(1, 1, 1.0))
-    assert torch.allclose(turned, images.rot90(1, (2, 3)), atol=1e-10) or torch.allclose(
-        turned, images.rot90(-1, (2, 3)), atol=1e-10
-    )
+    turns = [RandomRotate(90)(images, numbers(1, 1, drawn)) for drawn in (0.0, 0.5, 1.0)]
+    assert torch.allclose(turns[1], images, atol=1e-10)
+    assert torch.allclose(turns[2], turns[0].rot90(2, (2, 3)), atol=1e-10)
+    quarters = [images.rot90(1, (2, 3)), images.rot90(-1, (2, 3))]
+    assert any(torch.allclose(turns[2], each, atol=1e-10) for each in quarters)
 
 
 def test_doubling_shows_the_middle_half():
