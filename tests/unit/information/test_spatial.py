@@ -12,7 +12,7 @@ from sklearn.metrics import mutual_info_score
 
 from featurelens.information import compiled, spatial_mutual_information
 from featurelens.information.chance import cells_seen
-from featurelens.information.discretization import digitized_codes
+from featurelens.information.discretization import digitized_codes, uniform_codes
 from featurelens.information.entropy import (
     CORRECTIONS,
     _run_sums_on_device,
@@ -78,7 +78,10 @@ def test_whole_numbers_have_edges_in_double_precision():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 3000.0])
-def test_digitized_codes_are_those_of_numpy(offset):
+@pytest.mark.parametrize("compile_it", [True, False])
+def test_digitized_codes_are_those_of_numpy(offset, compile_it, monkeypatch):
+    if not compile_it:
+        monkeypatch.setattr(compiled, "machine_code", lambda function: None)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(size=(20, 300)), rng.integers(0, 6, (20, 300)) / 5, np.ones((1, 300))])
     for dtype in (np.float32, np.float64):
@@ -86,6 +89,21 @@ def test_digitized_codes_are_those_of_numpy(offset):
         for bins in (2, 16, 255):
             expected = [np.digitize(row, np.histogram_bin_edges(row, bins)) - 1 for row in sides]
             assert np.array_equal(digitized_codes(torch.from_numpy(sides), bins).numpy(), expected)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e7, 1e9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_uniform_codes_are_the_bins_between_a_rows_extremes(offset, dtype):
+    rng = np.random.default_rng(0)
+    rows = (np.concatenate([1e3 * rng.normal(size=(9, 300)), np.ones((1, 300))]) + offset).astype(dtype)
+    low, high = (side(rows.astype(np.float64), axis=1, keepdims=True) for side in (np.min, np.max))
+    for bins in (2, 16, 255):
+        edges = (high - low) / bins * np.arange(1, bins) + low
+        expected = [np.searchsorted(edge, row, side="right") for edge, row in zip(edges, rows, strict=True)]
+        found = uniform_codes(torch.from_numpy(rows), bins)
+        assert found.dtype == torch.int32
+        assert np.array_equal(found[:-1].numpy(), expected[:-1])
+        assert not found[-1].any()
 
 
 def test_independent_maps_share_nothing_whatever_their_number_of_pixels():

@@ -346,8 +346,8 @@ def test_data_that_make_no_statistics():
         ),
         (lambda: fl.objectives.direction("conv", [torch.nan]), ValueError, "vector must hold finite numbers"),
         (lambda: fl.objectives.channel("conv", 7) + 3, TypeError, "unsupported operand"),
-        (lambda: fl.objectives.channel("conv", 7) * True, TypeError, "unsupported operand"),
-        (lambda: fl.objectives.channel("conv", 7) * {}, TypeError, "unsupported operand"),
+        (lambda: fl.objectives.channel("conv", 7) * True, TypeError, "'Objective' and 'bool'"),
+        (lambda: fl.objectives.channel("conv", 7) * {}, TypeError, "'Objective' and 'dict'"),
         (
             lambda: fl.objectives.channel("conv", 7) * float("nan"),
             ValueError,
