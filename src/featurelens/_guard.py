@@ -87,7 +87,7 @@ def snapshot(
     model: nn.Module, *, randomness: bool = True, gradients: bool = True, evaluate: bool = False
 ) -> Undo:
     """Do what `preserved` does at the beginning of its block, and return what it does at the end."""
-    # Without gradients a pass under autocast leaves casts of parameters behind, which torch before 2.14 hands to the next.
+    # Without gradients a pass under autocast leaves casts of parameters behind, which older torch (2.6) hands to the next.
     modules, undos = all_modules(model), list[Undo]([torch.clear_autocast_cache])
     try:  # what is to be changed is saved first
         if randomness:

@@ -27,7 +27,8 @@ class Lines:
 
     def flush(self) -> None:
         """Let the line be read."""
-        self.stream.flush()
+        if hasattr(self.stream, "flush"):  # a logger in its place may only write
+            self.stream.flush()
 
 
 def progress_bar(

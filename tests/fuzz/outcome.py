@@ -52,7 +52,7 @@ MEANT = {
 """Words that name an argument as well as its own name does."""
 
 FUNCTIONS = ("inputs", "rows", "labels", "preprocess")
-"""Arguments that the user's code is given by; what it raises is the user's own."""
+"""Arguments that are functions of the user's; what they raise is the user's own."""
 
 
 class TooLong(BaseException):

@@ -61,9 +61,6 @@ class Logger:
     def write(self, text):
         self.text += text
 
-    def flush(self):
-        pass
-
 
 def test_a_logger_in_place_of_the_stream_gets_lines(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", Logger())

@@ -182,7 +182,7 @@ def _perturbed(inputs: tuple[Any, Any]) -> tuple[Any, Any]:
             or tensor.is_meta
         ):
             return tensor.clone()
-        noise = torch.rand(tensor.shape, generator=generator)
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float32)
         return tensor + noise.to(tensor)
 
     changed: tuple[Any, Any] = map_tensors(change, inputs)
