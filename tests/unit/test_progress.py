@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from tqdm.std import TqdmDefaultWriteLock
 
 from featurelens._progress import Lines, progress_bar
 
@@ -104,6 +105,14 @@ def test_a_bar_starts_no_thread_whose_lock_a_fork_would_wait_for(progress, monke
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_takes_no_lock_between_processes(progress, monkeypatch):
+    """A fork that is killed while it holds such a lock would stop all others for ever."""
+    monkeypatch.delattr("tqdm.std.TqdmDefaultWriteLock.mp_lock", raising=False)
+    list(progress_bar(range(3), what="working", unit="step", progress=progress))
+    assert not hasattr(TqdmDefaultWriteLock, "mp_lock")
+
+
 def test_lines_drop_what_moves_the_cursor():
     Lines(file := io.StringIO()).write("\r\n")
     assert file.getvalue() == ""
@@ -121,7 +130,8 @@ def test_a_bar_may_be_moved_by_hand(monkeypatch, clock):
 
 def test_a_notebook_gets_a_widget_for_work_that_lasts(monkeypatch):
     base = type("tqdm_notebook", (), {"__module__": "tqdm.notebook"})
-    bar = type("tqdm", (base,), {"__init__": lambda self, items, **settings: vars(self).update(settings)})
+    members = {"__init__": lambda self, items, **settings: vars(self).update(settings), "set_lock": print}
+    bar = type("tqdm", (base,), members)
     monkeypatch.setattr("tqdm.autonotebook.tqdm", bar)
     made = progress_bar([1], what="working", unit="step", progress=False)
     assert vars(made) == {"desc": "working", "unit": "step", "disable": True, "delay": 1.0, "miniters": 1}

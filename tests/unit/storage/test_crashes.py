@@ -12,11 +12,10 @@ import pytest
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     script = Path(__file__).with_name("crashes.py")
     memory = Path("/dev/shm")  # where to sync costs nothing
-    folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path)
-    done = subprocess.run(
-        [sys.executable, script, folder.name, "1.5"], capture_output=True, text=True, check=False, timeout=300
-    )
-    folder.cleanup()
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        done = subprocess.run(
+            [sys.executable, script, folder, "1.5"], capture_output=True, text=True, check=False, timeout=300
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     everywhere, at_random, files = map(int, done.stdout.split())
     assert everywhere >= 15
