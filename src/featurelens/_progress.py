@@ -55,7 +55,7 @@ def _kind_of_bar() -> tuple[Any, dict[str, Any]]:
     # tqdm's thread, which looks after bars whose pace changes, may hold a lock while a program forks, and a bar in the fork
     # would wait for it forever; a bar that looks at the time at every step needs no thread. A fork that is killed would
     # leave tqdm's lock between processes locked for all others; the one between threads suffices.
-    kind = type("Bar", (tqdm,), {"monitor_interval": 0})
+    kind: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
     kind.set_lock(TqdmDefaultWriteLock.th_lock)
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return kind, {"miniters": 1, "delay": BRIEF}

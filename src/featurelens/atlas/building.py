@@ -91,22 +91,22 @@ class Build:
         loader = sample_loader(atlas, found.rows[: atlas.ablation]) if atlas.ablation else None
         if loader:
             yield "probe.json", partial(probes, atlas, list(found.layers), found.rows)
+        see = partial(self._see, found, sample)
+        yield "seen.json", see
+        look = partial(self.work.json, "seen.json", see)
         painter = Painter(atlas.model, atlas.source, sample, atlas.steps, atlas.seed, atlas.progress)
         for name, layer in found.layers.items():
-            see = partial(self._see, name, layer, sample)
-            yield f"{folders[name]}/seen.json", see
             if loader:
                 yield f"{folders[name]}/effect.json", partial(self._effect, name, loader)
             for channels in blocks(layer.channels) if atlas.steps else ():
                 place = f"{folders[name]}/{number_of(channels)}"
-                look = partial(self.work.json, f"{folders[name]}/seen.json", see)
                 paint = partial(self._paint, painter, name, layer, channels, look, f"images/{place}")
                 yield f"{place}-pictures.json", partial(_attempt, "optimized", paint)
 
-    def _see(self, layer: str, survey: LayerSurvey, sample: torch.Tensor) -> dict[str, Any]:
-        maps = survey.strongest.positions.shape[2] == 2
-        seen = Seen.by(self.atlas.model, layer, self.atlas.source, sample) if maps else Seen()
-        return seen.saved
+    def _see(self, found: Survey, sample: torch.Tensor) -> dict[str, Any]:
+        maps = [name for name, layer in found.layers.items() if layer.strongest.positions.shape[2] == 2]
+        seen = Seen.by(self.atlas.model, maps, self.atlas.source, sample)
+        return {name: seen.get(name, Seen()).saved for name in found.layers}
 
     def _paint(
         self,
@@ -117,7 +117,7 @@ class Build:
         look: Callable[[], Any],
         folder: str,
     ) -> Any:
-        return painter.paint(layer, survey, channels, Seen.of(look()), self.parts, folder)
+        return painter.paint(layer, survey, channels, Seen.of(look()[layer]), self.parts, folder)
 
     def _effect(self, layer: str, loader: Loader) -> Any:
         atlas = self.atlas

@@ -105,4 +105,4 @@ class Gathered:
 
     def field(self, name: str) -> ReceptiveField | None:
         """Return the receptive field of a layer of maps, if it was found."""
-        return Seen.of(self.results[f"{self.folders[name]}/seen.json"]).field
+        return Seen.of(self.results["seen.json"][name]).field

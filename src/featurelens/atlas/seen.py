@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -10,8 +11,8 @@ import torch
 from torch import nn
 
 from featurelens.atlas.source import Source
-from featurelens.recording import ActivationRecorder, receptive_field
-from featurelens.recording.receptive import ReceptiveField
+from featurelens.recording import ActivationRecorder
+from featurelens.recording.receptive import ReceptiveField, receptive_fields
 
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
@@ -35,25 +36,28 @@ class Seen:
     window: Window | None = None
 
     @classmethod
-    def by(cls, model: nn.Module, layer: str, source: Source, images: torch.Tensor) -> Self:
-        """Look at real images `(N, C, H, W)` of the user's through a layer."""
+    def by(
+        cls, model: nn.Module, layers: Sequence[str], source: Source, images: torch.Tensor
+    ) -> dict[str, Self]:
+        """Look at real images `(N, C, H, W)` of the user's through layers of maps."""
         images = images[:TRIED]
         prepared = source.prepared(images)
-        if prepared.ndim != 4 or prepared.shape[2:] != images.shape[2:]:
-            return cls()
+        if not layers or prepared.ndim != 4 or prepared.shape[2:] != images.shape[2:]:
+            return {layer: cls() for layer in layers}
         channels, height, width = prepared.shape[1:]
+        calls = [_call(layer) for layer in layers]
         try:
-            field = receptive_field(model, layer, (channels, height, width))
-        except torch.OutOfMemoryError:  # of the machine and the moment, not of the layer
+            fields = receptive_fields(model, calls, (channels, height, width))
+        except torch.OutOfMemoryError:  # of the machine and the moment, not of the layers
             raise
         except (ValueError, TypeError, LookupError, RuntimeError):
-            return cls()
-        try:
-            return cls(field, _window(model, layer, field, source, images))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # noqa: BLE001  the user's functions, or layers before this one, may take no smaller images
-            return cls(field)
+            fields = {}
+        found: dict[str, Self] = {}
+        for layer, call in zip(layers, calls, strict=True):
+            field = fields.get(call)
+            window = None if field is None else _window(model, layer, field, source, images)
+            found[layer] = cls(field, window)
+        return found
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> Self:
@@ -83,7 +87,22 @@ class Seen:
         return images if self.window is None else images[:, :, self.window[0], self.window[1]]
 
 
+def _call(layer: str) -> str:
+    return layer if "#" in layer else f"{layer}#1"
+
+
 def _window(
+    model: nn.Module, layer: str, field: ReceptiveField, source: Source, images: torch.Tensor
+) -> Window | None:
+    try:
+        return _centred_window(model, layer, field, source, images)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # noqa: BLE001  the user's functions, or layers before this one, may take no smaller images
+        return None
+
+
+def _centred_window(
     model: nn.Module, layer: str, field: ReceptiveField, source: Source, images: torch.Tensor
 ) -> Window | None:
     """Return the window in which the centre of the map gives what it gives in the whole of real images.
@@ -127,6 +146,6 @@ def _stride(axis: torch.Tensor, centre: int) -> int:
 
 def _maps(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
     """Return a layer's maps; what follows does not run, as it may need images of another size."""
-    only_call = layer if "#" in layer else f"{layer}#1"
-    maps: torch.Tensor = ActivationRecorder(model, only_call, stop_early=True)(images)[only_call]
+    call = _call(layer)
+    maps: torch.Tensor = ActivationRecorder(model, call, stop_early=True)(images)[call]
     return maps.float().cpu()

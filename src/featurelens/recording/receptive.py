@@ -103,18 +103,47 @@ def receptive_field(model: nn.Module, layer: Selector, shape: tuple[int, int, in
     recorder = ActivationRecorder(model, layer, reduce=_marked)
     if len(recorder.layers) != 1:
         raise ValueError(f"layer must be one call of one layer; got {', '.join(recorder.layers)}")
-    _marks(recorder, _two_images(shape))  # a whole pass, which shows whether the layer is called once
-    (name,) = recorder.layers
-    only_call = name if "#" in name else f"{name}#1"
-    recorder = ActivationRecorder(model, only_call, reduce=_marked, stop_early=True)
-    sides = []
+    name = _only_call(recorder, _two_images(shape))
+    call = name if "#" in name else f"{name}#1"
+    found = receptive_fields(model, [call], shape)
+    if call not in found:
+        raise ValueError(
+            f"layer {name!r} has positions that respond to no pixel, so their receptive field is unknown"
+        )
+    return found[call]
+
+
+def receptive_fields(
+    model: nn.Module, calls: Sequence[str], shape: tuple[int, int, int]
+) -> dict[str, ReceptiveField]:
+    """Find the receptive fields of several `calls` of layers, named as ``conv#1``, in the same passes.
+
+    Calls with positions that respond to no pixel are left out. For the rest see `receptive_field`.
+    """
+    recorder = ActivationRecorder(model, list(calls), reduce=_marked, stop_early=True)
+    sides: list[dict[str, torch.Tensor]] = []
     # cuDNN's fast algorithms compute tiles of pixels together, in which NaN would spread.
     with torch.backends.cudnn.flags(enabled=False):
         for axis, pixels in ((2, shape[1]), (3, shape[2])):
-            parts = torch.split(torch.arange(pixels), PROBES)
-            marks = torch.cat([_run(recorder, part, axis, shape) for part in parts])
-            sides.append(_extent(marks.any(4 - axis), name))
-    return ReceptiveField(*sides)
+            parts = [_run(recorder, part, axis, shape) for part in torch.split(torch.arange(pixels), PROBES)]
+            sides.append({call: torch.cat([part[call] for part in parts]) for call in calls})
+    rows, columns = sides
+    return {
+        call: ReceptiveField(_extent(rows[call]), _extent(columns[call]))
+        for call in calls
+        if bool(rows[call].any(0).all() and columns[call].any(0).all())
+    }
+
+
+def _only_call(recorder: ActivationRecorder, images: torch.Tensor) -> str:
+    """Return what a layer's call is named, after a whole pass, which shows whether the layer is called once."""
+    try:
+        found = _marks(recorder, images)
+    except Unsuitable as error:
+        raise ValueError(f"layer {recorder.layers[0]!r} {error}") from None
+    if len(found) != 1:
+        raise ValueError(f"layer must be one call of one layer; got {', '.join(found)}")
+    return next(iter(found))
 
 
 def _two_images(shape: tuple[int, int, int]) -> torch.Tensor:
@@ -126,8 +155,8 @@ def _two_images(shape: tuple[int, int, int]) -> torch.Tensor:
 
 def _run(
     recorder: ActivationRecorder, lines: torch.Tensor, axis: int, shape: tuple[int, int, int]
-) -> torch.Tensor:
-    """Return which positions ``(n, H, W)`` see each of the pixel rows (axis 2) or columns (axis 3) in `lines`."""
+) -> dict[str, torch.Tensor]:
+    """Return which rows of each layer's map see each row of pixels in `lines` (axis 2), or the same of columns (axis 3)."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, *shape, generator=generator, dtype=torch.float32)
     change = CHANGE * torch.randn(image.shape, generator=generator, dtype=torch.float32)
@@ -137,23 +166,18 @@ def _run(
         line = marked.transpose(1, axis)[0, lines]
         images.transpose(1, axis)[torch.arange(len(lines)), lines] = line
         probes.append(_marks(recorder, torch.cat([image, images])))
-    return torch.stack(probes).any(0)
+    return {name: torch.stack([marks[name] for marks in probes]).any(0).any(4 - axis) for name in probes[0]}
 
 
-def _marks(recorder: ActivationRecorder, images: torch.Tensor) -> torch.Tensor:
-    """Return where the maps of all images but the first are NaN, or differ from those of the first."""
+def _marks(recorder: ActivationRecorder, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return where each layer's maps of all images but the first are NaN, or differ from those of the first."""
     parameter = next((p for p in recorder.model.parameters() if p.is_floating_point()), None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the batch, a .* holds .* NaN")  # they are meant
-        try:
-            found = recorder(images if parameter is None else images.to(parameter.dtype))
-        except Unsuitable as error:
-            raise ValueError(f"layer {recorder.layers[0]!r} {error}") from None
-    if len(found) != 1:
-        raise ValueError(f"layer must be one call of one layer; got {', '.join(found)}")
-    marks: torch.Tensor = next(iter(found.values()))
-    check_dense(marks, argument=f"what layer {recorder.layers[0]!r} returns")
-    return marks.cpu()
+        found = recorder(images if parameter is None else images.to(parameter.dtype))
+    for name, marks in found.items():
+        check_dense(marks, argument=f"what layer {name!r} returns")
+    return {name: marks.cpu() for name, marks in found.items()}
 
 
 def _marked(output: Any) -> torch.Tensor:
@@ -168,12 +192,8 @@ def _marked(output: Any) -> torch.Tensor:
     return (changed | probed.isnan()).any(1)
 
 
-def _extent(marks: torch.Tensor, layer: str) -> torch.Tensor:
+def _extent(marks: torch.Tensor) -> torch.Tensor:
     """Return the first pixel that each position sees and the one behind the last, of marks ``(pixels, positions)``."""
-    if not bool(marks.any(0).all()):
-        raise ValueError(
-            f"layer {layer!r} has positions that respond to no pixel, so their receptive field is unknown"
-        )
     order = torch.arange(len(marks))[:, None]
     first = torch.where(marks, order, len(marks)).amin(0)
     last = torch.where(marks, order, -1).amax(0)

@@ -25,7 +25,7 @@ class Placed(nn.Module):
 
 
 def seen(model, layer, images=IMAGES, **options):
-    return Seen.by(model.eval(), layer, Source(images, **options), images)
+    return Seen.by(model.eval(), [layer], Source(images, **options), images)[layer]
 
 
 def centre(model, layer, images):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import featurelens as fl
+from featurelens.recording.receptive import receptive_fields
 from tests.nets import seeded
 
 
@@ -58,6 +59,25 @@ def test_a_residual_network_sees_along_its_longest_path_and_pooling_sees_everyth
     assert repr(field) == "ReceptiveField(16x16 positions, up to 27x27 pixels)"
     whole = fl.receptive_field(model, "avgpool", (3, 32, 32))
     assert whole.box((0, 0)) == (0, 32, 0, 32)
+
+
+def test_several_layers_are_looked_through_in_the_same_passes():
+    """Each of them sees what it sees alone, and a layer that sees nothing hides no other."""
+    passes = []
+
+    class Nothing(nn.Module):
+        def forward(self, x):
+            passes.append(len(x))
+            return torch.zeros_like(x)
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3, padding=1), Nothing())
+    found = receptive_fields(model, ["0#1", "3#1", "2#1"], (1, 12, 40))
+    assert passes == 3 * [13] + 6 * [17] + 3 * [9]  # three kinds of change; 12 rows; 16, 16 and 8 columns
+    assert list(found) == ["0#1", "2#1"]
+    for call, field in found.items():
+        alone = fl.receptive_field(model, call, (1, 12, 40))
+        assert torch.equal(field.rows, alone.rows)
+        assert torch.equal(field.columns, alone.columns)
 
 
 class Selects(nn.Module):
