@@ -186,10 +186,13 @@ def _marked(output: Any) -> torch.Tensor:
     if not output.is_floating_point():
         return (output[1:] != output[:1]).any(1)
     usual, probed = output[:1], output[1:]
-    largest = torch.maximum(probed.abs().nan_to_num(0.0, 0.0), usual.abs()).amax((1, 2, 3), keepdim=True)
+    unequal = torch.where(probed == usual, 0, probed - usual)  # equal infinite values have no difference
+    difference = unequal.abs_().amax(1)
+    largest = usual.abs().nan_to_num(0.0, 0.0).amax() + difference.nan_to_num(0.0, 0.0).amax(
+        (1, 2), keepdim=True
+    )
     # Equal images of a batch may be summed in another order.
-    changed = (probed - usual).abs() > NOISE * torch.finfo(output.dtype).eps * largest
-    return (changed | probed.isnan()).any(1)
+    return ~(difference <= NOISE * torch.finfo(output.dtype).eps * largest)  # NaN is a change
 
 
 def _extent(marks: torch.Tensor) -> torch.Tensor:

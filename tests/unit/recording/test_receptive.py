@@ -115,6 +115,20 @@ def test_maps_that_drop_nan_are_told_by_changes():
     )
 
 
+def test_values_that_are_infinite_for_every_image_hide_no_change():
+    class Masks(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)], 1)
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), Compared(), Masks())
+    assert fl.receptive_field(model, "2", (1, 6, 6)).box((1, 2)) == (1, 4, 2, 5)
+
+
+class Compared(nn.Module):
+    def forward(self, x):
+        return (x > 0).float()
+
+
 class Compares(nn.Module):
     def forward(self, x):
         return x > 0
