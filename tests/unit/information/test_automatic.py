@@ -13,6 +13,7 @@ from featurelens.information import (
     LatentMutualInformation,
     ProbeMutualInformation,
     automatic,
+    learned_codes,
     mutual_information,
 )
 from featurelens.information.elliptical import fit_copula
@@ -161,6 +162,28 @@ def test_codes_are_learned_on_other_samples():
     assert torch.equal(again[0].x.values, folds[0].x.values)
     assert torch.equal(again[0].y.values.flip(0), folds[0].y.values)
     assert not torch.equal(again[1].x.values, folds[1].x.values)
+
+
+def test_a_fifth_of_the_samples_decides_when_to_stop_and_none_of_it_is_learned_from(monkeypatch):
+    x, y = (side.float() for side in bent(603))
+    used = {}
+
+    def noting(name, place):
+        original = getattr(learned_codes, name)
+
+        def noted(*args):
+            used[name] = {tuple(row) for row in args[place].tolist()}
+            return original(*args)
+
+        monkeypatch.setattr(learned_codes, name, noted)
+
+    noting("canonical_maps", 0)
+    noting("_held_out_score", 2)
+    learned_codes.learn_codes(x, y, 2, 60, torch.Generator().manual_seed(0))
+    learned, held = used.values()
+    assert len(held) == 120
+    assert held | learned == {tuple(row) for row in x.tolist()}
+    assert not held & learned
 
 
 def test_evidence_is_the_log_density_ratio():
