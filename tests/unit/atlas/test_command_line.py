@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import featurelens
 from featurelens.atlas import AtlasSite
 from featurelens.atlas.command_line import main, normalization
 from tests.nets import seeded
@@ -116,3 +117,9 @@ def test_images_are_normalized_as_the_network_says():
     )
     network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.25)}
     assert torch.allclose(normalization(network)(images)[0, :, 0, 0], torch.tensor([-0.03, -0.03, -0.06]))
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"featurelens {featurelens.__version__}\n"
