@@ -98,7 +98,7 @@ def feature_map(number):
 
 
 def examples(rng, quantiles=None):
-    count = 9 if quantiles is None else len(quantiles)
+    count = 8 if quantiles is None else len(quantiles)
     values = sorted(rng.uniform(0, 4, count), reverse=quantiles is None)
     for index, value in enumerate(values):
         top, left = rng.uniform(0, 0.5, 2)
@@ -191,7 +191,7 @@ def pictures_of(block, index):
         "best": [texture(64, s) for s in seeds],
         "others": [texture(64, s + k) for s in seeds for k in range(4)],
         "frames": [(texture(48, s) // 8 * (k + 1)).astype(np.uint8) for s in seeds for k in range(8)],
-        "maps": [feature_map(17 * s + k) for s in seeds for k in range(17)],
+        "maps": [feature_map(16 * s + k) for s in seeds for k in range(16)],
         "filters": [texture(32, s) for s in seeds],
     }
 
@@ -200,7 +200,7 @@ SHEETS = {
     "best": {"tile": [64, 64], "columns": 8},
     "others": {"tile": [64, 64], "columns": 4},
     "frames": {"tile": [48, 48], "columns": 8},
-    "maps": {"tile": [16, 16], "columns": 17},
+    "maps": {"tile": [16, 16], "columns": 16},
     "filters": {"tile": [32, 32], "columns": 8},
 }
 

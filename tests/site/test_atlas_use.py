@@ -187,7 +187,7 @@ def test_the_film_plays_by_button_and_by_pointer(visit, page, wait_until):
 
 def test_switches_hide_the_map_and_the_field_and_the_address_keeps_them(visit, page):
     visit(CHANNEL)
-    assert page.locator(".map:visible").count() == 17
+    assert page.locator(".map:visible").count() == 16
     page.get_by_label("Map of the activation").uncheck()
     page.get_by_label("Receptive field").uncheck()
     assert page.locator(".map:visible, .field:visible").count() == 0
@@ -240,5 +240,5 @@ def test_a_map_is_stretched_over_an_image_of_other_proportions(visit):
         1 + 1 / 16
     )  # maps of 16 x 16; this is the third channel of six in its block, and images are wider than high
     for column, share in enumerate(shares):
-        expected = [6 * zoom, 2 * zoom + 1 / 32, 17 * zoom, column * zoom + 1 / 32]
+        expected = [6 * zoom, 2 * zoom + 1 / 32, 16 * zoom, column * zoom + 1 / 32]
         assert share == pytest.approx(expected, abs=0.01)

@@ -28,7 +28,7 @@ from featurelens.statistics.base import State
 if TYPE_CHECKING:
     from featurelens.atlas.atlas import Atlas
 
-STRONGEST = 9
+STRONGEST = 8
 """Images shown as a channel's strongest."""
 
 QUANTILES = (0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
