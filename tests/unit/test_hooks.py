@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import featurelens as fl
 from featurelens._guard import _undo, preserved
 from featurelens._hooks import eager, forwards, unwrap
 from tests.nets import Busy, images, plain, seeded
@@ -86,6 +87,30 @@ def test_evaluating_gives_each_module_its_own_flag_back():
 def test_unwrap_looks_through_wrappers():
     model = plain()
     assert unwrap(torch.compile(nn.DataParallel(model))) is model
+
+
+class Offloaded(nn.Linear):
+    """Loads its weights when it is called, as the hooks of accelerate do; between calls they have no values."""
+
+    def __init__(self):
+        super().__init__(3, 2)
+        self.disk = [parameter.detach().clone() for parameter in self.parameters()]
+        self.to("meta")
+
+    def forward(self, x):
+        return nn.functional.linear(x, *self.disk)
+
+
+def test_weights_without_values_are_refused_unless_something_loads_them():
+    loaded, x = nn.Sequential(seeded(Offloaded), nn.ReLU()), torch.randn(4, 3)
+    loaded[0]._hf_hook = "accelerate's"
+    fl.ChannelAblator(loaded, "0")
+    assert torch.equal(fl.ActivationRecorder(loaded, "0")(x)["0"], loaded[0](x))
+    with pytest.raises(
+        TypeError,
+        match=r"^the model's parameters are on the meta device, without values: load its weights first$",
+    ):
+        fl.ChannelAblator(nn.Sequential(Offloaded(), nn.ReLU()), "0")
 
 
 @pytest.mark.changes_model
