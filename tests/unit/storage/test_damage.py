@@ -1,6 +1,7 @@
 """What goes wrong with disks and files is told, and costs nothing that was good."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -191,6 +192,26 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(OSError, match=r"activations cannot be written to .*: No locks available"):
         recorder().record(Untouched(), to=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
+@pytest.mark.parametrize("again", [True, False])
+def test_a_lock_that_another_writer_removes_while_it_is_opened_is_taken_anew(tmp_path, monkeypatch, again):
+    """Whoever comes next would lock another file of that name; `again`, where there is one already."""
+    flock, path = fcntl.flock, tmp_path / LOCK
+
+    def late(*args):
+        monkeypatch.setattr("fcntl.flock", flock)
+        path.unlink()
+        if again:
+            path.touch()
+        flock(*args)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with only_writer(tmp_path):
+        with pytest.raises(RuntimeError, match="is being written by another run"), only_writer(tmp_path):
+            pass
+    assert not path.exists()
 
 
 def test_the_lock_of_a_dead_process_holds_nobody(tmp_path):
