@@ -61,6 +61,12 @@ def test_a_residual_network_sees_along_its_longest_path_and_pooling_sees_everyth
     assert whole.box((0, 0)) == (0, 32, 0, 32)
 
 
+def test_pixels_that_no_position_sees_take_no_field_away():
+    field = fl.receptive_field(nn.Conv2d(1, 1, 2, stride=3), "", (1, 6, 9))
+    assert field.rows.tolist() == [[0, 2], [3, 5]]
+    assert field.columns.tolist() == [[0, 2], [3, 5], [6, 8]]
+
+
 def test_several_layers_are_looked_through_in_the_same_passes():
     """Each of them sees what it sees alone, and a layer that sees nothing hides no other."""
     passes = []
