@@ -157,7 +157,7 @@ SECTIONS: list[Section] = [
             ("fl.callbacks.Observer(model, layers, images, log=f)", ""),
             ("observer.on_batch_end(), observer.on_epoch_end()", ""),
             ("fl.callbacks.lightning_callback(observer)", "trainer_callback"),
-            ("fl.TensorBoardWriter(folder).add(epoch, result)", "any result"),
+            ("fl.TensorBoardWriter(folder).add(epoch, result)", "or a figure"),
         ],
     ),
     (

@@ -30,8 +30,8 @@ class Scores:
 
     Attributes
     ----------
-    plain, sums
-        The sums with nothing ablated, `(K,)`, and for each variant, `(V, K)`.
+    plain, sums, squares
+        The sums with nothing ablated, `(K,)`, for each variant, `(V, K)`, and those of the squares of what is lost.
     counts
         The weight of each class, `(K,)`.
     n
@@ -45,7 +45,7 @@ class Scores:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.n = self.total = self._values = self._broken = 0
-        self.counts = self.plain = self.sums = torch.zeros(())
+        self.counts = self.plain = self.sums = self.squares = torch.zeros(())
         self._paired = PairedDifferences()
         self.channels, self.noun = list[Name](), "channel"
         self.fill, self._notes = "tensor", dict[str, None]()
@@ -64,11 +64,13 @@ class Scores:
         if not self.counts.ndim:
             self.counts = self.plain = torch.zeros(scorer.classes or 1).double()
             self.sums = torch.zeros(len(mask), len(self.counts)).double()
+            self.squares = torch.zeros_like(self.sums)
         single = scorer.classes is None
         classes = torch.zeros(len(plain)).long() if single else scorer.labels.flatten().long().cpu()
         self.counts = self.counts.index_add(0, classes, weights)
         self.plain = self.plain.index_add(0, classes, weights * plain)
         self.sums = self.sums.index_add(1, classes, weights * scores)
+        self.squares = self.squares.index_add(1, classes, weights * (plain - scores).square())
         self._paired.add(scorer.sign * (plain - scores), weights, exact=is_hit(plain) and is_hit(scores))
         self.n += int((weights > 0).sum())
         self._notes |= dict.fromkeys(suffix.notes)
@@ -82,11 +84,14 @@ class Scores:
     def importance(self, layer: str, mode: Mode) -> ImportanceResult:
         """Return what is lost with each variant."""
         by_class = None if self.scorer.classes is None else self.counts
+        lost = None if by_class is None else (self.plain - self.sums) / by_class
+        scatter = None if lost is None else (self.squares / self.counts - lost.square()).clamp_min(0)
         return ImportanceResult(
             importance=self._paired.mean,
             standard_error=self._paired.standard_error,
             p_value=self._paired.p_value(),
-            per_class=None if by_class is None else self.scorer.sign * (self.plain - self.sums) / by_class,
+            per_class=None if lost is None else self.scorer.sign * lost,
+            per_class_standard_error=None if scatter is None else (scatter / (self.counts - 1)).sqrt(),
             baseline=float(self.plain.sum() / self.counts.sum()),
             baseline_per_class=None if by_class is None else self.plain / by_class,
             counts=None if by_class is None else by_class.long(),

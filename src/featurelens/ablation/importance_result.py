@@ -37,6 +37,8 @@ class ImportanceResult(SavedResult):
     per_class : torch.Tensor or None
         `(channels, classes)`, the importance for each class (NaN for a class without images); None without class
         labels.
+    per_class_standard_error : torch.Tensor or None
+        `(channels, classes)`, standard error of `per_class` over the images of the class; NaN for fewer than two images.
     baseline : float
         The metric with nothing ablated.
     baseline_per_class : torch.Tensor or None
@@ -77,6 +79,7 @@ class ImportanceResult(SavedResult):
     noun: str = "channel"
     p_value: torch.Tensor | None = None
     per_class: torch.Tensor | None = None
+    per_class_standard_error: torch.Tensor | None = None
     baseline_per_class: torch.Tensor | None = None
     counts: torch.Tensor | None = None
     notes: tuple[str, ...] = ()

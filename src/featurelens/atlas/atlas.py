@@ -216,7 +216,7 @@ class Atlas:
         lines = [
             f"Atlas of {self.title}: {every} of {count(len(layers), 'layer')}, {', '.join(layers)}",
             f"{'every image' if images is None else count(images, 'image')}: two forward passes each",
-            f"ablation: {every} on {count(ablated, 'image')}{_passes(passes[0], 'passes behind the layers')}",
+            f"ablation{'' if self.classes else ', if the images have labels'}: {every} on {count(ablated, 'image')}{_passes(passes[0], 'passes behind the layers')}",
             f"optimized images: {PICTURES} of {count(self.steps, 'step')} for {every}{_passes(passes[1], 'passes both ways')}",
         ]
         return "\n  ".join(lines[:2] + lines[2:3] * (ablated > 0) + lines[3:] * (self.steps > 0))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featurelens._checks import describe, first_line
+from featurelens._checks import describe, first_line, listing
 from featurelens._structure import first_tensor
 from featurelens.atlas.atlas import Atlas
 from featurelens.atlas.comparing import PARTNERS, compare_atlases
@@ -22,6 +22,9 @@ from featurelens.recording import ActivationRecorder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which the models of torchvision expect, and most others."""
+
+CHECKPOINT = ("state_dict", "model_state_dict", "model")
+"""Where checkpoints hold a state dict."""
 
 EXAMPLES = """examples:
   featurelens layers torchvision:resnet18
@@ -145,22 +148,47 @@ def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> n
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} must return a torch.nn.Module; got {type(model).__name__}")
     if weights is not None:
-        state = _state_dict(weights)
-        model.load_state_dict(state)
+        _load(model, weights)
     return model.eval()
 
 
-def _state_dict(file: Path) -> Any:
-    """Return the state dict in a file, or in a checkpoint under this name."""
+def _load(model: nn.Module, file: Path) -> None:
+    """Load the weights in a file, where a wrapper may have put something before all names, or tell what differs."""
+    state, expected = _state_dict(file), list(model.state_dict())
+    if expected and expected[0] not in state:  # as of DataParallel, torch.compile or a LightningModule
+        prefix = next(
+            (name.removesuffix(expected[0]) for name in state if name.endswith(f".{expected[0]}")), ""
+        )
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    lacks, unknown = (
+        [name for name in expected if name not in state],
+        [name for name in state if name not in expected],
+    )
+    differs = [f"they lack {listing(lacks, most=3)}"] if lacks else []
+    differs += [f"it has no {listing(unknown, most=3)}"] if unknown else []
+    if not differs:
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:  # in its second line
+            differs = [" ".join(str(error).split("\n")[1:2]).strip() or first_line(error)]
+    if differs:
+        raise ValueError(f"the weights in {file} are not those of this network: {'; '.join(differs)}")
+
+
+def _state_dict(file: Path) -> dict[str, Any]:
+    """Return the state dict in a file, or in a checkpoint under a usual name."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  torch.load raises almost anything about a file of another kind
-        raise ValueError(f"{file} holds no state dict: {type(error).__name__}: {first_line(error)}") from None
+        raise ValueError(
+            f"{file} holds no state dict ({type(error).__name__}): write one by torch.save(model.state_dict(), ...)"
+        ) from None
     if not isinstance(state, Mapping):
         raise ValueError(f"{file} holds no state dict: it is {describe(state)}")  # noqa: TRY004  the file is at fault
-    return state.get("state_dict", state)
+    named = next((state[name] for name in CHECKPOINT if isinstance(state.get(name), Mapping)), state)
+    return {str(name): value for name, value in named.items()}
 
 
 def _layers(given: argparse.Namespace) -> None:

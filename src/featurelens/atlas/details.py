@@ -56,11 +56,18 @@ class LayerDetails:
         if self.survey.by_class is None:
             return None
         means = self.survey.by_class.mean[channel]
-        effect = None
-        if self.effect is not None and self.effect["per_class"] is not None:
-            known = self.effect["per_class"][channel][: len(means)]
-            effect = known + [None] * (len(means) - len(known))
-        return {"mean": column(means), "effect": effect, "error": None}
+
+        def of_classes(key: str) -> list[float | None] | None:
+            if self.effect is None or self.effect[key] is None:
+                return None
+            known: list[float | None] = self.effect[key][channel][: len(means)]
+            return known + [None] * (len(means) - len(known))
+
+        return {
+            "mean": column(means),
+            "effect": of_classes("per_class"),
+            "error": of_classes("per_class_error"),
+        }
 
     def _strongest(self, channel: int) -> list[dict[str, Any]]:
         top = self.survey.strongest

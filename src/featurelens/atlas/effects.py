@@ -46,6 +46,9 @@ def effect(
         "error": column(found.standard_error),
         "q": None if found.q_value is None else column(found.q_value),
         "per_class": None if found.per_class is None else column(found.per_class),
+        "per_class_error": None
+        if found.per_class_standard_error is None
+        else column(found.per_class_standard_error),
     }
 
 

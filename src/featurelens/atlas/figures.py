@@ -29,8 +29,10 @@ class Figure:
         return {key: value for key, value in asdict(self).items() if key != "null" or value}
 
 
+DEAD = "{} above 0 in no image, unless a normalization reads the layer, or {} the same largest value in all."
+
 CHANNEL_FIGURES = (
-    Figure("dead", "Dead", "", "The channel is above 0 in no image, or has the same value in all."),
+    Figure("dead", "Dead", "", DEAD.format("The channel is", "has")),
     Figure(
         "maximum", "Largest value", "", "The channel's largest activation in any image of the data.", True
     ),
@@ -116,9 +118,7 @@ CHANNEL_FIGURES = (
 """In the order in which the pages offer them."""
 
 LAYER_FIGURES = (
-    Figure(
-        "dead", "Dead channels", "", "Channels that are above 0 in no image, or have the same value in all."
-    ),
+    Figure("dead", "Dead channels", "", DEAD.format("Channels that are", "have")),
     Figure(
         "effective_rank",
         "Effective rank",
@@ -204,19 +204,14 @@ def columns(found: LayerSurvey, *, seed: int) -> dict[str, torch.Tensor]:
     return result
 
 
-def dead(found: LayerSurvey) -> torch.Tensor:
-    """Return ``(C,)`` bool: no image has a value above 0, or all have the same."""
-    return ~(found.highest > 0) | found.strongest.tied
-
-
-def layer_figures(found: LayerSurvey) -> dict[str, float]:
-    """Return the figures of a layer."""
+def layer_figures(found: LayerSurvey, dead: torch.Tensor) -> dict[str, float]:
+    """Return the figures of a layer, of whose channels some are `dead`."""
     values = found.sample.values.nan_to_num(0, 0, 0).double()
     strengths = torch.linalg.svdvals(values - values.mean(0)).square()
     shares = strengths / strengths.sum()
     entropy = -torch.special.xlogy(shares, shares).sum()
     return {
-        "dead": float(dead(found).sum()),
+        "dead": float(dead.sum()),
         "effective_rank": float(entropy.exp()),
         "participation_ratio": float(1 / shares.square().sum()),
     }

@@ -14,7 +14,7 @@ from featurelens.atlas.filters import filters
 from featurelens.atlas.pages import blocks, number_of
 from featurelens.atlas.seen import Seen
 from featurelens.atlas.survey import LayerSurvey, Survey
-from featurelens.atlas.wiring import Wires, wires
+from featurelens.atlas.wiring import Wires, normalized, wires
 from featurelens.recording import ActivationRecorder
 from featurelens.recording.receptive import ReceptiveField
 
@@ -96,6 +96,20 @@ class Gathered:
     def wires(self) -> dict[str, Wires]:
         """The weights into each layer."""
         return wires(self.atlas.model, list(self.layers), self._images)
+
+    @cached_property
+    def normalized(self) -> set[str]:
+        """The layers in front of a normalization."""
+        return normalized(self.atlas.model, list(self.layers), self._images)
+
+    def dead(self, name: str) -> torch.Tensor:
+        """Return ``(C,)`` bool: whether the images make no difference to what a channel hands on.
+
+        All have the same largest value, or none is above 0, unless a normalization reads the layer.
+        """
+        layer = self.layers[name]
+        silent = ~(layer.highest > 0) & (name not in self.normalized)
+        return silent | layer.strongest.tied
 
     def filters(self, name: str) -> torch.Tensor | None:
         """Return the kernels of a first layer, which reads the image itself."""

@@ -78,7 +78,9 @@ def _layer(gathered: Gathered, name: str) -> dict[str, Any]:
         "notes": gathered.notes(name),
         "figures": {
             key: rounded(value)
-            for key, value in (figures.layer_figures(layer) | gathered.probe(name)).items()
+            for key, value in (
+                figures.layer_figures(layer, gathered.dead(name)) | gathered.probe(name)
+            ).items()
         },
         "sheets": _sheets(gathered, name),
     }

@@ -12,7 +12,7 @@ from PIL import Image
 from featurelens import objectives
 from featurelens.atlas.numbers import column
 from featurelens.atlas.parts import Parts
-from featurelens.atlas.seen import Seen
+from featurelens.atlas.seen import TRIED, Seen, outputs
 from featurelens.atlas.source import Source
 from featurelens.atlas.survey import LayerSurvey
 from featurelens.atlas.thumbnails import BEST, FRAMES, OTHERS, TINY, View, encoded, picture, sheet
@@ -60,7 +60,7 @@ class Painter:
         every = max(1, self.steps // (NUMBER_OF_FRAMES - 1))
         best = self._maximizer(image, 0).run(wanted, record_every=every)
         others = [self._maximizer(image, 1 + number).run(wanted) for number in range(SEEDS)]
-        signed = survey.sample.values[:, list(channels)].min() < 0
+        signed = bool((outputs(self.model, layer, self.source.prepared(self.sample[:TRIED])) < 0).any())
         least = self._maximizer(image, 0).run([-objective for objective in wanted]) if signed else None
         compared = self._compare(best, others, survey, channels, seen)
         self._write_sheets(best, others, least, parts, folder)

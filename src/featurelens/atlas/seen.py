@@ -21,7 +21,7 @@ SMALLEST = 8
 """Pixels along a side of a window."""
 
 TRIED = 8
-"""Images by which a window is judged."""
+"""Images by which windows and signs are judged."""
 
 TOLERANCE = 0.01
 """Share of a channel's largest value: half precision rounds by as much, and a unit that sees more differs by more."""
@@ -114,7 +114,7 @@ def _centred_window(
     sides = [_side(axis, at, size) for axis, at, size in zip(axes, centre, sizes, strict=True)]
     if sides == list(sizes):
         return None
-    corner = _maps(model, layer, source.prepared(images[:2, :, : sides[0], : sides[1]]))
+    corner = outputs(model, layer, source.prepared(images[:2, :, : sides[0], : sides[1]]))
     inner = [size // 2 for size in corner.shape[2:]]
     window = []
     for axis, outside, inside, side in zip(axes, centre, inner, sides, strict=True):
@@ -125,8 +125,8 @@ def _centred_window(
             return None
         window.append(slice(start, start + side))
     found = Seen(field, (window[0], window[1]))
-    expected = _maps(model, layer, source.prepared(images))[:, :, centre[0], centre[1]]
-    inside_it = _maps(model, layer, source.prepared(found.cut(images)))[:, :, inner[0], inner[1]]
+    expected = outputs(model, layer, source.prepared(images))[:, :, centre[0], centre[1]]
+    inside_it = outputs(model, layer, source.prepared(found.cut(images)))[:, :, inner[0], inner[1]]
     same = (inside_it - expected).abs() <= TOLERANCE * expected.abs().amax(0)
     return found.window if bool(same.all()) and bool(expected.any()) else None
 
@@ -144,8 +144,8 @@ def _stride(axis: torch.Tensor, centre: int) -> int:
     return int(axis[centre, 0] - axis[centre - 1, 0]) if centre else 0
 
 
-def _maps(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
-    """Return a layer's maps; what follows does not run, as it may need images of another size."""
+def outputs(model: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
+    """Return what a layer returns for images; what follows does not run, as it may need images of another size."""
     call = _call(layer)
     maps: torch.Tensor = ActivationRecorder(model, call, stop_early=True)(images)[call]
     return maps.float().cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from featurelens.atlas.figures import columns, dead
+from featurelens.atlas.figures import columns
 from featurelens.atlas.gathered import Gathered
 from featurelens.atlas.numbers import column, rounded
 
@@ -14,7 +14,7 @@ Columns = dict[str, list[Any]]
 def table(gathered: Gathered, name: str) -> Columns:
     """Return the figures of a layer's channels, by key."""
     layer = gathered.layers[name]
-    found: Columns = {"dead": dead(layer).tolist()}
+    found: Columns = {"dead": gathered.dead(name).tolist()}
     found |= {key: column(values) for key, values in columns(layer, seed=gathered.atlas.seed).items()}
     if effect := gathered.effect(name):
         titles = {"importance": "importance", "error": "importance_error", "q": "importance_q"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -13,6 +14,8 @@ from featurelens._channels import axis_by_type
 from featurelens._hooks import hooked, named_modules, on_device_of, visiting
 from featurelens._structure import first_tensor
 from featurelens.atlas.numbers import rounded
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 STRONGEST = 8
 """Inputs and outputs listed for a channel."""
@@ -76,6 +79,26 @@ def wires(model: nn.Module, layers: Sequence[str], images: torch.Tensor) -> dict
         kernels = weights.reshape(len(weights), channels, -1)
         signs = torch.where(kernels.sum(2) < 0, -1.0, 1.0)
         found[name] = Wires(kernels.square().sum(2).sqrt() * signs, source)
+    return found
+
+
+def normalized(model: nn.Module, layers: Sequence[str], images: torch.Tensor) -> set[str]:
+    """Return the layers whose output a normalization reads, so that being above 0 tells nothing of them."""
+    modules = {name: module for name, module in named_modules(model).items() if name in layers}
+    returned: dict[str, Any] = {}
+    found: set[str] = set()
+
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        returned[name] = output
+
+    def compare(module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = first_tensor((args, kwargs))
+        found.update(name for name, output in returned.items() if given is not None and output is given)
+
+    after = {module: partial(keep, name) for name, module in modules.items()}
+    norms = dict[nn.Module, Any]((module, compare) for module in model.modules() if isinstance(module, NORMS))
+    with visiting(model), hooked(after, before=norms):
+        model(on_device_of(model, images))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ class TopK(Statistic):
     """The `k` images in which each channel has its largest values, with value, row and position.
 
     Images with equal values are ranked by row; within an image the first position wins. NaN is never among the largest;
-    infinite values may be.
+    infinite values may be. Rows are those of the data set, so the loader may not shuffle.
 
     Parameters
     ----------
@@ -104,6 +104,8 @@ class TopK(Statistic):
     """
 
     k: int
+
+    needs_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.k = check_whole(self.k, argument="k", least=1)

@@ -47,6 +47,10 @@ def _writer_of(result: object) -> Callable[..., None]:
         if isinstance(result, kind):
             return write
     if not isinstance(result, Mapping):
+        if hasattr(result, "plot"):
+            raise TypeError(
+                f"result is {describe(result)}, of which a figure can be added: add(epoch, result.plot(), tag=...)"
+            )
         raise TypeError(
             "result must be a result of featurelens, a mapping from names to results, a model, a figure or an image; "
             f"got {describe(result)}"

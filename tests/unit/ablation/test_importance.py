@@ -58,6 +58,8 @@ def test_accuracy_lost_by_hand(mode):
     torch.testing.assert_close(result.standard_error, lost.std(1) / math.sqrt(len(x)))
     for label in range(3):
         torch.testing.assert_close(result.per_class[:, label], lost[:, labels == label].mean(1))
+        error = lost[:, labels == label].std(1) / math.sqrt(result.counts[label])
+        torch.testing.assert_close(result.per_class_standard_error[:, label], error)
         torch.testing.assert_close(result.baseline_per_class[label], plain[labels == label].mean())
     assert result.counts.tolist() == [8, 8, 7]
     assert result.n == 23
@@ -199,6 +201,7 @@ def test_a_class_without_images_has_no_value():
     result = fl.ChannelAblator(model(), "left").importance([(batch(2), torch.tensor([0, 2]))])
     assert result.per_class[:, 1].isnan().all()
     assert result.per_class[:, [0, 2]].isfinite().all()
+    assert result.per_class_standard_error.isnan().all()  # of one image
 
 
 def test_what_ran_in_full_is_told():

@@ -467,6 +467,41 @@ def test_layers_that_are_never_called_are_left_out_unless_named(tmp_path):
         small(seeded(Attention), layers="auxiliary").build(tmp_path / "named")
 
 
+def test_below_0_is_dead_unless_a_normalization_reads_it(tmp_path):
+    def behind(*between):
+        return nn.Sequential(nn.Conv2d(1, 3, 3), *between, nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))
+
+    for name, between in (("alone", []), ("normalized", [nn.Identity(), nn.BatchNorm2d(3)])):
+        model = seeded(lambda between=between: behind(*between))
+        with torch.no_grad():
+            model[0].bias[0] = -5
+            model[0].weight[1] = 0  # the same for every image, whatever comes behind
+        site = small(model.eval(), layers="0", steps=0).build(tmp_path / name)
+        found = [bool(site[f"0:{channel}"].figures["dead"]) for channel in range(3)]
+        assert found == [name == "alone", True, False]
+
+
+def test_classes_have_the_effect_of_ablation_with_its_error(tmp_path):
+    site = small(steps=0, layers="0", ablation=30).build(tmp_path / "atlas")
+    images, labels = (each[sampled_rows()] for each in data())
+    found = ChannelAblator(network(), "0").importance([(images, labels)], fill="mean", progress=False)
+    for channel in range(5):
+        classes = site[f"0:{channel}"].details["classes"]
+        assert classes["effect"] == pytest.approx(found.per_class[channel].tolist(), abs=1e-4)
+        assert classes["error"] == pytest.approx(found.per_class_standard_error[channel].tolist(), abs=1e-4)
+
+
+def test_a_channel_that_is_above_0_somewhere_in_every_image_has_a_minimizing_image(tmp_path):
+    model = nn.Sequential(seeded(lambda: nn.Conv2d(1, 2, 3)), nn.ReLU())
+    with torch.no_grad():
+        model[0].bias += 0.3
+    site = small(model, (data()[0] - 0.5) * 4, layers=["0", "1"], classes=None).build(tmp_path / "atlas")
+    assert site["0:0"].details["strongest"][-1]["value"] > 0
+    assert site["0:0"].details["range"][-1]["value"] > 0  # the weakest image
+    assert site["0:0"].details["pictures"]["minimum"] is not None
+    assert site["1:0"].details["pictures"]["minimum"] is None
+
+
 def test_a_dead_channel_prefers_no_class(tmp_path):
     model = network()
     with torch.no_grad():

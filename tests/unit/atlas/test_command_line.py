@@ -9,7 +9,7 @@ from torch import nn
 
 import featurelens
 from featurelens.atlas import AtlasSite
-from featurelens.atlas.command_line import main, normalization
+from featurelens.atlas.command_line import load_model, main, normalization
 from tests.nets import seeded
 
 
@@ -63,9 +63,39 @@ def test_an_atlas_of_a_folder_of_images_is_built_once_and_compared(photos, tmp_p
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_weights_come_from_a_file_or_a_checkpoint(photos, tmp_path):
-    torch.save({"state_dict": network().state_dict()}, tmp_path / "weights.pt")
-    assert main(["layers", NETWORK, "--size", "8", "--weights", str(tmp_path / "weights.pt")]) == 0
+@pytest.mark.parametrize("prefix", ["", "module.", "net.inner."])
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+def test_weights_come_from_a_file_or_a_checkpoint_and_from_inside_a_wrapper(tmp_path, prefix, key):
+    other = network()
+    with torch.no_grad():
+        other[0].bias += 1
+    state = {f"{prefix}{name}": value for name, value in other.state_dict().items()}
+    if prefix:
+        state["metric.count"] = torch.ones(1)
+    torch.save(state if key is None else {"epoch": 3, key: state}, tmp_path / "weights.pt")
+    loaded = load_model(NETWORK, tmp_path / "weights.pt")
+    assert torch.equal(loaded[0].bias, other[0].bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("0.bias"), "they lack 0.bias"),
+        (lambda state: state.update(other=torch.ones(1)), "it has no other"),
+        (
+            lambda state: state.update({"0.bias": torch.ones(7)}),
+            "size mismatch for 0.bias: copying a param with",
+        ),
+    ],
+)
+def test_weights_of_another_network_are_told_apart(tmp_path, capsys, change, said):
+    state = network().state_dict()
+    change(state)
+    torch.save(state, tmp_path / "weights.pt")
+    assert main(["layers", NETWORK, "--size", "8", "--weights", str(tmp_path / "weights.pt")]) == 1
+    told = capsys.readouterr().err
+    assert f"weights.pt are not those of this network: {said}" in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -78,7 +108,7 @@ def test_weights_come_from_a_file_or_a_checkpoint(photos, tmp_path):
         (["layers", "no_such_module:x"], "No module named 'no_such_module'"),
         (["layers", f"{__name__}:nothing"], "has no function 'nothing'"),
         (["layers", NETWORK, "--weights", "missing.pt"], "No such file or directory: 'missing.pt'"),
-        (["layers", NETWORK, "--weights", __file__], "test_command_line.py holds no state dict: "),
+        (["layers", NETWORK, "--weights", __file__], "test_command_line.py holds no state dict ("),
         (["atlas", NETWORK, "--images", "missing", "--out", "x"], "missing is no folder of images"),
     ],
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from featurelens.atlas.wiring import wires
+from featurelens.atlas.wiring import normalized, wires
 from tests.nets import seeded
 
 
@@ -54,3 +54,11 @@ def test_a_dead_channel_is_no_obstacle():
     with torch.no_grad():
         model[0].bias.fill_(-100.0)
     assert wires(model, ["0", "2"], torch.rand(2, 1, 8, 8))["2"].source == "0"
+
+
+def test_layers_in_front_of_a_normalization_are_found():
+    model = seeded(Residual).eval()
+    layers = ["stem", "conv1", "norm", "conv2", "conv3", "fc"]
+    assert normalized(model, layers, torch.rand(2, 1, 8, 8)) == {"conv1"}
+    model.conv3 = nn.Sequential(nn.Conv2d(4, 2, 1), nn.Dropout(), nn.GroupNorm(1, 2))
+    assert normalized(model, ["stem", "conv3.0"], torch.rand(2, 1, 8, 8)) == {"conv3.0"}

@@ -171,6 +171,16 @@ def test_what_cannot_be_merged_or_loaded_is_told(tmp_path):
         fl.StreamResult.load(tmp_path / "newer.pt")
 
 
+def test_rows_of_a_data_set_need_its_order():
+    data = torch.utils.data.TensorDataset(images(12))
+    loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+    with pytest.raises(
+        ValueError,
+        match=r"^TopK\(k=2\) needs the images in the order of the data set, but the loader shuffles: pass shuffle=False$",
+    ):
+        fl.ActivationRecorder(plain(), "0").stream(loader, fl.statistics.TopK(2))
+
+
 def test_parts_of_another_model_setting_or_order_are_not_merged(tmp_path):
     data = torch.utils.data.TensorDataset(images(12), torch.arange(12) % 3)
 

@@ -14,6 +14,12 @@ from tests.state import random_state
 from tests.unit.tensorboard.reading import read, result, scalars
 
 
+def strongest():
+    found = fl.statistics.TopK(1)
+    found.update(torch.ones(2, 2))
+    return found.compute()
+
+
 def test_nothing_moves_the_global_random_state(tmp_path):
     model, images = nets.plain(), nets.images()
     random, numbers = random_state(), np.random.get_state()[1].tolist()
@@ -58,6 +64,11 @@ def test_the_writer_is_closed_after_an_exception_and_can_be_opened_again(tmp_pat
                 "result must be a result of featurelens, a mapping from names to results, a model, a figure or an "
                 "image; got 3"
             ),
+        ),
+        (
+            lambda b: b.add(1, strongest()),
+            TypeError,
+            "result is an object of type TopKResult, of which a figure can be added: add(epoch, result.plot(), tag=...)",
         ),
         (
             lambda b: b.add(1, result(0.5), classes=["cat"]),
