@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from featurelens.information import (
     CopulaMutualInformation,
@@ -166,6 +167,9 @@ def test_drawn_samples_have_the_copula_they_come_from():
     assert again.nu == pytest.approx(fitted.nu, rel=0.2)
     assert torch.allclose(again.correlation, fitted.correlation, atol=0.08)
     assert again.information() == pytest.approx(fitted.information(), abs=0.05)
+    samples = fitted.draw(20000, torch.Generator().manual_seed(1))
+    quartile = stats.t.ppf(0.75, fitted.nu)  # of its margins
+    assert samples.quantile(0.75, dim=0).tolist() == pytest.approx([quartile] * samples.shape[1], rel=0.06)
 
 
 def test_redundant_columns_are_left_out_and_said():

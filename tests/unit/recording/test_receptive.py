@@ -130,6 +130,15 @@ def test_values_that_are_infinite_for_every_image_hide_no_change():
     assert fl.receptive_field(model, "2", (1, 6, 6)).box((1, 2)) == (1, 4, 2, 5)
 
 
+def test_rounding_beside_large_values_is_no_change():
+    class Rounds(nn.Module):
+        def forward(self, x):
+            return x + 2e-5 * x.nan_to_num().abs().amax((1, 2, 3), keepdim=True)
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), Rounds())
+    assert fl.receptive_field(model, "1", (1, 6, 6)).box((1, 2)) == (1, 4, 2, 5)
+
+
 class Compared(nn.Module):
     def forward(self, x):
         return (x > 0).float()
