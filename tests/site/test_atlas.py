@@ -96,7 +96,7 @@ def test_a_picture_of_a_part_of_the_image_says_so(visit, page):
 def test_charts_are_read_out_in_words(visit, page):
     visit(VIEWS["channel"])
     for name in (
-        "Distribution of the activation .* values; most",
+        "Distribution over the images .* values; most",
         "Classes .* cat: mean",
         "reaches optimized 3.9;",
     ):

@@ -168,7 +168,7 @@ class ImportanceResult(SavedResult):
     def _summary(self, k: int) -> str:
         values = dict(zip(self.channels, self.importance.tolist(), strict=True))
         listed = ", ".join(f"{values[channel]:.4f} ({channel})" for channel in self.top(k))
-        lost = f"{'gained' if self.metric == 'loss' else 'lost'} {'without' if self.mode == 'drop' else 'with only'}"
+        lost = f"{'added' if self.metric == 'loss' else 'lost'} {'without' if self.mode == 'drop' else 'with only'}"
         channels = count(len(self.channels), self.noun)
         return f"{channels} of {self.layer}, {self.metric} {self.baseline:.4f}, most {lost} a {self.noun}: {listed}"
 

@@ -46,8 +46,9 @@ function figuresSection(layer, channel, columns) {
 }
 
 function distributionSection({ histogram: counted }) {
-  const title = "Distribution of the activation";
-  return counted && section(title, null, histogram(title, counted, "activation"));
+  const title = "Distribution over the images";
+  const help = "Each image of the sample counts once, with the channel's largest activation in it.";
+  return counted && section(title, help, histogram(title, counted, "activation"));
 }
 
 const MOST_CLASSES = 20;
