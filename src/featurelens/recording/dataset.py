@@ -66,8 +66,13 @@ class DatasetPass:
         for name, value in recorded.items():
             layer, _, call = name.partition("#")
             found = tensors(value)
+            reduction = self.engine.reduction_of(layer, int(call) if call else None)
+            if reduction is None:
+                for tensor in found:
+                    if not tensor.is_nested:
+                        self.engine.axis_of[layer](tuple(tensor.shape))  # which refuses a single image
             may_be_time = f"{layer}.".startswith(self._time_first) and any(t.ndim == 3 for t in found)
-            if may_be_time and not callable(self.engine.reduction_of(layer, int(call) if call else None)):
+            if may_be_time and not callable(reduction):
                 raise ValueError(
                     f"layer {layer!r} returned {shapes(value)}, whose axis 0 is time (batch_first=False): "
                     f"move the batch to axis 0 with reduce={{{layer!r}: function}}"

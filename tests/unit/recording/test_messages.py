@@ -305,6 +305,8 @@ def test_an_image_without_a_batch_axis_has_no_channel_means(layer, shape):
     with pytest.raises(ValueError, match=re.escape(text) + "$"):
         recorder(image)
     assert recorder(image[None])["0"].shape == (1, shape[0])
+    with pytest.raises(ValueError, match=re.escape(text) + "$"):  # its channels are no rows of a data set
+        fl.ActivationRecorder(nn.Sequential(layer), "0").record([image])
 
 
 def test_a_convolution_with_a_forward_of_its_own_may_return_what_it_likes():
