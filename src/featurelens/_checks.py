@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
+from traceback import walk_stack
 from types import UnionType
 from typing import Any
 
@@ -99,6 +102,21 @@ def listing(items: Iterable[object], *, most: int) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), "no message")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code from which featurelens was called, however deep this is."""
+    rooms = [
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in walk_stack(inspect.currentframe())
+    ]
+    level = max(place for place, room in enumerate(rooms) if room == __name__.partition(".")[0]) + 1
+    while level < len(rooms) - 1 and rooms[level] in (
+        "contextlib",
+        "torch",
+    ):  # which run our blocks and hooks
+        level += 1
+    warnings.warn(message, category, stacklevel=level + 1)
 
 
 def check_type(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 import random
 import types
-import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurelens._checks import warn
 from featurelens._random import random_state, set_random_state
 from featurelens._structure import attributes_of, children_of, end_sharing, is_gone, shared_copies
 
@@ -296,11 +296,10 @@ def _address(tensor: torch.Tensor) -> int | None:
 def _warn_of_changes(model: nn.Module, changed: list[nn.Parameter]) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     listed = ", ".join(names.get(id(parameter), "?") for parameter in changed[:3])
-    warnings.warn(
+    warn(
         f"parameters changed in place while the model was recorded ({listed}); featurelens restores buffers and modes "
         "but keeps no copy of the parameters: do not train inside a recording block",
         RuntimeWarning,
-        stacklevel=5,
     )
 
 

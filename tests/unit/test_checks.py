@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import featurelens as fl
 from featurelens._checks import (
     as_list,
     check_choice,
@@ -101,3 +103,38 @@ def test_an_array_is_no_choice():
     for value in (np.array(["mean", "max"]), torch.ones(2)):
         with pytest.raises(ValueError, match=r"^reduce must be one of 'mean', 'max'; got .* \(2,\)$"):
             check_choice(value, ("mean", "max"), argument="reduce")
+
+
+def recorded_in_a_block(model, x):
+    with fl.ActivationRecorder(model, "1") as activations:
+        model(x)
+    assert activations["1"].isnan().all()
+
+
+def ablated_without_a_call(model, x):
+    with fl.ChannelAblator(model, "1#2").ablated(0):
+        model(x.nan_to_num())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, x: fl.ActivationRecorder(model, "1")(x),
+        lambda model, x: fl.ActivationRecorder(model, "1").record([x], progress=False),
+        recorded_in_a_block,
+        ablated_without_a_call,
+        lambda model, x: fl.mutual_information(torch.arange(60.0), torch.arange(60.0), method="ksg"),
+        lambda model, x: fl.layer_information(
+            model, "1", torch.rand(60, 2), "inputs", estimator=fl.information.KSGMutualInformation()
+        ),
+        lambda model, x: fl.ActivationMaximizer(model, fl.PixelImage((1, 2, 1)), steps=1).run(
+            fl.objectives.logit(0)
+        ),
+    ],
+    ids=["one batch", "data", "a block", "ablated", "information", "a layer", "maximized"],
+)
+def test_a_warning_names_the_line_of_the_user(call):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.Softmax(1)).eval()
+    with pytest.warns() as caught:
+        call(model, torch.tensor([[1.0, torch.nan]]))
+    assert {warning.filename for warning in caught} == {__file__}

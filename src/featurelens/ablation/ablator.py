@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, final
@@ -10,7 +9,7 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import nn
 
-from featurelens._checks import check_choice, check_flag, check_module, describe
+from featurelens._checks import check_choice, check_flag, check_module, describe, warn
 from featurelens._hooks import check_materialized, exclusively, unwrap, visiting
 from featurelens._random import Seed, make_generator
 from featurelens.ablation import masks
@@ -199,7 +198,7 @@ class ChannelAblator:
             yield
         if hooks.passes and not hooks.changes:
             reason = not_reached(self._layer.choice, hooks.most_calls)
-            warnings.warn(f"nothing was ablated: {reason}", RuntimeWarning, stacklevel=3)
+            warn(f"nothing was ablated: {reason}", RuntimeWarning)
 
     def sweep(
         self,

@@ -141,7 +141,7 @@ def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> n
         model = importlib.import_module("timm").create_model(what, pretrained=pretrained and weights is None)
     else:
         sys.path.insert(0, "")
-        module = importlib.import_module(source)
+        module = importlib.import_module(source.removesuffix(".py"))
         if not callable(getattr(module, what, None)):
             raise ValueError(f"module {source!r} has no function {what!r}")
         model = getattr(module, what)()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from featurelens._checks import check_dense, check_module, check_type, check_whole, describe, first_line
+from featurelens._checks import check_dense, check_module, check_type, check_whole, describe, first_line, warn
 from featurelens.callbacks.destinations import Destination, Draw, draw_to, log_to
 from featurelens.callbacks.map_statistics import MapStatistics
 from featurelens.callbacks.measuring import Values, activity, information, similarity
@@ -212,7 +211,7 @@ class Observer:
         try:
             result = self._maximizer.run(self._pictures)
         except RuntimeError as error:  # a network that has diverged has no pictures, and may go on training
-            warnings.warn(f"no pictures at step {step}: {first_line(error)}", RuntimeWarning, stacklevel=4)
+            warn(f"no pictures at step {step}: {first_line(error)}", RuntimeWarning)
         else:
             self._draw(result, step=step)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from featurelens._checks import check_choice, describe, keep_whole
+from featurelens._checks import check_choice, describe, keep_whole, warn
 from featurelens._random import Seed, make_generator
 from featurelens.information.resampling import (
     Scatter,
@@ -164,7 +163,7 @@ class MutualInformation(ABC):
         options = Options(units=units, confidence=confidence, null=null, permutations=permutations, seed=seed)
         result, cautions = run_estimate(self, x, y, options)
         for caution in cautions:
-            warnings.warn(f"{self.method} {caution}", UserWarning, stacklevel=2)
+            warn(f"{self.method} {caution}")
         return result
 
     @abstractmethod

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 
-from featurelens._checks import check_choice, check_type, count
+from featurelens._checks import check_choice, check_type, count, warn
 from featurelens.information.channels import channel_information
 from featurelens.information.chunks import shown
 from featurelens.information.estimator import MutualInformation, Options, run_estimate
@@ -156,7 +155,7 @@ def estimate_layer(
         result, cautions = run_estimate(estimator, given.values.to(activations.device), activations, options)
     for caution in cautions:
         # The same words every epoch, so that Python's own filter shows them once.
-        warnings.warn(f"layer {name!r} {caution}", UserWarning, stacklevel=3)
+        warn(f"layer {name!r} {caution}")
     return dataclasses.replace(result, dim_x=given.dim)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from featurelens._checks import check_dense, check_type, describe
+from featurelens._checks import check_dense, check_type, describe, warn
 from featurelens._progress import progress_bar
 from featurelens._random import Seed
 from featurelens.maximization.adam import Adam
@@ -121,11 +120,9 @@ class Optimization:
             if rows.ndim == 2 and rows.shape[1] > 1:
                 rows = rows.exp() if bool((rows <= 0).all()) else rows
                 if bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < 1e-3).all()):
-                    warnings.warn(
+                    warn(
                         f"layer {name or 'the output'!r} returns probabilities, whose gradients vanish near 1: the images "
-                        "will be weak. Choose the layer before the softmax, as in fl.objectives.channel('fc', 3)",
-                        UserWarning,
-                        stacklevel=4,
+                        "will be weak. Choose the layer before the softmax, as in fl.objectives.channel('fc', 3)"
                     )
 
     def _names(self, objectives: Sequence[Objective]) -> list[str]:

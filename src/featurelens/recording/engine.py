@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from featurelens._channels import ChannelAxes, Unsuitable
-from featurelens._checks import describe
+from featurelens._checks import describe, warn
 from featurelens._failure import explained
 from featurelens._guard import snapshot
 from featurelens._hooks import (
@@ -340,9 +339,7 @@ def _warn_if_not_finite(value: Any) -> None:
             continue
         nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isposinf(tensor).sum())
         if nan or infinite:
-            warnings.warn(
+            warn(
                 f"the batch, a {describe(tensor)}, holds {nan} NaN and {infinite} infinite values; "
-                "activations are recorded as the layers return them",
-                UserWarning,
-                stacklevel=4,
+                "activations are recorded as the layers return them"
             )

@@ -153,3 +153,14 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out == f"featurelens {featurelens.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["my_network_file", "my_network_file.py"])
+def test_a_network_may_be_named_by_its_file(name, tmp_path, monkeypatch):
+    (tmp_path / "my_network_file.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.ReLU()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert isinstance(load_model(f"{name}:make", None), nn.ReLU)
+    sys.modules.pop("my_network_file")
