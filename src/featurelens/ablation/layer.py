@@ -47,9 +47,9 @@ class AblatedLayer:
     choice: Choice
     axis: int | None
     axes: ChannelAxes
-    part: Part = None
-    positions: torch.Tensor | None = None
-    heads: bool = False
+    part: Part
+    positions: torch.Tensor | None
+    heads: bool
 
     @classmethod
     def find(

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -39,6 +40,18 @@ def test_not_even_nan_passes_an_ablated_channel():
     model = nn.Sequential(nn.Identity(), nn.Identity())
     with fl.ChannelAblator(model, "0", axis=1).ablated(0):
         assert model(torch.full((1, 1, 2), float("nan"))).tolist() == [[[0.0, 0.0]]]
+
+
+@pytest.mark.parametrize(
+    "one", [1, np.int64(1), np.array(1), torch.tensor(1)], ids=lambda one: type(one).__name__
+)
+def test_one_channel_may_be_a_number_of_any_kind(one):
+    model = double(Residual).eval()
+    ablator = fl.ChannelAblator(model, "left")
+    with ablator.ablated([1]):
+        listed = model(batch())
+    with ablator.ablated(one):
+        assert bits(model(batch())) == bits(listed)
 
 
 def test_twice_is_once():

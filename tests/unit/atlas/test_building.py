@@ -119,6 +119,16 @@ def test_importance_is_that_of_the_ablator(whole):
     assert found == pytest.approx(expected.importance.tolist(), abs=1e-5)
 
 
+def test_a_layer_uses_as_many_directions_as_its_largest_values_have(whole):
+    values = statistics.Sample(30, reduce="max")
+    found = ActivationRecorder(network(), "3").stream([data()], values, progress=False)["3"].sample.values
+    variances = torch.linalg.eigvalsh(found.double().T.cov())
+    shares = variances / variances.sum()
+    figures = AtlasSite(whole).manifest["layers"][1]["figures"]
+    assert figures["effective_rank"] == pytest.approx(float((-shares * shares.log()).sum().exp()), rel=1e-4)
+    assert figures["participation_ratio"] == pytest.approx(float(1 / shares.square().sum()), rel=1e-4)
+
+
 def test_names_of_the_user_cannot_leave_the_data(whole):
     text = (whole / "data" / "manifest.js").read_text()
     assert "<" not in text
