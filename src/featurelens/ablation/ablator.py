@@ -234,7 +234,7 @@ class ChannelAblator:
         """
         check_choice(mode, masks.MODES, argument="mode")
         check_flag(progress, argument="progress")
-        masks.check_chunk(chunk)
+        chunk = masks.check_chunk(chunk)
         names = None if channels is None else self._groups.check(channels)
         filler, given, generator = check_fill(fill), self._layer.inputs_in(images), make_generator(seed)
         with following(self._layer, given, filler, generator, self.output, self.decoder) as suffix:

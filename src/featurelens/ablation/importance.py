@@ -135,7 +135,7 @@ def score(
     progress: bool,
 ) -> Scores:
     """Score variants over a data set."""
-    check_chunk(chunk)
+    chunk = check_chunk(chunk)
     scores, filler, generator = Scores(scorer), check_fill(fill), make_generator(seed)
     scores.fill = filler if isinstance(filler, str) else "tensor"
     scores.noun = variants.groups.noun

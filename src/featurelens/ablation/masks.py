@@ -203,10 +203,9 @@ def check_fill(fill: Any) -> Filler:
     return checked
 
 
-def check_chunk(chunk: object) -> None:
-    """Raise an error unless `chunk` is None or a whole number from 1."""
-    if chunk is not None:
-        check_whole(chunk, argument="chunk", least=1)
+def check_chunk(chunk: object) -> int | None:
+    """Return `chunk` if it is None or a whole number from 1, or raise an error."""
+    return None if chunk is None else check_whole(chunk, argument="chunk", least=1)
 
 
 def check_channels(channels: object, total: int | None = None, *, argument: str = "channels") -> list[int]:

@@ -187,7 +187,7 @@ class ActivationMaximizer:
         """
         wanted = _listed(objectives)
         if record_every is not None:
-            check_whole(record_every, argument="record_every", least=1)
+            record_every = check_whole(record_every, argument="record_every", least=1)
         return Optimization(self, wanted, start, record_every).run()
 
 

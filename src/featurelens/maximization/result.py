@@ -119,7 +119,7 @@ class MaximizationResult:
         RuntimeError
             If the model fails on them.
         """
-        check_whole(top, argument="top", least=1)
+        top = check_whole(top, argument="top", least=1)
         return compare(self, loader, top=top, seeds=seeds, network=network, progress=progress)
 
     def plot(

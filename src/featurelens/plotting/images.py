@@ -81,7 +81,7 @@ def draw_images(
     names = check_labels(labels, len(images), "image")
     shown = check_limit(limit, len(images))
     if columns is not None:
-        check_whole(columns, argument="columns", least=1)
+        columns = check_whole(columns, argument="columns", least=1)
     pictures = drawn(images[:shown])
     names, grid = _labelled(names[:shown], pictures.shape, columns, room(ax))
     heading = first_of(text_or(title, "" if shown == len(images) else "Images"), shown, len(images))

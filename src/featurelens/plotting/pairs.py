@@ -60,7 +60,7 @@ def pair_matrix(
     """
     expected = "what spatial_mutual_information returns"
     check_type(result, SpatialMutualInformationResult, argument="result", expected=expected)
-    check_whole(limit, argument="limit", least=1)
+    limit = check_whole(limit, argument="limit", least=1)
     values = to_floats(result.per_pair)
     if result.null_per_pair is not None:
         values = values - to_floats(result.null_per_pair)

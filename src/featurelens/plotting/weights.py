@@ -72,7 +72,7 @@ def filters(
     check_choice(scale, ("filter", "shared"), argument="scale")
     weight = check_array(_weight_of(weight), {4: "(out, in, kh, kw)"}, argument="weight")
     if limit is not None:
-        check_whole(limit, argument="limit", least=1)
+        limit = check_whole(limit, argument="limit", least=1)
     table = weight.shape[1] not in (1, 3)
     most = limit or (16 if table else 64)
     values = to_floats(weight[:most, :most] if table else weight[:most])

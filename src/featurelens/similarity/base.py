@@ -78,7 +78,7 @@ class Measure(ABC):
     ) -> SimilarityResult:
         """Return the similarity of two representations, checked, with its null and interval."""
         check_choice(null, (None, "permutation"), argument="null")
-        check_whole(permutations, argument="permutations", least=1)
+        permutations = check_whole(permutations, argument="permutations", least=1)
         if confidence is not None:
             expected = "a number between 0 and 1, or None"
             confidence = check_number(confidence, argument="confidence", expected=expected)

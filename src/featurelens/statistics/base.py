@@ -118,7 +118,7 @@ class Statistic(ABC):
         self.check_labels(labels)
         check_values(values)
         if first_row is not None:
-            check_whole(first_row, argument="first_row", least=0, most=2**62)
+            first_row = check_whole(first_row, argument="first_row", least=0, most=2**62)
         if labels is not None:
             check_type(labels, torch.Tensor, argument="labels", expected="a tensor (N,)")
             check_dense(labels, argument="labels")

@@ -124,7 +124,7 @@ def test_labels_may_be_a_tensor():
 
 
 def test_columns_can_be_chosen():
-    figure = image_grid(torch.rand(6, 1, 4, 4), columns=2)
+    figure = image_grid(torch.rand(6, 1, 4, 4), columns=torch.tensor(2))  # a whole number of any kind
     assert len({round(image.get_extent()[0], 6) for image in pictures(figure)}) == 2
     assert len({round(image.get_extent()[3], 6) for image in pictures(figure)}) == 3
 
