@@ -50,6 +50,14 @@ def _axes_of_batch(module: nn.Module | None) -> int:
     return int(name[-2]) + 2
 
 
+def check_batch_axis(module: nn.Module | None, shape: tuple[int, ...]) -> None:
+    """Raise an error if a layer that also takes a single image was given one."""
+    if len(shape) < _axes_of_batch(module):
+        raise Unsuitable(
+            f"{type(module).__name__} returned {shape}, which has no batch axis: pass images[None]"
+        )
+
+
 @final
 class ChannelAxes:
     """Finds the axis of the channels in what layers of one model return."""
@@ -63,10 +71,7 @@ class ChannelAxes:
         Three axes may be `(N, L, D)` or `(N, C, L)`. Four or more are `(N, C, H, W)`, unless the last one has the size of
         a layer for vectors and axis 1 that of no layer for images: then they may be `(N, H, W, C)`.
         """
-        if len(shape) < _axes_of_batch(module):
-            raise Unsuitable(
-                f"{type(module).__name__} returned {shape}, which has no batch axis: pass images[None]"
-            )
+        check_batch_axis(module, shape)
         if len(shape) < 3:
             return 1
         if (axis := axis_by_type(module)) is not None:

@@ -106,15 +106,11 @@ def first_line(error: BaseException) -> str:
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the user's code from which featurelens was called, however deep this is."""
-    rooms = [
-        frame.f_globals.get("__name__", "").partition(".")[0]
-        for frame, _ in walk_stack(inspect.currentframe())
-    ]
-    level = max(place for place, room in enumerate(rooms) if room == __name__.partition(".")[0]) + 1
-    while level < len(rooms) - 1 and rooms[level] in (
-        "contextlib",
-        "torch",
-    ):  # which run our blocks and hooks
+    frames = [frame for frame, _ in walk_stack(inspect.currentframe())]
+    packages = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
+    level = max(place for place, package in enumerate(packages) if package == "featurelens") + 1
+    # Between the user and us are those who run our blocks and hooks.
+    while level < len(packages) - 1 and packages[level] in ("contextlib", "torch"):
         level += 1
     warnings.warn(message, category, stacklevel=level + 1)
 

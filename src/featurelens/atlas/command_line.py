@@ -154,28 +154,22 @@ def load_model(name: str, weights: Path | None, *, pretrained: bool = True) -> n
 
 def _load(model: nn.Module, file: Path) -> None:
     """Load the weights in a file, where a wrapper may have put something before all names, or tell what differs."""
-    state, expected = _state_dict(file), list(model.state_dict())
-    if expected and expected[0] not in state:  # as of DataParallel, torch.compile or a LightningModule
-        prefix = next(
-            (name.removesuffix(expected[0]) for name in state if name.endswith(f".{expected[0]}")), ""
-        )
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    lacks, unknown = (
-        [name for name in expected if name not in state],
-        [name for name in state if name not in expected],
-    )
-    differs = [f"they lack {listing(lacks, most=3)}"] if lacks else []
-    differs += [f"it has no {listing(unknown, most=3)}"] if unknown else []
-    if not differs:
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:  # in its second line
-            differs = [" ".join(str(error).split("\n")[1:2]).strip() or first_line(error)]
+    state, first = _state_dict(file), next(iter(model.state_dict()), "")
+    if first not in state:  # as of DataParallel, torch.compile or a LightningModule
+        prefix = next((name.removesuffix(first) for name in state if name.endswith(f".{first}")), "")
+        state = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+    try:
+        lacks, unknown = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a shape differs, as the second line says
+        differs = [" ".join(str(error).split("\n")[1:2]).strip() or first_line(error)]
+    else:
+        differs = [f"they lack {listing(lacks, most=3)}"] if lacks else []
+        differs += [f"it has no {listing(unknown, most=3)}"] if unknown else []
     if differs:
         raise ValueError(f"the weights in {file} are not those of this network: {'; '.join(differs)}")
 
 
-def _state_dict(file: Path) -> dict[str, Any]:
+def _state_dict(file: Path) -> Mapping[str, Any]:
     """Return the state dict in a file, or in a checkpoint under a usual name."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -185,10 +179,12 @@ def _state_dict(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} holds no state dict ({type(error).__name__}): write one by torch.save(model.state_dict(), ...)"
         ) from None
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{file} holds no state dict: it is {describe(state)}")  # noqa: TRY004  the file is at fault
-    named = next((state[name] for name in CHECKPOINT if isinstance(state.get(name), Mapping)), state)
-    return {str(name): value for name, value in named.items()}
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise ValueError(f"{file} holds no state dict: it is {describe(state)}")
+    named: Mapping[str, Any] = next(
+        (state[name] for name in CHECKPOINT if isinstance(state.get(name), Mapping)), state
+    )
+    return named
 
 
 def _layers(given: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, final
 
 import torch
@@ -14,8 +13,6 @@ from featurelens._channels import axis_by_type
 from featurelens._hooks import hooked, named_modules, on_device_of, visiting
 from featurelens._structure import first_tensor
 from featurelens.atlas.numbers import rounded
-
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 STRONGEST = 8
 """Inputs and outputs listed for a channel."""
@@ -84,22 +81,28 @@ def wires(model: nn.Module, layers: Sequence[str], images: torch.Tensor) -> dict
 
 def normalized(model: nn.Module, layers: Sequence[str], images: torch.Tensor) -> set[str]:
     """Return the layers whose output a normalization reads, so that being above 0 tells nothing of them."""
-    modules = {name: module for name, module in named_modules(model).items() if name in layers}
-    returned: dict[str, Any] = {}
-    found: set[str] = set()
+    modules = named_modules(model)
+    chosen = [modules[own] for name in layers if (own := name.partition("#")[0]) in modules]
+    returned: dict[nn.Module, Any] = {}
+    read: set[nn.Module] = set()
 
-    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        returned[name] = output
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        returned[module] = output
 
     def compare(module: nn.Module, args: Any, kwargs: Any) -> None:
         given = first_tensor((args, kwargs))
-        found.update(name for name, output in returned.items() if given is not None and output is given)
+        read.update(layer for layer, output in returned.items() if given is not None and output is given)
 
-    after = {module: partial(keep, name) for name, module in modules.items()}
-    norms = dict[nn.Module, Any]((module, compare) for module in model.modules() if isinstance(module, NORMS))
-    with visiting(model), hooked(after, before=norms):
+    norms = {module: compare for module in modules.values() if _is_norm(module)}
+    with visiting(model), hooked(dict.fromkeys(chosen, keep), before=norms):
         model(on_device_of(model, images))
-    return found
+    return {name for name in layers if modules.get(name.partition("#")[0]) in read}
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return any(
+        "Norm" in kind.__name__ for kind in type(module).mro()
+    )  # torch's, frozen ones, and those of models
 
 
 def _channels_fed(model: nn.Module, source: nn.Module, target: nn.Module, images: torch.Tensor) -> int | None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
+from torch import nn
+
 from featurelens._batches import Batch, Batches
+from featurelens._channels import check_batch_axis
 from featurelens._hooks import named_modules
 from featurelens._progress import progress_bar
 from featurelens._sharding import Share
@@ -36,9 +39,13 @@ class DatasetPass:
         return Batches(self.loader, self.share, given=lambda batch: given_by(batch, model, inputs, rows))
 
     @cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        return named_modules(self.engine.model, all_names=True)
+
+    @cached_property
     def _time_first(self) -> tuple[str, ...]:
-        modules = named_modules(self.engine.model, all_names=True)
-        return tuple(f"{name}." if name else "" for name, part in modules.items() if is_time_first(part))
+        parts = self._modules.items()
+        return tuple(f"{name}." if name else "" for name, part in parts if is_time_first(part))
 
     def run(self, first: int | None = None) -> Iterable[Batch]:
         """Yield the batches, from number `first` on, under a progress bar."""
@@ -67,10 +74,9 @@ class DatasetPass:
             layer, _, call = name.partition("#")
             found = tensors(value)
             reduction = self.engine.reduction_of(layer, int(call) if call else None)
-            if reduction is None:
-                for tensor in found:
-                    if not tensor.is_nested:
-                        self.engine.axis_of[layer](tuple(tensor.shape))  # which refuses a single image
+            for tensor in found if reduction is None else ():
+                if not tensor.is_nested:
+                    check_batch_axis(self._modules.get(layer), tuple(tensor.shape))
             may_be_time = f"{layer}.".startswith(self._time_first) and any(t.ndim == 3 for t in found)
             if may_be_time and not callable(reduction):
                 raise ValueError(

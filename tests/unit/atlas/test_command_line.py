@@ -164,3 +164,15 @@ def test_a_network_may_be_named_by_its_file(name, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert isinstance(load_model(f"{name}:make", None), nn.ReLU)
     sys.modules.pop("my_network_file")
+
+
+def normalizing_network():
+    return nn.Sequential(nn.BatchNorm2d(3))
+
+
+def test_weights_that_torch_completes_are_taken(tmp_path):
+    """The count of batches is missing in files of old; torch begins it anew."""
+    state = dict(normalizing_network().state_dict())
+    del state["0.num_batches_tracked"]
+    torch.save(state, tmp_path / "weights.pt")
+    load_model(f"{__name__}:normalizing_network", tmp_path / "weights.pt")

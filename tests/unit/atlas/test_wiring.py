@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from featurelens.atlas.wiring import normalized, wires
 from tests.nets import seeded
@@ -60,5 +61,20 @@ def test_layers_in_front_of_a_normalization_are_found():
     model = seeded(Residual).eval()
     layers = ["stem", "conv1", "norm", "conv2", "conv3", "fc"]
     assert normalized(model, layers, torch.rand(2, 1, 8, 8)) == {"conv1"}
+    model.norm = FrozenBatchNorm2d(4)
+    assert normalized(model, layers, torch.rand(2, 1, 8, 8)) == {"conv1"}
     model.conv3 = nn.Sequential(nn.Conv2d(4, 2, 1), nn.Dropout(), nn.GroupNorm(1, 2))
     assert normalized(model, ["stem", "conv3.0"], torch.rand(2, 1, 8, 8)) == {"conv3.0"}
+
+
+def test_a_layer_of_several_calls_may_be_in_front_of_a_normalization():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)
+
+        def forward(self, x):
+            return self.norm(self.conv(self.norm(self.conv(x)).relu()))
+
+    found = normalized(Twice().eval(), ["conv#1", "conv#2", "norm#1"], torch.rand(2, 1, 8, 8))
+    assert found == {"conv#1", "conv#2"}
